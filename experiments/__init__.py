@@ -1,0 +1,1 @@
+"""Experiments that run on top of rankjax."""

@@ -1,0 +1,36 @@
+"""Files that are either whole or absent."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
+    """Write a file so that a crash leaves the old content or the new, never a part.
+
+    Args:
+      path: where the file goes; its folder must exist.
+      content: the whole content; text is encoded as UTF-8.
+
+    Raises:
+      OSError: the disk is full or the folder cannot be written; `path` is as it was.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

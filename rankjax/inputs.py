@@ -1,0 +1,121 @@
+"""Checks of what users hand over, before anything is compiled."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rankjax.pairs import Rows
+
+
+def as_rows(prefix: str, embeddings: Any, labels: Any, valid: Any) -> Rows:
+    """Rows from embeddings [n, dim], labels [n] or None, and valid [n] or None.
+
+    Args:
+      prefix: 'reference_' or '', for the names in messages.
+      embeddings: floating point.
+      labels: integer, of any values that the platform's integers hold.
+      valid: bool; None for all valid.
+
+    Raises:
+      ValueError: a wrong shape, or labels that would wrap around.
+      TypeError: a wrong type.
+    """
+    name = "references" if prefix else "embeddings"
+    embeddings = jnp.asarray(embeddings)
+    if embeddings.ndim != 2 or not embeddings.size:
+        raise ValueError(
+            f"{name} must have shape [rows, dim], neither 0, got {embeddings.shape}"
+        )
+    if not jnp.issubdtype(embeddings.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating point, got {embeddings.dtype}")
+    n = len(embeddings)
+    valid = jnp.ones(n, bool) if valid is None else jnp.asarray(valid)
+    check_shape(f"{prefix}valid", valid, (n,))
+    if valid.dtype != bool:
+        raise TypeError(f"{prefix}valid must be a bool mask, got {valid.dtype}")
+    if labels is not None:
+        labels = _as_labels(f"{prefix}labels", labels)
+        check_shape(f"{prefix}labels", labels, (n,))
+    return Rows(embeddings, valid, jnp.arange(n, dtype=jnp.int32), labels)
+
+
+def with_masks(
+    batch: Rows, references: Rows | None, positive: Any, negative: Any
+) -> Rows:
+    """The batch with given masks, or as it was where labels make them.
+
+    Raises:
+      ValueError: neither labels nor masks, both, or one mask alone.
+      TypeError: a mask is not bool.
+    """
+    others = batch if references is None else references
+    labelled = batch.label is not None and others.label is not None
+    if positive is None and negative is None:
+        if not labelled:
+            missing = "labels" if batch.label is None else "reference_labels"
+            raise ValueError(
+                f"{missing} is None; give labels, or positive and negative"
+            )
+        return batch
+    if positive is None or negative is None:
+        raise ValueError("positive and negative must be given together")
+    if batch.label is not None or others.label is not None:
+        raise ValueError(
+            "labels and the masks positive and negative exclude each other"
+        )
+    positive, negative = jnp.asarray(positive), jnp.asarray(negative)
+    for name, mask in (("positive", positive), ("negative", negative)):
+        if mask.dtype != bool:
+            raise TypeError(f"{name} must be a bool mask, got {mask.dtype}")
+    return dataclasses.replace(batch, positive=positive, negative=negative)
+
+
+def check_masks(batch: Rows, references: Rows) -> None:
+    """Raises a ValueError where given masks are not [anchor, reference]."""
+    if batch.positive is not None and batch.negative is not None:
+        shape = (len(batch.embeddings), len(references.embeddings))
+        check_shape("positive", batch.positive, shape)
+        check_shape("negative", batch.negative, shape)
+
+
+def check_same_space(batch: Rows, references: Rows | None) -> None:
+    """Raises where embeddings and references cannot be compared."""
+    if references is None:
+        return
+    ours, theirs = batch.embeddings, references.embeddings
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(
+            f"references must have the embeddings' dim {ours.shape[1]}, "
+            f"got {theirs.shape[1]}"
+        )
+    if ours.dtype != theirs.dtype:
+        raise TypeError(
+            f"references must have the embeddings' dtype {ours.dtype}, "
+            f"got {theirs.dtype}"
+        )
+
+
+def check_shape(name: str, array: jax.Array, shape: tuple[int, ...]) -> None:
+    """Raises a ValueError that names the array where its shape is another."""
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+
+
+def _as_labels(name: str, labels: Any) -> jax.Array:
+    integer = jax.dtypes.canonicalize_dtype(np.int64)
+    if not isinstance(labels, jax.Array):
+        labels = np.asarray(labels)
+        if np.issubdtype(labels.dtype, np.integer) and labels.size:
+            low, high = int(labels.min()), int(labels.max())
+            limits = np.iinfo(integer)
+            if low < limits.min or high > limits.max:
+                raise ValueError(
+                    f"{name} run from {low} to {high}, which {integer} cannot hold; "
+                    "re-index them, as np.unique(labels, return_inverse=True) does"
+                )
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers, got {labels.dtype}")
+    return jnp.asarray(labels).astype(integer)
