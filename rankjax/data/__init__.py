@@ -1,0 +1,18 @@
+"""Labelled images: data sets, class-balanced batches, augmentation, loading."""
+
+from rankjax.data.augmentation import AUGMENTATIONS
+from rankjax.data.datasets import load
+from rankjax.data.loading import Loader
+from rankjax.data.sampling import class_balanced_batches
+from rankjax.data.sources import ImageSource
+from rankjax.data.splits import Dataset, Split
+
+__all__ = [
+    "AUGMENTATIONS",
+    "Dataset",
+    "ImageSource",
+    "Loader",
+    "Split",
+    "class_balanced_batches",
+    "load",
+]

@@ -1,0 +1,54 @@
+"""Embedding networks in Flax NNX, chosen by name."""
+
+import difflib
+from collections.abc import Callable
+
+from flax import nnx
+
+from rankjax.errors import UsageError
+from rankjax.models._convnet import ConvNet
+from rankjax.models._embedder import Backbone, Embedder
+from rankjax.models._resnet import ResNet, resnet18, resnet50
+
+__all__ = ["MODELS", "Backbone", "ConvNet", "Embedder", "ResNet", "build"]
+
+_BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "convnet": ConvNet,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+}
+
+MODELS = tuple(_BACKBONES)
+"""The names that `build` knows."""
+
+
+def build(
+    name: str,
+    *,
+    channels: int,
+    embedding_dim: int,
+    normalize: bool,
+    axis_name: str | None,
+    rngs: nnx.Rngs,
+) -> Embedder:
+    """Make an embedding network in train mode, with random weights.
+
+    Args:
+      name: one of `MODELS`.
+      channels: 1 for greyscale, 3 for RGB.
+      embedding_dim: the length of an embedding.
+      normalize: whether embeddings have length 1.
+      axis_name: the mapped axis over which batch norm shares its statistics in train
+        mode, so that they are those of the whole batch; None on one device.
+      rngs: where the initial weights come from.
+
+    Raises:
+      UsageError: there is no such network; the nearest names are in the message.
+    """
+    if name not in _BACKBONES:
+        nearest = difflib.get_close_matches(name, MODELS, cutoff=0.3) or MODELS
+        raise UsageError(f"no model {name!r}; did you mean {', '.join(nearest)}?")
+    backbone = _BACKBONES[name](channels=channels, axis_name=axis_name, rngs=rngs)
+    return Embedder(
+        backbone, embedding_dim=embedding_dim, normalize=normalize, rngs=rngs
+    )

@@ -1,0 +1,159 @@
+"""The numbers behind the report: neighbours, pairs, confusions, a map."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from sklearn.manifold import TSNE
+
+
+class Pairs(NamedTuple):
+    """Rows of image indices, int [pairs, 2]."""
+
+    positive: np.ndarray
+    negative: np.ndarray
+
+
+class Map(NamedTuple):
+    """Images on a grid of `columns` x `rows` cells, no cell used twice."""
+
+    indices: np.ndarray  # int [m], the images shown
+    cells: np.ndarray  # int [m, 2], column and row of each
+    columns: int
+    rows: int
+
+
+def nearest(embeddings: np.ndarray, *, k: int = 8, block: int = 1024) -> np.ndarray:
+    """Each row's nearest others by cosine, nearest first: int [n, min(k, n - 1)]."""
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = embeddings / np.maximum(lengths, np.finfo(embeddings.dtype).tiny)
+    k = min(k, len(unit) - 1)
+    found = np.empty((len(unit), k), np.int64)
+    for start in range(0, len(unit), block):
+        distance = -(unit[start : start + block] @ unit.T)
+        inside = np.arange(len(distance))
+        distance[inside, start + inside] = np.inf
+        top = np.argpartition(distance, k - 1, axis=1)[:, :k]
+        order = np.argsort(np.take_along_axis(distance, top, 1), axis=1, kind="stable")
+        found[start : start + block] = np.take_along_axis(top, order, 1)
+    return found
+
+
+def answerable(labels: np.ndarray) -> np.ndarray:
+    """Which images have another of their class to find: bool [n]."""
+    return np.bincount(labels)[labels] > 1
+
+
+def failures(labels: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """The answerable images whose nearest neighbour is of another class: int [m]."""
+    if neighbours.shape[1] == 0:
+        return np.empty(0, np.int64)
+    wrong = labels[neighbours[:, 0]] != labels
+    return np.flatnonzero(wrong & answerable(labels))
+
+
+def confusions(
+    labels: np.ndarray, neighbours: np.ndarray, *, limit: int = 12
+) -> list[tuple[int, int]]:
+    """The class pairs confused most often: (how often, one such query) of each."""
+    queries = failures(labels, neighbours)
+    if not len(queries):
+        return []
+    found = neighbours[queries, 0]
+    pairs = np.sort(np.stack([labels[queries], labels[found]], axis=1), axis=1)
+    pairs, first, counts = np.unique(
+        pairs, axis=0, return_index=True, return_counts=True
+    )
+    order = np.argsort(-counts, kind="stable")[:limit]
+    return [(int(counts[i]), int(queries[first[i]])) for i in order]
+
+
+def sample_pairs(
+    labels: np.ndarray, rng: np.random.Generator, *, limit: int = 10_000
+) -> Pairs:
+    """All positive pairs if they are few, else `limit`; at most `limit` negatives."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    if (sizes * (sizes - 1) // 2).sum() <= limit:
+        within = [
+            start + np.stack(np.triu_indices(size, 1), axis=1)
+            for start, size in zip(starts, sizes, strict=True)
+        ]
+        positive = np.concatenate(within)
+    else:
+        size, start = np.repeat(sizes, sizes), np.repeat(starts, sizes)
+        weight = (size - 1) / (size - 1).sum()
+        first = rng.choice(len(labels), size=limit, p=weight)
+        step = 1 + rng.integers(size[first] - 1)
+        second = start[first] + (first - start[first] + step) % size[first]
+        positive = np.stack([first, second], axis=1)
+    drawn = rng.integers(len(labels), size=(2 * limit, 2))
+    negative = drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]][:limit]
+    return Pairs(order[positive], negative)
+
+
+def cosines(rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Cosine similarity of each pair of rows: float [pairs]."""
+    lengths = np.linalg.norm(rows, axis=1)
+    scale = lengths[pairs[:, 0]] * lengths[pairs[:, 1]]
+    dots = np.empty(len(pairs), rows.dtype)
+    # Raw pixels are wide: gather about 16 MB of them at a time.
+    block = max(1, 2**22 // rows.shape[1])
+    for start in range(0, len(pairs), block):
+        first, second = pairs[start : start + block].T
+        dots[start : start + block] = np.vecdot(rows[first], rows[second])
+    return dots / np.maximum(scale, np.finfo(rows.dtype).tiny)
+
+
+def separation(positive: np.ndarray, negative: np.ndarray) -> float:
+    """How often a positive is more similar than a negative; a tie counts half."""
+    if not len(positive) or not len(negative):
+        return float("nan")
+    ordered = np.sort(negative)
+    below = np.searchsorted(ordered, positive, "left")
+    upto = np.searchsorted(ordered, positive, "right")
+    return float((below + upto).mean() / (2 * len(negative)))
+
+
+def series(history: list[dict[str, float]], key: str) -> np.ndarray:
+    """Steps and values of the rows that hold both: float [2, rows]."""
+    rows = [(row["step"], row[key]) for row in history if {"step", key} <= row.keys()]
+    return np.array(rows, float).reshape(-1, 2).T
+
+
+def lay_out(
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    classes: int = 30,
+    limit: int = 400,
+) -> Map | None:
+    """A t-SNE map of random classes, every image moved to the nearest free cell.
+
+    None where there is nothing to lay out: under ten images, or all in one point.
+    """
+    rng = np.random.default_rng((seed, 2))
+    present = np.unique(labels)
+    chosen = rng.choice(present, min(classes, len(present)), replace=False)
+    share = limit // len(chosen)
+    members = (rng.permutation(np.flatnonzero(labels == label)) for label in chosen)
+    indices = np.concatenate([images[:share] for images in members])
+    points = embeddings[indices].astype(np.float64)
+    points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-30)
+    if len(points) < 10 or np.ptp(points, axis=0).max() < 1e-6:
+        return None
+    if points.shape[1] == 1:
+        points = np.pad(points, ((0, 0), (0, 1)))
+    perplexity = min(30.0, len(points) / 4)
+    # For so few points "exact" is the faster method, and it has no threads to race.
+    tsne = TSNE(init="pca", method="exact", perplexity=perplexity, random_state=seed)
+    places = tsne.fit_transform(points)
+    rows = int(np.ceil(np.sqrt(len(points))))
+    columns = int(np.ceil(1.5 * rows))
+    size = np.array([columns - 1, rows - 1])
+    low, high = places.min(axis=0), places.max(axis=0)
+    places = (places - low) / np.maximum(high - low, 1e-12) * size
+    cells = np.stack(np.meshgrid(range(columns), range(rows)), axis=-1).reshape(-1, 2)
+    distance = ((places[:, None] - cells) ** 2).sum(axis=-1)
+    return Map(indices, cells[linear_sum_assignment(distance)[1]], columns, rows)

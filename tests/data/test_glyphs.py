@@ -1,0 +1,119 @@
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rankjax.data import load
+from rankjax.data.datasets import _NAMES
+from rankjax.data.glyph_images import LEVELS, SIZE, render
+from rankjax.data.glyph_table import TABLE, describe, versions
+
+_ALL = [
+    level if level == "lite" else pytest.param(level, marks=pytest.mark.slow)
+    for level in LEVELS
+]
+
+
+@pytest.fixture(scope="module")
+def lite():
+    return render(LEVELS["lite"])
+
+
+def _splits(data):
+    return {"train": data.train, "validation": data.validation, "test": data.test}
+
+
+@pytest.mark.parametrize("level", _ALL)
+def test_images_are_those_of_the_published_table(level):
+    table = json.loads(TABLE.read_text())
+    row, expected = describe(level), table["levels"][level]
+    assert row.pop("pixel_recall_at_1") == pytest.approx(
+        expected.pop("pixel_recall_at_1"), abs=0.002
+    )
+    assert row == expected, (
+        f"glyphs/{level} differs from the table, which was made with "
+        f"{table['versions']}; here are {versions()}"
+    )
+
+
+def test_prepared_images_are_the_rendered_ones(glyphs):
+    table = json.loads(TABLE.read_text())["levels"]["lite"]
+    for name, split in _splits(glyphs).items():
+        images = split.images.read(np.arange(len(split.images)))
+        assert images.shape[1:] == (SIZE, SIZE, 1)
+        assert hashlib.sha256(images.tobytes()).hexdigest() == table[name]["sha256"]
+        assert len(split.class_names) == table[name]["classes"]
+        assert split.labels.dtype == np.int32
+        np.testing.assert_array_equal(
+            np.unique(split.labels), np.arange(len(split.class_names))
+        )
+
+
+def test_splits_have_no_class_in_common(glyphs):
+    names = [name for split in _splits(glyphs).values() for name in split.class_names]
+    assert len(names) == len(set(names))
+    assert "A LATIN CAPITAL LETTER A" in names
+
+
+def test_another_process_renders_the_same_bytes(lite):
+    code = (
+        "import hashlib; from rankjax.data.glyph_images import LEVELS, render;"
+        "print(hashlib.sha256(render(LEVELS['lite']).images.tobytes()).hexdigest())"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert out.stdout.decode().strip() == hashlib.sha256(lite.images).hexdigest()
+
+
+@pytest.mark.parametrize("level", _ALL)
+def test_no_image_is_in_two_classes_and_each_class_has_eight(level):
+    glyphs = render(LEVELS[level])
+    drawings = [image.tobytes() for image in glyphs.images]
+    classes = {}
+    for drawing, label in zip(drawings, glyphs.labels, strict=True):
+        assert classes.setdefault(drawing, label) == label
+    distinct = {*zip(drawings, glyphs.labels.tolist(), strict=True)}
+    assert np.bincount([label for _, label in distinct]).min() >= 8
+
+
+def test_characters_that_look_alike_are_one_class(lite):
+    latin, greek, cyrillic = 0x41, 0x391, 0x410
+    assert latin in lite.codepoints
+    assert not {greek, cyrillic} & set(lite.codepoints.tolist())
+    keys = np.stack([lite.labels, lite.fonts], 1)
+    assert len(np.unique(keys, axis=0)) == len(keys)
+
+
+def test_drawings_are_centred_and_not_cut():
+    ink = render(LEVELS["modes"]).images > 64
+    for axis, off_centre in ((1, 5), (2, 12)):
+        lines = ink.any(axis)
+        first, last = lines.argmax(1), SIZE - 1 - lines[:, ::-1].argmax(1)
+        assert first.min() > 0
+        assert last.max() < SIZE - 1
+        # The anti-aliased rim is not counted as ink; up and down the baseline counts.
+        assert np.abs(first + last - (SIZE - 1)).max() <= off_centre
+
+
+def test_both_cases_share_a_class_in_modes():
+    glyphs = render(LEVELS["modes"])
+    label = glyphs.labels[glyphs.codepoints == ord("G")]
+    assert len(np.unique(label)) == 1
+    assert set(label) == set(glyphs.labels[glyphs.codepoints == ord("g")])
+
+
+def test_every_level_can_be_asked_for():
+    assert {name.removeprefix("glyphs/") for name in _NAMES} == {*LEVELS, "digits"}
+
+
+def test_digits_are_scaled_resized_and_split_in_two(data_dir):
+    data = load("digits", data_dir=data_dir, image_size=16)
+    assert data.validation is None
+    assert data.train.class_names == tuple("01234")
+    assert data.test.class_names == tuple("56789")
+    assert len(data.train.images) + len(data.test.images) == 1797
+    images = data.test.images.read(np.arange(100))
+    assert images.shape == (100, 16, 16, 1)
+    assert images.max() == 255

@@ -1,0 +1,117 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from rankjax.data import AUGMENTATIONS, Loader, Split, class_balanced_batches
+from rankjax.data.randomness import Stream, generator
+from rankjax.errors import RunError, UsageError
+
+
+class _Slow:
+    """Reads take a random time, so that threads overtake each other."""
+
+    def __init__(self, images, broken=None):
+        self.images, self.broken = images, broken
+
+    def __len__(self):
+        return len(self.images)
+
+    def read(self, indices):
+        time.sleep(np.random.default_rng().uniform(0, 0.005))
+        if self.broken in indices:
+            raise RunError("image 7 is torn")
+        return self.images[indices]
+
+
+def _split(broken=None):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
+    labels = np.repeat(np.arange(12, dtype=np.int32), 5)
+    return Split(_Slow(images, broken), labels, tuple("abcdefghijkl"))
+
+
+def _loader(split, batches, start=0, stop=20, **options):
+    defaults = {"augmentation": "affine", "seed": 4, "threads": 3}
+    return Loader(
+        split, batches, start_step=start, stop_step=stop, **{**defaults, **options}
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_come_in_order_and_equal_direct_computation(threads):
+    split = _split()
+    batches = class_balanced_batches(split.labels, classes=4, per_class=2, seed=0)
+    with _loader(split, batches, threads=threads) as loader:
+        seen = list(loader)
+    assert [step for step, _ in seen] == list(range(20))
+    for step, batch in seen:
+        rng = generator(4, Stream.AUGMENTATION, step)
+        images = split.images.images[batches(step)]
+        np.testing.assert_array_equal(
+            batch["image"], AUGMENTATIONS["affine"](images, rng)
+        )
+        np.testing.assert_array_equal(batch["label"], split.labels[batches(step)])
+        assert batch["label"].dtype == np.int32
+
+
+def test_late_start_gives_the_same_batches():
+    split = _split()
+    batches = class_balanced_batches(split.labels, classes=4, per_class=2, seed=0)
+    with _loader(split, batches) as whole, _loader(split, batches, start=13) as late:
+        expected = list(whole)[13:]
+        for (step, batch), (late_step, late_batch) in zip(expected, late, strict=True):
+            assert step == late_step
+            np.testing.assert_array_equal(batch["image"], late_batch["image"])
+
+
+def test_worker_error_is_raised_at_its_step_and_threads_end():
+    seen = []
+
+    def consume():
+        with _loader(_split(broken=7), lambda step: np.array([step])) as loader:
+            for step, _ in loader:
+                seen.append(step)
+
+    with pytest.raises(RunError, match="image 7 is torn"):
+        consume()
+    assert seen == list(range(7))
+    assert not _loader_threads()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ZeroDivisionError])
+def test_threads_end_when_the_consumer_is_interrupted(stop):
+    def consume():
+        with _loader(_split(), lambda step: np.array([step])) as loader:
+            for _ in loader:
+                raise stop
+
+    with pytest.raises(stop):
+        consume()
+    assert not _loader_threads()
+
+
+def test_no_more_than_prefetch_batches_are_begun_ahead():
+    begun = []
+
+    def batches(step):
+        begun.append(step)
+        return np.array([step])
+
+    with _loader(_split(), batches, prefetch=2) as loader:
+        for step, _ in loader:
+            time.sleep(0.01)
+            assert max(begun) <= step + 2
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(
+        UsageError, match=r"no augmentation 'afine'; did you mean affine"
+    ):
+        _loader(_split(), None, augmentation="afine")
+    with pytest.raises(ValueError, match="threads and prefetch must be at least 1"):
+        _loader(_split(), None, threads=0)
+
+
+def _loader_threads():
+    return [each for each in threading.enumerate() if "rankjax" in each.name]

@@ -1,0 +1,171 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from rankjax.errors import UsageError
+from rankjax.models import MODELS, Embedder, build
+from rankjax.models._layers import conv
+
+
+def embedder(name: str, **options) -> Embedder:
+    settings = {
+        "channels": 3,
+        "embedding_dim": 16,
+        "normalize": True,
+        "axis_name": None,
+        "rngs": nnx.Rngs(0),
+    }
+    return build(name, **(settings | options))
+
+
+def images(n: int, channels: int = 3, size: int = 32) -> np.ndarray:
+    shape = (n, size, size, channels)
+    return np.random.default_rng(n).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"), [*((name, 3) for name in MODELS), ("convnet", 1)]
+)
+def test_embeddings_are_float32_of_the_asked_length_and_unit_norm(name, channels):
+    model = embedder(name, channels=channels)
+    model.eval()
+    z = jax.jit(lambda x: model(x))(images(2, channels))
+    assert z.shape == (2, 16)
+    assert z.dtype == jnp.float32
+    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    # torchvision's counts less its 1000-way classifiers, 513_000 and 2_049_000.
+    [("resnet18", 11_689_512 - 513_000), ("resnet50", 25_557_032 - 2_049_000)],
+)
+def test_resnets_have_the_published_number_of_parameters(name, count):
+    backbone = embedder(name).backbone
+    assert sum(p.size for p in jax.tree.leaves(nnx.state(backbone, nnx.Param))) == count
+
+
+def test_resnet50_strides_in_the_3x3_convolution():
+    block = embedder("resnet50").backbone.layer2.layers[0]
+    assert (block.conv1.strides, block.conv2.strides) == (1, 2)
+
+
+def test_strided_convolution_pads_alike_on_all_sides():
+    layer = conv(1, 1, 3, stride=2, rngs=nnx.Rngs(0))
+    x = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
+    padded, kernel = np.pad(x, 1), np.asarray(layer.kernel[...])[:, :, 0, 0]
+    expected = [
+        [(padded[i : i + 3, j : j + 3] * kernel).sum() for j in (0, 2, 4)]
+        for i in (0, 2, 4)
+    ]
+    got = layer(jnp.asarray(x)[None, :, :, None])[0, :, :, 0]
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("channels", "mean", "std"),
+    [(1, 0.5, 0.5), (3, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])],
+)
+def test_uint8_images_equal_the_same_images_standardised_by_hand(channels, mean, std):
+    model = embedder("convnet", channels=channels)
+    model.eval()
+    x = images(2, channels)
+    by_hand = ((x / 255.0 - np.array(mean)) / np.array(std)).astype(np.float32)
+    np.testing.assert_allclose(model(x), model(by_hand), rtol=1e-4, atol=1e-6)
+
+
+def test_zero_embedding_has_a_finite_gradient():
+    model = embedder("convnet")
+    model.head.kernel[...] = jnp.zeros_like(model.head.kernel[...])
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params):
+        return nnx.merge(graph, params, rest, copy=True)(images(2)).sum()
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
+    assert value == 0
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("name", ["convnet", "resnet18"])
+def test_jitted_steps_lower_the_loss_and_move_the_batch_statistics(name):
+    graph, params, rest = nnx.split(embedder(name), nnx.Param, ...)
+    optimizer = optax.adamw(1e-3)
+    x, target = images(8), np.eye(16, dtype=np.float32)[:8]
+
+    @jax.jit
+    def step(params, rest, moments):
+        def loss(params):
+            model = nnx.merge(graph, params, rest, copy=True)
+            error = jnp.mean((model(x) - target) ** 2)
+            return error, nnx.split(model, nnx.Param, ...)[2]
+
+        (error, new_rest), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, moments = optimizer.update(grads, moments, params)
+        return optax.apply_updates(params, updates), new_rest, moments, error
+
+    moments, before, errors = optimizer.init(params), rest, []
+    for _ in range(5):
+        params, rest, moments, error = step(params, rest, moments)
+        errors.append(float(error))
+    assert errors[-1] < 0.8 * errors[0]
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, rest)
+    assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize("name", ["convnet", "resnet18"])
+def test_pmap_with_axis_name_equals_one_device(name):
+    x = images(64)
+
+    def forward(axis_name):
+        graph, params, rest = nnx.split(
+            embedder(name, axis_name=axis_name), nnx.Param, ...
+        )
+
+        def run(params, rest, x):
+            model = nnx.merge(graph, params, rest, copy=True)
+            return model(x), nnx.split(model, nnx.Param, ...)[2]
+
+        return run, params, rest
+
+    run, params, rest = forward(None)
+    z, statistics = jax.jit(run)(params, rest, x)
+    run, params, rest = forward("batch")
+    mapped = jax.pmap(run, "batch", in_axes=(None, None, 0), out_axes=(0, None))
+    z8, statistics8 = mapped(params, rest, x.reshape(8, 8, 32, 32, 3))
+
+    np.testing.assert_allclose(z8.reshape(64, -1), z, rtol=1e-5, atol=1e-5)
+    one, eight = jax.tree.leaves(statistics), jax.tree.leaves(statistics8)
+    for a, b in zip(one, eight, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
+        shards = np.stack([shard.data for shard in b.addressable_shards])
+        np.testing.assert_array_equal(shards, shards[:1].repeat(8, axis=0))
+
+
+def test_eval_mode_embeds_each_image_alone():
+    model = embedder("convnet")
+    model.eval()
+    x = images(4)
+    alone = jnp.concatenate([model(x[i : i + 1]) for i in range(4)])
+    np.testing.assert_allclose(model(x), alone, rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_model_names_the_nearest():
+    with pytest.raises(UsageError, match=r"'resnet81'; did you mean resnet18"):
+        embedder("resnet81")
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (images(2, 1), r"shape \(2, 32, 32, 1\)"),
+        (images(2).astype(np.int32), "dtype int32"),
+        (images(2, size=28), r"needs \[n, 32, 32, channels\]"),
+    ],
+)
+def test_wrong_images_are_named(x, message):
+    with pytest.raises(ValueError, match=message):
+        embedder("convnet")(x)

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+
+from rankjax.report import analysis
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def blobs(rng, *sizes, dim=5):
+    labels = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    centres = rng.normal(size=(len(sizes), dim))
+    points = centres[labels] + 0.8 * rng.normal(size=(len(labels), dim))
+    return points.astype(np.float32), labels
+
+
+def slow_nearest(points, k):
+    rows = []
+    for i, a in enumerate(points.astype(float)):
+        scored = [
+            (-(a @ b) / np.linalg.norm(a) / np.linalg.norm(b), j)
+            for j, b in enumerate(points.astype(float))
+            if j != i
+        ]
+        rows.append([j for _, j in sorted(scored)[:k]])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("block", [1, 7, 1024])
+def test_neighbours_are_the_slow_loops_whatever_the_block(rng, block):
+    points, _ = blobs(rng, 9, 8, 6)
+    found = analysis.nearest(points * 3, k=8, block=block)
+    np.testing.assert_array_equal(found, slow_nearest(points, 8))
+
+
+def test_few_images_have_all_others_as_neighbours():
+    found = analysis.nearest(np.eye(3, dtype=np.float32), k=8)
+    assert [sorted(row) for row in found.tolist()] == [[1, 2], [0, 2], [0, 1]]
+    assert analysis.nearest(np.ones((1, 4), np.float32)).shape == (1, 0)
+
+
+def test_an_image_alone_in_its_class_is_no_failure():
+    labels = np.array([0, 0, 1, 2, 2])
+    neighbours = np.array([[1], [2], [0], [0], [4]])
+    assert analysis.failures(labels, neighbours).tolist() == [1, 3]
+
+
+def test_confusions_count_both_directions(rng):
+    points, labels = blobs(rng, 9, 8, 7, 7)
+    neighbours = slow_nearest(points, 1)
+    expected: dict[frozenset[int], list[int]] = {}
+    for i, (j,) in enumerate(neighbours):
+        if labels[i] != labels[j]:
+            pair = frozenset([int(labels[i]), int(labels[j])])
+            expected.setdefault(pair, []).append(i)
+    found = analysis.confusions(labels, neighbours, limit=99)
+    assert len(found) == len(expected) > 1
+    counts = [count for count, _ in found]
+    assert counts == sorted(counts, reverse=True)
+    for count, query in found:
+        pair = frozenset([int(labels[query]), int(labels[neighbours[query, 0]])])
+        assert count == len(expected[pair])
+        assert query in expected[pair]
+    assert analysis.confusions(labels, neighbours, limit=1) == found[:1]
+
+
+def test_few_positive_pairs_are_all_taken(rng):
+    _, labels = blobs(rng, 4, 3, 1)
+    pairs = analysis.sample_pairs(labels, rng)
+    found = sorted(tuple(sorted(pair)) for pair in pairs.positive.tolist())
+    n = len(labels)
+    assert found == [
+        (i, j) for i in range(n) for j in range(i + 1, n) if labels[i] == labels[j]
+    ]
+
+
+def test_sampled_pairs_are_what_they_are_called_and_evenly_drawn(rng):
+    _, labels = blobs(rng, 2, 10, 40)
+    positive, negative = analysis.sample_pairs(labels, rng, limit=800)
+    assert positive.shape == (800, 2)
+    assert 400 < len(negative) <= 800
+    assert (labels[positive[:, 0]] == labels[positive[:, 1]]).all()
+    assert (positive[:, 0] != positive[:, 1]).all()
+    assert (labels[negative[:, 0]] != labels[negative[:, 1]]).all()
+    # 1 + 45 + 780 pairs: class 1 holds 45 / 826 of them, 44 of 800 expected.
+    assert 20 < (labels[positive[:, 0]] == 1).sum() < 75
+
+
+def test_one_class_has_no_negative_pairs(rng):
+    assert len(analysis.sample_pairs(np.zeros(20, int), rng).negative) == 0
+
+
+def test_cosines_are_the_formula_over_block_borders(rng):
+    rows = rng.normal(size=(3, 2**21)).astype(np.float32)
+    rows[2] = 0
+    pairs = np.array([[0, 1], [0, 0], [1, 0], [0, 2], [1, 1]])
+    expected = rows[0] @ rows[1] / np.linalg.norm(rows[0]) / np.linalg.norm(rows[1])
+    np.testing.assert_allclose(
+        analysis.cosines(rows, pairs), [expected, 1, expected, 0, 1], atol=1e-4
+    )
+
+
+def test_separation_counts_pairs_of_pairs_and_half_of_ties(rng):
+    positive, negative = rng.integers(0, 9, 30) / 9, rng.integers(-3, 6, 20) / 9
+    wins = [(p > n) + (p == n) / 2 for p in positive for n in negative]
+    assert analysis.separation(positive, negative) == pytest.approx(np.mean(wins))
+
+
+def test_series_takes_the_rows_that_hold_the_key():
+    history = [{"step": 1, "loss": 3.0}, {"step": 2, "x": 0.0}, {"loss": 1.0}]
+    np.testing.assert_array_equal(analysis.series(history, "loss"), [[1], [3]])
+    assert analysis.series([], "loss").shape == (2, 0)
+
+
+def test_the_map_gives_every_image_a_cell_of_its_own(rng):
+    points, labels = blobs(rng, *[6] * 9)
+    layout = analysis.lay_out(points, labels, seed=3, classes=5, limit=20)
+    assert layout is not None
+    shown = labels[layout.indices]
+    assert np.unique(shown, return_counts=True)[1].tolist() == [4] * 5
+    assert len(np.unique(layout.indices)) == 20
+    assert len(np.unique(layout.cells, axis=0)) == 20
+    assert (layout.cells >= 0).all()
+    assert (layout.cells < [layout.columns, layout.rows]).all()
+
+
+def test_the_map_puts_far_classes_apart(rng):
+    labels = np.repeat([0, 1], 15)
+    points = np.where(labels[:, None] == 0, [1.0, 0, 0], [0, 1.0, 0])
+    points = points + 0.05 * rng.normal(size=points.shape)
+    layout = analysis.lay_out(points, labels, seed=0)
+    assert layout is not None
+    cells = {label: layout.cells[labels[layout.indices] == label] for label in (0, 1)}
+    between = np.linalg.norm(cells[0].mean(axis=0) - cells[1].mean(axis=0))
+    spread = np.linalg.norm(cells[0] - cells[0].mean(axis=0), axis=1).mean()
+    assert between > spread
+
+
+def test_there_is_no_map_of_one_point_or_few_images(rng):
+    assert analysis.lay_out(np.ones((20, 4)), np.arange(20) // 4, seed=0) is None
+    assert analysis.lay_out(rng.normal(size=(9, 4)), np.arange(9), seed=0) is None

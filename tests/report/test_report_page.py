@@ -1,0 +1,457 @@
+import base64
+import functools
+import io
+import math
+import os
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rankjax.errors import RunError
+from rankjax.report import ReportInputs, figures, write_report
+from rankjax.report.page import result_sentence
+
+METRICS = [f"recall_at_{k}" for k in (1, 2, 4, 8)] + ["map_at_r", "r_precision", "nmi"]
+FIGURES = {"curves", "gallery", "health", "map", "similarity"}
+VOID = {"meta", "img", "source", "image", "rect"}
+
+
+class Page(HTMLParser):
+    """Elements in order as (tag, attributes, ancestors' ids and classes, text)."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.source = path.read_bytes().decode("utf-8")
+        self.elements, self.open = [], []
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append([tag, dict(attrs), list(self.open), ""])
+        if tag not in VOID:
+            self.open.append(self.elements[-1])
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        for element in self.open:
+            element[3] += data
+
+    def find(self, tag, inside=None):
+        return [
+            element
+            for element in self.elements
+            if element[0] == tag
+            and (inside is None or any(inside is parent for parent in element[2]))
+        ]
+
+    def section(self, name):
+        return next(e for e in self.find("section") if e[1]["id"] == name)
+
+
+def make(classes=6, per=5, size=8, channels=1, dim=7, noise=1.1, **changes):
+    rng = np.random.default_rng(1)
+    labels = rng.permutation(np.repeat(np.arange(classes), per))
+    n = len(labels)
+    images = rng.integers(0, 256, (n, size, size, channels), dtype=np.uint8)
+    centres = rng.normal(size=(classes, dim))
+    points = centres[labels] + noise * rng.normal(size=(n, dim))
+    flat = images.reshape(n, -1).astype(np.float32)
+    history = [
+        {"step": step, "loss": 1 / step, "embedding_norm": 2.0, "mean_cosine": 0.1}
+        | {"active_share": 0.5, "images_per_second": 100.0 * step, "stranger": 1.0}
+        for step in range(1, 60)
+    ]
+    history += [{"step": s, "validation/recall_at_1": 0.1 * s} for s in (1, 5)]
+    scores = {
+        name: {metric: float(rng.uniform()) for metric in METRICS}
+        for name in ("raw_pixels", "test", "untrained")
+    }
+    inputs = ReportInputs(
+        title="glyphs",
+        command="python -m train --seed 0",
+        config={"loss": "triplet", "margin": 0.2, "mining": None, "shift": [1, 2]},
+        versions={"python": "3.11.7", "jax": "0.10.2"},
+        summary=scores,
+        history=history,
+        images=images,
+        labels=labels,
+        class_names=tuple(f"class {k}" for k in range(classes)),
+        embeddings=points.astype(np.float32),
+        baselines={"raw_pixels": flat, "untrained": flat[:, :dim]},
+    )
+    return replace(inputs, **changes)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return make()
+
+
+@pytest.fixture(scope="module")
+def run_dir(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    assert write_report(folder, inputs) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run_dir):
+    return Page(run_dir / "report.html")
+
+
+def decode(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+def gallery_rows(page):
+    """(query image, [(neighbour image, frame)]) of every row."""
+    rows = []
+    for row in page.find("figure", page.section("gallery")):
+        query, *found = page.find("img", row)
+        assert "query" in query[2][-1][1]["class"]
+        frames = [image[2][-1][1]["class"].split()[1] for image in found]
+        images = [decode(image[1]["src"]) for image in found]
+        rows.append((decode(query[1]["src"]), list(zip(images, frames, strict=True))))
+    return rows
+
+
+def index_of(image, images):
+    (match,) = np.flatnonzero((images[..., 0] == image).all(axis=(1, 2)))
+    return match
+
+
+def test_sections_come_in_order_and_the_links_reach_them(page):
+    names = [section[1]["id"] for section in page.find("section")]
+    assert names[:4] == ["metrics", "curves", "similarity", "gallery"]
+    assert names[4:] == ["map", "health", "confusions", "reproduce"]
+    assert [link[1]["href"] for link in page.find("a")] == [f"#{n}" for n in names]
+    assert page.open == []
+
+
+def test_the_result_is_one_sentence_with_the_share_of_errors_removed(page, inputs):
+    test, raw = (inputs.summary[k]["recall_at_1"] for k in ("test", "raw_pixels"))
+    assert test > raw
+    result = next(e for e in page.find("p") if e[1].get("class") == "result")
+    assert result[3] == (
+        f"Recall@1 {test:.2f} on 6 unseen classes; raw pixels {raw:.2f};"
+        f" removes {(test - raw) / (1 - raw):.0%} of raw pixels' errors"
+    )
+
+
+@pytest.mark.parametrize("raw", [0.3, 1.0])
+def test_a_network_no_better_than_raw_pixels_removes_nothing(raw):
+    summary = {"test": {"recall_at_1": 0.3}, "raw_pixels": {"recall_at_1": raw}}
+    expected = f"Recall@1 0.30 on 1 unseen class; raw pixels {raw:.2f}"
+    assert result_sentence(summary, 1) == expected
+
+
+def test_the_table_holds_the_summary_with_the_best_in_bold(page, inputs):
+    section = page.section("metrics")
+    rows = [row for row in page.find("tr", section) if "class" in row[1]]
+    assert [row[1]["class"] for row in rows] == ["test", "untrained", "raw_pixels"]
+    for row in rows:
+        scores = inputs.summary[row[1]["class"]]
+        cells = page.find("td", row)
+        assert [cell[3] for cell in cells] == [f"{scores[m]:.3f}" for m in METRICS]
+        for cell, metric in zip(cells, METRICS, strict=True):
+            best = max(other[metric] for other in inputs.summary.values())
+            assert bool(page.find("b", cell)) == (scores[metric] == best)
+
+
+def test_a_missing_or_undefined_metric_is_a_dash(tmp_path):
+    summary = {"test": {"recall_at_1": 0.5, "nmi": math.nan}}
+    page = Page(write_report(tmp_path, make(summary=summary, baselines={})))
+    cells = page.find("td", page.find("tbody")[0])
+    assert [cell[3] for cell in cells] == ["0.500"] + ["–"] * 6  # noqa: RUF001
+
+
+def test_gallery_frames_and_order_agree_with_a_slow_loop(page, inputs):
+    points = inputs.embeddings.astype(float)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    rows = gallery_rows(page)
+    assert len(rows) >= 12
+    frames = set()
+    for query_image, found in rows:
+        query = index_of(query_image, inputs.images)
+        scores = [
+            (-points[query] @ points[other], other)
+            for other in range(len(points))
+            if other != query
+        ]
+        nearest = [other for _, other in sorted(scores)[:8]]
+        assert [index_of(image, inputs.images) for image, _ in found] == nearest
+        for other, (_, frame) in zip(nearest, found, strict=True):
+            same = inputs.labels[other] == inputs.labels[query]
+            assert frame == ("hit" if same else "miss")
+            frames.add(frame)
+    assert frames == {"hit", "miss"}
+
+
+def test_the_gallery_counts_its_failures(page, inputs):
+    points = inputs.embeddings.astype(float)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    similarity = points @ points.T - 2 * np.eye(len(points))
+    wrong = inputs.labels[similarity.argmax(axis=1)] != inputs.labels
+    captions = [element[3] for element in page.find("h3", page.section("gallery"))]
+    assert wrong.sum() > 6
+    assert captions[0] == "12 queries drawn at random"
+    assert captions[1].endswith(f": 6 of the {wrong.sum()}, drawn at random")
+    for query_image, found in gallery_rows(page)[12:]:
+        assert wrong[index_of(query_image, inputs.images)]
+        assert found[0][1] == "miss"
+
+
+def test_confusions_name_the_classes_and_their_counts(page, inputs):
+    points = inputs.embeddings.astype(float)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    nearest = (points @ points.T - 2 * np.eye(len(points))).argmax(axis=1)
+    cards = page.find("li", page.section("confusions"))
+    assert cards
+    for card in cards:
+        one, other = (int(name[3].split()[1]) for name in page.find("bdi", card))
+        count = sum(
+            {one, other} == {inputs.labels[i], inputs.labels[nearest[i]]}
+            for i in range(len(points))
+        )
+        assert page.find("small", card)[0][3] == f"{count} of 10 images"
+
+
+def test_the_map_titles_every_class_shown(page, inputs):
+    section = page.section("map")
+    names = [title[3] for title in page.find("title", section)]
+    assert sorted(names) == sorted(inputs.class_names)
+    for group in page.find("g", section):
+        (title,) = page.find("title", group)
+        for image in page.find("image", group):
+            index = index_of(decode(image[1]["href"]), inputs.images)
+            assert inputs.class_names[inputs.labels[index]] == title[3]
+    assert len(page.find("image", section)) == len(inputs.images)
+
+
+def test_config_versions_and_command_are_there(page, inputs):
+    section = page.section("reproduce")
+    rows = {
+        page.find("th", row)[0][3]: page.find("td", row)[0][3]
+        for row in page.find("tr", section)
+    }
+    config = {"loss": "triplet", "margin": "0.2", "mining": "null", "shift": "[1, 2]"}
+    assert rows == {**config, **inputs.versions}
+    assert page.find("code", section)[0][3] == inputs.command
+    assert len(page.find("details", section)) == 2
+
+
+def test_nothing_is_fetched_or_run(page):
+    assert not {"script", "link", "iframe", "object"} & {e[0] for e in page.elements}
+    for _, attributes, _, _ in page.elements:
+        for name in ("src", "srcset", "href"):
+            assert attributes.get(name, "#").startswith(("data:image/", "#"))
+        assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"https?://|url\(|@import", page.source)
+
+
+def test_every_image_has_an_alternative_text(page):
+    assert all(image[1]["alt"].strip() for image in page.find("img"))
+
+
+def test_figures_are_files_and_the_charts_are_embedded(run_dir, page):
+    files = {path.stem: path.read_bytes() for path in (run_dir / "figures").iterdir()}
+    assert set(files) == FIGURES
+    for name in ("curves", "similarity", "health"):
+        (image,) = page.find("img", page.section(name))
+        assert base64.b64decode(image[1]["src"].split(",")[1]) == files[name]
+    assert Image.open(io.BytesIO(files["gallery"])).width == 1800
+
+
+@pytest.mark.parametrize(
+    ("chart", "key"),
+    [
+        (figures.curves, "loss"),
+        (figures.curves, "validation/recall_at_1"),
+        (figures.curves, "validation/map_at_r"),
+        (figures.health, "embedding_norm"),
+        (figures.health, "mean_cosine"),
+        (figures.health, "positive_similarity"),
+        (figures.health, "active_share"),
+    ],
+)
+def test_a_chart_shows_its_series(chart, key):
+    rising = [{"step": step, key: 0.1 * step} for step in range(9)]
+    falling = [{"step": step, key: 0.8 - 0.1 * step} for step in range(9)]
+    assert chart(rising, figures.LIGHT) != chart(falling, figures.LIGHT)
+    assert chart(rising, figures.LIGHT) != chart([], figures.LIGHT)
+
+
+def test_the_gallery_figure_shows_the_verdicts(inputs):
+    found = np.arange(1, 9)[None]
+    colours = []
+    for labels in (np.zeros(30, int), np.arange(30)):
+        groups = {"queries": np.array([0])}
+        png = figures.gallery(inputs.images, labels, found, groups, "heading")
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        rgb = [
+            [int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in ("#16834a", "#cf2f2f")
+        ]
+        colours.append([(pixels == colour).all(axis=-1).sum() for colour in rgb])
+    # The legend shows one of each; eight frames more are all green or all red.
+    (green, few_red), (few_green, red) = colours
+    assert green > 4 * few_green > 0
+    assert red > 4 * few_red > 0
+
+
+NASTY = (
+    "<script>alert(1)</script>",
+    '"><img src=x>',
+    "a & b'",
+    "",
+    "\ud800",
+    "\0\ue000",
+)
+
+
+def test_text_is_escaped_wherever_it_comes_from(tmp_path):
+    bad = '<b id="x">&amp;\''
+    nasty = make(class_names=NASTY, title=bad, command=bad)
+    nasty = replace(nasty, config={bad: bad}, versions={bad: bad})
+    page = Page(write_report(tmp_path, nasty))
+    assert page.open == []
+    assert not any(e[1].get("id") == "x" or e[0] == "script" for e in page.elements)
+    assert page.find("h1")[0][3] == page.find("code")[0][3] == bad
+    names = {title[3] for title in page.find("title", page.section("map"))}
+    assert names == {*NASTY[:3], "(empty)", "U+D800", "U+0000U+E000"}
+    for image in page.find("img", page.section("gallery")):
+        assert any(name in image[1]["alt"] for name in names)
+
+
+def sampled(**changes):
+    return make(classes=3, per=5, **changes)
+
+
+EDGES = {
+    "few images": make(classes=2, per=3),
+    "one image": make(classes=1, per=1),
+    "two images": make(classes=1, per=2),
+    "one class": make(classes=1, per=12),
+    "all alone": make(classes=12, per=1),
+    "no history": sampled(history=[]),
+    "no failures": sampled(noise=0.0),
+    "collapsed": sampled(embeddings=np.zeros((15, 7), np.float32)),
+    "one dimension": sampled(dim=1),
+    "wide RGB": sampled(images=np.full((15, 100, 224, 3), 7, np.uint8)),
+    "broken history": sampled(
+        history=[{"step": s, "loss": math.nan if s % 3 else math.inf} for s in range(9)]
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def odd_run(tmp_path_factory):
+    """The folder of a named run, written once."""
+
+    @functools.cache
+    def write(name):
+        folder = tmp_path_factory.mktemp("odd")
+        write_report(folder, EDGES[name])
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_odd_runs_have_all_sections_and_small_thumbnails(odd_run, name):
+    page = Page(odd_run(name) / "report.html")
+    assert len(page.find("section")) == 8
+    pictures = [image[1]["src"] for image in page.find("img", page.section("gallery"))]
+    pictures += [image[1]["href"] for image in page.find("image")]
+    assert all(max(decode(uri).shape) <= 64 for uri in pictures)
+    written = {path.stem for path in (odd_run(name) / "figures").iterdir()}
+    assert written == (FIGURES if page.find("svg") else FIGURES - {"map"})
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "said"),
+    [
+        ("all alone", "gallery", "No image has another of its class"),
+        ("one image", "map", "No map"),
+        ("collapsed", "map", "No map"),
+        ("no failures", "confusions", "No query has a nearest neighbour of another"),
+        ("broken history", "curves", "9 of 9 logged rows hold values that are not"),
+    ],
+)
+def test_what_is_absent_is_said(odd_run, name, section, said):
+    page = Page(odd_run(name) / "report.html")
+    assert said in page.section(section)[3]
+
+
+def test_a_run_without_failures_shows_none(odd_run):
+    page = Page(odd_run("no failures") / "report.html")
+    assert len(page.find("h3")) == 1
+    nearest = [found[0][1] for _, found in gallery_rows(page)]
+    assert nearest == ["hit"] * 12
+
+
+def test_the_same_inputs_give_the_same_bytes(run_dir, tmp_path):
+    write_report(tmp_path, make())
+    for path in sorted(run_dir.rglob("*.*")):
+        copy = tmp_path / path.relative_to(run_dir)
+        assert path.read_bytes() == copy.read_bytes(), path.name
+
+
+def test_the_seed_draws_other_queries(tmp_path, inputs, page):
+    other = Page(write_report(tmp_path, replace(inputs, seed=5)))
+    drawn = [
+        [index_of(query, inputs.images) for query, _ in gallery_rows(each)]
+        for each in (page, other)
+    ]
+    assert drawn[0] != drawn[1]
+
+
+def test_a_write_that_fails_leaves_the_old_report_whole(tmp_path, monkeypatch):
+    (tmp_path / "report.html").write_text("old")
+    move = os.replace
+
+    def full_disk(source, target):
+        if str(target).endswith(".html"):
+            raise OSError(28, "No space left on device")
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(RunError, match=r"cannot write the report .*No space left"):
+        write_report(tmp_path, sampled())
+    assert (tmp_path / "report.html").read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "figures"}
+    for path in (tmp_path / "figures").iterdir():
+        Image.open(path).verify()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": np.zeros((30, 8, 8, 1))}, "images is float64"),
+        ({"images": np.zeros((30, 8, 8), np.uint8)}, "images is uint8"),
+        ({"images": np.zeros((0, 8, 8, 1), np.uint8)}, "images is uint8"),
+        ({"images": np.zeros((30, 8, 8, 2), np.uint8)}, "2 channels"),
+        ({"labels": np.zeros(29, int)}, "labels is int64"),
+        ({"labels": np.zeros(30)}, "labels is float64"),
+        ({"labels": np.full(30, 6)}, "indices of the 6 class_names"),
+        ({"embeddings": np.zeros((29, 4), np.float32)}, "embeddings is"),
+        ({"embeddings": np.full((30, 4), np.nan, np.float32)}, "embeddings holds NaN"),
+        ({"baselines": {"raw_pixels": np.zeros(30)}}, "raw_pixels is"),
+        ({"summary": {"raw_pixels": {}}}, "must have 'test'"),
+    ],
+)
+def test_wrong_inputs_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make(**changes)
+
+
+@pytest.mark.slow
+def test_a_full_test_split_stays_below_three_megabytes(tmp_path):
+    path = write_report(tmp_path, make(classes=608, per=12, size=32, dim=64))
+    assert path.stat().st_size < 3e6
