@@ -1,5 +1,8 @@
 """Errors that end a run with one line instead of a traceback."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class RunError(RuntimeError):
     """Something outside the code must be mended first: a file, a disk, a folder.
@@ -13,3 +16,11 @@ class UsageError(ValueError):
 
     The command line prints the message alone and exits with status 2.
     """
+
+
+def unknown_name(kind: str, name: str, known: Sequence[str]) -> UsageError:
+    """The error for a name that does not exist, with the nearest ones that do."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    if near:
+        return UsageError(f"no {kind} {name!r}; did you mean {' or '.join(near)}?")
+    return UsageError(f"no {kind} {name!r}; there are {', '.join(known[:12])}")

@@ -64,6 +64,7 @@ def n_pairs_loss(
     embeddings: Any,
     labels: Any,
     *,
+    scale: Number = 1.0,
     negatives: Negatives = "positives",
     direction: Direction = "row",
     l2_weight: float = 0.001,
@@ -76,7 +77,7 @@ def n_pairs_loss(
     compute = _objective(
         losses.n_pairs_loss, l2_weight, negatives=negatives, direction=direction
     )
-    return compute(embeddings, labels)
+    return compute(embeddings, labels, params={"scale": scale})
 
 
 def angular_loss(embeddings: Any, labels: Any, *, angle: Number = 45.0) -> jax.Array:
@@ -101,6 +102,7 @@ def n_pairs_angular_loss(
     *,
     angle: Number = 45.0,
     angular_weight: Number = 2.0,
+    scale: Number = 1.0,
     negatives: Negatives = "positives",
     direction: Direction = "row",
     l2_weight: float = 0.001,
@@ -110,5 +112,5 @@ def n_pairs_angular_loss(
     compute = _objective(
         losses.n_pairs_angular_loss, l2_weight, negatives=negatives, direction=direction
     )
-    params = {"angle": angle, "angular_weight": angular_weight}
+    params = {"angle": angle, "angular_weight": angular_weight, "scale": scale}
     return compute(embeddings, labels, params=params)

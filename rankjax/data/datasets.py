@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rankjax.data.names import unknown_name
 from rankjax.data.splits import Dataset
+from rankjax.errors import unknown_name
 
 _GLYPHS = tuple(
     f"glyphs/{level}" for level in ("clean", "lite", "pose", "clutter", "modes")

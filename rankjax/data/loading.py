@@ -8,9 +8,9 @@ from typing import Self
 import numpy as np
 
 from rankjax.data.augmentation import AUGMENTATIONS
-from rankjax.data.names import unknown_name
 from rankjax.data.randomness import Stream, generator
 from rankjax.data.splits import Split
+from rankjax.errors import unknown_name
 
 Batch = dict[str, np.ndarray]
 

@@ -16,10 +16,9 @@ import tensorflow_datasets as tfds
 
 from rankjax.data import glyphs
 from rankjax.data.glyph_images import class_name
-from rankjax.data.names import unknown_name
 from rankjax.data.sources import Shape, decode_image
 from rankjax.data.splits import Dataset, Pool
-from rankjax.errors import RunError, UsageError
+from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.files import write_atomic
 
 

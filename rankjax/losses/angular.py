@@ -91,6 +91,7 @@ def n_pairs_angular_loss(
     *,
     angle: float | jax.Array = 45.0,
     angular_weight: float | jax.Array = 2.0,
+    scale: float | jax.Array = 1.0,
     negatives: Negatives = "positives",
     direction: Direction = "row",
 ) -> tuple[Terms, Terms]:
@@ -103,6 +104,7 @@ def n_pairs_angular_loss(
       pairs: inner products [anchor, reference] and masks, with `reference_similarity`.
       angle: degrees, see `angular_loss`.
       angular_weight: lambda in the paper.
+      scale: of the N-pair loss, see `n_pairs_loss`.
       negatives: see `n_pairs_loss`.
       direction: see `n_pairs_loss`.
 
@@ -114,7 +116,7 @@ def n_pairs_angular_loss(
     """
     angular = angular_loss(pairs, angle=angle)
     weighted = Terms(angular_weight * angular.total, angular.count, angular.active)
-    n_pairs = n_pairs_loss(pairs, negatives=negatives, direction=direction)
+    n_pairs = n_pairs_loss(pairs, scale=scale, negatives=negatives, direction=direction)
     return n_pairs, weighted
 
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 
 from rankjax import rows
@@ -15,6 +16,7 @@ Direction = Literal["row", "column", "symmetric"]
 def n_pairs_loss(
     pairs: Pairs,
     *,
+    scale: float | jax.Array = 1.0,
     negatives: Negatives = "positives",
     direction: Direction = "row",
 ) -> Terms:
@@ -32,8 +34,9 @@ def n_pairs_loss(
     Args:
       pairs: similarities [anchor, reference] and masks; inner products by default, for
         which the paper adds an L2 penalty (`rankjax.squared_norm`) rather than
-        normalising. Cosines need a scale: without one the loss cannot fall below
-        log(1 + (N - 1) exp(-N / (N - 1))).
+        normalising.
+      scale: multiplies S. The paper has none; cosines need one, for without it the
+        loss cannot fall below log(1 + (N - 1) exp(-N / (N - 1))).
       negatives: 'positives', the paper's N - 1 other pairs' positives, or 'all', the
         2 (N - 1) rows of other classes.
       direction: 'row' takes anchors against positives, 'column' positives against
@@ -52,8 +55,9 @@ def n_pairs_loss(
     """
     pairs = _assign_roles(pairs, negatives, direction)
     has_positive = pairs.positive.any(-1)
-    all_scores = rows.log_sum_exp(pairs.similarity, pairs.positive | pairs.negative)
-    score = jnp.sum(pairs.similarity, -1, where=pairs.positive)
+    scores = scale * pairs.similarity
+    all_scores = rows.log_sum_exp(scores, pairs.positive | pairs.negative)
+    score = jnp.sum(scores, -1, where=pairs.positive)
     score = score / jnp.maximum(jnp.sum(pairs.positive, -1, dtype=score.dtype), 1)
     values = jnp.where(has_positive, all_scores, 0) - score
     return Terms.of(values[:, None], has_positive[:, None])

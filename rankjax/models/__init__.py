@@ -1,14 +1,13 @@
 """Embedding networks in Flax NNX, chosen by name."""
 
-import difflib
 from collections.abc import Callable
 
 from flax import nnx
 
-from rankjax.errors import UsageError
-from rankjax.models._convnet import ConvNet
-from rankjax.models._embedder import Backbone, Embedder
-from rankjax.models._resnet import ResNet, resnet18, resnet50
+from rankjax.errors import unknown_name
+from rankjax.models.convnet import ConvNet
+from rankjax.models.embedder import Backbone, Embedder
+from rankjax.models.resnet import ResNet, resnet18, resnet50
 
 __all__ = ["MODELS", "Backbone", "ConvNet", "Embedder", "ResNet", "build"]
 
@@ -46,8 +45,7 @@ def build(
       UsageError: there is no such network; the nearest names are in the message.
     """
     if name not in _BACKBONES:
-        nearest = difflib.get_close_matches(name, MODELS, cutoff=0.3) or MODELS
-        raise UsageError(f"no model {name!r}; did you mean {', '.join(nearest)}?")
+        raise unknown_name("model", name, MODELS)
     backbone = _BACKBONES[name](channels=channels, axis_name=axis_name, rngs=rngs)
     return Embedder(
         backbone, embedding_dim=embedding_dim, normalize=normalize, rngs=rngs

@@ -1,1 +1,19 @@
-"""TODO."""
+"""Training: a pure step, its state on disk, and evaluation on unseen classes."""
+
+from rankjax.train.checkpoint import Checkpoints
+from rankjax.train.evaluation import evaluate, make_embed, pixels
+from rankjax.train.monitor import Monitor
+from rankjax.train.run_folder import RunFolder
+from rankjax.train.step import TrainState, create_state, make_step
+
+__all__ = [
+    "Checkpoints",
+    "Monitor",
+    "RunFolder",
+    "TrainState",
+    "create_state",
+    "evaluate",
+    "make_embed",
+    "make_step",
+    "pixels",
+]

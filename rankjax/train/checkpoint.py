@@ -24,7 +24,7 @@ from rankjax.errors import RunError
 
 PyTree = Any
 
-_DELETED = "deleted"
+_DELETED = ".superseded-checkpoints"
 
 
 class Checkpoints:
@@ -244,9 +244,7 @@ def _best(steps: Sequence[int], scores: dict[int, float]) -> int | None:
 
 def _named_leaves(tree: PyTree) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves
-    }
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
 def _kind(leaf: Any) -> str:

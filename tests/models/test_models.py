@@ -7,7 +7,7 @@ from flax import nnx
 
 from rankjax.errors import UsageError
 from rankjax.models import MODELS, Embedder, build
-from rankjax.models._layers import conv
+from rankjax.models.layers import conv
 
 
 def embedder(name: str, **options) -> Embedder:

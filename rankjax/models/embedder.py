@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rankjax.similarity import normalize
+
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -50,15 +52,14 @@ class Embedder(nnx.Module):
             [-1, 1]. Floating point is used as it is.
 
         Returns:
-          float32 [n, embedding_dim], of length 1 when `normalize` is set; an embedding
-          that is exactly zero stays zero and has a finite gradient.
+          float32 [n, embedding_dim], of length 1 when `normalize` is set.
 
         Raises:
           ValueError: the shape or the dtype is not the one above.
         """
         z = self.head(self.backbone(_standardise(images, self.backbone.channels)))
         if self.normalize:
-            z = z * jax.lax.rsqrt(jnp.sum(z * z, axis=-1, keepdims=True) + 1e-12)
+            z = normalize(z)
         return z
 
 

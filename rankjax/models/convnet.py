@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from rankjax.models._layers import conv, norm
+from rankjax.models.layers import conv, norm
 
 
 class ConvNet(nnx.Module):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rankjax.models._layers import conv, norm
+from rankjax.models.layers import conv, norm
 
 
 class BasicBlock(nnx.Module):

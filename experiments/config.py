@@ -1,0 +1,241 @@
+"""Named experiments: frozen settings, each with its command, runtime and result."""
+
+import ast
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from rankjax import losses, mining, terms
+from rankjax.data import AUGMENTATIONS
+from rankjax.errors import UsageError, unknown_name
+from rankjax.models import MODELS
+from rankjax.objective import Objective, objective
+from rankjax.parallel import AXIS, Wrapper
+from rankjax.regularizers import squared_norm
+
+MINERS = {"hardest": mining.hardest, "easy_positive": mining.easy_positive}
+REDUCTIONS = {
+    "mean": terms.mean,
+    "mean_active": terms.mean_active,
+    "total": terms.total,
+}
+SELECTIONS = {
+    "all": mining.all_negatives,
+    "semi_hard": mining.semi_hard,
+    "semi_hard_or_easiest": mining.semi_hard_or_easiest,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of a training run."""
+
+    dataset: str = "glyphs"
+    """glyphs[/clean|lite|pose|clutter|modes], digits, folder:PATH or tfds:NAME."""
+    image_size: int = 32
+    """Height and width of images, in pixels."""
+    augmentation: str = "affine"
+    """none, affine (small rotations and shifts) or crop_flip (photos)."""
+    model: str = "convnet"
+    """convnet (32 x 32 images), resnet18 or resnet50."""
+    embedding_dim: int = 64
+    """Length of an embedding."""
+    normalize: bool = True
+    """Scale embeddings to length 1 before the loss."""
+    loss: str = "n_pairs"
+    """A name in rankjax.losses.LOSSES."""
+    loss_options: tuple[str, ...] = ()
+    """Hyper-parameters of the loss, such as margin=0.2 selection=semi_hard."""
+    mining: str = "all"
+    """all, hardest or easy_positive."""
+    reduction: str = "mean"
+    """mean, mean_active (over terms above zero) or total."""
+    l2_weight: float = 0.0
+    """Weight of the mean squared length of embeddings."""
+    classes: int = 64
+    """Classes in a batch."""
+    per_class: int = 2
+    """Images of each class in a batch."""
+    steps: int = 1000
+    """Training steps."""
+    learning_rate: float = 1e-3
+    """Peak of the schedule: linear warm-up, then a cosine down to zero."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """SGD has momentum 0.9."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay of adamw."""
+    seed: int = 0
+    """Of the weights, the batches and the augmentation."""
+    eval_every: int = 200
+    """Steps between checkpoints, each after an evaluation on validation classes."""
+    log_every: int = 20
+    """Steps between rows of metrics.jsonl."""
+    devices: int = 0
+    """Number of devices that share a batch; 0 for all."""
+    wrapper: Wrapper = "pmap"
+    """How the step is spread over devices."""
+    run_dir: Path | None = None
+    """Folder of the run; by default runs/NAME-DIGEST, with a digest of the settings."""
+    data_dir: Path = Path("~/.cache/rankjax")
+    """Folder of prepared data sets."""
+
+    def settings(self) -> dict[str, Any]:
+        """What makes two runs the same run: all but where things are kept."""
+        values = dataclasses.asdict(self)
+        return {k: v for k, v in values.items() if k not in ("run_dir", "data_dir")}
+
+
+_GLYPHS = Config(steps=1200, learning_rate=2e-3)
+
+
+def glyphs() -> Config:
+    """N-pairs on characters: the default job.
+
+    python -m experiments.train glyphs
+    """
+    return dataclasses.replace(_GLYPHS, normalize=False, l2_weight=0.001)
+
+
+def glyphs_contrastive() -> Config:
+    """Contrastive loss on characters.
+
+    python -m experiments.train glyphs_contrastive
+    """
+    return dataclasses.replace(_GLYPHS, loss="contrastive", classes=32, per_class=4)
+
+
+def glyphs_semi_hard() -> Config:
+    """Triplet loss with semi-hard negatives on characters.
+
+    python -m experiments.train glyphs_semi_hard
+    """
+    return dataclasses.replace(
+        _GLYPHS,
+        loss="triplet",
+        loss_options=("selection=semi_hard_or_easiest",),
+        classes=32,
+        per_class=4,
+    )
+
+
+def glyphs_hard() -> Config:
+    """Batch-hard triplet loss on characters.
+
+    python -m experiments.train glyphs_hard
+    """
+    return dataclasses.replace(
+        _GLYPHS, loss="batch_hard_triplet", normalize=False, classes=32, per_class=4
+    )
+
+
+def glyphs_angular() -> Config:
+    """Angular loss on characters.
+
+    python -m experiments.train glyphs_angular
+    """
+    return dataclasses.replace(_GLYPHS, loss="angular")
+
+
+def digits() -> Config:
+    """N-pairs on handwritten digits, five to train on and five to test on.
+
+    python -m experiments.train digits
+    """
+    return Config(
+        dataset="digits",
+        normalize=False,
+        l2_weight=0.001,
+        classes=5,
+        per_class=16,
+        steps=200,
+        eval_every=50,
+        log_every=10,
+    )
+
+
+EXPERIMENTS: dict[str, Callable[[], Config]] = {
+    f.__name__: f
+    for f in (
+        glyphs,
+        glyphs_contrastive,
+        glyphs_semi_hard,
+        glyphs_hard,
+        glyphs_angular,
+        digits,
+    )
+}
+
+
+def build_objective(config: Config, axis_name: str | None = AXIS) -> Objective:
+    """The objective that a configuration describes.
+
+    Raises:
+      UsageError: a loss, miner, reduction or hyper-parameter that does not exist.
+    """
+    loss = _look_up("loss", config.loss, losses.LOSSES).loss
+    known = {
+        name: parameter
+        for name, parameter in inspect.signature(loss).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    settings = {}
+    for option in config.loss_options:
+        name, equals, text = option.partition("=")
+        if not equals:
+            raise UsageError(f"loss_options must be NAME=VALUE, got {option!r}")
+        _look_up(f"option of {config.loss}", name, known)
+        settings[name] = _value(name, text)
+    miner = _look_up("miner", config.mining, {"all": None} | MINERS)
+    return objective(
+        functools.partial(loss, **settings),
+        mining=miner,
+        reduction=_look_up("reduction", config.reduction, REDUCTIONS),
+        regularizers=[(config.l2_weight, squared_norm)] if config.l2_weight else [],
+        axis_name=axis_name,
+        has_aux=True,
+    )
+
+
+def check(config: Config, devices: int) -> None:
+    """Raises a UsageError for settings that cannot be meant, before anything runs."""
+    _look_up("model", config.model, dict.fromkeys(MODELS))
+    _look_up("augmentation", config.augmentation, AUGMENTATIONS)
+    build_objective(config)
+    if config.per_class < 2:
+        raise UsageError(
+            f"per_class must be at least 2, got {config.per_class}: "
+            "with one image a class has no positives"
+        )
+    for name in ("classes", "steps", "eval_every", "log_every", "embedding_dim"):
+        if getattr(config, name) < 1:
+            raise UsageError(f"{name} must be at least 1, got {getattr(config, name)}")
+    for name in ("learning_rate", "weight_decay", "l2_weight", "warmup_steps", "seed"):
+        if not 0 <= getattr(config, name) < 2**32:
+            raise UsageError(
+                f"{name} must not be negative, got {getattr(config, name)}"
+            )
+    if config.classes * config.per_class % devices:
+        raise UsageError(
+            f"classes x per_class = {config.classes} x {config.per_class} must be "
+            f"divisible by the number of devices, {devices}"
+        )
+
+
+def _look_up(kind: str, name: str, known: dict[str, Any]) -> Any:
+    if name not in known:
+        raise unknown_name(kind, name, list(known))
+    return known[name]
+
+
+def _value(name: str, text: str) -> Any:
+    if name == "selection":
+        return _look_up("selection", text, SELECTIONS)
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text

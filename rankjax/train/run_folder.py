@@ -1,0 +1,146 @@
+"""A folder that holds a run, all of it and nothing else."""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tensorboardX import SummaryWriter
+
+from rankjax.errors import RunError, UsageError
+from rankjax.files import write_atomic
+
+_ROWS = "metrics.jsonl"
+
+
+class RunFolder:
+    """Configuration, metrics and results of one run; a context manager.
+
+    Attributes:
+      path: the folder.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], *, needs: int) -> None:
+        """Opens a folder for a run, a new one or one to go on with.
+
+        Args:
+          path: made when missing.
+          config: what the run is, JSON-able; must be what the folder already holds.
+          needs: bytes that the run will write, about.
+
+        Raises:
+          UsageError: the folder holds another run, or something that is no run.
+          RunError: it cannot be written, has too little room, or is in use.
+        """
+        self.path = path
+        with _disk(path):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(path)
+            _claim(path, config)
+            space = os.statvfs(path)
+            if space.f_bavail * space.f_frsize < needs:
+                raise RunError(
+                    f"{path}: {space.f_bavail * space.f_frsize / 1e6:.0f} MB are free, "
+                    f"the run needs about {needs / 1e6:.0f} MB"
+                )
+        self._board: SummaryWriter | None = None
+
+    def history(self) -> list[dict[str, float]]:
+        """The rows logged so far."""
+        file = self.path / _ROWS
+        if not file.exists():
+            return []
+        lines = file.read_text().splitlines(keepends=True)
+        # A killed run may leave half a line, the last one.
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def rewind(self, step: int) -> None:
+        """Forgets what was logged after a step, before the run goes on from there."""
+        rows = [row for row in self.history() if row["step"] <= step]
+        self.write(_ROWS, "".join(json.dumps(row) + "\n" for row in rows))
+        with _disk(self.path):
+            self._board = SummaryWriter(
+                str(self.path / "tensorboard"), purge_step=step + 1
+            )
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Appends a row with a `step` to metrics.jsonl and to TensorBoard's events."""
+        assert self._board is not None, "rewind comes first"
+        with _disk(self.path):
+            with open(self.path / _ROWS, "a") as file:
+                file.write(json.dumps(row) + "\n")
+            for name, value in row.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, int(row["step"]))
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Writes a file, whole or not at all."""
+        with _disk(self.path):
+            write_atomic(self.path / name, content)
+
+    def close(self) -> None:
+        """Frees the folder for other processes."""
+        if self._board is not None:
+            self._board.close()
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _claim(path: Path, config: Mapping[str, Any]) -> None:
+    file = path / "config.json"
+    if not file.exists():
+        if any(child.name != ".lock" for child in path.iterdir()):
+            raise UsageError(f"{path} holds other files; choose another --run-dir")
+        write_atomic(file, json.dumps(config, indent=2) + "\n")
+        return
+    try:
+        theirs = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise RunError(f"{file}: not JSON ({error}); mend or delete it") from error
+    ours = json.loads(json.dumps(config))
+    other = [k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
+    if other:
+        differences = ", ".join(
+            f"{k} {theirs.get(k)!r} (here {ours.get(k)!r})" for k in other
+        )
+        raise UsageError(
+            f"{path} holds a run of another config: {differences}; "
+            "choose another --run-dir"
+        )
+
+
+def _lock(path: Path) -> int:
+    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise RunError(f"{path} is in use by another process") from None
+    return handle
+
+
+@contextmanager
+def _disk(path: Path) -> Any:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "the disk is full" if full else f"cannot be written: {error}"
+        raise RunError(
+            f"{path}: {what}; what was saved is whole, run again to go on"
+        ) from error
