@@ -90,7 +90,7 @@ class Config:
         return {k: v for k, v in values.items() if k not in ("run_dir", "data_dir")}
 
 
-_GLYPHS = Config(steps=1200, learning_rate=2e-3)
+_GLYPHS = Config(steps=1500, learning_rate=2e-3, eval_every=250)
 
 
 def glyphs() -> Config:
@@ -98,7 +98,17 @@ def glyphs() -> Config:
 
     python -m experiments.train glyphs
     """
-    return dataclasses.replace(_GLYPHS, normalize=False, l2_weight=0.001)
+    return dataclasses.replace(_GLYPHS, loss_options=("scale=16",))
+
+
+def glyphs_dot() -> Config:
+    """N-pairs as in the paper: inner products of any length, and an L2 penalty.
+
+    python -m experiments.train glyphs_dot
+    """
+    return dataclasses.replace(
+        _GLYPHS, normalize=False, l2_weight=0.01, learning_rate=3e-4
+    )
 
 
 def glyphs_contrastive() -> Config:
@@ -124,12 +134,17 @@ def glyphs_semi_hard() -> Config:
 
 
 def glyphs_hard() -> Config:
-    """Batch-hard triplet loss on characters.
+    """Batch-hard triplet loss on characters; it collapses at the others' learning rate.
 
     python -m experiments.train glyphs_hard
     """
     return dataclasses.replace(
-        _GLYPHS, loss="batch_hard_triplet", normalize=False, classes=32, per_class=4
+        _GLYPHS,
+        loss="batch_hard_triplet",
+        normalize=False,
+        learning_rate=5e-4,
+        classes=32,
+        per_class=4,
     )
 
 
@@ -148,8 +163,7 @@ def digits() -> Config:
     """
     return Config(
         dataset="digits",
-        normalize=False,
-        l2_weight=0.001,
+        loss_options=("scale=16",),
         classes=5,
         per_class=16,
         steps=200,
@@ -162,6 +176,7 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
     f.__name__: f
     for f in (
         glyphs,
+        glyphs_dot,
         glyphs_contrastive,
         glyphs_semi_hard,
         glyphs_hard,

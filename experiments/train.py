@@ -84,7 +84,7 @@ def run(name: str, config: Config) -> Path:
         wrapper=config.wrapper,
     )
     size = sum(x.nbytes for x in jax.tree.leaves(untrained))
-    path = config.run_dir or Path("runs") / f"{name}-{_digest(config)}"
+    path = config.run_dir or default_run_dir(name, config)
     with (
         RunFolder(path, config.settings(), needs=4 * size + 20_000_000) as folder,
         Checkpoints(path / "checkpoints") as checkpoints,
@@ -110,6 +110,12 @@ def run(name: str, config: Config) -> Path:
     return path
 
 
+def default_run_dir(name: str, config: Config) -> Path:
+    """Where a run goes if nobody says: settings that differ never share a folder."""
+    settings = json.dumps(config.settings(), sort_keys=True)
+    return Path("runs") / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+
 def _train(
     config: Config,
     step: Callable[..., Any],
@@ -124,7 +130,7 @@ def _train(
     """All steps that are left; evaluates and saves on the way."""
     judged_on = data.train if data.validation is None else data.validation
     monitor = Monitor()
-    score: dict[str, float] = {}
+    score: dict[str, str] = {}
     done = int(state.step)
     bar = tqdm(
         total=config.steps,
@@ -146,9 +152,8 @@ def _train(
                 last_log = now
                 rate = float(schedule(done - 1))
                 folder.log(newest | {"images_per_second": speed, "learning_rate": rate})
-                bar.set_postfix(
-                    {"loss": f"{newest['loss']:.3f}", "img/s": f"{speed:.0f}", **score}
-                )
+                shown = {"loss": f"{newest['loss']:.3f}", "img/s": f"{speed:.0f}"}
+                bar.set_postfix(shown | score, refresh=False)
             stop = stop_requested()
             if stop or done % config.eval_every == 0 or done == config.steps:
                 monitor.flush()  # a state that is not finite must not be saved
@@ -253,11 +258,6 @@ def _devices(number: int) -> Sequence[jax.Device]:
             f"devices must be from 1 to {len(devices)}, or 0 for all, got {number}"
         )
     return devices[:number] if number else devices
-
-
-def _digest(config: Config) -> str:
-    text = json.dumps(config.settings(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _command(name: str, config: Config) -> str:

@@ -88,7 +88,7 @@ def semi_hard(
 ) -> jax.Array:
     """Selects the negatives beyond the positive, but within the margin.
 
-    Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015, eq. 4: with D the negated
+    Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015: with D the negated
     similarity, D(a, p) < D(a, n) < D(a, p) + margin. All negatives of the band count;
     pytorch-metric-learning does the same, TensorFlow does not (see
     `semi_hard_or_easiest`).

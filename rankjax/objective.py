@@ -7,6 +7,8 @@ rows, validity, given masks, other devices' rows, row blocks, weights, the reduc
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -133,7 +135,7 @@ def objective(
         terms, (positives, negatives) = evaluate(anchors)
         if weights is not None:
             terms = [t.weighted(weights.astype(t.total.dtype)) for t in terms]
-        value = sum(reduction(t, add) for t in terms)
+        value = functools.reduce(operator.add, [reduction(t, add) for t in terms])
         for strength, penalty in regularizers:
             value += strength * mean(_penalize(penalty, anchors), add)
         aux = {

@@ -28,9 +28,9 @@ def angular_loss(pairs: Pairs, *, angle: float | jax.Array = 45.0) -> Terms:
       pairs' positives.
 
     Source: Wang, Zhou, Wen, Liu, Lin, "Deep Metric Learning with Angular Loss",
-    ICCV 2017, eq. 8. The exponent drops the norms, so that it equals the hinge's
-    argument plus a constant for unit length only: the *angle* does not depend on the
-    scale of the embeddings, but the value of this loss does.
+    ICCV 2017. The exponent drops the norms, so that it equals the hinge's argument
+    plus a constant for unit length only: the *angle* does not depend on the scale of
+    the embeddings, but the value of this loss does.
     """
     t = _squared_tangent(angle)
 
@@ -70,7 +70,7 @@ def angular_hinge_loss(pairs: Pairs, *, angle: float | jax.Array = 45.0) -> Term
       embeddings by s scales the value by s^2 and leaves the active triplets the same.
 
     Source: Wang, Zhou, Wen, Liu, Lin, "Deep Metric Learning with Angular Loss",
-    ICCV 2017, eq. 4.
+    ICCV 2017.
     """
     t = _squared_tangent(angle)
 
@@ -112,7 +112,7 @@ def n_pairs_angular_loss(
       Terms of the N-pair loss and Terms of the weighted angular loss.
 
     Source: Wang, Zhou, Wen, Liu, Lin, "Deep Metric Learning with Angular Loss",
-    ICCV 2017, eq. 9.
+    ICCV 2017.
     """
     angular = angular_loss(pairs, angle=angle)
     weighted = Terms(angular_weight * angular.total, angular.count, angular.active)

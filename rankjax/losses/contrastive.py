@@ -35,7 +35,7 @@ def contrastive_loss(
       a batch from drowning its few positives.
 
     Source: Hadsell, Chopra, LeCun, "Dimensionality Reduction by Learning an Invariant
-    Mapping", CVPR 2006, eq. 4.
+    Mapping", CVPR 2006.
     """
     distance = -pairs.similarity
     pull = jax.nn.relu(distance - positive_margin)

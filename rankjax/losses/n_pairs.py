@@ -51,7 +51,7 @@ def n_pairs_loss(
         references come from different batches (swap them and average instead).
 
     Source: Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss
-    Objective", NIPS 2016, eq. 6; several positives: TensorFlow's `npairs_loss`.
+    Objective", NIPS 2016; several positives: TensorFlow's `npairs_loss`.
     """
     pairs = _assign_roles(pairs, negatives, direction)
     has_positive = pairs.positive.any(-1)

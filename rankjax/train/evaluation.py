@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -69,7 +70,7 @@ def evaluate(
       The figures, each from 0 to 1.
     """
     metrics = retrieval_metrics(embeddings, labels)
-    unit = np.asarray(normalize(np.asarray(embeddings)))
+    unit = np.asarray(normalize(jnp.asarray(embeddings)))
     means = KMeans(len(np.unique(labels)), n_init=1, random_state=seed)
     with warnings.catch_warnings():
         # Fewer distinct embeddings than clusters: the score says so by itself.

@@ -36,7 +36,7 @@ def create_state(
 ) -> tuple[Any, TrainState]:
     """Splits a model into its static definition and the state to train."""
     model.train()
-    definition, params, rest = nnx.split(model, nnx.Param, ...)
+    definition, params, rest = _split(model)
     opt_state = optimizer.init(params)
     return definition, TrainState(params, rest, opt_state, jnp.zeros((), jnp.int32))
 
@@ -69,7 +69,7 @@ def make_step(
             model = nnx.merge(definition, params, state.rest, copy=True)
             embeddings = model(batch["image"])
             value, aux = objective(embeddings, batch["label"])
-            rest = nnx.split(model, nnx.Param, ...)[2]
+            _, _, rest = _split(model)
             return value, (rest, aux | _shape_of(embeddings, axis_name))
 
         (value, (rest, aux)), grads = jax.value_and_grad(loss, has_aux=True)(
@@ -79,10 +79,15 @@ def make_step(
             grads = lax.pmean(grads, axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": value, "grad_norm": optax.global_norm(grads), **aux}
+        metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **aux}
         return TrainState(params, rest, opt_state, state.step + 1), metrics
 
     return step
+
+
+def _split(model: nnx.Module) -> Any:
+    """The static definition, the parameters and all other variables."""
+    return nnx.split(model, nnx.Param, ...)
 
 
 def _shape_of(embeddings: jax.Array, axis_name: str | None) -> dict[str, jax.Array]:

@@ -1,0 +1,112 @@
+"""The survey's losses side by side on characters that training never saw.
+
+python -m experiments.compare [--quick] [--json FILE]
+
+Trains every `glyphs` experiment with three seeds, one after the other, and prints the
+mean and standard deviation over seeds of the figures on the test classes. Runs that are
+finished are not trained again. `--quick` trains for a third of the steps.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.config import EXPERIMENTS
+from experiments.train import default_run_dir, run
+from rankjax.errors import RunError
+from rankjax.files import write_atomic
+
+SEEDS = (0, 1, 2)
+FIGURES = ("recall_at_1", "map_at_r", "r_precision", "nmi")
+QUICK_STEPS = 500
+
+
+def compare(*, quick: bool, data_dir: Path) -> list[dict[str, object]]:
+    """Runs all that is not yet run; one row per experiment, and two for baselines."""
+    rows = []
+    baselines: dict[str, list[dict[str, float]]] = {"raw_pixels": [], "untrained": []}
+    for name in EXPERIMENTS:
+        if not name.startswith("glyphs"):
+            continue
+        results = []
+        for seed in SEEDS:
+            config = dataclasses.replace(
+                EXPERIMENTS[name](), seed=seed, data_dir=data_dir
+            )
+            if quick:
+                config = dataclasses.replace(
+                    config, steps=QUICK_STEPS, eval_every=QUICK_STEPS
+                )
+            file = default_run_dir(name, config) / "summary.json"
+            if not file.exists():
+                print(f"{name}, seed {seed}", file=sys.stderr)
+                try:
+                    run(name, config)
+                except RunError as error:  # a collapse is a result, too
+                    print(f"{name}, seed {seed}: {error}", file=sys.stderr)
+                    continue
+            summary = json.loads(file.read_text())
+            results.append(summary["test"])
+            for who, collected in baselines.items():
+                collected.append(summary[who])
+        rows.append(_row(name, results))
+    return [*rows, *(_row(who, results) for who, results in baselines.items())]
+
+
+def table(rows: Sequence[dict[str, object]]) -> str:
+    """The rows as Markdown, the best Recall@1 first."""
+    pixels = next(row for row in rows if row["name"] == "raw_pixels")
+    lines = [
+        "| experiment | seeds | errors removed | " + " | ".join(FIGURES) + " |",
+        "|---|---|---|" + "---|" * len(FIGURES),
+    ]
+    for row in sorted(rows, key=lambda row: -_mean(row, "recall_at_1")):
+        removed = 1 - (1 - _mean(row, "recall_at_1")) / (
+            1 - _mean(pixels, "recall_at_1")
+        )
+        figures = [f"{_mean(row, f):.3f} ± {row[f'{f}_sd']:.3f}" for f in FIGURES]
+        lines.append(
+            f"| {row['name']} | {row['seeds']} | {removed:.0%} | "
+            + " | ".join(figures)
+            + " |"
+        )
+    return "\n".join(lines)
+
+
+def _row(name: str, results: Sequence[dict[str, float]]) -> dict[str, object]:
+    row: dict[str, object] = {"name": name, "seeds": len(results)}
+    for figure in FIGURES:
+        values = [result[figure] for result in results]
+        row[figure] = statistics.mean(values) if values else 0.0
+        row[f"{figure}_sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    return row
+
+
+def _mean(row: dict[str, object], figure: str) -> float:
+    value = row[figure]
+    assert isinstance(value, float)
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a third of the steps")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("~/.cache/rankjax"), help="of data sets"
+    )
+    options = parser.parse_args(arguments)
+    rows = compare(quick=options.quick, data_dir=options.data_dir)
+    print(table(rows))
+    if options.json:
+        write_atomic(options.json, json.dumps(rows, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
