@@ -98,6 +98,24 @@ def check_same_space(batch: Rows, references: Rows | None) -> None:
         )
 
 
+def as_weights(weights: Any, n: int) -> jax.Array | None:
+    """Weights [n] or None; a negative one is seen where they are not on a device yet.
+
+    Raises:
+      ValueError: a wrong shape, or a negative weight.
+      TypeError: neither integers nor floating point.
+    """
+    if weights is None:
+        return None
+    array = jnp.asarray(weights)
+    check_shape("weights", array, (n,))
+    if not jnp.isrealobj(array) or array.dtype == bool:
+        raise TypeError(f"weights must be real numbers, got {array.dtype}")
+    if not isinstance(weights, jax.Array) and np.min(weights) < 0:
+        raise ValueError(f"weights must not be negative, got {np.min(weights)}")
+    return array
+
+
 def check_shape(name: str, array: jax.Array, shape: tuple[int, ...]) -> None:
     """Raises a ValueError that names the array where its shape is another."""
     if array.shape != shape:

@@ -171,9 +171,7 @@ def objective(
                 "reference_labels and reference_valid need references, which is None"
             )
         batch = inputs.with_masks(batch, others, positive, negative)
-        if weights is not None:
-            weights = jnp.asarray(weights)
-            inputs.check_shape("weights", weights, (len(batch.embeddings),))
+        weights = inputs.as_weights(weights, len(batch.embeddings))
         value, aux = compute(batch, others, weights, dict(params or {}))
         return (value, aux) if has_aux else value
 

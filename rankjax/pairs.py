@@ -1,9 +1,11 @@
 """A batch as losses and miners see it: one similarity matrix and two masks."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rankjax.similarity import Similarity
 
@@ -123,11 +125,18 @@ def from_tuples(
       Pairs with similarity [tuple, p + q].
 
     Raises:
-      ValueError: the three disagree in the number of tuples.
+      ValueError: the three disagree in the number of tuples, or name rows that do not
+        exist (where they are concrete, as for `masks_from_pairs`).
+      TypeError: row numbers are not integers.
     """
+    embeddings, n = jnp.asarray(embeddings), len(embeddings)
+    anchor = _as_row_numbers("anchor", anchor, n)
     positive, negative = (
         x[:, None] if x.ndim == 1 else x
-        for x in (jnp.asarray(positive), jnp.asarray(negative))
+        for x in (
+            _as_row_numbers("positive", positive, n),
+            _as_row_numbers("negative", negative, n),
+        )
     )
     if not len(anchor) == len(positive) == len(negative):
         raise ValueError(
@@ -138,7 +147,7 @@ def from_tuples(
     row = jax.vmap(lambda a, b: similarity(embeddings[a][None], embeddings[b])[0])
     is_positive = jnp.arange(others.shape[1]) < positive.shape[1]
     is_positive = jnp.broadcast_to(is_positive, others.shape)
-    return Pairs(row(jnp.asarray(anchor), others), is_positive, ~is_positive)
+    return Pairs(row(anchor, others), is_positive, ~is_positive)
 
 
 def masks_from_pairs(
@@ -148,7 +157,10 @@ def masks_from_pairs(
 ) -> tuple[jax.Array, jax.Array]:
     """Masks [anchor, reference] from lists of (anchor rows, reference rows).
 
-    Rows outside `shape` are an error where the lists are concrete (NumPy or eager).
+    Raises:
+      ValueError: the two lists of a pair differ in length; or rows are outside `shape`,
+        where the lists are concrete (NumPy, or not traced).
+      TypeError: row numbers are not integers.
     """
     return _mask(positive, shape, "positive"), _mask(negative, shape, "negative")
 
@@ -156,15 +168,29 @@ def masks_from_pairs(
 def _mask(
     pairs: tuple[jax.Array, jax.Array], shape: tuple[int, int], name: str
 ) -> jax.Array:
-    for rows, size in zip(pairs, shape, strict=True):
-        if not isinstance(rows, jax.core.Tracer) and len(rows):
-            low, high = int(jnp.min(jnp.asarray(rows))), int(jnp.max(jnp.asarray(rows)))
-            if low < 0 or high >= size:
-                raise ValueError(
-                    f"{name} names rows {low} to {high}; allowed are 0 to {size - 1}"
-                )
-    return (
-        jnp.zeros(shape, bool)
-        .at[jnp.asarray(pairs[0]), jnp.asarray(pairs[1])]
-        .set(True)
+    anchors, references = (
+        _as_row_numbers(name, rows, size)
+        for rows, size in zip(pairs, shape, strict=True)
     )
+    if anchors.shape != references.shape:
+        raise ValueError(
+            f"{name} must pair as many anchor rows as reference rows, got "
+            f"{len(anchors)} and {len(references)}"
+        )
+    return jnp.zeros(shape, bool).at[anchors, references].set(True)
+
+
+def _as_row_numbers(name: str, rows: Any, size: int) -> jax.Array:
+    if isinstance(rows, jax.core.Tracer):
+        return rows
+    rows = np.asarray(rows)
+    if not rows.size:
+        return jnp.zeros(rows.shape, jnp.int32)
+    if not np.issubdtype(rows.dtype, np.integer):
+        raise TypeError(f"{name} must be row numbers, got {rows.dtype}")
+    low, high = int(rows.min()), int(rows.max())
+    if low < 0 or high >= size:
+        raise ValueError(
+            f"{name} names rows {low} to {high}; allowed are 0 to {size - 1}"
+        )
+    return jnp.asarray(rows)

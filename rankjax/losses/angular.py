@@ -122,7 +122,7 @@ def n_pairs_angular_loss(
 
 def check_angle(angle: float | jax.Array) -> None:
     """Raises a ValueError for an angle known to be outside (0, 90) degrees."""
-    if isinstance(angle, int | float) and not 0 < angle < 90:
+    if not isinstance(angle, jax.core.Tracer) and not 0 < float(angle) < 90:
         raise ValueError(f"angle must be above 0 and below 90 degrees, got {angle}")
 
 
