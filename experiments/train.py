@@ -139,28 +139,37 @@ def _train(
         mininterval=0.5 if sys.stderr.isatty() else 30,
         dynamic_ncols=True,
     )
-    last_log = time.perf_counter()
+    mark = done, time.perf_counter()
+
+    def log(rows: Sequence[dict[str, float]]) -> None:
+        nonlocal mark
+        logged = [row for row in rows if row["step"] % config.log_every == 0]
+        if not logged:
+            return
+        now, newest = time.perf_counter(), int(rows[-1]["step"])
+        images = (newest - mark[0]) * config.classes * config.per_class
+        speed = images / (now - mark[1])
+        mark = newest, now
+        for row in logged:
+            rate = float(schedule(int(row["step"]) - 1))
+            folder.log(row | {"images_per_second": speed, "learning_rate": rate})
+        shown = {"loss": f"{logged[-1]['loss']:.3f}", "img/s": f"{speed:.0f}"}
+        bar.set_postfix(shown | score, refresh=False)
+
     with bar, _stop_requests() as stop_requested:
         for number, batch in loader:
             state, metrics = step(state, batch)
             done = number + 1
-            newest = monitor.add(done, metrics)
+            log(monitor.add(done, metrics))
             bar.update()
-            if done % config.log_every == 0 and newest:
-                now = time.perf_counter()
-                speed = config.log_every * len(batch["label"]) / (now - last_log)
-                last_log = now
-                rate = float(schedule(done - 1))
-                folder.log(newest | {"images_per_second": speed, "learning_rate": rate})
-                shown = {"loss": f"{newest['loss']:.3f}", "img/s": f"{speed:.0f}"}
-                bar.set_postfix(shown | score, refresh=False)
             stop = stop_requested()
             if stop or done % config.eval_every == 0 or done == config.steps:
-                monitor.flush()  # a state that is not finite must not be saved
+                log(monitor.flush())  # a state that is not finite must not be saved
                 figures = _judge(embed, state, judged_on)
                 folder.log({"step": done} | figures)
                 checkpoints.save(done, state, score=figures["validation/recall_at_1"])
                 score = {"R@1": f"{figures['validation/recall_at_1']:.3f}"}
+                mark = done, time.perf_counter()
             if stop and done < config.steps:
                 checkpoints.wait()
                 raise Interrupted(f"stopped at step {done}, which is saved")
@@ -308,7 +317,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, Config]:
     name = words.pop(0) if words and not words[0].startswith("-") else "glyphs"
     if name not in EXPERIMENTS:
         raise unknown_name("experiment", name, list(EXPERIMENTS))
-    listed = "\n".join(
+    listed = "\n\n".join(
         f"{key}: {(inspect.getdoc(function) or '').splitlines()[0]}"
         for key, function in EXPERIMENTS.items()
     )

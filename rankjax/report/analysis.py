@@ -6,6 +6,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.manifold import TSNE
 
+from rankjax import metrics
+
 
 class Pairs(NamedTuple):
     """Rows of image indices, int [pairs, 2]."""
@@ -23,20 +25,10 @@ class Map(NamedTuple):
     rows: int
 
 
-def nearest(embeddings: np.ndarray, *, k: int = 8, block: int = 1024) -> np.ndarray:
-    """Each row's nearest others by cosine, nearest first: int [n, min(k, n - 1)]."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = embeddings / np.maximum(lengths, np.finfo(embeddings.dtype).tiny)
-    k = min(k, len(unit) - 1)
-    found = np.empty((len(unit), k), np.int64)
-    for start in range(0, len(unit), block):
-        distance = -(unit[start : start + block] @ unit.T)
-        inside = np.arange(len(distance))
-        distance[inside, start + inside] = np.inf
-        top = np.argpartition(distance, k - 1, axis=1)[:, :k]
-        order = np.argsort(np.take_along_axis(distance, top, 1), axis=1, kind="stable")
-        found[start : start + block] = np.take_along_axis(top, order, 1)
-    return found
+def nearest(embeddings: np.ndarray) -> np.ndarray:
+    """Each row's 8 nearest others by cosine, or all of fewer: int [n, min(8, n - 1)]."""
+    k = min(8, len(embeddings) - 1)
+    return metrics.nearest(embeddings, k=k) if k else np.empty((1, 0), np.int32)
 
 
 def answerable(labels: np.ndarray) -> np.ndarray:

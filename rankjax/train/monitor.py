@@ -26,20 +26,19 @@ class Monitor:
         self._collapsed = 0
         self._last: dict[str, float] = {}
 
-    def add(self, step: int, metrics: Any) -> dict[str, float]:
-        """Takes the metrics of a step; returns the newest ones that were read."""
+    def add(self, step: int, metrics: Any) -> list[dict[str, float]]:
+        """Takes the metrics of a step; returns those now read, with their `step`."""
         self._pending.append((step, metrics))
-        while len(self._pending) > _LAG:
-            self._read()
-        return self._last
+        return self._read(_LAG)
 
-    def flush(self) -> dict[str, float]:
-        """Waits for all steps; returns the metrics of the last."""
-        while self._pending:
-            self._read()
-        return self._last
+    def flush(self) -> list[dict[str, float]]:
+        """Waits for all steps; returns the metrics that were not read before."""
+        return self._read(0)
 
-    def _read(self) -> None:
+    def _read(self, lag: int) -> list[dict[str, float]]:
+        return [self._check() for _ in range(len(self._pending) - lag)]
+
+    def _check(self) -> dict[str, float]:
         step, on_device = self._pending.popleft()
         metrics = {name: float(x) for name, x in jax.device_get(on_device).items()}
         if not math.isfinite(metrics["loss"] + metrics["grad_norm"]):
@@ -60,6 +59,7 @@ class Monitor:
                 "or take semi-hard negatives"
             )
         self._last = {"step": step, **metrics}
+        return self._last
 
     def _not_finite(self, step: int, metrics: dict[str, float]) -> str:
         before = self._last.get("embedding_norm", metrics["embedding_norm"])

@@ -40,24 +40,27 @@ class RunFolder:
         self.path = path
         with _disk(path):
             path.mkdir(parents=True, exist_ok=True)
+            _refuse_foreign(path)
             self._lock = _lock(path)
-            _claim(path, config)
-            space = os.statvfs(path)
-            if space.f_bavail * space.f_frsize < needs:
-                raise RunError(
-                    f"{path}: {space.f_bavail * space.f_frsize / 1e6:.0f} MB are free, "
-                    f"the run needs about {needs / 1e6:.0f} MB"
-                )
+            try:
+                _check_space(path, needs)
+                _claim(path, config)
+            except BaseException:
+                os.close(self._lock)
+                raise
         self._board: SummaryWriter | None = None
 
     def history(self) -> list[dict[str, float]]:
         """The rows logged so far."""
         file = self.path / _ROWS
-        if not file.exists():
-            return []
-        lines = file.read_text().splitlines(keepends=True)
+        with _disk(self.path):
+            content = file.read_bytes() if file.exists() else b""
         # A killed run may leave half a line, the last one.
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = content.splitlines(keepends=True)
+        try:
+            return [json.loads(line) for line in lines if line.endswith(b"\n")]
+        except ValueError as error:
+            raise RunError(f"{file}: damaged ({error}); mend or delete it") from error
 
     def rewind(self, step: int) -> None:
         """Forgets what was logged after a step, before the run goes on from there."""
@@ -101,16 +104,32 @@ class RunFolder:
         self.close()
 
 
+def _refuse_foreign(path: Path) -> None:
+    names = [child.name for child in path.iterdir()]
+    # Killed at its very first write, a run leaves a temporary file and no config.
+    ours = (".lock", ".config.json.")
+    if "config.json" not in names and not all(name.startswith(ours) for name in names):
+        raise UsageError(f"{path} holds other files; choose another --run-dir")
+
+
+def _check_space(path: Path, needs: int) -> None:
+    space = os.statvfs(path)
+    free = space.f_bavail * space.f_frsize
+    if free < needs:
+        raise RunError(
+            f"{path}: {free / 1e6:.0f} MB are free, "
+            f"the run needs about {needs / 1e6:.0f} MB"
+        )
+
+
 def _claim(path: Path, config: Mapping[str, Any]) -> None:
     file = path / "config.json"
     if not file.exists():
-        if any(child.name != ".lock" for child in path.iterdir()):
-            raise UsageError(f"{path} holds other files; choose another --run-dir")
         write_atomic(file, json.dumps(config, indent=2) + "\n")
         return
     try:
         theirs = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise RunError(f"{file}: not JSON ({error}); mend or delete it") from error
     ours = json.loads(json.dumps(config))
     other = [k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
