@@ -26,7 +26,7 @@ class Map(NamedTuple):
 
 
 def nearest(embeddings: np.ndarray) -> np.ndarray:
-    """Each row's 8 nearest others by cosine, or all of fewer: int [n, min(8, n - 1)]."""
+    """Each row's 8 nearest others by cosine, or all: int [n, min(8, n - 1)]."""
     k = min(8, len(embeddings) - 1)
     return metrics.nearest(embeddings, k=k) if k else np.empty((1, 0), np.int32)
 
