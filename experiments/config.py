@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
+
 from rankjax import losses, mining, terms
 from rankjax.data import AUGMENTATIONS
 from rankjax.errors import UsageError, unknown_name
@@ -204,7 +207,7 @@ def build_objective(config: Config, axis_name: str | None = AXIS) -> Objective:
         if not equals:
             raise UsageError(f"loss_options must be NAME=VALUE, got {option!r}")
         _look_up(f"option of {config.loss}", name, known)
-        settings[name] = _value(name, text)
+        settings[name] = _value(name, text, known[name].default)
     miner = _look_up("miner", config.mining, {"all": None} | MINERS)
     return objective(
         functools.partial(loss, **settings),
@@ -220,7 +223,12 @@ def check(config: Config, devices: int) -> None:
     """Raises a UsageError for settings that cannot be meant, before anything runs."""
     _look_up("model", config.model, dict.fromkeys(MODELS))
     _look_up("augmentation", config.augmentation, AUGMENTATIONS)
-    build_objective(config)
+    _check_objective(config)
+    if config.model == "convnet" and config.image_size != 32:
+        raise UsageError(
+            f"model convnet needs image_size 32, got {config.image_size}; "
+            "resnet18 and resnet50 take any"
+        )
     if config.per_class < 2:
         raise UsageError(
             f"per_class must be at least 2, got {config.per_class}: "
@@ -241,16 +249,31 @@ def check(config: Config, devices: int) -> None:
         )
 
 
+def _check_objective(config: Config) -> None:
+    """Traces the objective on a batch of four, where bad hyper-parameters show."""
+    compute = build_objective(config, axis_name=None)
+    embeddings = jax.ShapeDtypeStruct((4, 2), jnp.float32)
+    labels = jax.ShapeDtypeStruct((4,), jnp.int32)
+    try:
+        jax.eval_shape(compute, embeddings, labels)
+    except (TypeError, ValueError) as error:
+        settings = " ".join(config.loss_options)
+        message = str(error).splitlines()[0]
+        raise UsageError(f"loss {config.loss} {settings}: {message}") from error
+
+
 def _look_up(kind: str, name: str, known: dict[str, Any]) -> Any:
     if name not in known:
         raise unknown_name(kind, name, list(known))
     return known[name]
 
 
-def _value(name: str, text: str) -> Any:
+def _value(name: str, text: str, default: Any) -> Any:
     if name == "selection":
         return _look_up("selection", text, SELECTIONS)
+    if isinstance(default, str):
+        return text
     try:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
-        return text
+        raise UsageError(f"{name} must be like {default}, got {text!r}") from None
