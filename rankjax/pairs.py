@@ -22,7 +22,8 @@ class Pairs:
       similarity: [anchor, reference], higher is closer.
       positive: [anchor, reference] bool, pairs that should be close.
       negative: [anchor, reference] bool, pairs that should be apart.
-      reference_similarity: [reference, reference] or None; the rows of positives, for
+      reference_similarity: [reference, reference], or [anchor, reference, reference]
+        where each anchor has references of its own, or None; the rows of positives, for
         losses that also compare a positive with the negatives.
       anchor_occurrence: [anchor] int or None. 0 for the first valid row of a class in
         the global batch, 1 for its second, and so on.
@@ -144,10 +145,16 @@ def from_tuples(
             f"{len(anchor)}, {len(positive)} and {len(negative)}"
         )
     others = jnp.concatenate([positive, negative], 1)
-    row = jax.vmap(lambda a, b: similarity(embeddings[a][None], embeddings[b])[0])
+    rows = embeddings[others]
+    similarities = jax.vmap(similarity)
     is_positive = jnp.arange(others.shape[1]) < positive.shape[1]
     is_positive = jnp.broadcast_to(is_positive, others.shape)
-    return Pairs(row(anchor, others), is_positive, ~is_positive)
+    return Pairs(
+        similarities(embeddings[anchor][:, None], rows)[:, 0],
+        is_positive,
+        ~is_positive,
+        reference_similarity=similarities(rows, rows),
+    )
 
 
 def masks_from_pairs(

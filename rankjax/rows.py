@@ -3,7 +3,8 @@
 These are the only two ways in which losses look at a batch. Both are safe on empty
 rows, in value and in gradient, and neither depends on how the batch was cut into blocks
 or spread over devices: a maximum that occurs twice is taken at the lowest reference
-index, and the gradient goes there alone.
+index, and the gradient goes there alone. (A matrix product need not round two equal
+rows alike, so that duplicates may tie in one block size and not in another.)
 """
 
 from collections.abc import Callable
@@ -86,20 +87,25 @@ def per_positive(
     Every reference is tried as a positive and the mask decides, which costs
     O(anchors x references^2) in time and memory; row blocks bound the memory.
     """
-    rows = _positive_rows(pairs) if positive_rows else None
-    each = jax.vmap(terms, in_axes=(None, None, 0, *([0] if positive_rows else [])))
-
-    def anchor(row: jax.Array, positive: jax.Array, negative: jax.Array) -> Terms:
-        extra = () if rows is None else (rows,)
-        return each(row, negative, row, *extra).add(positive)
-
-    return jax.vmap(anchor)(pairs.similarity, pairs.positive, pairs.negative)
-
-
-def _positive_rows(pairs: Pairs) -> jax.Array:
-    if pairs.reference_similarity is None:
+    if positive_rows and pairs.reference_similarity is None:
         raise ValueError(
             "this loss compares positives with negatives and so needs "
-            "Pairs.reference_similarity, [reference, reference], which is None"
+            "Pairs.reference_similarity, which is None"
         )
-    return pairs.reference_similarity
+    rows = pairs.reference_similarity if positive_rows else None
+
+    def one(
+        row: jax.Array, negative: jax.Array, positive: jax.Array, own: jax.Array | None
+    ) -> Terms:
+        return terms(row, negative, positive, *([] if own is None else [own]))
+
+    def anchor(
+        row: jax.Array, positive: jax.Array, negative: jax.Array, rows: jax.Array | None
+    ) -> Terms:
+        each = jax.vmap(one, in_axes=(None, None, 0, 0))
+        return each(row, negative, row, rows).add(positive)
+
+    shared = rows is None or rows.ndim == 2
+    return jax.vmap(anchor, in_axes=(0, 0, 0, None if shared else 0))(
+        pairs.similarity, pairs.positive, pairs.negative, rows
+    )

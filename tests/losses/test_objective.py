@@ -1,0 +1,613 @@
+"""What the objective does around a loss: pairing, towers, averaging, checks, traces."""
+
+import functools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from jax.sharding import Mesh, PartitionSpec
+
+import rankjax
+from rankjax import losses, similarity
+from rankjax.parallel import AXIS
+
+RNG = np.random.default_rng(0)
+EMBEDDINGS = RNG.normal(size=(6, 4)).astype(np.float32)
+OTHERS = RNG.normal(size=(5, 4)).astype(np.float32)
+LABELS = np.array([0, 1, 0, 2, 1, 0])
+OTHER_LABELS = np.array([1, 0, 2, 1, 3])
+LINEAR = functools.partial(losses.contrastive_loss, squared=False)
+
+
+def close(actual, expected, rtol=1e-5, atol=1e-5):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol),
+        actual,
+        expected,
+    )
+
+
+# Pairs, triplets and tuplets that the user names
+
+POSITIVE_PAIRS = (np.array([0, 2, 5]), np.array([3, 1, 0]))
+NEGATIVE_PAIRS = (np.array([0, 0, 4, 5]), np.array([1, 2, 0, 3]))
+
+
+def test_masks_from_pairs_name_exactly_the_listed_pairs():
+    masks = rankjax.masks_from_pairs(POSITIVE_PAIRS, NEGATIVE_PAIRS, (6, 5))
+    for mask, (rows, columns) in zip(
+        masks, (POSITIVE_PAIRS, NEGATIVE_PAIRS), strict=True
+    ):
+        listed = np.zeros((6, 5), bool)
+        listed[rows, columns] = True
+        np.testing.assert_array_equal(mask, listed)
+
+
+def test_masks_from_pairs_works_while_tracing():
+    expected = rankjax.masks_from_pairs(POSITIVE_PAIRS, NEGATIVE_PAIRS, (6, 5))
+    concrete = lambda: rankjax.masks_from_pairs(  # noqa: E731
+        POSITIVE_PAIRS, NEGATIVE_PAIRS, (6, 5)
+    )
+    traced = lambda *lists: rankjax.masks_from_pairs(*lists, (6, 5))  # noqa: E731
+    close(jax.jit(concrete)(), expected)
+    close(jax.jit(traced)(POSITIVE_PAIRS, NEGATIVE_PAIRS), expected)
+
+
+@pytest.mark.parametrize(
+    ("positive", "error", "message"),
+    [
+        (
+            ([0, 6], [0, 0]),
+            ValueError,
+            "positive names rows 0 to 6; allowed are 0 to 5",
+        ),
+        (
+            ([0, 1], [0, 5]),
+            ValueError,
+            "positive names rows 0 to 5; allowed are 0 to 4",
+        ),
+        (([0, -1], [0, 0]), ValueError, "positive names rows -1 to 0; allowed are 0"),
+        (
+            ([0, 1], [0]),
+            ValueError,
+            "positive must pair as many anchor rows .* 2 and 1",
+        ),
+        (([0.0], [0]), TypeError, "positive must be row numbers, got float64"),
+    ],
+)
+def test_masks_from_pairs_refuses(positive, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        rankjax.masks_from_pairs(positive, ([], []), (6, 5))
+
+
+def test_given_pairs_are_the_ones_that_count():
+    positive, negative = rankjax.masks_from_pairs(
+        POSITIVE_PAIRS, NEGATIVE_PAIRS, (6, 5)
+    )
+    compute = rankjax.objective(losses.contrastive_loss)
+    distance = -reference.similarity_matrix("negative_euclidean", EMBEDDINGS, OTHERS)
+    expected = np.mean(distance[POSITIVE_PAIRS] ** 2 / 2) + np.mean(
+        np.maximum(3 - distance[NEGATIVE_PAIRS], 0) ** 2 / 2
+    )
+    value = compute(
+        EMBEDDINGS,
+        references=OTHERS,
+        positive=positive,
+        negative=negative,
+        params={"margin": 3.0},
+    )
+    close(value, expected)
+
+
+def test_a_given_mask_cannot_pair_a_row_with_itself():
+    compute = rankjax.objective(losses.n_pairs_loss)
+    masks = {"positive": np.eye(6, dtype=bool), "negative": ~np.eye(6, dtype=bool)}
+    assert compute(EMBEDDINGS, **masks) == 0
+
+
+ANCHOR = np.array([0, 3, 5, 0])
+POSITIVES = np.array([[1, 2], [4, 5], [0, 2], [3, 4]])
+NEGATIVES = np.array([[3, 4, 5], [0, 1, 2], [1, 3, 4], [1, 2, 5]])
+
+
+def _tuples(tuplets):
+    """(anchor, positives, negatives) of triplets or of (N+1)-tuplets, as lists."""
+    if tuplets:
+        return ANCHOR, POSITIVES, NEGATIVES
+    return ANCHOR, POSITIVES[:, 0], NEGATIVES[:, 0]
+
+
+def _tuple_loss(name, matrix, anchor, positives, negatives):
+    """Terms of one tuple, for an angle of 45 degrees."""
+    s = matrix[anchor]
+    p, n = [s[j] for j in positives], [s[j] for j in negatives]
+    if name == "contrastive":
+        pull = [max(0.0, -v) ** 2 / 2 for v in p]
+        push = [max(0.0, 1.0 + v) ** 2 / 2 for v in n]
+        return pull, push
+    if name == "triplet":
+        return ([max(0.0, y - x + 0.2) for x in p for y in n],)
+    if name == "batch_hard_triplet":
+        return ([np.log1p(np.exp(max(n) - min(p)))],)
+    if name == "angular":
+        f = [
+            [4 * (s[y] + matrix[x, y]) - 4 * s[x] for y in negatives] for x in positives
+        ]
+        return ([np.log(1 + np.exp(values).sum()) for values in f],)
+    if name == "angular_hinge":
+        pairs = [(x, y) for x in positives for y in negatives]
+        return ([max(0.0, 2 * (s[y] + matrix[x, y]) - 2 * s[x]) for x, y in pairs],)
+    return ([np.log(np.exp(p + n).sum()) - np.mean(p)],)
+
+
+@pytest.mark.parametrize("tuplets", [False, True], ids=["triplets", "tuplets"])
+@pytest.mark.parametrize(
+    "name", [name for name in losses.LOSSES if name != "n_pairs_angular"]
+)
+def test_explicit_tuples_equal_loops(name, tuplets):
+    entry = losses.LOSSES[name]
+    lists = _tuples(tuplets)
+
+    @jax.jit
+    def mean(*lists):
+        pairs = rankjax.from_tuples(EMBEDDINGS, *lists, similarity=entry.similarity)
+        terms = entry.loss(pairs)
+        return sum(map(rankjax.mean, terms if isinstance(terms, tuple) else [terms]))
+
+    s = reference.similarity_matrix(entry.similarity.__name__, EMBEDDINGS)
+    parts = [
+        _tuple_loss(name, s, a, np.atleast_1d(p), np.atleast_1d(n))
+        for a, p, n in zip(*lists, strict=True)
+    ]
+    expected = sum(
+        np.mean([v for part in column for v in part])
+        for column in zip(*parts, strict=True)
+    )
+    close(mean(*lists), expected)
+
+
+def test_losses_that_compare_positives_with_negatives_say_what_they_miss():
+    pairs = rankjax.Pairs(
+        jnp.zeros((2, 2)), jnp.eye(2, dtype=bool), ~jnp.eye(2, dtype=bool)
+    )
+    with pytest.raises(ValueError, match=r"needs Pairs\.reference_similarity"):
+        losses.angular_loss(pairs)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "positive", "negative", "error", "message"),
+    [
+        ([0, 1], [2], [3, 4], ValueError, "anchor, positive and negative must list"),
+        ([0], [6], [3], ValueError, "positive names rows 6 to 6; allowed are 0 to 5"),
+        (
+            [0],
+            [1],
+            [-1],
+            ValueError,
+            "negative names rows -1 to -1; allowed are 0 to 5",
+        ),
+        ([9], [1], [2], ValueError, "anchor names rows 9 to 9; allowed are 0 to 5"),
+        ([0.0], [1], [2], TypeError, "anchor must be row numbers, got float64"),
+    ],
+)
+def test_from_tuples_refuses(anchor, positive, negative, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        rankjax.from_tuples(
+            EMBEDDINGS, anchor, positive, negative, similarity=similarity.dot
+        )
+
+
+# Two towers
+
+
+@pytest.mark.parametrize("name", ["contrastive", "n_pairs", "angular_hinge"])
+def test_two_towers_equal_one_batch_with_masks_between_them(name):
+    """In value, and in the gradients of embeddings and references."""
+    compute = rankjax.objective(losses.LOSSES[name].loss)
+    towers = jax.value_and_grad(
+        lambda x, z: compute(x, LABELS, references=z, reference_labels=OTHER_LABELS),
+        (0, 1),
+    )
+    between = np.zeros((11, 11), bool)
+    between[:6, 6:] = True
+    labels = np.concatenate([LABELS, OTHER_LABELS])
+    same = labels[:, None] == labels
+    joint = jax.value_and_grad(
+        lambda x: compute(x, positive=between & same, negative=between & ~same)
+    )
+    value, grad = jax.jit(joint)(np.concatenate([EMBEDDINGS, OTHERS]))
+    assert np.any(grad[6:])
+    close(jax.jit(towers)(EMBEDDINGS, OTHERS), (value, (grad[:6], grad[6:])))
+
+
+def test_invalid_references_change_nothing_and_get_no_gradient():
+    compute = rankjax.objective(losses.n_pairs_loss)
+
+    @jax.jit
+    @jax.value_and_grad
+    def run(z, y, valid):
+        return compute(
+            EMBEDDINGS,
+            LABELS,
+            references=z,
+            reference_labels=y,
+            reference_valid=valid,
+        )
+
+    valid = np.array([True, False, True, True, False, True, True])
+    padded = np.full((7, 4), np.nan, np.float32)
+    padded[valid] = OTHERS
+    labels = np.zeros(7, int)
+    labels[valid] = OTHER_LABELS
+    value, grad = run(padded, labels, valid)
+    close((value, grad[valid]), run(OTHERS, OTHER_LABELS, None))
+    assert not np.any(grad[~valid])
+
+
+# Averages
+
+
+def _hinges(margin=3.0):
+    distance = -reference.similarity_matrix("negative_euclidean", EMBEDDINGS)
+    same = LABELS[:, None] == LABELS
+    apart = ~np.eye(6, dtype=bool)
+    pull = np.where(same & apart, distance, 0)
+    push = np.where(~same, np.maximum(margin - distance, 0), 0)
+    return (pull, same & apart), (push, ~same)
+
+
+AVERAGES = {
+    "mean": (rankjax.mean, lambda v, where, w: (v * w).sum() / (where * w).sum()),
+    "mean_active": (
+        rankjax.mean_active,
+        lambda v, where, w: (v * w).sum() / ((v > 0) * w).sum(),
+    ),
+    "total": (rankjax.total, lambda v, where, w: (v * w).sum()),
+}
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_reductions_and_weights_by_hand(name):
+    reduction, expected = AVERAGES[name]
+    compute = rankjax.objective(LINEAR, reduction=reduction)
+    parts = _hinges()
+    assert 0 < (parts[1][0] > 0).sum() < parts[1][1].sum()
+    for weights in (np.ones(6), np.array([0, 1, 2, 0.5, 3, 1])):
+        close(
+            compute(EMBEDDINGS, LABELS, weights=weights, params={"margin": 3.0}),
+            sum(expected(*part, weights[:, None]) for part in parts),
+        )
+
+
+def test_shares_and_similarities_by_hand():
+    compute = rankjax.objective(LINEAR, has_aux=True)
+    _, aux = compute(EMBEDDINGS, LABELS, params={"margin": 3.0})
+    (pull, positive), (push, negative) = _hinges()
+    s = reference.similarity_matrix("negative_euclidean", EMBEDDINGS)
+    active = (pull > 0).sum() + (push > 0).sum()
+    close(
+        aux,
+        {
+            "active_share": active / (positive.sum() + negative.sum()),
+            "positive_similarity": s[positive].mean(),
+            "negative_similarity": s[negative].mean(),
+        },
+    )
+
+
+BATCH = RNG.normal(size=(16, 4)).astype(np.float32)
+BATCH_LABELS = np.array([0, 1, 2, 3] * 4)
+VALID = np.arange(16) < 11  # unevenly spread: the last devices hold padding alone
+BATCH[~VALID] = np.nan
+
+
+def _penalized(**settings):
+    return rankjax.objective(
+        losses.n_pairs_loss, regularizers=[(0.25, rankjax.squared_norm)], **settings
+    )
+
+
+def test_a_regularizer_adds_its_weight_times_the_mean_over_valid_rows():
+    plain = rankjax.objective(losses.n_pairs_loss)
+    squares = (BATCH[VALID] ** 2).sum(-1)
+    close(
+        _penalized()(BATCH, BATCH_LABELS, valid=VALID),
+        plain(BATCH, BATCH_LABELS, valid=VALID) + 0.25 * squares.mean(),
+    )
+
+
+@jax.jit
+@jax.value_and_grad
+def _one_device(factor):
+    return _penalized()(factor * BATCH, BATCH_LABELS, valid=VALID)
+
+
+def _spread(axis_name, mesh):
+    """The loss of the whole batch and the gradient of a factor on the embeddings."""
+    compute = _penalized(axis_name=axis_name)
+
+    def step(factor, x, y, valid):
+        value, grad = jax.value_and_grad(
+            lambda factor: compute(factor * x, y, valid=valid)
+        )(factor)
+        return value, jax.lax.pmean(grad, axis_name)
+
+    rows = PartitionSpec(axis_name)
+    return jax.jit(
+        jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), rows, rows, rows),
+            out_specs=PartitionSpec(),
+        )
+    )
+
+
+@pytest.mark.parametrize("axis_name", [AXIS, ("data", "model"), ("model", "data")])
+def test_penalized_loss_with_padding_is_the_same_on_a_mesh_of_eight(axis_name):
+    devices = np.array(jax.devices())
+    mesh = (
+        Mesh(devices, (AXIS,))
+        if axis_name == AXIS
+        else Mesh(devices.reshape(4, 2), ("data", "model"))
+    )
+    factor = jnp.float32(0.9)
+    spread = _spread(axis_name, mesh)(factor, BATCH, BATCH_LABELS, VALID)
+    close(spread, _one_device(factor))
+
+
+# Bad input
+
+
+def never(pairs):
+    pytest.fail("the loss was traced in spite of bad input")
+
+
+MASK = np.zeros((6, 6), bool)
+REFERENCES = {"references": OTHERS, "reference_labels": OTHER_LABELS}
+BAD = {
+    "embeddings of rank 1": (
+        (EMBEDDINGS[0], LABELS, {}),
+        ValueError,
+        r"embeddings must have shape \[rows, dim\], neither 0, got \(4,\)",
+    ),
+    "no rows": (
+        (EMBEDDINGS[:0], LABELS[:0], {}),
+        ValueError,
+        r"embeddings must have shape \[rows, dim\], neither 0, got \(0, 4\)",
+    ),
+    "references of rank 3": (
+        (EMBEDDINGS, LABELS, REFERENCES | {"references": OTHERS[None]}),
+        ValueError,
+        r"references must have shape \[rows, dim\], neither 0, got \(1, 5, 4\)",
+    ),
+    "integer embeddings": (
+        (np.ones((6, 4), np.int32), LABELS, {}),
+        TypeError,
+        "embeddings must be floating point, got int32",
+    ),
+    "complex embeddings": (
+        (EMBEDDINGS.astype(np.complex64), LABELS, {}),
+        TypeError,
+        "embeddings must be floating point, got complex64",
+    ),
+    "float labels": (
+        (EMBEDDINGS, LABELS.astype(np.float32), {}),
+        TypeError,
+        "labels must be integers, got float32",
+    ),
+    "float labels on the device": (
+        (EMBEDDINGS, jnp.zeros(6), {}),
+        TypeError,
+        "labels must be integers, got float32",
+    ),
+    "labels that would wrap": (
+        (EMBEDDINGS, LABELS + 2**31, {}),
+        ValueError,
+        "labels run from 2147483648 to 2147483650, which int32 cannot hold",
+    ),
+    "reference_labels that would wrap": (
+        (EMBEDDINGS, LABELS, REFERENCES | {"reference_labels": OTHER_LABELS - 2**40}),
+        ValueError,
+        "reference_labels run from -1099511627776 to .*, which int32 cannot hold",
+    ),
+    "too few labels": (
+        (EMBEDDINGS, LABELS[:5], {}),
+        ValueError,
+        r"labels must have shape \(6,\), got \(5,\)",
+    ),
+    "one-hot labels": (
+        (EMBEDDINGS, np.eye(6, dtype=int), {}),
+        ValueError,
+        r"labels must have shape \(6,\), got \(6, 6\)",
+    ),
+    "nothing to pair by": (
+        (EMBEDDINGS, None, {}),
+        ValueError,
+        "labels is None; give labels, or positive and negative",
+    ),
+    "references without labels": (
+        (EMBEDDINGS, LABELS, {"references": OTHERS}),
+        ValueError,
+        "reference_labels is None; give labels, or positive and negative",
+    ),
+    "labels without references": (
+        (EMBEDDINGS, LABELS, {"reference_labels": OTHER_LABELS}),
+        ValueError,
+        "reference_labels and reference_valid need references, which is None",
+    ),
+    "validity without references": (
+        (EMBEDDINGS, LABELS, {"reference_valid": np.ones(5, bool)}),
+        ValueError,
+        "reference_labels and reference_valid need references, which is None",
+    ),
+    "positive alone": (
+        (EMBEDDINGS, None, {"positive": MASK}),
+        ValueError,
+        "positive and negative must be given together",
+    ),
+    "negative alone, with labels": (
+        (EMBEDDINGS, LABELS, {"negative": MASK}),
+        ValueError,
+        "positive and negative must be given together",
+    ),
+    "labels and masks": (
+        (EMBEDDINGS, LABELS, {"positive": MASK, "negative": MASK}),
+        ValueError,
+        "labels and the masks positive and negative exclude each other",
+    ),
+    "a mask of numbers": (
+        (EMBEDDINGS, None, {"positive": MASK, "negative": MASK.astype(np.float32)}),
+        TypeError,
+        "negative must be a bool mask, got float32",
+    ),
+    "a mask of another shape": (
+        (EMBEDDINGS, None, {"positive": MASK[:5], "negative": MASK}),
+        ValueError,
+        r"positive must have shape \(6, 6\), got \(5, 6\)",
+    ),
+    "masks not for the references": (
+        (EMBEDDINGS, None, {"positive": MASK, "negative": MASK, "references": OTHERS}),
+        ValueError,
+        r"positive must have shape \(6, 5\), got \(6, 6\)",
+    ),
+    "references of another dim": (
+        (EMBEDDINGS, LABELS, REFERENCES | {"references": OTHERS[:, :3]}),
+        ValueError,
+        "references must have the embeddings' dim 4, got 3",
+    ),
+    "references of another dtype": (
+        (EMBEDDINGS, LABELS, REFERENCES | {"references": OTHERS.astype(np.float16)}),
+        TypeError,
+        "references must have the embeddings' dtype float32, got float16",
+    ),
+    "numbers for valid": (
+        (EMBEDDINGS, LABELS, {"valid": np.ones(6, np.int32)}),
+        TypeError,
+        "valid must be a bool mask, got int32",
+    ),
+    "valid of another shape": (
+        (EMBEDDINGS, LABELS, {"valid": np.ones((6, 1), bool)}),
+        ValueError,
+        r"valid must have shape \(6,\), got \(6, 1\)",
+    ),
+    "numbers for reference_valid": (
+        (EMBEDDINGS, LABELS, REFERENCES | {"reference_valid": np.ones(5)}),
+        TypeError,
+        "reference_valid must be a bool mask, got float32",
+    ),
+    "too few weights": (
+        (EMBEDDINGS, LABELS, {"weights": np.ones(5)}),
+        ValueError,
+        r"weights must have shape \(6,\), got \(5,\)",
+    ),
+    "complex weights": (
+        (EMBEDDINGS, LABELS, {"weights": np.ones(6, np.complex64)}),
+        TypeError,
+        "weights must be real numbers, got complex64",
+    ),
+    "negative weights": (
+        (EMBEDDINGS, LABELS, {"weights": np.arange(6) - 1.0}),
+        ValueError,
+        "weights must not be negative, got -1.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named_before_anything_is_compiled(name):
+    (embeddings, labels, given), error, message = BAD[name]
+    with pytest.raises(error, match=f"^{message}"):
+        rankjax.objective(never)(embeddings, labels, **given)
+
+
+@pytest.mark.parametrize("block", [0, -1])
+def test_a_block_below_one_is_refused(block):
+    with pytest.raises(ValueError, match=f"^block must be .* at least 1, got {block}$"):
+        rankjax.objective(losses.n_pairs_loss, block=block)
+
+
+@pytest.mark.parametrize("angle", [0, 90, 120.0, np.float32(90), float("nan")])
+@pytest.mark.parametrize(
+    "loss",
+    [rankjax.angular_loss, rankjax.angular_hinge_loss, rankjax.n_pairs_angular_loss],
+)
+def test_an_angle_that_bounds_nothing_is_refused(loss, angle):
+    with pytest.raises(ValueError, match=r"^angle must be above 0 and below 90 deg"):
+        loss(EMBEDDINGS, LABELS, angle=angle)
+
+
+@pytest.mark.parametrize("option", ["negatives", "direction"])
+@pytest.mark.parametrize("loss", [rankjax.n_pairs_loss, rankjax.n_pairs_angular_loss])
+def test_an_unknown_option_is_refused(loss, option):
+    with pytest.raises(ValueError, match=f"^{option} must be '.*, got 'both'"):
+        loss(EMBEDDINGS, LABELS, **{option: "both"})
+
+
+@pytest.mark.parametrize("direction", ["column", "symmetric"])
+def test_two_towers_have_rows_only(direction):
+    loss = functools.partial(losses.n_pairs_loss, direction=direction)
+    with pytest.raises(ValueError, match=f"^direction='{direction}' needs anchors"):
+        rankjax.objective(loss)(EMBEDDINGS, LABELS, **REFERENCES)
+
+
+# Tracing
+
+
+def test_other_numbers_labels_and_validity_do_not_compile_again():
+    traces = []
+
+    def counting(pairs, *, margin):
+        traces.append(None)
+        return losses.triplet_loss(pairs, margin=margin)
+
+    compute = rankjax.objective(counting)
+    values = [
+        compute(EMBEDDINGS, LABELS, valid=valid, params={"margin": margin})
+        for margin in (0.5, 1.0)
+        for valid in (None, np.arange(6) < 4)
+    ]
+    relabelled = compute(EMBEDDINGS, np.roll(LABELS, 1), params={"margin": 0.5})
+    assert len(traces) == 1
+    assert len({float(v) for v in [*values, relabelled]}) == 5
+
+
+def test_import_loads_jax_and_numpy_alone():
+    heavy = "tensorflow flax optax orbax chex PIL sklearn matplotlib"
+    code = (
+        "import sys; import rankjax; names = [*rankjax.__all__]\n"
+        "from rankjax import *\n"
+        "assert all(name in globals() for name in names), names\n"
+        f"print(*(m for m in {heavy!r}.split() if m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+def test_a_loss_of_the_users_own_runs_on_cosines():
+    def alignment(pairs):
+        return rankjax.Terms.of(1 - pairs.similarity, pairs.positive)
+
+    s = reference.similarity_matrix("cosine", EMBEDDINGS)
+    positive = (LABELS[:, None] == LABELS) & ~np.eye(6, dtype=bool)
+    close(rankjax.objective(alignment)(EMBEDDINGS, LABELS), np.mean(1 - s[positive]))
+
+
+def test_the_hessian_of_n_pairs_equals_differences_of_its_gradient():
+    """Forward mode over reverse mode."""
+    with jax.enable_x64(True):
+        compute = rankjax.objective(losses.n_pairs_loss)
+        loss = lambda x: compute(x.reshape(4, 2), np.array([0, 0, 1, 1]))  # noqa: E731
+        x = RNG.normal(size=8)
+        grad = jax.jit(jax.grad(loss))
+        hessian = jax.jit(jax.hessian(loss))(x)
+        steps = 1e-5 * np.eye(8)
+        differences = [(grad(x + h) - grad(x - h)) / 2e-5 for h in steps]
+    assert np.any(hessian)
+    close(hessian, np.stack(differences), atol=1e-8)
