@@ -145,7 +145,7 @@ def test_jit_eager_and_vmap_agree(case, evaluate):
 
 
 @every_loss
-@pytest.mark.parametrize("block", [1, 5, 40])
+@pytest.mark.parametrize("block", [3, 40])
 def test_blocks_of_any_size_change_nothing(case, evaluate, block):
     given = {"valid": np.arange(16) != 3, "weights": np.linspace(0, 2, 16)}
     close(
@@ -301,7 +301,7 @@ def _on_devices(wrapper, compute, devices):
 
 
 @every_setting
-@pytest.mark.parametrize("wrapper", ["pmap", "shard_map", "pmap in blocks"])
+@pytest.mark.parametrize("wrapper", ["pmap", "shard_map in blocks"])
 def test_eight_devices_give_the_whole_batch_value_and_gradients(case, wrapper):
     matrix = np.random.default_rng(4).normal(size=(5, 6)).astype(np.float32)
     operands = {"matrix": matrix, "params": jax.tree.map(np.float32, case.params)}
@@ -321,7 +321,7 @@ def test_eight_devices_give_the_whole_batch_value_and_gradients(case, wrapper):
             params=operands["params"],
         )
     )(operands)
-    block = 1 if wrapper == "pmap in blocks" else None
+    block = 1 if wrapper == "shard_map in blocks" else None
     spread = case.objective(axis_name=AXIS, block=block)
     run = _on_devices(wrapper.split()[0], spread, jax.devices())
     close(run(operands, batch), expected, rtol=1e-5, atol=1e-6)
