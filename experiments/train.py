@@ -76,7 +76,7 @@ def run(name: str, config: Config) -> Path:
         seed=config.seed,
     )
     batches = _batches(config, data.train)
-    definition, optimizer, schedule, untrained = _start(config, data.train)
+    definition, optimizer, schedule, untrained = start(config, data.train)
     embed = make_embed(definition, devices=devices)
     step = data_parallel(
         make_step(definition, build_objective(config), optimizer, axis_name=AXIS),
@@ -222,7 +222,7 @@ def _finish(
     )
 
 
-def _start(
+def start(
     config: Config, train: Split
 ) -> tuple[Any, optax.GradientTransformation, optax.Schedule, TrainState]:
     """The network's definition, the optimiser, its schedule and the first state."""
