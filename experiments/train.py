@@ -75,6 +75,7 @@ def run(name: str, config: Config) -> Path:
         image_size=config.image_size,
         seed=config.seed,
     )
+    _check_judged(data)
     batches = _batches(config, data.train)
     definition, optimizer, schedule, untrained = start(config, data.train)
     embed = make_embed(definition, devices=devices)
@@ -246,6 +247,16 @@ def start(
         optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
     definition, state = create_state(model, optimizer)
     return definition, optimizer, schedule, state
+
+
+def _check_judged(data: Dataset) -> None:
+    judged_on = data.train if data.validation is None else data.validation
+    for split in (judged_on, data.test):
+        if len(split.labels) < 9 or np.bincount(split.labels).max() < 2:
+            raise UsageError(
+                f"{data.name} must have 9 images or more, two of them of one class, "
+                f"to validate and to test on, got {len(split.labels)}"
+            )
 
 
 def _batches(config: Config, train: Split) -> Callable[[int], np.ndarray]:

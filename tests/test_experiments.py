@@ -1,0 +1,374 @@
+"""The commands, as a user meets them."""
+
+import dataclasses
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from PIL import Image
+
+from experiments.config import EXPERIMENTS, Config, check
+from experiments.train import default_run_dir, main
+from rankjax.data import load
+
+ROOT = Path(__file__).parent.parent
+ONE_DEVICE = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+CACHE_EVERYTHING = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+BATCH = ["--classes", "5", "--per-class", "4"]
+SHORT = [*BATCH, "--steps", "40", "--eval-every", "10", "--log-every", "2"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    """What one process has compiled, the next need not."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    ONE_DEVICE.update(CACHE_EVERYTHING, JAX_COMPILATION_CACHE_DIR=folder)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    load("digits", data_dir=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Four classes of six images, two to train on and two to test on."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for i in range(24):
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        file = folder / ("train", "test")[i % 2] / f"class{i % 4}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    return folder
+
+
+def start(*arguments) -> subprocess.Popen[str]:
+    """The command in a process of its own, on one device, warnings being errors."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "experiments.train", *arguments],
+        cwd=ROOT,
+        env=ONE_DEVICE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*arguments) -> str:
+    """What the command printed, after it ended well."""
+    process = start(*arguments)
+    printed, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    return printed
+
+
+def final_state(run_dir: Path) -> tuple[list[str], bytes]:
+    """The names of the leaves in a run's last checkpoint, and all their bytes."""
+    last = max(run_dir.glob("checkpoints/[0-9]*"), key=lambda path: int(path.name))
+    manifest = json.loads((last / "manifest" / "metadata").read_text())
+    with ocp.StandardCheckpointer() as checkpointer:
+        leaves = checkpointer.restore(last / "state")
+    return list(manifest["leaves"]), leaves["bytes"].tobytes()
+
+
+def last_step(run_dir: Path) -> int:
+    """The newest step that a run has logged, also while it is logging."""
+    file = run_dir / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return max((json.loads(x)["step"] for x in lines if x.endswith("\n")), default=0)
+
+
+def wait_for_a_step_after(step, process, run_dir):
+    while last_step(run_dir) <= step:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def rows(run_dir: Path) -> list[dict[str, float]]:
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def trained_rows(run_dir: Path) -> list[dict[str, float]]:
+    """Rows of training steps, without what no two runs share."""
+    kept = [row for row in rows(run_dir) if "loss" in row]
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in kept]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, data_dir):
+    """Arguments without a run folder, a finished run, and what it printed."""
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    arguments = ["digits", *SHORT, "--data-dir", str(data_dir)]
+    return arguments, run_dir, finish(*arguments, "--run-dir", str(run_dir))
+
+
+def test_a_run_leaves_all_its_results_in_its_folder(undisturbed):
+    _, run_dir, printed = undisturbed
+    files = everything(run_dir)
+    assert printed.splitlines()[-1] == str(run_dir / "report.html")
+    assert {"config.json", "metrics.jsonl", "report.html", "summary.json"} <= set(files)
+    assert (run_dir / "checkpoints" / "40").is_dir()
+    assert list(run_dir.glob("figures/*.png"))
+    assert list(run_dir.glob("tensorboard/events.*"))
+    summary = json.loads(files["summary.json"])
+    names = [
+        *(f"recall_at_{k}" for k in (1, 2, 4, 8)),
+        "map_at_r",
+        "r_precision",
+        "nmi",
+    ]
+    assert list(summary) == ["test", "raw_pixels", "untrained"]
+    for figures in summary.values():
+        assert list(figures) == names
+        assert all(0 <= value <= 1 for value in figures.values())
+    config = json.loads(files["config.json"])
+    assert config["dataset"] == "digits"
+    assert config["steps"] == 40
+
+
+def test_every_logged_step_has_one_row_with_its_own_learning_rate(undisturbed):
+    _, run_dir, _ = undisturbed
+    trained = trained_rows(run_dir)
+    assert [row["step"] for row in trained] == list(range(2, 41, 2))
+    config = Config()
+    for row in trained:
+        # Warm-up takes all 40 steps, and the first step has a rate of zero.
+        rate = config.learning_rate * (row["step"] - 1) / 40
+        assert row["learning_rate"] == pytest.approx(rate, rel=1e-5)
+    judged = [row["step"] for row in rows(run_dir) if "validation/nmi" in row]
+    assert judged == [10, 20, 30, 40]
+
+
+def test_a_finished_run_is_only_judged_again_and_comes_out_the_same(undisturbed):
+    arguments, run_dir, printed = undisturbed
+    before = everything(run_dir)
+    assert finish(*arguments, "--run-dir", str(run_dir)) == printed
+    after = everything(run_dir)
+    new = {name for name in after if name not in before}
+    assert all(name.startswith("tensorboard/") for name in new)
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == set()
+
+
+def test_interrupted_and_killed_it_goes_on_to_the_same_bits(undisturbed, tmp_path):
+    arguments, expected, _ = undisturbed
+    run_dir = tmp_path / "run"
+    command = [*arguments, "--run-dir", str(run_dir)]
+
+    process = start(*command)
+    wait_for_a_step_after(0, process, run_dir)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1].splitlines()[-1]
+    stopped_at = last_step(run_dir)
+    assert process.returncode == 130
+    assert said.startswith(
+        f"stopped at step {stopped_at}, which is saved; go on with: "
+    )
+    assert said.endswith(f"python -m experiments.train {' '.join(command)}")
+    assert 0 < stopped_at < 40
+
+    process = start(*command)
+    wait_for_a_step_after(stopped_at, process, run_dir)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (run_dir / "summary.json").exists()
+
+    finish(*command)
+    assert final_state(run_dir) == final_state(expected)
+    assert trained_rows(run_dir) == trained_rows(expected)
+    results = ("summary.json", "config.json")
+    assert [(run_dir / name).read_bytes() for name in results] == [
+        (expected / name).read_bytes() for name in results
+    ]
+
+
+def refused(capfd, *arguments) -> tuple[int, str]:
+    """Exit status and the one line that a command in this process ends with."""
+    status = main(arguments)
+    printed, said = capfd.readouterr()
+    # A bar that has begun is on lines of its own.
+    lines = [line for line in said.splitlines() if line and "|" not in line]
+    assert printed == ""
+    assert len(lines) == 1, said
+    assert lines[0].startswith("error: ")
+    return status, lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["glyfs"], "no experiment 'glyfs'; did you mean glyphs"),
+        (["digits", "--loss", "n_pear"], "no loss 'n_pear'; did you mean n_pairs"),
+        (["digits", "--dataset", "digit"], "no data set 'digit'; did you mean digits"),
+        (
+            ["digits", "--model", "convnett"],
+            "no model 'convnett'; did you mean convnet",
+        ),
+        (["digits", "--mining", "hard"], "no miner 'hard'; did you mean hardest"),
+        (["digits", "--reduction", "meen"], "no reduction 'meen'; did you mean mean"),
+        (["digits", "--augmentation", "afine"], "'afine'; did you mean affine"),
+        (
+            ["digits", "--loss-options", "skale=2"],
+            "no option of n_pairs 'skale'; did you mean scale",
+        ),
+        (["digits", "--per-class", "1"], "per_class must be at least 2, got 1"),
+        (
+            ["digits", "--classes", "3", "--per-class", "3"],
+            "3 x 3 must be divisible by the number of devices, 8",
+        ),
+        (["digits", "--classes", "6", "--per-class", "4"], "must be at most 5"),
+        (["digits", "--devices", "99"], "devices must be from 1 to 8"),
+        (["digits", "--dataset", "folder:nowhere"], "there is no folder nowhere"),
+        (["digits", "--dataset", "tfds:mnst"], "did you mean tfds:mnist"),
+        (["digits", "--image-size", "28"], "image_size"),
+        (["digits", "--image-size", "0"], "image_size"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_writes_nothing(
+    arguments, words, data_dir, tmp_path, capfd
+):
+    places = ["--data-dir", str(data_dir), "--run-dir", str(tmp_path / "run")]
+    status, line = refused(capfd, *arguments, *places)
+    assert status == 2
+    assert words in line
+    assert everything(tmp_path) == {}
+
+
+def test_images_too_few_to_judge_by_are_refused(photos, tmp_path, capfd):
+    for file in list(photos.glob("test/*/*.png"))[:4]:
+        kept = tmp_path / "photos" / file.relative_to(photos)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(file.read_bytes())
+    (tmp_path / "photos" / "train").symlink_to(photos / "train")
+    status, line = refused(
+        capfd,
+        *["digits", "--dataset", f"folder:{tmp_path / 'photos'}", "--classes", "2"],
+        *["--per-class", "4", "--run-dir", str(tmp_path / "run")],
+    )
+    assert status == 2
+    assert "9 images" in line
+    assert not (tmp_path / "run").exists()
+
+
+def photo_run(photos, run_dir) -> list[str]:
+    return [
+        *["digits", "--dataset", f"folder:{photos}", "--augmentation", "none"],
+        *["--classes", "2", "--per-class", "4", "--steps", "4", "--eval-every", "2"],
+        *["--log-every", "1", "--run-dir", str(run_dir)],
+    ]
+
+
+def test_files_damaged_on_the_way_are_named_and_mended_runs_go_on(
+    photos, tmp_path, capfd
+):
+    run_dir = tmp_path / "run"
+    arguments = photo_run(photos, run_dir)
+    image = sorted(photos.glob("train/*/*.png"))[-1]
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    try:
+        status, line = refused(capfd, *arguments)
+    finally:
+        image.write_bytes(whole)
+    assert status == 1
+    assert f"cannot read the image {image}" in line
+
+    assert main(arguments) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == str(run_dir / "report.html")
+
+    # The same run with another setting, while the folder is whole.
+    before = everything(run_dir)
+    status, line = refused(capfd, *arguments, "--seed", "1")
+    assert status == 2
+    assert "holds a run of another config: seed 0 (here 1)" in line
+    assert everything(run_dir) == before
+
+    files = [p for p in (run_dir / "checkpoints" / "4").rglob("*") if p.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    before = everything(run_dir)
+    status, line = refused(capfd, *arguments)
+    assert status == 1
+    assert f"{run_dir / 'checkpoints' / '4'}: damaged" in line
+    assert everything(run_dir) == before
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(photos, tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    status, line = refused(capfd, *photo_run(photos, tmp_path / "file" / "run"))
+    assert status == 1
+    assert f"{tmp_path / 'file' / 'run'}: cannot be written" in line
+
+
+def test_help_names_every_setting_and_experiment(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(Config):
+        assert f"--{field.name.replace('_', '-')}" in text
+    assert all(name in text for name in EXPERIMENTS)
+
+
+def test_an_unknown_flag_ends_with_status_2(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["digits", "--learning-rat", "1"])
+    assert ended.value.code == 2
+    assert "--learning-rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_named_experiment_can_run_and_says_how(name):
+    config = EXPERIMENTS[name]()
+    check(config, 1)
+    if name.startswith("glyphs"):
+        check(config, 8)
+    documentation = inspect.getdoc(EXPERIMENTS[name])
+    assert f"python -m experiments.train {name}" in documentation.splitlines()
+
+
+def test_settings_that_differ_have_folders_that_differ():
+    config = EXPERIMENTS["digits"]()
+    folder = default_run_dir("digits", config)
+    elsewhere = dataclasses.replace(config, data_dir=Path("elsewhere"))
+    assert default_run_dir("digits", elsewhere) == folder
+    for change in ({"seed": 1}, {"steps": 1}, {"loss_options": ()}):
+        changed = dataclasses.replace(config, **change)
+        assert default_run_dir("digits", changed) != folder
+
+
+@pytest.mark.slow
+def test_a_run_killed_three_times_loses_nothing(data_dir):
+    command = [sys.executable, "-m", "experiments.killtest", "--times", "3"]
+    ended = subprocess.run(
+        [*command, "--data-dir", str(data_dir)],
+        cwd=ROOT,
+        env=ONE_DEVICE,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = ended.stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[-1] == "3 kills, final weights bit-identical"

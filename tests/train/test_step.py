@@ -1,0 +1,216 @@
+"""The training step on 1 and on 8 devices.
+
+The optimiser is SGD throughout: Adam divides a gradient by its own size and so hides
+one that is off by a factor, such as the number of devices. Curves are compared in
+float64: in float32 one pre-activation in a million lies so close to zero that rounding
+decides whether ReLU passes it on, and from there two right runs part.
+"""
+
+import functools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax import lax
+
+from rankjax.losses import LOSSES
+from rankjax.models import ConvNet, Embedder
+from rankjax.models.layers import conv, norm
+from rankjax.objective import objective
+from rankjax.parallel import AXIS, data_parallel, replicate
+from rankjax.train import create_state, make_step
+
+CLASSES, STEPS, LEARNING_RATE = 16, 20, 0.05
+
+
+@functools.cache
+def batches():
+    """16 x 2 images of 32 x 32: a pattern per class under as much noise."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 256, (CLASSES, 32, 32, 1))
+    label = np.repeat(np.arange(CLASSES, dtype=np.int32), 2)
+    noise = rng.integers(0, 256, (STEPS, len(label), 32, 32, 1))
+    images = ((patterns[label] + noise) // 2).astype(np.uint8)
+    return [{"image": image, "label": label} for image in images]
+
+
+class OneLayer(nnx.Module):
+    """A convolution and a batch norm, which compile in a third of ConvNet's time."""
+
+    def __init__(self, *, channels, axis_name, width, rngs):
+        self.channels, self.features = channels, 4 * 4 * width
+        self.conv = conv(channels, width, 8, stride=8, rngs=rngs)
+        self.norm = norm(width, axis_name=axis_name, rngs=rngs)
+
+    def __call__(self, images):
+        x = nnx.relu(self.norm(self.conv(images)[:, :4, :4]))
+        return x.reshape(len(x), -1)
+
+
+@functools.cache
+def model(backbone, norm_axis, normalize):
+    rngs = nnx.Rngs(0)
+    body = backbone(channels=1, axis_name=norm_axis, width=4, rngs=rngs)
+    return Embedder(body, embedding_dim=8, normalize=normalize, rngs=rngs)
+
+
+def pieces(
+    loss="n_pairs",
+    *,
+    axis_name,
+    norm_axis=AXIS,
+    loss_axis=AXIS,
+    normalize=True,
+    backbone=OneLayer,
+):
+    """A step and its first state; without `axis_name` nothing knows of an axis."""
+    norm_axis, loss_axis = (axis_name and axis for axis in (norm_axis, loss_axis))
+    optimizer = optax.sgd(LEARNING_RATE)
+    definition, state = create_state(model(backbone, norm_axis, normalize), optimizer)
+    whole = objective(LOSSES[loss].loss, axis_name=loss_axis, has_aux=True)
+    return make_step(definition, whole, optimizer, axis_name=axis_name), state
+
+
+def train(step, state, devices, steps=STEPS):
+    """The losses of the steps, and the state after them."""
+    state, losses = replicate(state, devices), []
+    for batch in batches()[:steps]:
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    return np.array(losses), state
+
+
+def in_float64(state):
+    return jax.tree.map(
+        lambda x: x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
+    )
+
+
+@functools.cache
+def one_device(loss="n_pairs", backbone=OneLayer):
+    step, state = pieces(loss, axis_name=None, backbone=backbone)
+    with jax.enable_x64(True):
+        return train(jax.jit(step), in_float64(state), jax.devices()[:1])
+
+
+@functools.cache
+def eight_devices(wrapper, loss="n_pairs", **options):
+    step, state = pieces(loss, axis_name=AXIS, **options)
+    mapped = data_parallel(step, devices=jax.devices(), wrapper=wrapper)
+    with jax.enable_x64(True):
+        return train(mapped, in_float64(state), jax.devices())
+
+
+def assert_same(got, expected):
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-10)
+    leaves = jax.tree_util.tree_leaves_with_path(expected[1])
+    for (path, a), b in zip(leaves, jax.tree.leaves(got[1]), strict=True):
+        name, scale = jax.tree_util.keystr(path), abs(np.asarray(a)).max()
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-10 * scale, err_msg=name)
+
+
+CASES = [
+    *((loss, "pmap", OneLayer) for loss in LOSSES),
+    ("n_pairs", "pmap", ConvNet),
+    ("n_pairs", "shard_map", ConvNet),
+]
+
+
+@pytest.mark.parametrize(("loss", "wrapper", "backbone"), CASES)
+def test_eight_devices_give_the_curve_and_the_state_of_one(loss, wrapper, backbone):
+    losses, state = expected = one_device(loss, backbone)
+    assert abs(losses[-1] / losses[0] - 1) > 0.05
+    assert int(state.step) == STEPS
+    assert_same(eight_devices(wrapper, loss, backbone=backbone), expected)
+
+
+@pytest.mark.parametrize("wrapper", ["pmap", "shard_map"])
+def test_all_devices_hold_the_same_bits(wrapper):
+    for leaf in jax.tree.leaves(eight_devices(wrapper, "n_pairs", backbone=ConvNet)[1]):
+        shards = [np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards]
+        assert len(shards) == 8
+        assert len(set(shards)) == 1
+
+
+MISTAKES = [{"norm_axis": None}, {"loss_axis": None}]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_shard_map_refuses_a_step_that_sees_its_own_rows_only(mistake):
+    with pytest.raises(ValueError, match="out_specs"):
+        eight_devices("shard_map", **mistake)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_pmap_of_a_step_that_sees_its_own_rows_only_has_another_curve(mistake):
+    losses = eight_devices("pmap", **mistake)[0]
+    assert abs(losses / one_device()[0] - 1).max() > 0.01
+
+
+def test_summed_gradients_have_another_curve(monkeypatch):
+    names = {"psum": lax.psum, "stop_gradient": lax.stop_gradient}
+    summing = SimpleNamespace(pmean=lax.psum, **names)
+    monkeypatch.setattr("rankjax.train.step.lax", summing)
+    losses, expected = eight_devices.__wrapped__("pmap")[0], one_device()[0]
+    np.testing.assert_allclose(losses[0], expected[0], rtol=1e-10)
+    assert abs(losses / expected - 1).max() > 0.01
+
+
+@functools.cache
+def two_steps():
+    """States before, between and after two steps on eight devices, and metrics."""
+    step, state = pieces("triplet", axis_name=AXIS, normalize=False)
+    mapped = data_parallel(step, devices=jax.devices())
+    states, metrics = [replicate(state, jax.devices())], []
+    for batch in batches()[:2]:
+        state, new = mapped(states[-1], batch)
+        states.append(state)
+        metrics.append(new)
+    return states, metrics
+
+
+def test_metrics_are_those_of_the_whole_batch():
+    batch = batches()[0]
+    embeddings = np.float64(model(OneLayer, None, False)(batch["image"]))
+    n, label, margin = len(embeddings), batch["label"], 0.2
+    lengths = [np.sqrt(sum(z * z)) for z in embeddings]
+    cosines, active = [], []
+    for i in range(n):
+        for j in set(range(n)) - {i}:
+            cosines.append(sum(embeddings[i] * embeddings[j]) / lengths[i] / lengths[j])
+            for k in range(n):
+                if label[i] == label[j] != label[k]:
+                    near = sum((embeddings[i] - embeddings[j]) ** 2)
+                    far = sum((embeddings[i] - embeddings[k]) ** 2)
+                    active.append(near - far + margin > 0)
+    got = two_steps()[1][0]
+    assert 0.01 < np.mean(active) < 0.99
+    np.testing.assert_allclose(got["active_share"], np.mean(active), rtol=1e-6)
+    np.testing.assert_allclose(got["embedding_norm"], np.mean(lengths), rtol=1e-5)
+    np.testing.assert_allclose(got["mean_cosine"], np.mean(cosines), rtol=1e-5)
+
+
+def test_the_state_is_donated_and_metrics_are_not():
+    states, metrics = two_steps()
+    for state in states[:2]:
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    for kept in (states[2], metrics):
+        assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(kept))
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize("wrapper", [None, "pmap", "shard_map"])
+def test_the_step_lowers_for_accelerators(wrapper, platform):
+    step, state = pieces(axis_name=wrapper and AXIS)
+    if wrapper:
+        step = data_parallel(step, devices=jax.devices(), wrapper=wrapper)
+    exported = jax.export.export(jax.jit(step), platforms=(platform,))(
+        state, batches()[0]
+    )
+    assert exported.platforms == (platform,)
+    assert exported.nr_devices == (8 if wrapper else 1)
+    assert ("all_gather" in exported.mlir_module()) == bool(wrapper)
