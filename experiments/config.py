@@ -100,6 +100,7 @@ def glyphs() -> Config:
     """N-pairs on characters: the default job.
 
     python -m experiments.train glyphs
+    Two minutes on two CPU cores; Recall@1 0.918 ± 0.003 over three seeds.
     """
     return dataclasses.replace(_GLYPHS, loss_options=("scale=16",))
 
@@ -108,6 +109,8 @@ def glyphs_dot() -> Config:
     """N-pairs as in the paper: inner products of any length, and an L2 penalty.
 
     python -m experiments.train glyphs_dot
+    Two minutes on two CPU cores; Recall@1 0.550 ± 0.027 over three seeds after 500
+    of the 1,500 steps (python -m experiments.compare --quick).
     """
     return dataclasses.replace(
         _GLYPHS, normalize=False, l2_weight=0.01, learning_rate=3e-4
@@ -118,6 +121,8 @@ def glyphs_contrastive() -> Config:
     """Contrastive loss on characters.
 
     python -m experiments.train glyphs_contrastive
+    Two minutes on two CPU cores; Recall@1 0.668 ± 0.028 over three seeds after 500
+    of the 1,500 steps (python -m experiments.compare --quick).
     """
     return dataclasses.replace(_GLYPHS, loss="contrastive", classes=32, per_class=4)
 
@@ -126,6 +131,8 @@ def glyphs_semi_hard() -> Config:
     """Triplet loss with semi-hard negatives on characters.
 
     python -m experiments.train glyphs_semi_hard
+    Two minutes on two CPU cores; Recall@1 0.876 ± 0.003 over three seeds after 500
+    of the 1,500 steps (python -m experiments.compare --quick).
     """
     return dataclasses.replace(
         _GLYPHS,
@@ -140,6 +147,8 @@ def glyphs_hard() -> Config:
     """Batch-hard triplet loss on characters; it collapses at the others' learning rate.
 
     python -m experiments.train glyphs_hard
+    Two minutes on two CPU cores; Recall@1 0.448 ± 0.026 over three seeds after 500
+    of the 1,500 steps (python -m experiments.compare --quick).
     """
     return dataclasses.replace(
         _GLYPHS,
@@ -155,6 +164,8 @@ def glyphs_angular() -> Config:
     """Angular loss on characters.
 
     python -m experiments.train glyphs_angular
+    Two minutes on two CPU cores; Recall@1 0.842 ± 0.005 over three seeds after 500
+    of the 1,500 steps (python -m experiments.compare --quick).
     """
     return dataclasses.replace(_GLYPHS, loss="angular")
 
@@ -163,6 +174,8 @@ def digits() -> Config:
     """N-pairs on handwritten digits, five to train on and five to test on.
 
     python -m experiments.train digits
+    Twenty seconds on two CPU cores, to see that things run: five classes teach nothing
+    of five others. Recall@1 0.92, below the 0.99 of raw pixels.
     """
     return Config(
         dataset="digits",

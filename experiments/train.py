@@ -360,7 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the last checkpoint is whole", file=sys.stderr)
         return 130
-    print(path / "report.html")
+    print(f"report: {path / 'report.html'}\n{path}")
     return 0
 
 

@@ -125,7 +125,7 @@ def undisturbed(tmp_path_factory, data_dir):
 def test_a_run_leaves_all_its_results_in_its_folder(undisturbed):
     _, run_dir, printed = undisturbed
     files = everything(run_dir)
-    assert printed.splitlines()[-1] == str(run_dir / "report.html")
+    assert printed.splitlines()[-1] == str(run_dir)
     assert {"config.json", "metrics.jsonl", "report.html", "summary.json"} <= set(files)
     assert (run_dir / "checkpoints" / "40").is_dir()
     assert list(run_dir.glob("figures/*.png"))
@@ -295,7 +295,7 @@ def test_files_damaged_on_the_way_are_named_and_mended_runs_go_on(
     assert f"cannot read the image {image}" in line
 
     assert main(arguments) == 0
-    assert capfd.readouterr().out.splitlines()[-1] == str(run_dir / "report.html")
+    assert capfd.readouterr().out.splitlines()[-1] == str(run_dir)
 
     # The same run with another setting, while the folder is whole.
     before = everything(run_dir)
