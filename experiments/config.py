@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from rankjax import losses, mining, terms
+from rankjax import losses, mining, similarity, terms
 from rankjax.data import AUGMENTATIONS
 from rankjax.errors import UsageError, unknown_name
 from rankjax.models import MODELS
@@ -19,6 +19,15 @@ from rankjax.objective import Objective, objective
 from rankjax.parallel import AXIS, Wrapper
 from rankjax.regularizers import squared_norm
 
+SIMILARITIES = {
+    f.__name__: f
+    for f in (
+        similarity.cosine,
+        similarity.dot,
+        similarity.negative_euclidean,
+        similarity.negative_squared_euclidean,
+    )
+}
 MINERS = {"hardest": mining.hardest, "easy_positive": mining.easy_positive}
 REDUCTIONS = {
     "mean": terms.mean,
@@ -52,6 +61,8 @@ class Config:
     """A name in rankjax.losses.LOSSES."""
     loss_options: tuple[str, ...] = ()
     """Hyper-parameters of the loss, such as margin=0.2 selection=semi_hard."""
+    similarity: str = "default"
+    """default (the loss's own), cosine, dot, negative_[squared_]euclidean."""
     mining: str = "all"
     """all, hardest or easy_positive."""
     reduction: str = "mean"
@@ -221,10 +232,14 @@ def build_objective(config: Config, axis_name: str | None = AXIS) -> Objective:
             raise UsageError(f"loss_options must be NAME=VALUE, got {option!r}")
         _look_up(f"option of {config.loss}", name, known)
         settings[name] = _value(name, text, known[name].default)
+    measure = _look_up(
+        "similarity", config.similarity, {"default": None} | SIMILARITIES
+    )
     miner = _look_up("miner", config.mining, {"all": None} | MINERS)
     return objective(
         functools.partial(loss, **settings),
         mining=miner,
+        similarity=measure,
         reduction=_look_up("reduction", config.reduction, REDUCTIONS),
         regularizers=[(config.l2_weight, squared_norm)] if config.l2_weight else [],
         axis_name=axis_name,

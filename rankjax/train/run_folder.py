@@ -4,13 +4,17 @@ import errno
 import fcntl
 import json
 import os
+import struct
+import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.summary import scalar
 
 from rankjax.errors import RunError, UsageError
 from rankjax.files import write_atomic
@@ -48,7 +52,7 @@ class RunFolder:
             except BaseException:
                 os.close(self._lock)
                 raise
-        self._board: SummaryWriter | None = None
+        self._events: Path | None = None
 
     def history(self) -> list[dict[str, float]]:
         """The rows logged so far."""
@@ -66,30 +70,42 @@ class RunFolder:
         """Forgets what was logged after a step, before the run goes on from there."""
         rows = [row for row in self.history() if row["step"] <= step]
         self.write(_ROWS, "".join(json.dumps(row) + "\n" for row in rows))
+        folder = self.path / "tensorboard"
+        self._events = folder / f"events.out.tfevents.{time.time_ns()}.rankjax"
         with _disk(self.path):
-            self._board = SummaryWriter(
-                str(self.path / "tensorboard"), purge_step=step + 1
-            )
+            folder.mkdir(exist_ok=True)
+        self._append(
+            Event(wall_time=time.time(), file_version="brain.Event:2"),
+            # Viewers drop what earlier files say of later steps.
+            Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)),
+        )
 
     def log(self, row: Mapping[str, float]) -> None:
         """Appends a row with a `step` to metrics.jsonl and to TensorBoard's events."""
-        assert self._board is not None, "rewind comes first"
-        with _disk(self.path):
-            with open(self.path / _ROWS, "a") as file:
-                file.write(json.dumps(row) + "\n")
-            for name, value in row.items():
-                if name != "step":
-                    self._board.add_scalar(name, value, int(row["step"]))
+        with _disk(self.path), open(self.path / _ROWS, "a") as file:
+            file.write(json.dumps(row) + "\n")
+        step, now = int(row["step"]), time.time()
+        self._append(
+            *(
+                Event(step=step, wall_time=now, summary=scalar(name, value))
+                for name, value in row.items()
+                if name != "step"
+            )
+        )
 
     def write(self, name: str, content: str | bytes) -> None:
         """Writes a file, whole or not at all."""
         with _disk(self.path):
             write_atomic(self.path / name, content)
 
+    def _append(self, *events: Event) -> None:
+        # tensorboardX's writer has a thread, which a full disk ends unseen.
+        assert self._events is not None, "rewind comes first"
+        with _disk(self.path), open(self._events, "ab") as file:
+            file.write(b"".join(map(_record, events)))
+
     def close(self) -> None:
         """Frees the folder for other processes."""
-        if self._board is not None:
-            self._board.close()
         os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -102,6 +118,20 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _record(event: Event) -> bytes:
+    """An event in the framing of TFRecord files."""
+    data = event.SerializeToString()
+    length = struct.pack("<Q", len(data))
+    return b"".join(
+        (
+            length,
+            struct.pack("<I", masked_crc32c(length)),
+            data,
+            struct.pack("<I", masked_crc32c(data)),
+        )
+    )
 
 
 def _refuse_foreign(path: Path) -> None:

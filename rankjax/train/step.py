@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -64,6 +65,8 @@ def make_step(
     """
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:
+        chex.assert_equal_shape_prefix((batch["image"], batch["label"]), 1)
+
         def loss(params: PyTree) -> Any:
             # A copy, because variables may not be changed from inside a gradient.
             model = nnx.merge(definition, params, state.rest, copy=True)

@@ -1,10 +1,12 @@
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from rankjax.errors import RunError, UsageError
 from rankjax.train import RunFolder
@@ -122,6 +124,41 @@ def test_too_little_room_is_refused_before_anything_is_written(tmp_path):
         open_folder(tmp_path, needs=10**12)
     assert contents(tmp_path) == {".lock": b""}
     open_folder(tmp_path).close()
+
+
+def events(path: Path) -> list[Event]:
+    """The events of a file, whose frames are length, checksum, data, checksum."""
+    found, content = [], path.read_bytes()
+    while content:
+        (length,) = struct.unpack_from("<Q", content)
+        found.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return found
+
+
+def test_tensorboard_events_hold_every_figure_at_its_step(tmp_path):
+    with open_folder(tmp_path) as folder:
+        folder.rewind(4)
+        folder.log(row(5, recall=0.5))
+    (file,) = tmp_path.glob("tensorboard/events.out.tfevents.*")
+    version, start, *scalars = events(file)
+    assert version.file_version == "brain.Event:2"
+    assert start.step == 5
+    assert start.session_log.status == SessionLog.START
+    values = {e.summary.value[0].tag: e.summary.value[0].simple_value for e in scalars}
+    assert values == pytest.approx({"loss": 0.2, "recall": 0.5})
+    assert all(event.step == 5 for event in scalars)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_disk_that_fills_while_events_are_written_ends_the_run_at_once(tmp_path):
+    with open_folder(tmp_path) as folder:
+        folder.rewind(0)
+        (file,) = tmp_path.glob("tensorboard/events.*")
+        file.unlink()
+        file.symlink_to("/dev/full")
+        with pytest.raises(RunError, match="the disk is full"):
+            folder.log(row(1))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")

@@ -214,3 +214,9 @@ def test_the_step_lowers_for_accelerators(wrapper, platform):
     assert exported.platforms == (platform,)
     assert exported.nr_devices == (8 if wrapper else 1)
     assert ("all_gather" in exported.mlir_module()) == bool(wrapper)
+
+
+def test_images_and_labels_of_different_numbers_are_refused_while_tracing():
+    step = make_step(None, None, None)
+    with pytest.raises(AssertionError, match="prefix"):
+        step(None, {"image": jnp.zeros((4, 2)), "label": jnp.zeros(3, jnp.int32)})
