@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,31 +12,19 @@ import jax.numpy as jnp
 
 from rankjax import losses, mining, similarity, terms
 from rankjax.data import AUGMENTATIONS
+from rankjax.entry import check_settings, entry_of, hyper_parameters, is_traced
 from rankjax.errors import UsageError, unknown_name
 from rankjax.models import MODELS
 from rankjax.objective import Objective, objective
 from rankjax.parallel import AXIS, Wrapper
 from rankjax.regularizers import squared_norm
 
-SIMILARITIES = {
-    f.__name__: f
-    for f in (
-        similarity.cosine,
-        similarity.dot,
-        similarity.negative_euclidean,
-        similarity.negative_squared_euclidean,
-    )
-}
-MINERS = {"hardest": mining.hardest, "easy_positive": mining.easy_positive}
 REDUCTIONS = {
     "mean": terms.mean,
     "mean_active": terms.mean_active,
+    "mean_per_anchor": terms.mean_per_anchor,
+    "class_balanced_mean": terms.class_balanced_mean,
     "total": terms.total,
-}
-SELECTIONS = {
-    "all": mining.all_negatives,
-    "semi_hard": mining.semi_hard,
-    "semi_hard_or_easiest": mining.semi_hard_or_easiest,
 }
 
 
@@ -61,12 +48,18 @@ class Config:
     """A name in rankjax.losses.LOSSES."""
     loss_options: tuple[str, ...] = ()
     """Hyper-parameters of the loss, such as margin=0.2 selection=semi_hard."""
+    learn: tuple[str, ...] = ()
+    """Hyper-parameters that are trained too, from where loss_options have them."""
+    proxies_per_class: int = 0
+    """Learned rows per training class that the batch is compared with; 0 for none."""
+    proxy_learning_rate: float = 100.0
+    """Of the proxies, as a multiple of learning_rate."""
     similarity: str = "default"
-    """default (the loss's own), cosine, dot, negative_[squared_]euclidean."""
+    """default (the loss's own), or a name in rankjax.similarity, such as cosine."""
     mining: str = "all"
-    """all, hardest or easy_positive."""
+    """all, or a name in rankjax.mining, such as hardest."""
     reduction: str = "mean"
-    """mean, mean_active (over terms above zero) or total."""
+    """mean, mean_active (over terms above zero), mean_per_anchor, total, ..."""
     l2_weight: float = 0.0
     """Weight of the mean squared length of embeddings."""
     classes: int = 64
@@ -219,12 +212,50 @@ def build_objective(config: Config, axis_name: str | None = AXIS) -> Objective:
     Raises:
       UsageError: a loss, miner, reduction or hyper-parameter that does not exist.
     """
-    loss = _look_up("loss", config.loss, losses.LOSSES).loss
-    known = {
-        name: parameter
-        for name, parameter in inspect.signature(loss).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    measure = _look_up(
+        "similarity", config.similarity, {"default": None} | similarity.SIMILARITIES
+    )
+    miner = _look_up("miner", config.mining, {"all": None} | mining.MINERS)
+    return objective(
+        _loss(config),
+        mining=miner,
+        similarity=measure,
+        reduction=_look_up("reduction", config.reduction, REDUCTIONS),
+        regularizers=[(config.l2_weight, squared_norm)] if config.l2_weight else [],
+        axis_name=axis_name,
+        replicated_references=True,
+        has_aux=True,
+    )
+
+
+def learned(config: Config) -> dict[str, float]:
+    """The hyper-parameters that are trained, and where they start.
+
+    Raises:
+      UsageError: there is no such one, it is no number, or out of its range.
+    """
+    loss = _loss(config)
+    known = hyper_parameters(loss.func)
+    found = {}
+    for name in config.learn:
+        _look_up(f"option of {config.loss}", name, known)
+        value = loss.keywords.get(name, known[name].default)
+        if not is_traced(loss, name) or not isinstance(value, int | float):
+            raise UsageError(
+                f"learn: {name} of {config.loss} must be a number, got {value}"
+            )
+        found[name] = float(value)
+    try:
+        check_settings(loss, found)
+    except ValueError as error:
+        raise UsageError(f"loss {config.loss}: {error}") from error
+    return found
+
+
+def _loss(config: Config) -> functools.partial[Any]:
+    """The loss with its options bound."""
+    loss = _look_up("loss", config.loss, losses.LOSSES)
+    known = hyper_parameters(loss)
     settings = {}
     for option in config.loss_options:
         name, equals, text = option.partition("=")
@@ -232,19 +263,7 @@ def build_objective(config: Config, axis_name: str | None = AXIS) -> Objective:
             raise UsageError(f"loss_options must be NAME=VALUE, got {option!r}")
         _look_up(f"option of {config.loss}", name, known)
         settings[name] = _value(name, text, known[name].default)
-    measure = _look_up(
-        "similarity", config.similarity, {"default": None} | SIMILARITIES
-    )
-    miner = _look_up("miner", config.mining, {"all": None} | MINERS)
-    return objective(
-        functools.partial(loss, **settings),
-        mining=miner,
-        similarity=measure,
-        reduction=_look_up("reduction", config.reduction, REDUCTIONS),
-        regularizers=[(config.l2_weight, squared_norm)] if config.l2_weight else [],
-        axis_name=axis_name,
-        has_aux=True,
-    )
+    return functools.partial(loss, **settings)
 
 
 def check(config: Config, devices: int) -> None:
@@ -265,7 +284,15 @@ def check(config: Config, devices: int) -> None:
     for name in ("classes", "steps", "eval_every", "log_every", "embedding_dim"):
         if getattr(config, name) < 1:
             raise UsageError(f"{name} must be at least 1, got {getattr(config, name)}")
-    for name in ("learning_rate", "weight_decay", "l2_weight", "warmup_steps", "seed"):
+    for name in (
+        "learning_rate",
+        "weight_decay",
+        "l2_weight",
+        "warmup_steps",
+        "seed",
+        "proxies_per_class",
+        "proxy_learning_rate",
+    ):
         if not 0 <= getattr(config, name) < 2**32:
             raise UsageError(
                 f"{name} must not be negative, got {getattr(config, name)}"
@@ -280,10 +307,23 @@ def check(config: Config, devices: int) -> None:
 def _check_objective(config: Config) -> None:
     """Traces the objective on a batch of four, where bad hyper-parameters show."""
     compute = build_objective(config, axis_name=None)
-    embeddings = jax.ShapeDtypeStruct((4, 2), jnp.float32)
-    labels = jax.ShapeDtypeStruct((4,), jnp.int32)
+    rows, labels = (
+        functools.partial(jax.ShapeDtypeStruct, dtype=d)
+        for d in (jnp.float32, jnp.int32)
+    )
+    given: dict[str, Any] = {"params": dict.fromkeys(learned(config), rows(()))}
+    proxies = 2 * config.proxies_per_class
+    if proxies:
+        given["references"] = rows((proxies, 2))
+        given["reference_labels"] = labels((proxies,))
+    entry = entry_of(losses.LOSSES[config.loss])
+    if entry is not None and entry.batch == "proxies" and not proxies:
+        raise UsageError(
+            f"loss {config.loss} compares the batch with proxies; proxies_per_class "
+            "must be at least 1, got 0"
+        )
     try:
-        jax.eval_shape(compute, embeddings, labels)
+        jax.eval_shape(compute, rows((4, 2)), labels((4,)), **given)
     except (TypeError, ValueError) as error:
         settings = " ".join(config.loss_options)
         message = str(error).splitlines()[0]
@@ -298,7 +338,7 @@ def _look_up(kind: str, name: str, known: dict[str, Any]) -> Any:
 
 def _value(name: str, text: str, default: Any) -> Any:
     if name == "selection":
-        return _look_up("selection", text, SELECTIONS)
+        return _look_up("selection", text, mining.SELECTIONS)
     if isinstance(default, str):
         return text
     try:

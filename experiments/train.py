@@ -27,10 +27,11 @@ import tyro
 from flax import nnx
 from tqdm import tqdm
 
-from experiments.config import EXPERIMENTS, Config, build_objective, check
+from experiments.config import EXPERIMENTS, Config, build_objective, check, learned
 from rankjax import __version__, models
 from rankjax.data import Dataset, Loader, Split, class_balanced_batches, load
 from rankjax.errors import RunError, UsageError, unknown_name
+from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.parallel import AXIS, data_parallel, replicate
 from rankjax.report import ReportInputs, write_report
 from rankjax.train import (
@@ -80,7 +81,13 @@ def run(name: str, config: Config) -> Path:
     definition, optimizer, schedule, untrained = start(config, data.train)
     embed = make_embed(definition, devices=devices)
     step = data_parallel(
-        make_step(definition, build_objective(config), optimizer, axis_name=AXIS),
+        make_step(
+            definition,
+            build_objective(config),
+            optimizer,
+            axis_name=AXIS,
+            seed=config.seed,
+        ),
         devices=devices,
         wrapper=config.wrapper,
     )
@@ -227,14 +234,19 @@ def start(
     config: Config, train: Split
 ) -> tuple[Any, optax.GradientTransformation, optax.Schedule, TrainState]:
     """The network's definition, the optimiser, its schedule and the first state."""
-    model = models.build(
+    rngs = nnx.Rngs(config.seed)
+    model: nnx.Module = models.build(
         config.model,
         channels=train.images.read(np.arange(1)).shape[-1],
         embedding_dim=config.embedding_dim,
         normalize=config.normalize,
         axis_name=AXIS,
-        rngs=nnx.Rngs(config.seed),
+        rngs=rngs,
     )
+    if config.proxies_per_class or config.learn:
+        model = WithLoss(
+            model, proxies=_proxies(config, train, rngs), learned=learned(config)
+        )
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=config.learning_rate,
@@ -245,8 +257,29 @@ def start(
         optimizer = optax.sgd(schedule, momentum=0.9)
     else:
         optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
+    if config.proxies_per_class:
+        faster = optax.scale(config.proxy_learning_rate)
+        optimizer = optax.chain(optimizer, optax.masked(faster, _are_proxies))
     definition, state = create_state(model, optimizer)
     return definition, optimizer, schedule, state
+
+
+def _proxies(config: Config, train: Split, rngs: nnx.Rngs) -> Proxies | None:
+    if not config.proxies_per_class:
+        return None
+    return Proxies(
+        len(train.class_names),
+        config.embedding_dim,
+        per_class=config.proxies_per_class,
+        rngs=rngs,
+    )
+
+
+def _are_proxies(params: Any) -> Any:
+    """A mask of the parameters: True for those of the proxies."""
+    return jax.tree.map_with_path(
+        lambda path, _: getattr(path[0], "key", None) == "proxies", params
+    )
 
 
 def _check_judged(data: Dataset) -> None:

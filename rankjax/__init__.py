@@ -1,45 +1,61 @@
 """Ranking losses and metric learning for JAX."""
 
+from collections.abc import Callable
+
+import jax
+
 from rankjax import losses, metrics, mining, parallel, regularizers, similarity
 from rankjax.objective import Objective, objective
-from rankjax.pairs import Pairs, from_tuples, masks_from_pairs
+from rankjax.pairs import Features, Pairs, from_tuples, masks_from_pairs
 from rankjax.regularizers import squared_norm
-from rankjax.simple import (
-    angular_hinge_loss,
-    angular_loss,
-    batch_hard_triplet_loss,
-    contrastive_loss,
-    n_pairs_angular_loss,
-    n_pairs_loss,
-    triplet_loss,
+from rankjax.simple import one_call
+from rankjax.terms import (
+    Pooled,
+    Reduction,
+    Terms,
+    class_balanced_mean,
+    mean,
+    mean_active,
+    mean_per_anchor,
+    total,
 )
-from rankjax.terms import Reduction, Terms, mean, mean_active, total
 
 __version__ = "0.1.0"
 
+_ONE_CALL = {f"{name}_loss": one_call(loss) for name, loss in losses.LOSSES.items()}
+
+
+def __getattr__(name: str) -> Callable[..., jax.Array]:
+    if name in _ONE_CALL:
+        return _ONE_CALL[name]
+    raise AttributeError(f"module 'rankjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ONE_CALL})
+
+
 __all__ = [
+    "Features",
     "Objective",
     "Pairs",
+    "Pooled",
     "Reduction",
     "Terms",
-    "angular_hinge_loss",
-    "angular_loss",
-    "batch_hard_triplet_loss",
-    "contrastive_loss",
+    "class_balanced_mean",
     "from_tuples",
     "losses",
     "masks_from_pairs",
     "mean",
     "mean_active",
+    "mean_per_anchor",
     "metrics",
     "mining",
-    "n_pairs_angular_loss",
-    "n_pairs_loss",
     "objective",
     "parallel",
     "regularizers",
     "similarity",
     "squared_norm",
     "total",
-    "triplet_loss",
+    *_ONE_CALL,
 ]

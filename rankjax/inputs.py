@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rankjax.entry import Entry
 from rankjax.pairs import Rows
 
 
@@ -16,7 +17,8 @@ def as_rows(prefix: str, embeddings: Any, labels: Any, valid: Any) -> Rows:
     Args:
       prefix: 'reference_' or '', for the names in messages.
       embeddings: floating point.
-      labels: integer, of any values that the platform's integers hold.
+      labels: integer, of any values that the platform's integers hold; or [n, classes]
+        bool, where a row has several.
       valid: bool; None for all valid.
 
     Raises:
@@ -38,7 +40,8 @@ def as_rows(prefix: str, embeddings: Any, labels: Any, valid: Any) -> Rows:
         raise TypeError(f"{prefix}valid must be a bool mask, got {valid.dtype}")
     if labels is not None:
         labels = _as_labels(f"{prefix}labels", labels)
-        check_shape(f"{prefix}labels", labels, (n,))
+        many = labels.shape[1:] if labels.dtype == bool and labels.ndim == 2 else ()
+        check_shape(f"{prefix}labels", labels, (n, *many))
     return Rows(embeddings, valid, jnp.arange(n, dtype=jnp.int32), labels)
 
 
@@ -73,6 +76,22 @@ def with_masks(
     return dataclasses.replace(batch, positive=positive, negative=negative)
 
 
+def check_references(
+    entry: Entry, references: Rows | None, weights: jax.Array | None
+) -> None:
+    """Raises a ValueError where a listed loss cannot be meant to run like this."""
+    if entry.anchors == "references":
+        if references is None:
+            raise ValueError(
+                "this loss needs references, such as proxies, got references=None"
+            )
+        if weights is not None:
+            raise ValueError(
+                "weights count rows of the batch, and this loss has a term per "
+                "reference; give weights=None"
+            )
+
+
 def check_masks(batch: Rows, references: Rows) -> None:
     """Raises a ValueError where given masks are not [anchor, reference]."""
     if batch.positive is not None and batch.negative is not None:
@@ -86,6 +105,12 @@ def check_same_space(batch: Rows, references: Rows | None) -> None:
     if references is None:
         return
     ours, theirs = batch.embeddings, references.embeddings
+    if batch.label is not None and references.label is not None:
+        check_shape(
+            "reference_labels",
+            references.label,
+            (len(theirs), *batch.label.shape[1:]),
+        )
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(
             f"references must have the embeddings' dim {ours.shape[1]}, "
@@ -134,6 +159,11 @@ def _as_labels(name: str, labels: Any) -> jax.Array:
                     f"{name} run from {low} to {high}, which {integer} cannot hold; "
                     "re-index them, as np.unique(labels, return_inverse=True) does"
                 )
+    if labels.dtype == bool and labels.ndim == 2:
+        return jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"{name} must be integers, got {labels.dtype}")
+        raise TypeError(
+            f"{name} must be integers, or a bool mask [rows, classes], "
+            f"got {labels.dtype}"
+        )
     return jnp.asarray(labels).astype(integer)

@@ -17,12 +17,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import inputs
-from rankjax.losses import Loss, default_similarity
+from rankjax.entry import Kind, check_settings, default_similarity, entry_of
 from rankjax.mining import Miner
-from rankjax.pairs import Pairs, Rows, occurrences, pair_rows
-from rankjax.regularizers import Regularizer
+from rankjax.pairs import Rows, class_sizes, features, occurrences, pair_rows
 from rankjax.similarity import Similarity, at_least_float32
-from rankjax.terms import Reduction, Terms, mean
+from rankjax.terms import Add, Pooled, Reduction, Result, Terms, mean
+
+Loss = Callable[..., Result]
+"""`loss(pairs, *, hyper-parameters)`, or of `Features` for a loss listed as such."""
 
 AxisName = str | tuple[str, ...]
 
@@ -42,22 +44,26 @@ class Objective(Protocol):
         positive: Any = None,
         negative: Any = None,
         weights: Any = None,
+        key: Any = None,
         params: Mapping[str, Any] | None = None,
     ) -> Any:
         """Computes the loss of a batch.
 
         Args:
           embeddings: [n, dim] floating point.
-          labels: [n] integer, any values; equal labels are positives.
+          labels: [n] integer, any values; equal labels are positives. Or [n, classes]
+            bool, where a row has several labels; rows that share one are positives.
           references: [m, dim] to compare with instead of the batch itself: the other
             of two towers, proxies. Gradients flow into them.
-          reference_labels: [m], with `references`.
+          reference_labels: [m] or [m, classes], with `references`.
           valid: [n] bool; False rows are padding, whatever they hold.
           reference_valid: [m] bool, with `references`.
           positive: [n, m] bool, positives given instead of labels (m = n, over all
             devices, without `references`). A row is never its own positive.
           negative: [n, m] bool, with `positive`.
           weights: [n] non-negative; an anchor counts that many times.
+          key: from `jax.random.key`, the same on every device, for random choices. A
+            draw belongs to the numbers of its rows: blocks and devices change nothing.
           params: hyper-parameters of the loss that are traced: they may change without
             compiling again, and have gradients.
 
@@ -77,8 +83,9 @@ def objective(
     mining: Miner | None = None,
     similarity: Similarity | None = None,
     reduction: Reduction = mean,
-    regularizers: Sequence[tuple[float, Regularizer]] = (),
+    regularizers: Sequence[tuple[float, Loss]] = (),
     axis_name: AxisName | None = None,
+    replicated_references: bool = False,
     block: int | None = None,
     has_aux: bool = False,
 ) -> Objective:
@@ -93,56 +100,88 @@ def objective(
       mining: narrows the pairs, see `rankjax.mining`.
       similarity: see `rankjax.similarity`; by default the paper's for a loss of
         `rankjax.losses`, the cosine for any other.
-      reduction: `mean`, `mean_active` or `total`. Several Terms are reduced one by one
-        and added.
-      regularizers: pairs of weight and penalty; each penalty is averaged over the valid
-        rows of the batch (not of the references) and added.
+      reduction: `mean`, `mean_active`, `mean_per_anchor`, `class_balanced_mean` or
+        `total`. Several Terms are reduced one by one and added.
+      regularizers: pairs of weight and penalty from `rankjax.regularizers`, or any
+        `Features -> Terms`; each is averaged over the batch (not the references) and
+        added.
       axis_name: the mapped axis over which the batch is spread. Anchors are the
         device's own rows, references everyone's, and the result is the loss of the
         whole batch, the same on every device. Differentiate inside the map and combine
         gradients with `lax.pmean`, nothing else. `references` are spread likewise.
+      replicated_references: every device holds all the references, as with proxies,
+        rather than its share of them.
       block: number of anchors at a time, recomputed in the backward pass: memory for
         block x references instead of the whole matrix. None takes all at once.
       has_aux: also return the share of terms above zero (`active_share`) and the mean
         similarity of all positive and of all negative pairs before mining.
 
     Raises:
-      ValueError: block is below 1.
+      ValueError: block is below 1, or a setting bound to the loss is out of range.
+      TypeError: mining for a loss that looks at features.
     """
     if block is not None and block < 1:
         raise ValueError(f"block must be None or at least 1, got {block}")
+    if mining is not None and _kind(loss) is Kind.FEATURES:
+        raise TypeError("mining chooses pairs, and this loss looks at features")
+    for part in (loss, *(penalty for _, penalty in regularizers)):
+        if isinstance(part, functools.partial) and entry_of(part) is not None:
+            check_settings(part, part.keywords)
     measure = default_similarity(loss) if similarity is None else similarity
 
-    def add(x: jax.Array) -> jax.Array:
-        return jnp.sum(x) if axis_name is None else lax.psum(jnp.sum(x), axis_name)
+    def add(x: Any) -> Any:
+        return x if axis_name is None else lax.psum(x, axis_name)
 
     @jax.jit
     def compute(
         batch: Rows,
         references: Rows | None,
         weights: jax.Array | None,
+        key: jax.Array | None,
         params: dict[str, Any],
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        anchors, others = _anchors_and_references(batch, references, axis_name)
+        batch = _number(_prepare(batch), axis_name)
+        if references is None:
+            anchors, others = _within(batch, axis_name)
+        else:
+            entry = entry_of(loss)
+            anchors, others = _between(
+                batch,
+                _prepare(references),
+                axis_name,
+                replicated_references,
+                swapped=entry is not None and entry.anchors == "references",
+            )
         inputs.check_masks(anchors, others)
 
-        def per_anchor(rows: Rows) -> tuple[list[Terms], tuple[Terms, Terms]]:
-            pairs = pair_rows(rows, others, measure)
-            terms = loss(pairs if mining is None else mining(pairs), **params)
-            return [terms] if isinstance(terms, Terms) else [*terms], _compare(pairs)
+        def result(rows: Rows) -> Result:
+            pairs = pair_rows(rows, others, measure, key)
+            if _kind(loss) is Kind.FEATURES:
+                terms = loss(features(rows, others), **params)
+            else:
+                terms = loss(pairs if mining is None else mining(pairs), **params)
+            # Beside the terms, so that blocks compute their similarities once.
+            return _join(
+                terms,
+                Terms.of(pairs.similarity, pairs.positive),
+                Terms.of(pairs.similarity, pairs.negative),
+            )
 
-        evaluate = per_anchor if block is None else _in_blocks(per_anchor, block)
-        terms, (positives, negatives) = evaluate(anchors)
-        if weights is not None:
-            terms = [t.weighted(weights.astype(t.total.dtype)) for t in terms]
-        value = functools.reduce(operator.add, [reduction(t, add) for t in terms])
+        def total(x: jax.Array) -> jax.Array:
+            return add(jnp.sum(x))
+
+        own = _within(batch, axis_name)
+        *terms, positives, negatives = _evaluate(result, anchors, block, add)
+        terms = [_with_context(t, anchors, own[1], weights) for t in terms]
+        value = functools.reduce(operator.add, [reduction(t, total) for t in terms])
         for strength, penalty in regularizers:
-            value += strength * mean(_penalize(penalty, anchors), add)
+            for t in _evaluate(_penalize(penalty, own[1]), own[0], block, add):
+                value += strength * mean(t, total)
         aux = {
-            "active_share": sum(add(t.active) for t in terms)
-            / jnp.maximum(sum(add(t.count) for t in terms), 1),
-            "positive_similarity": mean(positives, add),
-            "negative_similarity": mean(negatives, add),
+            "active_share": sum(total(t.active) for t in terms)
+            / jnp.maximum(sum(total(t.count) for t in terms), 1),
+            "positive_similarity": mean(positives, total),
+            "negative_similarity": mean(negatives, total),
         }
         return value, lax.stop_gradient(aux)
 
@@ -157,6 +196,7 @@ def objective(
         positive: Any = None,
         negative: Any = None,
         weights: Any = None,
+        key: Any = None,
         params: Mapping[str, Any] | None = None,
     ) -> Any:
         batch = inputs.as_rows("", embeddings, labels, valid)
@@ -172,36 +212,86 @@ def objective(
             )
         batch = inputs.with_masks(batch, others, positive, negative)
         weights = inputs.as_weights(weights, len(batch.embeddings))
-        value, aux = compute(batch, others, weights, dict(params or {}))
+        entry = entry_of(loss)
+        if entry is not None:
+            check_settings(loss, params or {})
+            inputs.check_references(entry, others, weights)
+        value, aux = compute(batch, others, weights, key, dict(params or {}))
         return (value, aux) if has_aux else value
 
     return call
 
 
-def _anchors_and_references(
-    batch: Rows, references: Rows | None, axis_name: AxisName | None
-) -> tuple[Rows, Rows]:
-    """Numbers the rows over all devices and collects everyone's references."""
-    n = len(batch.embeddings)
-    first = 0 if axis_name is None else lax.axis_index(axis_name) * n
-    batch = _prepare(dataclasses.replace(batch, index=first + batch.index))
-    if references is not None:
-        # Two batches share no rows: an index that no anchor has.
-        apart = dataclasses.replace(
-            references, index=jnp.full_like(references.index, -1)
-        )
-        return batch, _gather(_prepare(apart), axis_name)
+def _kind(loss: Loss) -> Kind | None:
+    entry = entry_of(loss)
+    return None if entry is None else entry.kind
+
+
+def _number(batch: Rows, axis_name: AxisName | None) -> Rows:
+    """Numbers the rows over all devices."""
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * len(batch.index)
+    return dataclasses.replace(batch, index=first + batch.index)
+
+
+def _within(batch: Rows, axis_name: AxisName | None) -> tuple[Rows, Rows]:
+    """The device's own rows as anchors, everyone's as references."""
     own = dataclasses.replace(batch, positive=None, negative=None)
     others = _gather(own, axis_name)
-    if others.label is None:
+    if others.label is None or others.label.ndim == 2:
         return batch, others
     occurrence = occurrences(others.label, others.valid)
     return (
-        dataclasses.replace(
-            batch, occurrence=lax.dynamic_slice_in_dim(occurrence, first, n)
-        ),
+        dataclasses.replace(batch, occurrence=occurrence[batch.index]),
         dataclasses.replace(others, occurrence=occurrence),
     )
+
+
+def _between(
+    batch: Rows,
+    references: Rows,
+    axis_name: AxisName | None,
+    replicated: bool,
+    *,
+    swapped: bool,
+) -> tuple[Rows, Rows]:
+    """The batch as anchors and other rows as references; or swapped."""
+    if not replicated:
+        references = _gather(references, axis_name)
+    # Two batches share no rows: numbers that no anchor has.
+    references = dataclasses.replace(references, index=-1 - _count(references))
+    if not swapped:
+        return batch, references
+    batch = _gather(batch, axis_name)
+    anchors = references
+    if batch.positive is not None and batch.negative is not None:
+        anchors = dataclasses.replace(
+            anchors, positive=batch.positive.T, negative=batch.negative.T
+        )
+    return (
+        _share(anchors, axis_name),
+        dataclasses.replace(batch, positive=None, negative=None),
+    )
+
+
+def _count(rows: Rows) -> jax.Array:
+    return jnp.arange(len(rows.embeddings), dtype=jnp.int32)
+
+
+def _share(rows: Rows, axis_name: AxisName | None) -> Rows:
+    """This device's part of rows that every device holds, the last part padded."""
+    if axis_name is None:
+        return rows
+    devices = lax.axis_size(axis_name)
+    size = -(-len(rows.embeddings) // devices)
+    padding = size * devices - len(rows.embeddings)
+    first = lax.axis_index(axis_name) * size
+    return jax.tree.map(
+        lambda x: lax.dynamic_slice_in_dim(_pad(x, padding), first, size), rows
+    )
+
+
+def _pad(x: jax.Array, rows: int) -> jax.Array:
+    return jnp.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1))
 
 
 def _prepare(rows: Rows) -> Rows:
@@ -220,30 +310,73 @@ def _gather(rows: Rows, axis_name: AxisName | None) -> Rows:
     return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), rows)
 
 
+def _evaluate(
+    function: Callable[[Rows], Result], anchors: Rows, block: int | None, add: Add
+) -> list[Terms]:
+    """Terms [anchor] of a function of anchors, whatever the batch-wide sums it needs.
+
+    A function that asks for sums is run again once they are known, so that row blocks
+    never hold more than one block's pairs; without blocks the compiler sees that both
+    runs are the same.
+    """
+    known: list[Any] = []
+    while True:
+        pooled = False
+
+        def stage(rows: Rows) -> Any:
+            nonlocal pooled
+            result = function(rows)
+            for sums in known:
+                assert isinstance(result, Pooled)
+                result = result.then(sums)
+            pooled = isinstance(result, Pooled)
+            if isinstance(result, Pooled):
+                return jax.tree.map(lambda x: x[None], result.sums)
+            return [result] if isinstance(result, Terms) else [*result]
+
+        results = (stage if block is None else _in_blocks(stage, block))(anchors)
+        if not pooled:
+            return jax.tree.map(lambda x: x[: len(anchors.embeddings)], results)
+        known.append(jax.tree.map(lambda x: add(jnp.sum(x, 0)), results))
+
+
 def _in_blocks(function: Callable[[Rows], Any], block: int) -> Callable[[Rows], Any]:
     """Applies a function of anchors to `block` of them at a time."""
 
     def in_blocks(anchors: Rows) -> Any:
-        n = len(anchors.embeddings)
-        padding = -n % block
-
-        def split(x: jax.Array) -> jax.Array:
-            width = [(0, padding)] + [(0, 0)] * (x.ndim - 1)
-            return jnp.pad(x, width).reshape(-1, block, *x.shape[1:])
-
-        results = lax.map(jax.checkpoint(function), jax.tree.map(split, anchors))
-        return jax.tree.map(lambda x: x.reshape(-1)[:n], results)
+        padding = -len(anchors.embeddings) % block
+        blocks = jax.tree.map(
+            lambda x: _pad(x, padding).reshape(-1, block, *x.shape[1:]), anchors
+        )
+        results = lax.map(jax.checkpoint(function), blocks)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
     return in_blocks
 
 
-def _compare(pairs: Pairs) -> tuple[Terms, Terms]:
-    return (
-        Terms.of(pairs.similarity, pairs.positive),
-        Terms.of(pairs.similarity, pairs.negative),
-    )
+def _join(result: Result, *more: Terms) -> Result:
+    if isinstance(result, Pooled):
+        then = result.then
+        return Pooled(result.sums, lambda sums: _join(then(sums), *more))
+    return (result, *more) if isinstance(result, Terms) else (*result, *more)
 
 
-def _penalize(penalty: Regularizer, anchors: Rows) -> Terms:
-    values = penalty(anchors.embeddings)
-    return Terms.of(values[:, None], anchors.valid[:, None])
+def _with_context(
+    terms: Terms, anchors: Rows, batch: Rows, weights: jax.Array | None
+) -> Terms:
+    """What a reduction wants to know of anchors, besides the loss's own sums."""
+    sizes = None
+    single = anchors.label is not None and anchors.label.ndim == 1
+    if single and anchors.label is not None and batch.label is not None:
+        sizes = class_sizes(anchors.label, batch.label, batch.valid)
+    if weights is not None:
+        weights = weights.astype(terms.total.dtype)
+    return dataclasses.replace(terms, weight=weights, class_size=sizes)
+
+
+def _penalize(penalty: Loss, references: Rows) -> Callable[[Rows], Result]:
+    """A penalty as a function of anchors; one that is not listed takes features."""
+    if _kind(penalty) in (None, Kind.FEATURES):
+        return lambda rows: penalty(features(rows, references))
+    measure = default_similarity(penalty)
+    return lambda rows: penalty(pair_rows(rows, references, measure))

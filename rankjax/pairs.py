@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rankjax.similarity import Similarity
+from rankjax.similarity import Similarity, dot
 
 
 @jax.tree_util.register_dataclass
@@ -16,18 +16,28 @@ class Pairs:
     """Similarities of anchors and references, and which of them belong together.
 
     Self-pairs and rows that are not valid are in neither mask. Masks may be narrowed
-    (by mining, or by the caller), and a pair may be in neither.
+    (by mining, or by the caller), and a pair may be in neither. What follows the masks
+    is context that few losses need; it is None where the caller did not give it.
 
     Attributes:
       similarity: [anchor, reference], higher is closer.
       positive: [anchor, reference] bool, pairs that should be close.
       negative: [anchor, reference] bool, pairs that should be apart.
       reference_similarity: [reference, reference], or [anchor, reference, reference]
-        where each anchor has references of its own, or None; the rows of positives, for
-        losses that also compare a positive with the negatives.
-      anchor_occurrence: [anchor] int or None. 0 for the first valid row of a class in
-        the global batch, 1 for its second, and so on.
-      reference_occurrence: [reference] int or None, the same for references.
+        where each anchor has references of its own; the rows of positives, for losses
+        that also compare a positive with the negatives.
+      anchor_occurrence: [anchor] int, 0 for the first valid row of a class in the
+        global batch, 1 for its second, and so on; None where anchors and references
+        come from different batches.
+      reference_occurrence: [reference] int, the same for references.
+      anchor_label: [anchor] int, the class.
+      reference_label: [reference] int.
+      relevance: [anchor, reference] in [0, 1], how much of their labels two rows share
+        (Jaccard index), where rows have several labels.
+      anchor_index: [anchor] int, number of the row in the global batch.
+      reference_index: [reference] int, the same; negative for rows of another batch.
+      key: the key of random choices.
+      dim: length of the embeddings.
     """
 
     similarity: jax.Array
@@ -36,6 +46,13 @@ class Pairs:
     reference_similarity: jax.Array | None = None
     anchor_occurrence: jax.Array | None = None
     reference_occurrence: jax.Array | None = None
+    anchor_label: jax.Array | None = None
+    reference_label: jax.Array | None = None
+    relevance: jax.Array | None = None
+    anchor_index: jax.Array | None = None
+    reference_index: jax.Array | None = None
+    key: jax.Array | None = None
+    dim: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def narrow(self, positive: jax.Array, negative: jax.Array) -> "Pairs":
         """Keeps the pairs that the masks [anchor, reference] (or wider) keep."""
@@ -44,6 +61,46 @@ class Pairs:
             positive=self.positive & positive,
             negative=self.negative & negative,
         )
+
+    def need(self, *names: str) -> None:
+        """Raises a ValueError for context that a loss needs and the caller left out."""
+        for name in names:
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"this needs Pairs.{name}, which is None: {_WHY[name]}"
+                )
+
+
+_WHY = {
+    "reference_similarity": "it compares positives with negatives",
+    "anchor_label": "give labels [n] rather than masks or several labels per row",
+    "reference_label": "give labels [n] rather than masks or several labels per row",
+    "relevance": "give labels [n, classes], a bool mask of the labels of each row",
+    "anchor_index": "a random choice is drawn by the rows' numbers",
+    "reference_index": "a random choice is drawn by the rows' numbers",
+    "key": "a random choice needs key=jax.random.key(seed), a new one in each step",
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Embeddings of anchors, for losses that look at features rather than pairs.
+
+    Attributes:
+      embeddings: [anchor, dim].
+      valid: [anchor] bool.
+      partner: [anchor, dim], the other view of the anchor: of rows with equal labels
+        the first and the second are partners, the third and the fourth, and so on; of
+        references from another batch, the first that is positive.
+      paired: [anchor] bool, where the anchor is the first of two partners. Each pair of
+        views is named once.
+    """
+
+    embeddings: jax.Array
+    valid: jax.Array
+    partner: jax.Array
+    paired: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -56,7 +113,8 @@ class Rows:
       valid: [n] bool.
       index: [n] int, which row of the global batch this is; a pair of equal indices is
         a row with itself.
-      label: [n] int or None, when the masks are given instead.
+      label: [n] int, or [n, classes] bool where rows have several, or None, when the
+        masks are given instead.
       occurrence: [n] int or None, see `Pairs`.
       positive: [n, reference] bool or None, a given mask.
       negative: [n, reference] bool or None, a given mask.
@@ -71,26 +129,87 @@ class Rows:
     negative: jax.Array | None = None
 
 
-def pair_rows(anchors: Rows, references: Rows, similarity: Similarity) -> Pairs:
+def pair_rows(
+    anchors: Rows,
+    references: Rows,
+    similarity: Similarity,
+    key: jax.Array | None = None,
+) -> Pairs:
     """Pairs every anchor with every reference."""
-    if anchors.positive is None or anchors.negative is None:
-        assert anchors.label is not None
-        assert references.label is not None
-        same = anchors.label[:, None] == references.label[None, :]
-        positive, negative = same, ~same
-    else:
-        positive, negative = anchors.positive, anchors.negative
-    considered = anchors.valid[:, None] & references.valid[None, :]
-    considered &= anchors.index[:, None] != references.index[None, :]
+    positive, negative = _sides(anchors, references)
+    single = anchors.label is not None and anchors.label.ndim == 1
     return Pairs(
         similarity=similarity(anchors.embeddings, references.embeddings),
-        positive=considered & positive,
-        negative=considered & negative,
+        positive=positive,
+        negative=negative,
         # Never computed under jit unless the loss asks for it.
         reference_similarity=similarity(references.embeddings, references.embeddings),
         anchor_occurrence=anchors.occurrence,
         reference_occurrence=references.occurrence,
+        anchor_label=anchors.label if single else None,
+        reference_label=references.label if single else None,
+        relevance=_jaccard(anchors.label, references.label),
+        anchor_index=anchors.index,
+        reference_index=references.index,
+        key=key,
+        dim=anchors.embeddings.shape[1],
     )
+
+
+def features(anchors: Rows, references: Rows) -> Features:
+    """The anchors' embeddings, each with that of its partner among the references."""
+    partners, _ = _sides(anchors, references)
+    if anchors.occurrence is not None and references.occurrence is not None:
+        partners &= (
+            anchors.occurrence[:, None] // 2 == references.occurrence[None, :] // 2
+        )
+    partner = jnp.argmax(partners, 1)
+    number = references.index[partner]
+    return Features(
+        embeddings=anchors.embeddings,
+        valid=anchors.valid,
+        partner=references.embeddings[partner],
+        paired=partners.any(1) & ((number < 0) | (anchors.index < number)),
+    )
+
+
+def _sides(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
+    """Masks [anchor, reference] of positives and negatives."""
+    considered = anchors.valid[:, None] & references.valid[None, :]
+    considered &= anchors.index[:, None] != references.index[None, :]
+    if anchors.positive is not None and anchors.negative is not None:
+        return considered & anchors.positive, considered & anchors.negative
+    assert anchors.label is not None
+    assert references.label is not None
+    if anchors.label.ndim == 2:
+        same = _shared(anchors.label, references.label) > 0
+    else:
+        same = anchors.label[:, None] == references.label[None, :]
+    return considered & same, considered & ~same
+
+
+def _shared(anchors: jax.Array, references: jax.Array) -> jax.Array:
+    """How many labels rows share, from masks [anchor, class] and [reference, class]."""
+    return dot(anchors.astype(jnp.float32), references.astype(jnp.float32))
+
+
+def _jaccard(
+    anchors: jax.Array | None, references: jax.Array | None
+) -> jax.Array | None:
+    if anchors is None or references is None or anchors.ndim == 1:
+        return None
+    shared = _shared(anchors, references)
+    sizes = jnp.sum(anchors, 1)[:, None] + jnp.sum(references, 1)[None, :]
+    return shared / jnp.maximum(sizes.astype(jnp.float32) - shared, 1)
+
+
+def class_sizes(label: jax.Array, references: jax.Array, valid: jax.Array) -> jax.Array:
+    """How many valid references have each label, [n] int32."""
+    order = jnp.lexsort((~valid, references))  # by class, the valid rows first
+    ordered, counted = references[order], jnp.cumsum(valid[order], dtype=jnp.int32)
+    counted = jnp.concatenate([jnp.zeros(1, jnp.int32), counted])
+    start, end = (jnp.searchsorted(ordered, label, side=s) for s in ("left", "right"))
+    return counted[end] - counted[start]
 
 
 def occurrences(label: jax.Array, valid: jax.Array) -> jax.Array:
@@ -154,6 +273,7 @@ def from_tuples(
         is_positive,
         ~is_positive,
         reference_similarity=similarities(rows, rows),
+        dim=embeddings.shape[1],
     )
 
 

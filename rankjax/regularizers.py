@@ -1,19 +1,250 @@
-"""Penalties on embeddings alone, one value per row, averaged like a loss."""
+"""Penalties that are averaged over the batch and added to a loss.
 
-from collections.abc import Callable
+Most know no classes. Those that do are for learned class vectors, and are called as an
+objective of their own: `objective(regular_face)(proxies, proxy_labels)`.
+"""
 
 import jax
 import jax.numpy as jnp
 
-Regularizer = Callable[[jax.Array], jax.Array]
-"""Maps embeddings [row, dim] to penalties [row]."""
+from rankjax import rows, similarity
+from rankjax.entry import Count, Kind, Positive, listed
+from rankjax.pairs import Features, Pairs
+from rankjax.terms import Pooled, Terms
 
 
-def squared_norm(embeddings: jax.Array) -> jax.Array:
-    """Squared lengths of rows, [row]; keeps un-normalised N-pair embeddings bounded.
+@listed(kind=Kind.FEATURES, paper="Sohn, NIPS 2016")
+def squared_norm(features: Features) -> Terms:
+    """Squared lengths of rows; keeps un-normalised N-pair embeddings bounded.
 
     Known code scales it differently. With weight w times the mean of this over the
     batch: TensorFlow's `npairs_loss` has w = 0.001 (0.002 / 4 for anchors and
     positives each), code that follows the paper 0.01.
     """
-    return jnp.sum(jnp.square(embeddings), -1)
+    return Terms.each(jnp.sum(jnp.square(features.embeddings), -1), features.valid)
+
+
+@listed(kind=Kind.FEATURES, paper="Roth et al., ICML 2020")
+def norm(features: Features) -> Terms:
+    """Lengths of rows, not squared; gradient zero at the zero vector.
+
+    Source: code of Roth et al., "Revisiting Training Strategies and Generalization
+    Performance in Deep Metric Learning", ICML 2020, for N-pair, angular and lifted
+    losses; weight 0.005.
+    """
+    return Terms.each(similarity.lengths(features.embeddings), features.valid)
+
+
+@listed(kind=Kind.FEATURES, paper="Wu et al., ACM MM Workshops 2017")
+def center_invariant(features: Features) -> Pooled:
+    """(|x|^2 - mean |x|^2)^2 / 4 with the batch's mean; makes lengths alike.
+
+    Source: Wu, Liu, Li, Fu, "Deep Face Recognition with Center Invariant Loss", 2017,
+    as pytorch-metric-learning has it. No weight is known to us; the value grows as the
+    fourth power of the lengths.
+    """
+    squares = jnp.sum(jnp.square(features.embeddings), -1)
+    return _about_mean(squares, features.valid, factor=1 / 4)
+
+
+@listed(kind=Kind.FEATURES, paper="Zhang et al., NeurIPS 2020")
+def spherical_embedding(features: Features) -> Pooled:
+    """(|x| - mean |x|)^2 with the batch's mean, which the gradient sees as well.
+
+    For losses on directions: a row's step across the sphere is inversely proportional
+    to its length, and this makes lengths alike.
+
+    Source: Zhang, Li, Zhang, "Deep Metric Learning with Spherical Embedding", NeurIPS
+    2020. Known code keeps a running mean instead, without gradient.
+    """
+    return _about_mean(similarity.lengths(features.embeddings), features.valid)
+
+
+@listed(kind=Kind.FEATURES, paper="Yuan et al. (SNR), CVPR 2019")
+def zero_mean(features: Features) -> Terms:
+    """|sum of the entries| of each row, which distances by variance do not see.
+
+    It depends on the axes: a rotation changes it.
+
+    Source: Yuan, Deng, Tang, Tang, Chen, "Signal-to-Noise Ratio: A Robust Distance
+    Metric for Deep Metric Learning", CVPR 2019, as pytorch-metric-learning has it. "A
+    Metric Learning Reality Check" found weights 0.14 (CUB) and 0 (Cars, SOP) by search.
+    """
+    return Terms.each(jnp.abs(jnp.sum(features.embeddings, -1)), features.valid)
+
+
+@listed(kind=Kind.PLAIN, paper="Zhang et al. (GOR), ICCV 2017")
+def spread_out(pairs: Pairs, *, dim: Count | None = None) -> Pooled:
+    """Moments of the cosines of negatives, against those of the uniform sphere.
+
+        M1^2 + [M2 - 1 / dim]+,   M1 = mean of S, M2 = mean of S^2 over negatives
+
+    Args:
+      pairs: cosines [anchor, reference] and masks.
+      dim: of the space; by default the embeddings'.
+
+    Returns:
+      Terms; each anchor with a negative is handed the batch's value.
+
+    Raises:
+      ValueError: dim is not known, where Pairs are made by hand.
+
+    Source: Zhang, Yu, Kumar, Chang, "Learning Spread-out Local Feature Descriptors",
+    ICCV 2017. Known code takes one random negative per anchor; here all count. No
+    weight is confirmed; known code has 1.
+    """
+    size = pairs.dim if dim is None else dim
+    if size is None:
+        raise ValueError("spread_out needs dim, got None")
+    s, negative = pairs.similarity, pairs.negative
+    first, second = (jnp.sum(s**power, where=negative) for power in (1, 2))
+
+    def terms(sums: tuple[jax.Array, jax.Array, jax.Array]) -> Terms:
+        number = jnp.maximum(sums[2], 1)
+        excess = jax.nn.relu(sums[1] / number - 1 / size)
+        return _handed(jnp.square(sums[0] / number) + excess, negative.any(-1))
+
+    return Pooled((first, second, jnp.sum(negative, dtype=s.dtype)), terms)
+
+
+@listed(
+    kind=Kind.ROW,
+    similarity=similarity.negative_normalized_euclidean,
+    paper="Sablayrolles et al., ICLR 2019",
+)
+def koleo(pairs: Pairs, *, epsilon: Positive = 1e-8) -> Terms:
+    """-log(min D + epsilon): differential entropy, by each row's nearest other row.
+
+    Every other row counts, of the anchor's class or not; D is the distance of
+    normalised rows. Coincident rows have a value but no gradient that parts them.
+
+    Source: Sablayrolles, Douze, Schmid, Jegou, "Spreading vectors for similarity
+    search", ICLR 2019 (Kozachenko and Leonenko's estimator); epsilon is DINOv2's.
+    """
+    others = pairs.positive | pairs.negative
+    some = others.any(-1)
+    nearest = jnp.where(some, -rows.largest(pairs.similarity, others), 1)
+    return Terms.each(-jnp.log(jnp.maximum(nearest, 0) + epsilon), some)
+
+
+@listed(kind=Kind.PLAIN, paper="Wang and Isola, ICML 2020")
+def uniformity(pairs: Pairs, *, temperature: Positive = 2.0) -> Pooled:
+    """log mean exp(-t D^2) over all pairs, D the distance of normalised rows.
+
+    From -4 t (never reached by more than two rows) to 0, at collapse.
+
+    Args:
+      pairs: cosines S [anchor, reference], D^2 = 2 - 2 S, and masks; pairs in either
+        count.
+      temperature: t; beyond 20 or so opposite rows vanish in float32.
+
+    Returns:
+      Terms; each anchor with another row is handed the batch's value.
+
+    Source: Wang, Isola, "Understanding Contrastive Representation Learning through
+    Alignment and Uniformity on the Hypersphere", ICML 2020; t = 2.
+    """
+    others = pairs.positive | pairs.negative
+    kernel = jnp.exp(2 * temperature * (pairs.similarity - 1))
+    number = jnp.sum(others, dtype=kernel.dtype)
+
+    def terms(sums: tuple[jax.Array, jax.Array]) -> Terms:
+        mean = sums[0] / jnp.maximum(sums[1], 1)
+        some = mean > 0
+        value = jnp.where(some, jnp.log(jnp.where(some, mean, 1)), 0)
+        return _handed(value, others.any(-1))
+
+    return Pooled((jnp.sum(kernel, where=others), number), terms)
+
+
+@listed(kind=Kind.ROW, paper="Wang and Isola, ICML 2020")
+def alignment(pairs: Pairs) -> Terms:
+    """Squared distance of normalised positives, 2 - 2 S; the pendant of `uniformity`.
+
+    Up to a constant it is the negative cosine that two views minimise.
+
+    Source: Wang, Isola, "Understanding Contrastive Representation Learning through
+    Alignment and Uniformity on the Hypersphere", ICML 2020; exponent 2.
+    """
+    return Terms.of(2 - 2 * pairs.similarity, pairs.positive)
+
+
+@listed(kind=Kind.FEATURES, paper="Taha et al. (SVMax), 2021")
+def sv_max(features: Features) -> Pooled:
+    """Minus the mean singular value of the batch's normalised rows [n, dim].
+
+    The mean is over min(n, dim) values. Between -sqrt(n / min(n, dim)), where all
+    directions are used alike, and -sqrt(n) / min(n, dim), at collapse.
+
+    Singular values below sqrt(eps) of the root of their squared sum, with eps that of
+    the floating point type, are taken as 0 without gradient: the values come from the
+    dim x dim matrix of products, which alone is summed over blocks and devices.
+
+    Source: Taha, Hanson, Shrivastava, Davis, "SVMax: A Feature Embedding Regularizer",
+    2021. The authors ask for n at least dim. We know of no weight that fits all.
+    """
+    x = jnp.where(features.valid[:, None], similarity.normalize(features.embeddings), 0)
+    number = jnp.sum(features.valid, dtype=x.dtype)
+
+    def terms(sums: tuple[jax.Array, jax.Array]) -> Terms:
+        products, n = sums
+        squares = jnp.linalg.eigvalsh(products)
+        some = squares > jnp.finfo(x.dtype).eps * jnp.maximum(n, 1)
+        values = jnp.where(some, jnp.sqrt(jnp.where(some, squares, 1)), 0)
+        mean = jnp.sum(values) / jnp.clip(n, 1, x.shape[1])
+        return _handed(-mean, features.valid)
+
+    return Pooled((similarity.dot(x.T, x.T), number), terms)
+
+
+@listed(
+    kind=Kind.ROW,
+    similarity=similarity.negative_normalized_euclidean,
+    paper="Qian et al. (SoftTriple), ICCV 2019",
+)
+def sparse_centers(pairs: Pairs) -> Terms:
+    """Half the distance of two centres of one class: centres that are not needed merge.
+
+    Rows are normalised centres, several per class with equal labels.
+
+    Source: Qian, Shang, Sun, Hu, Li, Jin, "SoftTriple Loss: Deep Metric Learning
+    Without Triplet Sampling", ICCV 2019. The half is the paper's, whose divisor is
+    twice the number of pairs; weight 0.2 in its code.
+    """
+    return Terms.of(-pairs.similarity / 2, pairs.positive)
+
+
+@listed(kind=Kind.ROW, paper="Zhao et al., CVPR 2019")
+def regular_face(pairs: Pairs) -> Terms:
+    """Cosine of each class vector and the nearest one of another class.
+
+    Source: Zhao, Xu, Cheng, "RegularFace: Deep Face Recognition via Exclusive
+    Regularization", CVPR 2019. No weight is known to us.
+    """
+    some = pairs.negative.any(-1)
+    nearest = rows.largest(pairs.similarity, pairs.negative)
+    return Terms.each(jnp.where(some, nearest, 0), some)
+
+
+def _about_mean(values: jax.Array, where: jax.Array, factor: float = 1.0) -> Pooled:
+    """Squared deviations [anchor] from the batch's mean."""
+
+    def terms(sums: tuple[jax.Array, jax.Array]) -> Terms:
+        mean = sums[0] / jnp.maximum(sums[1], 1)
+        return Terms.each(factor * jnp.square(values - mean), where)
+
+    number = jnp.sum(where, dtype=values.dtype)
+    return Pooled((jnp.sum(values, where=where), number), terms)
+
+
+def _handed(value: jax.Array, where: jax.Array) -> Terms:
+    """A value of the whole batch as a term of each anchor, so that it is the mean."""
+    return Terms.each(jnp.broadcast_to(value, where.shape), where)
+
+
+REGULARIZERS = {
+    name: function
+    for name, function in dict(globals()).items()
+    if hasattr(function, "entry")
+}
+"""Every regulariser by its name."""

@@ -64,6 +64,139 @@ def negative_euclidean(anchors: jax.Array, references: jax.Array) -> jax.Array:
     return -jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
 
 
+def negative_snr_distance(anchors: jax.Array, references: jax.Array) -> jax.Array:
+    """-var(r - a) / var(a), [anchor, reference], at most 0; variances over dimensions.
+
+    The inverse of a signal-to-noise ratio with the anchor as signal, hence not
+    symmetric. An anchor whose entries are all equal carries no signal: its row is 0.
+
+    Source: Yuan, Deng, Tang, Tang, Chen, "Signal-to-Noise Ratio: A Robust Distance
+    Metric for Deep Metric Learning", CVPR 2019.
+    """
+    anchors, references = at_least_float32(anchors), at_least_float32(references)
+    # A mean is rounded in proportion to the entries, and what it leaves is no signal.
+    resolved = _TINY**2 * (1 + jnp.sum(anchors * anchors, -1)[:, None])
+    anchors, references = (x - x.mean(-1, keepdims=True) for x in (anchors, references))
+    signal = jnp.sum(anchors * anchors, -1)[:, None]
+    some = signal > resolved
+    noise = negative_squared_euclidean(anchors, references)
+    return jnp.where(some, noise / jnp.where(some, signal, 1), 0)
+
+
+def negative_normalized_euclidean(
+    anchors: jax.Array, references: jax.Array
+) -> jax.Array:
+    """-|a/|a| - r/|r||, [anchor, reference] in [-2, 0]; -sqrt(2 - 2 cosine).
+
+    Coincident directions get gradient zero, where the distance itself has none.
+    """
+    return negative_euclidean(normalize(anchors), normalize(references))
+
+
+def negative_lp(
+    anchors: jax.Array, references: jax.Array, *, p: float | jax.Array = 1.0
+) -> jax.Array:
+    """-(sum_k |a_k - r_k|^p)^(1/p), [anchor, reference], at most 0.
+
+    One anchor at a time, and again in the backward pass: memory for [reference, dim],
+    never for all three axes. The gradient is zero in coordinates that coincide.
+
+    Args:
+      anchors: [anchor, dim].
+      references: [reference, dim].
+      p: at least 1 and finite; may be traced.
+
+    Raises:
+      ValueError: p is known and out of range.
+    """
+    if not isinstance(p, jax.core.Tracer) and not 1 <= p < jnp.inf:
+        raise ValueError(f"p must be at least 1 and finite, got {p}")
+    anchors, references = at_least_float32(anchors), at_least_float32(references)
+    p = jnp.asarray(p, anchors.dtype)
+
+    @jax.checkpoint
+    def row(anchor: jax.Array) -> jax.Array:
+        difference = jnp.abs(anchor[None, :] - references)
+        # Divided out first, so that powers neither overflow nor all vanish.
+        largest = lax.stop_gradient(jnp.max(difference, -1))
+        apart = largest > 0
+        share = difference / jnp.where(apart, largest, 1)[:, None]
+        some = share > 0
+        powers = jnp.where(some, jnp.where(some, share, 1) ** p, 0)
+        sums = jnp.where(apart, jnp.sum(powers, -1), 1)
+        return -jnp.where(apart, largest * sums ** (1 / p), 0)
+
+    return lax.map(row, anchors)
+
+
+def negative_hyperbolic(
+    anchors: jax.Array,
+    references: jax.Array,
+    *,
+    curvature: float | jax.Array = 0.1,
+    clip: float = 2.3,
+) -> jax.Array:
+    """Minus the geodesic distance in the Poincare ball, [anchor, reference], at most 0.
+
+    Rows are clipped to a length and mapped to the ball of curvature -c by the
+    exponential map at the origin, x -> tanh(sqrt(c) |x|) / sqrt(c) x / |x|. There
+
+        D(x, y) = 2 / sqrt(c) artanh(sqrt(c) |-x (+) y|)
+
+    with Moebius addition (+), which equals
+
+        D(x, y) = 2 / sqrt(c) arsinh(sqrt(c) |x - y| f(x) f(y)),
+        f(x) = 1 / sqrt(1 - c |x|^2) = cosh(sqrt(c) |x before the map|),
+
+    a function of Euclidean distances: no [anchor, reference, dim], and no pole at the
+    boundary. As c falls to 0 it tends to 2 |x - y|.
+
+    Args:
+      anchors: [anchor, dim].
+      references: [reference, dim].
+      curvature: c, above 0; may be traced. sqrt(c) times `clip` should stay below 40,
+        where float32 ends.
+      clip: greatest length before the map, above 0.
+
+    Source: Ermolov, Mirvakhabova, Khrulkov, Sebe, Oseledets, "Hyperbolic Vision
+    Transformers: Combining Improvements in Metric Learning", CVPR 2022; c = 0.1 and
+    clip = 2.3 are those of its code, which adds 1e-5 in denominators and keeps artanh's
+    argument 1e-5 below 1.
+
+    Raises:
+      ValueError: curvature is known and not above 0, or clip is not.
+    """
+    for name, value in (("curvature", curvature), ("clip", clip)):
+        if not isinstance(value, jax.core.Tracer) and not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    anchors, references = at_least_float32(anchors), at_least_float32(references)
+    root = jnp.sqrt(jnp.asarray(curvature, anchors.dtype))
+    (x, f), (y, g) = (_to_ball(z, root, clip) for z in (anchors, references))
+    distance = -negative_euclidean(x, y)
+    return -2 / root * jnp.arcsinh(root * distance * f[:, None] * g[None, :])
+
+
+def _to_ball(
+    embeddings: jax.Array, root: jax.Array, clip: float
+) -> tuple[jax.Array, jax.Array]:
+    """Points [row, dim] of the ball, and their f [row]; root is sqrt(c)."""
+    length = lengths(embeddings)
+    clipped = root * jnp.minimum(length, clip)
+    some = length > _TINY
+    factor = jnp.tanh(clipped) / (root * jnp.where(some, length, 1))
+    return jnp.where(some, factor, 1)[:, None] * embeddings, jnp.cosh(clipped)
+
+
+def lengths(embeddings: jax.Array) -> jax.Array:
+    """Euclidean lengths of rows, [row]; 0 with gradient zero at the zero vector."""
+    embeddings = at_least_float32(embeddings)
+    largest = lax.stop_gradient(jnp.max(jnp.abs(embeddings), -1))
+    some = largest > 0
+    scaled = embeddings / jnp.where(some, largest, 1)[:, None]
+    squares = jnp.where(some, jnp.sum(scaled * scaled, -1), 1)
+    return jnp.where(some, largest * jnp.sqrt(squares), 0)
+
+
 def normalize(embeddings: jax.Array) -> jax.Array:
     """Rows scaled to unit length, [row, dim].
 
@@ -84,3 +217,19 @@ def at_least_float32(embeddings: jax.Array) -> jax.Array:
     if embeddings.dtype == jnp.float64:
         return embeddings
     return embeddings.astype(jnp.float32)
+
+
+SIMILARITIES: dict[str, Similarity] = {
+    function.__name__: function
+    for function in (
+        cosine,
+        dot,
+        negative_euclidean,
+        negative_squared_euclidean,
+        negative_normalized_euclidean,
+        negative_lp,
+        negative_snr_distance,
+        negative_hyperbolic,
+    )
+}
+"""Every similarity by its name; settings are bound with `functools.partial`."""

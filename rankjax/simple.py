@@ -1,116 +1,73 @@
 """One call per loss: embeddings and labels in, the mean loss out.
 
-The same names and defaults as in `rankjax.losses`, on the paper's similarity, jitted.
-Numbers are traced: changing a margin compiles nothing, and gradients reach it. For
-mining, references, devices, blocks or another reduction, use `rankjax.objective`.
+`rankjax.NAME_loss` is made from `rankjax.losses.NAME_loss`: the same name and the same
+defaults, on the paper's similarity, jitted. Numbers are traced: changing a margin
+compiles nothing, and gradients reach it. For mining, devices, blocks or another
+reduction, use `rankjax.objective`.
 """
 
 import functools
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from rankjax import losses
-from rankjax.losses.angular import check_angle
-from rankjax.losses.n_pairs import Direction, Negatives
-from rankjax.mining import Selection, all_negatives
-from rankjax.objective import Objective, objective
-from rankjax.regularizers import squared_norm
-
-Number = float | jax.Array
+from rankjax.entry import hyper_parameters, is_traced
+from rankjax.objective import Loss, Objective, objective
 
 
-@functools.lru_cache(maxsize=64)
-def _objective(loss: losses.Loss, l2_weight: float = 0.0, **settings: Any) -> Objective:
-    penalties = [(l2_weight, squared_norm)] if l2_weight else []
-    return objective(functools.partial(loss, **settings), regularizers=penalties)
+@functools.lru_cache(maxsize=256)
+def _objective(
+    loss: Loss, regularizers: Sequence[tuple[float, Loss]], **settings: Any
+) -> Objective:
+    return objective(functools.partial(loss, **settings), regularizers=regularizers)
 
 
-def contrastive_loss(
-    embeddings: Any,
-    labels: Any,
-    *,
-    margin: Number = 1.0,
-    positive_margin: Number = 0.0,
-    squared: bool = True,
-) -> jax.Array:
-    """See `rankjax.losses.contrastive_loss`; on Euclidean distances."""
-    compute = _objective(losses.contrastive_loss, squared=squared)
-    params = {"margin": margin, "positive_margin": positive_margin}
-    return compute(embeddings, labels, params=params)
+def one_call(loss: Loss) -> Callable[..., jax.Array]:
+    """The loss of embeddings and labels, from a loss on pairs.
 
-
-def triplet_loss(
-    embeddings: Any,
-    labels: Any,
-    *,
-    margin: Number | None = 0.2,
-    selection: Selection = all_negatives,
-) -> jax.Array:
-    """See `rankjax.losses.triplet_loss`; on squared Euclidean distances."""
-    compute = _objective(losses.triplet_loss, selection=selection)
-    return compute(embeddings, labels, params={"margin": margin})
-
-
-def batch_hard_triplet_loss(
-    embeddings: Any, labels: Any, *, margin: Number | None = None
-) -> jax.Array:
-    """See `rankjax.losses.batch_hard_triplet_loss`; on Euclidean distances."""
-    compute = _objective(losses.batch_hard_triplet_loss)
-    return compute(embeddings, labels, params={"margin": margin})
-
-
-def n_pairs_loss(
-    embeddings: Any,
-    labels: Any,
-    *,
-    scale: Number = 1.0,
-    negatives: Negatives = "positives",
-    direction: Direction = "row",
-    l2_weight: float = 0.001,
-) -> jax.Array:
-    """See `rankjax.losses.n_pairs_loss`; on inner products.
-
-    `l2_weight` times the mean squared length is added. The default is TensorFlow's; the
-    paper's own number is not known to us.
+    Besides the loss's own settings the result takes `references`, `reference_labels`,
+    `valid`, `weights` and `key` as an objective does, and `regularizers` as `objective`
+    does.
     """
-    compute = _objective(
-        losses.n_pairs_loss, l2_weight, negatives=negatives, direction=direction
+    settings = hyper_parameters(loss)
+
+    def compute(
+        embeddings: Any,
+        labels: Any,
+        *,
+        references: Any = None,
+        reference_labels: Any = None,
+        valid: Any = None,
+        weights: Any = None,
+        key: Any = None,
+        regularizers: Sequence[tuple[float, Loss]] = (),
+        **given: Any,
+    ) -> jax.Array:
+        given = {name: p.default for name, p in settings.items()} | given
+        traced = {
+            name: value
+            for name, value in given.items()
+            if value is not None and name in settings and is_traced(loss, name)
+        }
+        static = {name: value for name, value in given.items() if name not in traced}
+        return _objective(loss, tuple(regularizers), **static)(
+            embeddings,
+            labels,
+            references=references,
+            reference_labels=reference_labels,
+            valid=valid,
+            weights=weights,
+            key=key,
+            params=traced,
+        )
+
+    own = inspect.signature(compute)
+    parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    compute.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[*parameters, *settings.values()], return_annotation=jax.Array
     )
-    return compute(embeddings, labels, params={"scale": scale})
-
-
-def angular_loss(embeddings: Any, labels: Any, *, angle: Number = 45.0) -> jax.Array:
-    """See `rankjax.losses.angular_loss`; on cosines."""
-    check_angle(angle)
-    compute = _objective(losses.angular_loss)
-    return compute(embeddings, labels, params={"angle": angle})
-
-
-def angular_hinge_loss(
-    embeddings: Any, labels: Any, *, angle: Number = 45.0
-) -> jax.Array:
-    """See `rankjax.losses.angular_hinge_loss`; on squared Euclidean distances."""
-    check_angle(angle)
-    compute = _objective(losses.angular_hinge_loss)
-    return compute(embeddings, labels, params={"angle": angle})
-
-
-def n_pairs_angular_loss(
-    embeddings: Any,
-    labels: Any,
-    *,
-    angle: Number = 45.0,
-    angular_weight: Number = 2.0,
-    scale: Number = 1.0,
-    negatives: Negatives = "positives",
-    direction: Direction = "row",
-    l2_weight: float = 0.001,
-) -> jax.Array:
-    """See `rankjax.losses.n_pairs_angular_loss`; `l2_weight` as in `n_pairs_loss`."""
-    check_angle(angle)
-    compute = _objective(
-        losses.n_pairs_angular_loss, l2_weight, negatives=negatives, direction=direction
-    )
-    params = {"angle": angle, "angular_weight": angular_weight, "scale": scale}
-    return compute(embeddings, labels, params=params)
+    compute.__name__ = compute.__qualname__ = loss.__name__
+    compute.__doc__ = f"The mean of `rankjax.losses.{compute.__name__}` over a batch."
+    return compute

@@ -1,5 +1,9 @@
 """What README says is what the code does."""
 
+import doctest
+import importlib
+import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -7,23 +11,62 @@ import numpy as np
 import pytest
 
 import rankjax
+import rankjax.models
+from experiments import tables
+from rankjax import mining
+from rankjax.entry import hyper_parameters
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_table_of_losses_is_the_list_of_losses():
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", README, re.M)
-    listed = [
-        (
-            name,
-            entry.kind.value,
-            entry.similarity.__name__.replace("_", " ").replace("euc", "Euc"),
-            entry.paper,
-        )
-        for name, entry in rankjax.losses.LOSSES.items()
-    ]
-    assert rows == listed
+NOTEBOOKS = ROOT / "notebooks"
+LISTED = rankjax.losses.LOSSES | rankjax.regularizers.REGULARIZERS
+
+
+def test_the_tables_are_those_of_the_package():
+    """python -m experiments.tables writes them."""
+    assert tables.filled(README) == README
+    names = re.findall(r"^\| \[`(\w+)`\]\((\S+)\) \|", README, re.M)
+    assert {n for n, _ in names} >= LISTED.keys() | mining.MINERS.keys()
+    for name, path in names:
+        assert re.search(rf"def {name}(_loss)?\(", (ROOT / path).read_text())
+
+
+@pytest.mark.parametrize("page", sorted(NOTEBOOKS.glob("*.md")), ids=lambda p: p.stem)
+def test_pages_name_only_what_exists(page):
+    known = {**LISTED, **vars(rankjax), **vars(rankjax.losses), **vars(rankjax.models)}
+    known |= {name.removesuffix("_loss"): None for name in known}
+    for module in ("mining", "regularizers", "similarity", "losses"):
+        known |= {f"{module}.{name}": None for name in vars(getattr(rankjax, module))}
+    known |= {f"rankjax.{name}": None for name in known}
+    for table in re.findall(r"^\|.*\|$", page.read_text(), re.M):
+        ours = table.split("|")[2] if page.stem.startswith("from") else table
+        for name in re.findall(r"`([a-z_.]+)`", ours):
+            assert name in known, name
+
+
+MODULES = [
+    importlib.import_module(info.name)
+    for package in (rankjax, rankjax.losses)
+    for info in pkgutil.iter_modules(package.__path__, package.__name__ + ".")
+    if info.name not in {"rankjax.losses", "rankjax.train", "rankjax.data"}
+]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_the_examples_in_docstrings_give_what_they_say(module):
+    failed, _ = doctest.testmod(module)
+    assert not failed
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_every_loss_and_regulariser_says_its_equation_and_source_by_example(name):
+    text = inspect.getdoc(LISTED[name])
+    assert "Source:" in text
+    assert ">>> " in text
+    for setting in hyper_parameters(LISTED[name]):
+        assert f"  {setting}: " in text, setting
 
 
 def test_the_code_blocks_run():

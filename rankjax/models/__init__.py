@@ -7,9 +7,19 @@ from flax import nnx
 from rankjax.errors import unknown_name
 from rankjax.models.convnet import ConvNet
 from rankjax.models.embedder import Backbone, Embedder
+from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.models.resnet import ResNet, resnet18, resnet50
 
-__all__ = ["MODELS", "Backbone", "ConvNet", "Embedder", "ResNet", "build"]
+__all__ = [
+    "MODELS",
+    "Backbone",
+    "ConvNet",
+    "Embedder",
+    "Proxies",
+    "ResNet",
+    "WithLoss",
+    "build",
+]
 
 _BACKBONES: dict[str, Callable[..., Backbone]] = {
     "convnet": ConvNet,

@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 from jax import lax
 
+from rankjax.models.proxies import WithLoss
 from rankjax.objective import Objective
 from rankjax.parallel import Step
 from rankjax.similarity import normalize
@@ -48,15 +49,17 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     axis_name: str | None = None,
+    seed: int = 0,
 ) -> Step:
     """Builds `step(state, batch) -> (state, metrics)`.
 
     Args:
-      definition: from `create_state`.
+      definition: from `create_state`; of a network, or of one `WithLoss`.
       objective: built with `has_aux=True` and the same axis name.
       optimizer: an optax transformation.
       axis_name: the mapped axis over which the batch is spread, or None. The loss is
         that of the whole batch on every device, hence its gradients are averaged.
+      seed: of the objective's random choices, which are other ones in each step.
 
     Returns:
       A pure function. The batch holds `image` [rows, ...] and `label` [rows]; metrics
@@ -71,7 +74,10 @@ def make_step(
             # A copy, because variables may not be changed from inside a gradient.
             model = nnx.merge(definition, params, state.rest, copy=True)
             embeddings = model(batch["image"])
-            value, aux = objective(embeddings, batch["label"])
+            key = jax.random.fold_in(jax.random.key(seed), state.step)
+            value, aux = objective(
+                embeddings, batch["label"], key=key, **_beside(model)
+            )
             _, _, rest = _split(model)
             return value, (rest, aux | _shape_of(embeddings, axis_name))
 
@@ -91,6 +97,11 @@ def make_step(
 def _split(model: nnx.Module) -> Any:
     """The static definition, the parameters and all other variables."""
     return nnx.split(model, nnx.Param, ...)
+
+
+def _beside(model: nnx.Module) -> dict[str, Any]:
+    """What the objective gets besides embeddings and labels."""
+    return model.for_objective() if isinstance(model, WithLoss) else {}
 
 
 def _shape_of(embeddings: jax.Array, axis_name: str | None) -> dict[str, jax.Array]:

@@ -1,149 +1,141 @@
-"""Every exported loss, and settings of it that take another path.
+"""Every exported loss and regulariser, and settings of them that take another path.
 
-`slow` is the paper's value by loops. The two switches are the only exceptions from the
-conformance suite, each with its reason.
+A family's test module, `test_NAME.py`, has its cases beside its slow loops and its
+papers' properties, in a dict `CASES`. A key that is the name of an exported loss or
+regulariser is that one's case; the others are variants, which name their loss.
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
+import functools
+import importlib
+import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
-import reference
 
 import rankjax
-from rankjax import losses, mining, similarity
+from rankjax.entry import default_similarity
 
-EUCLIDEAN = {similarity.negative_euclidean, similarity.negative_squared_euclidean}
+CLASSES, DIM = 8, 5
+# Uneven classes, a row that is alone in its class, rows out of order.
+LABELS = np.array([2, 0, 1, 0, 3, 1, 1, 2, 0, 4, 0, 1, 3, 2, 0, 3])
+EMBEDDINGS = np.random.default_rng(0).normal(size=(16, DIM)).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    loss: Callable[..., Any]
-    similarity: Callable[..., Any]
-    slow: Callable[[np.ndarray, np.ndarray], float]
+    """What the suite needs to know of a loss besides the loss.
+
+    Attributes:
+      slow: the value by loops over float64 arrays: of (x, y), or of (x, y, z, labels of
+        z) where there are proxies z.
+      loss: for variants, with settings bound.
+      similarity: if not the listed one.
+      mining: if any.
+      reduction: that `slow` uses.
+      params: values of traced hyper-parameters for tests of their gradients; other
+        than the defaults.
+      proxies: rows of references per class; 0 compares the batch with itself.
+      many_labels: labels are masks [row, classes] of several labels per row.
+      key: whether the loss draws at random. `slow` is then not compared.
+    """
+
+    slow: Callable[..., float]
+    loss: Callable[..., Any] | None = None
+    similarity: Callable[..., Any] | None = None
     mining: Callable[..., Any] | None = None
     reduction: Callable[..., Any] = rankjax.mean
-    params: dict[str, float] = dataclasses.field(default_factory=dict)
-    # The roles of anchor and positive follow the order of the batch within a class.
-    ordered: bool = False
-    # Positives share one softmax, so that an easy one is pushed off by a hard one.
-    shares_softmax: bool = False
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    proxies: int = 0
+    many_labels: bool = False
+    key: bool = False
+
+    @property
+    def measure(self):
+        return self.similarity or default_similarity(self.loss)
 
     def objective(self, **settings):
-        return rankjax.objective(
+        """The objective of embeddings and labels; proxies and key are given."""
+        compute = rankjax.objective(
             self.loss,
             similarity=self.similarity,
             mining=self.mining,
             reduction=self.reduction,
+            **({"replicated_references": True} if self.proxies else {}),
             **settings,
         )
+        return functools.partial(self._call, compute)
+
+    def _call(self, compute, x, y=None, *, references=None, names=None, **given):
+        if self.proxies:
+            z, labels = self.references()
+            given["references"] = (
+                z.astype(x.dtype) if references is None else references
+            )
+            if y is not None:
+                given["reference_labels"] = labels if names is None else names[labels]
+        elif references is not None:
+            given["references"] = references
+        if self.key:
+            given["key"] = jax.random.key(0)
+        return compute(x, y, **given)
+
+    def labels(self, y, names=None):
+        """Labels as the loss wants them, of classes 0, 1, ...; by other names if given.
+
+        Where a row has several, each has a second one, the same for no two classes.
+        """
+        y = np.asarray(y)
+        if not self.many_labels:
+            return y if names is None else names[y]
+        mask = np.zeros((len(y), 2 * CLASSES), bool)
+        mask[np.arange(len(y)), y] = True
+        mask[np.arange(len(y)), (3 * y + np.arange(len(y)) % 2 + 1) % CLASSES] = True
+        return mask if names is None else mask[:, np.argsort(np.tile(names, 2))]
+
+    def references(self):
+        rows = np.random.default_rng(9).normal(size=(CLASSES * self.proxies, DIM))
+        return rows.astype(np.float32), np.repeat(np.arange(CLASSES), self.proxies)
+
+    def expected(self, x, y):
+        x = np.asarray(x, np.float64)
+        if self.proxies:
+            z, labels = self.references()
+            return self.slow(x, y, z.astype(np.float64), labels)
+        return self.slow(x, y)
 
 
-def _on(name, function, **settings):
-    return lambda x, y: function(reference.similarity_matrix(name, x), y, **settings)
+@functools.cache
+def _value_and_grad(case, block=None):
+    """One compilation per loss for all the properties that only call it."""
+    compute = case.objective(block=block)
+    return jax.jit(jax.value_and_grad(lambda x, y, **given: compute(x, y, **given)))
 
 
-def _triplets(name, reduce=reference.mean, **settings):
-    return lambda x, y: reduce(
-        reference.triplets(reference.similarity_matrix(name, x), y, **settings)
+def evaluate(case, x, y, *, valid=None, params=None, names=None, block=None):
+    """Value and gradient of 16 rows; what is not given has no effect."""
+    return _value_and_grad(case, block)(
+        np.asarray(x, np.float32),
+        case.labels(y) if names is None else case.labels(y, names),
+        valid=np.ones(len(x), bool) if valid is None else valid,
+        params=dict(case.params if params is None else params),
+        names=np.arange(CLASSES) if names is None else names,
     )
 
 
-_SLOW = {
-    "contrastive": reference.contrastive,
-    "triplet": _triplets("negative_squared_euclidean"),
-    "batch_hard_triplet": _on("negative_euclidean", reference.batch_hard),
-    "n_pairs": _on("dot", reference.n_pairs),
-    "angular": _on("cosine", reference.angular),
-    "angular_hinge": reference.angular_hinge,
-    "n_pairs_angular": lambda x, y: (
-        _on("dot", reference.n_pairs)(x, y) + 2 * _on("dot", reference.angular)(x, y)
-    ),
-}
-_PARAMS = {
-    "contrastive": {"margin": 1.5, "positive_margin": 0.5},
-    "triplet": {"margin": 0.5},
-    "angular": {"angle": 40.0},
-    "angular_hinge": {"angle": 40.0},
-    "n_pairs_angular": {"angle": 40.0, "angular_weight": 0.5},
-}
-
-EXPORTED = {
-    name: Case(
-        entry.loss,
-        entry.similarity,
-        _SLOW[name],
-        params=_PARAMS.get(name, {}),
-        ordered=name.startswith("n_pairs"),
-        shares_softmax=name.startswith("n_pairs"),
-    )
-    for name, entry in losses.LOSSES.items()
-}
-
-VARIANTS = {
-    "contrastive, hinges on cosine": Case(
-        partial(
-            losses.contrastive_loss, margin=-0.3, positive_margin=-1.0, squared=False
-        ),
-        similarity.cosine,
-        lambda x, y: _cosine_contrastive(x, y, 0.3),
-    ),
-    "triplet, semi-hard": Case(
-        partial(losses.triplet_loss, margin=0.8, selection=mining.semi_hard),
-        similarity.negative_squared_euclidean,
-        _triplets("negative_squared_euclidean", margin=0.8, rule="semi_hard"),
-    ),
-    "triplet, TensorFlow's rule": Case(
-        partial(losses.triplet_loss, selection=mining.semi_hard_or_easiest, margin=1.0),
-        similarity.negative_squared_euclidean,
-        _triplets("negative_squared_euclidean", margin=1.0, rule="tensorflow"),
-    ),
-    "triplet, soft, not squared": Case(
-        partial(losses.triplet_loss, margin=None),
-        similarity.negative_euclidean,
-        _triplets("negative_euclidean", margin=None),
-    ),
-    "triplet, mean over active": Case(
-        losses.triplet_loss,
-        similarity.negative_squared_euclidean,
-        _triplets("negative_squared_euclidean", reduce=reference.mean_nonzero),
-        reduction=rankjax.mean_active,
-    ),
-    "triplet, hardest mining": Case(
-        losses.triplet_loss,
-        similarity.negative_euclidean,
-        _on("negative_euclidean", reference.batch_hard, margin=0.2),
-        mining=mining.hardest,
-    ),
-    "batch-hard, hinge": Case(
-        partial(losses.batch_hard_triplet_loss, margin=0.2),
-        similarity.negative_squared_euclidean,
-        _on("negative_squared_euclidean", reference.batch_hard, margin=0.2),
-    ),
-    "n-pairs, all negatives, symmetric": Case(
-        partial(losses.n_pairs_loss, negatives="all", direction="symmetric"),
-        similarity.cosine,
-        _on("cosine", reference.n_pairs, negatives="all", direction="symmetric"),
-        ordered=True,
-        shares_softmax=True,
-    ),
-    "n-pairs, column": Case(
-        partial(losses.n_pairs_loss, direction="column"),
-        similarity.dot,
-        _on("dot", reference.n_pairs, direction="column"),
-        ordered=True,
-        shares_softmax=True,
-    ),
-}
-
-
-def _cosine_contrastive(x, y, threshold):
-    s = reference.similarity_matrix("cosine", x)
-    pull, push = [], []
-    for i in range(len(x)):
-        positives, negatives = reference.sides(y, i)
-        pull += [1 - s[i, j] for j in positives]
-        push += [max(0.0, s[i, j] - threshold) for j in negatives]
-    return reference.mean(pull) + reference.mean(push)
+def collect():
+    """Cases of what is exported, and variants."""
+    listed = {**rankjax.losses.LOSSES, **rankjax.regularizers.REGULARIZERS}
+    found = {}
+    for path in sorted(pathlib.Path(__file__).parent.glob("test_*.py")):
+        if "CASES = {" in path.read_text():
+            cases = importlib.import_module(path.stem).CASES
+            assert not found.keys() & cases.keys(), found.keys() & cases.keys()
+            found.update(cases)
+    missing = listed.keys() - found.keys()
+    assert not missing, f"no case for {sorted(missing)}"
+    exported = {k: dataclasses.replace(found[k], loss=v) for k, v in listed.items()}
+    variants = {k: v for k, v in found.items() if k not in listed}
+    return exported, variants

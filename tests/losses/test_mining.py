@@ -1,7 +1,12 @@
-"""Miners and selections against slow loops, on batches that are full of ties."""
+"""Miners and selections against slow loops, on batches that are full of ties.
+
+A miner or a selection that is exported without a slow loop here fails the tests.
+"""
 
 import dataclasses
 import functools
+import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,64 +14,202 @@ import numpy as np
 import pytest
 
 import rankjax
-from rankjax import losses, mining
+from rankjax import losses, mining, similarity
 from rankjax.parallel import AXIS
+from rankjax.rows import View
+from rankjax.selections import log_distance_density
 
 ROWS, REFERENCES = 40, 8
 RNG = np.random.default_rng(0)
+KEY = jax.random.key(0)
 SIMILARITY = RNG.integers(-4, 1, (ROWS, REFERENCES)).astype(np.float32) / 2
+OWN_ROWS = RNG.integers(-4, 1, (REFERENCES, REFERENCES)).astype(np.float32) / 2
 SIDES = RNG.integers(0, 3, (ROWS, REFERENCES))  # 0 positive, 1 negative, 2 neither
 SIDES[:3] = [[0], [1], [2]]  # without negatives, without positives, without either
+SUPER_CLASS = np.array([0, 1, 0, 1])
+CLASS = RNG.integers(-1, 6, ROWS), RNG.integers(-1, 6, REFERENCES)  # 0 to 3 are known
 PAIRS = rankjax.Pairs(
     *map(jnp.asarray, (SIMILARITY, SIDES == 0, SIDES == 1)),
+    reference_similarity=jnp.asarray(OWN_ROWS),
+    anchor_label=jnp.asarray(CLASS[0]),
+    reference_label=jnp.asarray(CLASS[1]),
+    anchor_index=jnp.arange(ROWS),
+    key=KEY,
 )
 
 
-def first(row, among, best):
-    """The mask of the lowest index with the best value."""
+def first(row, among, best, count=1):
+    """The mask of the `count` best values; of equals, those of lowest index."""
     chosen = np.zeros(len(row), bool)
-    where = np.flatnonzero(among)
-    if len(where):
-        chosen[min(where, key=lambda j: (best * row[j], j))] = True
+    where = sorted(np.flatnonzero(among), key=lambda j: (best * row[j], j))
+    chosen[where[:count]] = True
     return chosen
 
 
 FARTHEST, NEAREST = 1, -1
 
+
+def draws(i, size):
+    """What anchor i draws, a number per reference."""
+    return np.asarray(jax.random.uniform(jax.random.fold_in(KEY, i), (size,)))
+
+
+def out_of_order(row, p, n, epsilon):
+    positive, negative = np.zeros_like(p), np.zeros_like(n)
+    for i, j in itertools.product(np.flatnonzero(p), np.flatnonzero(n)):
+        if row[j] > row[i] - epsilon:  # neither is kept without the other side
+            positive[i] = negative[j] = True
+    return positive, negative
+
+
+def spread(row, among, draw, bins, count):
+    """`count` of each bin at random."""
+    chosen = np.zeros(len(row), bool)
+    if not among.any():
+        return chosen
+    low, high = row[among].min(), row[among].max()
+    part = np.zeros(len(row), int)
+    if high > low:
+        part = np.minimum((row - low) // ((high - low) / bins), bins - 1)
+    for b in range(bins):
+        chosen |= first(draw, among & (part == b), 1, count)
+    return chosen
+
+
+def easiest_and_semi_hard(row, p, n):
+    positive = first(row, p, NEAREST)
+    negative = first(row, n & (row < row[p].max(initial=-9)), NEAREST)
+    found = positive.any() and negative.any()
+    return positive & found, negative & found
+
+
+def semi_hard_and_hardest(row, p, n):
+    negative = first(row, n, NEAREST)
+    positive = first(row, p & (row > row[n].max(initial=-9)), FARTHEST)
+    found = positive.any() and negative.any()
+    return positive & found, negative & found
+
+
+def part_of(row, among, best, share):
+    return first(row, among, best, math.ceil(share * among.sum()))
+
+
+def siblings(i, n):
+    mine, theirs = CLASS[0][i], CLASS[1]
+    for j in range(len(n)):
+        known = 0 <= mine < 4 and 0 <= theirs[j] < 4
+        n[j] &= known and SUPER_CLASS[mine] == SUPER_CLASS[theirs[j]]
+    return n
+
+
+# Settings, and a rule of row, positives, negatives and the anchor's number.
 MINERS = {
+    "all_pairs": ({}, lambda row, p, n, i: (p, n)),
     "hardest": (
-        mining.hardest,
-        lambda row, p, n: (first(row, p, FARTHEST), first(row, n, NEAREST)),
+        {},
+        lambda row, p, n, i: (first(row, p, FARTHEST), first(row, n, NEAREST)),
     ),
-    "easy_positive": (
-        mining.easy_positive,
-        lambda row, p, n: (first(row, p, NEAREST), n),
+    "hardest, positive": (
+        {"side": "positive"},
+        lambda row, p, n, i: (first(row, p, FARTHEST), n),
+    ),
+    "hardest, negative": (
+        {"side": "negative"},
+        lambda row, p, n, i: (p, first(row, n, NEAREST)),
+    ),
+    "easy_positive": ({}, lambda row, p, n, i: (first(row, p, NEAREST), n)),
+    "easy_hard": ({}, lambda row, p, n, i: easiest_and_semi_hard(row, p, n)),
+    "easy_hard, semi-hard positive": (
+        {"positive": "semi_hard", "negative": "hardest"},
+        lambda row, p, n, i: semi_hard_and_hardest(row, p, n),
+    ),
+    "easy_hard, all": (
+        {"positive": "all", "negative": "easiest"},
+        lambda row, p, n, i: (p & n.any(), first(row, n, FARTHEST) & p.any()),
+    ),
+    "multi_similarity": (
+        {"epsilon": 0.6},
+        lambda row, p, n, i: out_of_order(row, p, n, 0.6),
+    ),
+    "multi_similarity, strict": (
+        {"epsilon": 0.5},
+        lambda row, p, n, i: out_of_order(row, p, n, 0.5),
     ),
     "thresholds": (
-        functools.partial(mining.thresholds, positive_below=-0.5, negative_above=-1.0),
-        lambda row, p, n: (p & (row < -0.5), n & (row > -1.0)),
+        {"positive_below": -0.5, "negative_above": -1.0},
+        lambda row, p, n, i: (p & (row < -0.5), n & (row > -1.0)),
     ),
     "thresholds, of positives": (
-        functools.partial(mining.thresholds, positive_below=-0.5),
-        lambda row, p, n: (p & (row < -0.5), n),
+        {"positive_below": -0.5},
+        lambda row, p, n, i: (p & (row < -0.5), n),
     ),
-    "thresholds, none": (mining.thresholds, lambda row, p, n: (p, n)),
+    "thresholds, none": ({}, lambda row, p, n, i: (p, n)),
+    "top_k": (
+        {"positives": 2, "negatives": 3},
+        lambda row, p, n, i: (first(row, p, FARTHEST, 2), first(row, n, NEAREST, 3)),
+    ),
+    "top_k, more than there are": (
+        {"negatives": 99},
+        lambda row, p, n, i: (p, n),
+    ),
+    "hard_aware_cascade": (
+        {"share": 0.4},
+        lambda row, p, n, i: (
+            part_of(row, p, FARTHEST, 0.4),
+            part_of(row, n, NEAREST, 0.4),
+        ),
+    ),
+    "hierarchical": (
+        {"super_class": SUPER_CLASS},
+        lambda row, p, n, i: (p, siblings(i, n)),
+    ),
+    "random_pairs": (
+        {"positives": 1, "negatives": 2},
+        lambda row, p, n, i: (
+            first(draws(i, len(p)), p, 1),
+            first(draws(i, len(p)), n, 1, 2),
+        ),
+    ),
+    "random_pairs, of negatives": (
+        {"negatives": 1},
+        lambda row, p, n, i: (p, first(draws(i, len(p)), n, 1)),
+    ),
+    "uniform_histogram": (
+        {"bins": 2, "negatives": 2},
+        lambda row, p, n, i: (
+            spread(row, p, draws(i, len(p)), 2, 1),
+            spread(row, n, draws(i, len(p)), 2, 2),
+        ),
+    ),
 }
+
+
+def miner(name):
+    return functools.partial(mining.MINERS[name.split(",")[0]], **MINERS[name][0])
+
+
+def expected(name, similarities, positive, negative):
+    """Masks by the slow loop."""
+    rule = MINERS[name][1]
+    rows = enumerate(zip(similarities, positive, negative, strict=True))
+    masks = [rule(row, p.copy(), n.copy(), i) for i, (row, p, n) in rows]
+    return tuple(np.stack(side) for side in zip(*masks, strict=True))
+
+
+def test_every_exported_rule_has_a_slow_loop():
+    assert {name.split(",")[0] for name in MINERS} == set(mining.MINERS)
+    assert {name.split(",")[0] for name in SELECTIONS} == set(mining.SELECTIONS)
+    for name, rule in (mining.MINERS | mining.SELECTIONS).items():
+        assert getattr(mining, name) is rule
 
 
 @pytest.mark.parametrize("name", MINERS)
 def test_miner_equals_a_slow_loop_and_ties_go_to_the_lowest_index(name):
-    miner, rule = MINERS[name]
-    mined = jax.jit(miner)(PAIRS)
-    for i in range(ROWS):
-        positive, negative = rule(SIMILARITY[i], SIDES[i] == 0, SIDES[i] == 1)
-        np.testing.assert_array_equal(mined.positive[i], positive)
-        np.testing.assert_array_equal(mined.negative[i], negative)
-
-
-@pytest.mark.parametrize("name", MINERS)
-def test_mining_never_adds_a_pair_nor_changes_a_similarity(name):
-    mined = jax.jit(MINERS[name][0])(PAIRS)
+    mined = jax.jit(miner(name))(PAIRS)
+    positive, negative = expected(name, SIMILARITY, SIDES == 0, SIDES == 1)
+    np.testing.assert_array_equal(mined.positive, positive)
+    np.testing.assert_array_equal(mined.negative, negative)
+    # And never a pair that was not there.
     assert not np.any(mined.positive & ~PAIRS.positive)
     assert not np.any(mined.negative & ~PAIRS.negative)
     np.testing.assert_array_equal(mined.similarity, PAIRS.similarity)
@@ -80,41 +223,429 @@ def test_narrowing_never_adds_a_pair():
     assert not np.any(PAIRS.narrow(~everything, everything).positive)
 
 
+def beyond_or_easiest(v):
+    beyond = v.negatives & (v.row < v.positive)
+    if beyond.any():
+        return first(v.row, beyond, NEAREST)
+    return first(v.row, v.negatives, FARTHEST)
+
+
+def wide_angles(v, angle):
+    """By the midpoint's squared distance: the median of a triangle."""
+    t = math.tan(math.radians(angle)) ** 2
+    chosen = []
+    for row, own in zip(-v.row.astype(float), -v.own_row.astype(float), strict=True):
+        median = row / 2 + own / 2 + v.positive / 4
+        chosen.append(-v.positive > 4 * t * median)
+    return v.negatives & np.array(chosen)
+
+
+def density(d, dim):
+    """How common a distance is on the sphere, up to a constant."""
+    return d ** (dim - 2) * (1 - d**2 / 4) ** ((dim - 3) / 2)
+
+
+def weighted(v, dim, cutoff, farthest):
+    """The largest of log weight plus Gumbel noise is a draw by the weights."""
+    noise = np.asarray(jax.random.gumbel(v.key, v.row.shape))
+    d = np.sqrt(-v.row.astype(float))
+    near = v.negatives & (d < farthest)
+    with np.errstate(divide="ignore"):
+        weight = np.minimum(
+            1 / density(d.clip(max=1.99), dim), 1 / density(cutoff, dim)
+        )
+    return first(np.log(weight) + noise, near, NEAREST)
+
+
+# Settings, and a rule of a view. The margin is 1.
 SELECTIONS = {
-    "all_negatives": (mining.all_negatives, lambda row, n, p: n),
+    "all_negatives": ({}, lambda v: v.negatives),
+    "hardest_negative": ({}, lambda v: first(v.row, v.negatives, NEAREST)),
+    "hard": ({}, lambda v: v.negatives & (v.row >= v.positive)),
     "semi_hard": (
-        mining.semi_hard,
-        lambda row, n, p: n & (row < p) & (row > p - 1.0),
+        {},
+        lambda v: v.negatives & (v.row < v.positive) & (v.row > v.positive - 1.0),
     ),
-    "semi_hard_or_easiest": (
-        mining.semi_hard_or_easiest,
-        lambda row, n, p: (
-            first(row, n & (row < p), NEAREST)
-            if np.any(n & (row < p))
-            else first(row, n, FARTHEST)
-        ),
+    "easy": ({}, lambda v: v.negatives & (v.row <= v.positive - 1.0)),
+    "semi_hard_or_easiest": ({}, beyond_or_easiest),
+    "random_negatives": (
+        {"count": 2},
+        lambda v: first(jax.random.uniform(v.key, v.row.shape), v.negatives, 1, 2),
     ),
+    "distance_weighted": (
+        {"dim": 4, "cutoff": 0.8, "farthest": 1.3},
+        lambda v: weighted(v, 4, 0.8, 1.3),
+    ),
+    "angular": ({"angle": 35.0}, lambda v: wide_angles(v, 35.0)),
 }
+
+
+def selection(name, **settings):
+    return functools.partial(
+        mining.SELECTIONS[name], **(settings or SELECTIONS[name][0])
+    )
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
 def test_selection_equals_a_slow_loop_and_ties_go_to_the_lowest_index(name):
-    selection, rule = SELECTIONS[name]
     positives = np.linspace(-2, 0, 5, dtype=np.float32)
-    select = jax.vmap(lambda s, n, p: selection(s, n, p, 1.0), (None, None, 0))
-    chosen = jax.jit(jax.vmap(select, (0, 0, None)))(SIMILARITY, SIDES == 1, positives)
-    for i in range(ROWS):
-        for j, positive in enumerate(positives):
-            expected = rule(SIMILARITY[i], SIDES[i] == 1, positive)
-            np.testing.assert_array_equal(chosen[i, j], expected)
+    each = [
+        View(
+            row=SIMILARITY[i],
+            positives=SIDES[i] == 0,
+            negatives=SIDES[i] == 1,
+            positive=positive,
+            this=np.arange(REFERENCES) == j,
+            own_row=OWN_ROWS[j],
+            key=jax.random.fold_in(KEY, ROWS * i + j),
+        )
+        for i in range(ROWS)
+        for j, positive in enumerate(positives)
+    ]
+    views = jax.tree.map(lambda *x: jnp.stack(x), *each)
+    chosen = jax.jit(jax.vmap(lambda view: selection(name)(view, 1.0)))(views)
+    for view, mask in zip(each, chosen, strict=True):
+        np.testing.assert_array_equal(mask, SELECTIONS[name][1](view))
+    assert np.any(chosen)
 
 
-def test_semi_hard_without_a_margin_is_refused():
-    soft = functools.partial(
-        losses.triplet_loss, margin=None, selection=mining.semi_hard
+def test_hard_semi_hard_and_easy_are_all_negatives_each_once():
+    view = View(
+        row=SIMILARITY,
+        positives=SIDES == 0,
+        negatives=SIDES == 1,
+        positive=np.float32(-1.0),
+        this=SIDES == 0,
     )
-    with pytest.raises(ValueError, match=r"^semi_hard needs a margin, got None"):
+    parts = [rule(view, 0.75) for rule in (mining.hard, mining.semi_hard, mining.easy)]
+    assert all(part.any() for part in parts)
+    np.testing.assert_array_equal(sum(part.astype(int) for part in parts), SIDES == 1)
+
+
+@pytest.mark.parametrize("name", ["semi_hard", "easy"])
+def test_a_band_without_a_margin_is_refused(name):
+    soft = functools.partial(
+        losses.triplet_loss, margin=None, selection=mining.SELECTIONS[name]
+    )
+    with pytest.raises(ValueError, match=rf"^{name} needs a margin, got None"):
         soft(PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings", "message"),
+    [
+        ("hardest", {"side": "left"}, "side must be 'both' or .*, got 'left'"),
+        ("top_k", {"negatives": 0}, "negatives must be at least 1, got 0"),
+        ("random_pairs", {"positives": -1}, "positives must be at least 1, got -1"),
+        ("multi_similarity", {"epsilon": -0.1}, "epsilon must be at least 0"),
+        ("hard_aware_cascade", {"share": 0.0}, "share must be above 0 and at most 1"),
+        ("easy_hard", {"negative": "all", "positive": "semi_hard"}, "semi_hard compar"),
+        ("easy_hard", {"positive": "semi_hard"}, "semi_hard compares with a single"),
+        ("uniform_histogram", {"bins": 0}, "bins must be at least 1, got 0"),
+        ("random_negatives", {"count": 0}, "count must be at least 1, got 0"),
+        ("distance_weighted", {"dim": 1}, "dim must be at least 2, got 1"),
+        ("distance_weighted", {"dim": 3, "farthest": 3.0}, "farthest must be above 0"),
+        ("angular", {"angle": 90.0}, "angle must be above 0 and below 90, got 90"),
+    ],
+)
+def test_settings_out_of_range_are_refused(rule, settings, message):
+    if rule in mining.MINERS:
+        apply = functools.partial(mining.MINERS[rule], **settings)
+    else:
+        chosen = functools.partial(mining.SELECTIONS[rule], **settings)
+        apply = functools.partial(losses.triplet_loss, selection=chosen)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        apply(PAIRS)
+
+
+@pytest.mark.parametrize("rule", [mining.top_k, mining.random_negatives])
+def test_a_setting_that_a_rule_does_not_have_is_refused(rule):
+    with pytest.raises(TypeError, match=r"^colour is not a setting"):
+        rule(PAIRS, colour=1)
+
+
+# Relations between miners
+
+
+def same_pairs(a, b):
+    np.testing.assert_array_equal(a.positive, b.positive)
+    np.testing.assert_array_equal(a.negative, b.negative)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def mine(rule, **settings):
+    return mining.MINERS[rule](PAIRS, **settings)
+
+
+def test_the_first_of_the_hardest_is_the_hardest():
+    hardest = mine("hardest")
+    same_pairs(
+        jax.jit(lambda: mining.top_k(PAIRS, positives=1, negatives=1))(), hardest
+    )
+    same_pairs(mine("hard_aware_cascade", share=0.01), hardest)
+
+
+def test_the_whole_share_and_a_wide_epsilon_are_all_pairs():
+    same_pairs(mine("hard_aware_cascade", share=1.0), PAIRS)
+    both = (PAIRS.positive.any(1) & PAIRS.negative.any(1))[:, None]
+    same_pairs(mine("multi_similarity", epsilon=100.0), PAIRS.narrow(both, both))
+
+
+def test_shares_of_ten_pairs_are_whole_numbers():
+    row = jnp.asarray(np.random.default_rng(2).normal(size=(1, 20)), jnp.float32)
+    side = jnp.arange(20)[None] < 10
+    cascade = jax.jit(mining.hard_aware_cascade)
+    for number in range(1, 11):
+        mined = cascade(rankjax.Pairs(row, side, ~side), share=number / 10)
+        assert mined.positive.sum() == mined.negative.sum() == number
+
+
+# Random choices
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def draw_pairs(pairs, positives, negatives):
+    return mining.random_pairs(pairs, positives=positives, negatives=negatives)
+
+
+def test_random_pairs_are_as_many_as_asked_or_all_there_are():
+    mined = draw_pairs(PAIRS, 2, 3)
+    for kept, side, count in [(mined.positive, 0, 2), (mined.negative, 1, 3)]:
+        there = np.sum(side == SIDES, 1)
+        np.testing.assert_array_equal(kept.sum(1), np.minimum(there, count))
+        assert there.min() < count < there.max()
+
+
+def test_every_set_of_random_pairs_is_equally_likely():
+    """6000 anchors with five negatives each: ten sets of two, by a chi-square."""
+    negative = jnp.arange(9) >= 4
+    pairs = rankjax.Pairs(
+        jnp.zeros((6000, 9)),
+        jnp.tile(~negative, (6000, 1)),
+        jnp.tile(negative, (6000, 1)),
+        anchor_index=jnp.arange(6000),
+        key=jax.random.key(5),
+    )
+    mined = draw_pairs(pairs, None, 2)
+    sets, counts = np.unique(mined.negative, axis=0, return_counts=True)
+    assert len(sets) == 10
+    assert np.sum((counts - 600) ** 2 / 600) < 27.9  # 9 degrees, p = 0.001
+
+
+def test_another_key_is_another_draw_and_the_same_key_the_same():
+    draw = lambda seed: draw_pairs(  # noqa: E731
+        dataclasses.replace(PAIRS, key=jax.random.key(seed)), 1, 2
+    )
+    same_pairs(draw(3), draw(3))
+    assert np.any(draw(3).positive != draw(4).positive)
+    assert np.any(draw(3).negative != draw(4).negative)
+
+
+def test_narrowing_what_was_not_drawn_leaves_the_draw():
+    once = draw_pairs(PAIRS, 1, 2)
+    other = np.random.default_rng(3).random((ROWS, REFERENCES)) < 0.5
+    narrowed = PAIRS.narrow(once.positive | other, once.negative | other)
+    assert np.any(narrowed.negative != PAIRS.negative)
+    same_pairs(draw_pairs(narrowed, 1, 2), once)
+
+
+def test_more_references_leave_the_draws_of_the_others():
+    """As padding does, and a memory that grows."""
+    wider = rankjax.Pairs(
+        *(jnp.pad(x, ((0, 0), (0, 5))) for x in (SIMILARITY, SIDES == 0, SIDES == 1)),
+        anchor_index=PAIRS.anchor_index,
+        key=KEY,
+    )
+    drawn = draw_pairs(PAIRS, 1, 2)
+    np.testing.assert_array_equal(
+        draw_pairs(wider, 1, 2).negative[:, :REFERENCES], drawn.negative
+    )
+
+
+def test_a_random_choice_without_a_key_is_refused():
+    bare = dataclasses.replace(PAIRS, key=None)
+    for name in ("random_pairs", "uniform_histogram"):
+        with pytest.raises(ValueError, match=r"Pairs\.key, which is None.*jax.random"):
+            miner(name)(bare)
+    for name in ("random_negatives", "distance_weighted"):
+        draw = functools.partial(losses.triplet_loss, selection=selection(name))
+        with pytest.raises(
+            ValueError, match=rf"^{name} draws at random: it needs key="
+        ):
+            draw(bare)
+
+
+X = np.random.default_rng(4).normal(size=(16, 3)).astype(np.float32)
+X /= np.linalg.norm(X, axis=1, keepdims=True)
+Y = np.array([0, 1, 2, 3] * 4)
+DRAWN = {
+    "random pairs, random negatives": (
+        functools.partial(mining.random_pairs, positives=2, negatives=6),
+        selection("random_negatives", count=2),
+    ),
+    "uniform histogram, distance-weighted": (
+        functools.partial(mining.uniform_histogram, bins=4, negatives=2),
+        selection("distance_weighted", dim=3),
+    ),
+}
+
+
+def _drawn(name, **settings):
+    rule, select = DRAWN[name]
+    loss = functools.partial(losses.triplet_loss, margin=2.0, selection=select)
+    return rankjax.objective(loss, mining=rule, **settings)
+
+
+@functools.cache
+def _drawn_at_once(name):
+    run = jax.jit(jax.value_and_grad(_drawn(name)))
+    return jax.tree.map(np.asarray, run(X, Y, key=KEY))
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_blocks_cannot_change_a_draw(name):
+    run = jax.jit(jax.value_and_grad(_drawn(name, block=3)))
+    _close(run(X, Y, key=KEY), _drawn_at_once(name))
+    value, _ = run(X, Y, key=jax.random.key(1))
+    assert abs(value - _drawn_at_once(name)[0]) > 1e-4
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_eight_devices_cannot_change_a_draw(name):
+    compute = functools.partial(_drawn(name, axis_name=AXIS), key=KEY)
+    _close(_spread(compute, X, Y), _drawn_at_once(name))
+
+
+# Distances on the sphere
+
+
+@pytest.mark.parametrize("dim", [3, 8, 64])
+def test_distances_of_random_points_follow_their_density(dim):
+    rng = np.random.default_rng(dim)
+    points = rng.normal(size=(2, 60_000, dim))
+    a, b = points / np.linalg.norm(points, axis=-1, keepdims=True)
+    distance = np.linalg.norm(a - b, axis=-1)
+    edges = np.quantile(distance, np.linspace(0.02, 0.98, 13))
+    counted = np.histogram(distance, edges)[0]
+    fine = np.linspace(edges[:-1], edges[1:], 201)
+    law = np.trapezoid(np.exp(log_distance_density(fine**2, dim)), fine, axis=0)
+    np.testing.assert_allclose(counted / counted.sum(), law / law.sum(), rtol=0.06)
+
+
+def test_inverse_density_makes_distances_uniform():
+    rng = np.random.default_rng(1)
+    points = rng.normal(size=(2, 200_000, 16))
+    a, b = points / np.linalg.norm(points, axis=-1, keepdims=True)
+    squared = ((a - b) ** 2).sum(-1)
+    weights = np.exp(-np.asarray(log_distance_density(squared, 16)))
+    flat = np.histogram(np.sqrt(squared), np.linspace(1.1, 1.6, 11), weights=weights)[0]
+    np.testing.assert_allclose(flat / flat.mean(), 1, rtol=0.05)
+
+
+@pytest.mark.parametrize("dim", [8, 64, 512])
+def test_the_most_common_distance_tends_to_the_square_root_of_two(dim):
+    squared = np.linspace(0.1, 3.9, 380_001)
+    common = squared[np.argmax(log_distance_density(squared, dim))]
+    # By setting the derivative to 0; the density is that of d, not of its square.
+    np.testing.assert_allclose(common, 4 * (dim - 2) / (2 * dim - 5), atol=3e-3)
+
+
+@functools.cache
+def _weighted_draws(distance):
+    """How often each of eight negatives is drawn, with the angles from the anchor."""
+    angles = np.linspace(0.1, 3.0, 8)
+    squared = 2 - 2 * np.cos(angles)
+    row = {
+        "squared": -squared,
+        "euclidean": -np.sqrt(squared),
+        "cosine": np.cos(angles),
+    }[distance]
+    everyone = np.ones(8, bool)
+
+    def draw(key):
+        view = View(jnp.asarray(row, jnp.float32), ~everyone, everyone, 0, ~everyone)
+        view = dataclasses.replace(view, key=key)
+        settings = {"dim": 6, "farthest": 1.9, "distance": distance}
+        return mining.distance_weighted(view, None, **settings)
+
+    chosen = jax.jit(jax.vmap(draw))(jax.random.split(KEY, 20_000))
+    return np.sqrt(squared), np.asarray(chosen.sum(0))
+
+
+def test_negatives_are_drawn_by_the_inverse_density_of_their_distance():
+    distance, drawn = _weighted_draws("squared")
+    weight = np.minimum(1 / density(distance, 6), 1 / density(0.5, 6))
+    weight[distance >= 1.9] = 0
+    expected_draws = 20_000 * weight / weight.sum()
+    assert drawn.sum() == 20_000
+    np.testing.assert_array_equal(drawn[distance >= 1.9], 0)
+    likely = expected_draws > 0
+    chi_square = (drawn - expected_draws)[likely] ** 2 / expected_draws[likely]
+    assert likely.sum() == 6
+    assert chi_square.sum() < 20.5  # 5 degrees, p = 0.001
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_each_reading_of_the_similarity_draws_the_same(distance):
+    np.testing.assert_array_equal(
+        _weighted_draws(distance)[1], _weighted_draws("squared")[1]
+    )
+
+
+def test_angular_selects_where_the_angle_at_the_negative_is_wider():
+    a, p, *negatives = np.random.default_rng(5).normal(size=(62, 2))
+    to_centre = np.linalg.norm(np.array(negatives) - (a + p) / 2, axis=1)
+    angle = np.degrees(np.arctan(np.linalg.norm(a - p) / (2 * to_centre)))
+    x = np.stack([a, p, *negatives])
+    s = similarity.negative_squared_euclidean(x, x)
+    this = np.arange(62) == 1
+    for distance, convert in [
+        ("squared", lambda s: s),
+        ("euclidean", lambda s: -jnp.sqrt(-s)),
+        ("cosine", lambda s: 1 + s / 2),
+    ]:
+        row, own = convert(s[0]), convert(s[1])
+        view = View(row, this, np.arange(62) > 1, row[1], this, own)
+        chosen = mining.angular(view, None, angle=40.0, distance=distance)
+        np.testing.assert_array_equal(chosen[2:], angle > 40)
+    assert 5 < np.sum(angle > 40) < 55
+
+
+# The whole way, with references from elsewhere such as a memory
+
+
+def _contrastive(**settings):
+    compute = rankjax.objective(
+        functools.partial(losses.contrastive_loss, margin=3.0),
+        similarity=similarity.negative_squared_euclidean,
+        **settings,
+    )
+    return jax.jit(jax.value_and_grad(compute))
+
+
+_of_given_masks = functools.cache(_contrastive)
+
+
+@pytest.mark.parametrize("name", [n for n in MINERS if "," not in n])
+def test_mining_has_value_and_gradient_of_the_mined_masks(name):
+    """So that no gradient flows through a choice."""
+    rng = np.random.default_rng(6)
+    x, memory = rng.normal(size=(2, 12, 3)).astype(np.float32)
+    y, names = rng.integers(0, 4, (2, 12))
+    same = y[:, None] == names
+    s = -((x[:, None] - memory) ** 2).sum(-1)
+    if name == "hierarchical":
+        negative = SUPER_CLASS[y][:, None] == SUPER_CLASS[names]
+        masks = {"positive": same, "negative": negative & ~same}
+    else:
+        masks = dict(
+            zip(("positive", "negative"), expected(name, s, same, ~same), strict=True)
+        )
+    mined = _contrastive(mining=miner(name))(
+        x, y, references=memory, reference_labels=names, key=KEY
+    )
+    _close(mined, _of_given_masks()(x, references=memory, **masks))
+    assert np.any(mined[1])
 
 
 # Ties between duplicates. The coordinates are small integers and the rows sixteen, so
@@ -166,14 +697,19 @@ def test_eight_devices_cannot_change_a_tie(name):
     loss, miner = TIED[name]
     compute = rankjax.objective(loss, mining=miner, axis_name=AXIS)
 
+    _close(_spread(compute, DUPLICATES, LABELS), _gradient(name))
+
+
+def _spread(compute, x, y):
+    """Value and gradient on eight devices."""
+
     def step(x, rows, labels):
         device_rows = lambda x: x.reshape(8, 2, 3)[rows[0]]  # noqa: E731
         value, grad = jax.value_and_grad(lambda x: compute(device_rows(x), labels))(x)
         return value, jax.lax.pmean(grad, AXIS)
 
     spread = jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=None)
-    devices = np.arange(8)[:, None]
-    _close(spread(DUPLICATES, devices, LABELS.reshape(8, 2)), _gradient(name))
+    return spread(x, np.arange(8)[:, None], y.reshape(8, 2))
 
 
 def test_the_batch_of_the_tie_tests_is_full_of_ties():
@@ -206,50 +742,31 @@ def test_of_duplicates_the_lowest_alone_receives_the_gradient():
 # Gradients
 
 
-@pytest.mark.parametrize("name", MINERS)
-def test_no_gradient_flows_through_what_a_miner_chose(name):
-    """The gradient is that of the loss on the chosen pairs, as if they were given."""
-    miner = MINERS[name][0]
-
-    def loss(similarity, mine):
-        pairs = mine(dataclasses.replace(PAIRS, similarity=similarity))
-        return jnp.sum(losses.triplet_loss(pairs, margin=1.0).total)
-
-    chosen = miner(PAIRS)
-    frozen = lambda pairs: pairs.narrow(chosen.positive, chosen.negative)  # noqa: E731
-    grad = jax.jit(jax.grad(loss), static_argnums=1)
-    expected = grad(SIMILARITY, frozen)
-    assert np.any(expected)
-    np.testing.assert_array_equal(grad(SIMILARITY, miner), expected)
-
-
 @pytest.mark.parametrize("name", SELECTIONS)
 def test_no_gradient_flows_through_what_a_selection_chose(name):
     """A triplet's gradient is 1 at its negative and -1 at its positive, nothing else.
 
     Also by the margin: the band's width chooses, and the hinge alone has a slope.
     """
-    selection = SELECTIONS[name][0]
-    row = jnp.array([-1.0, -1.25, -0.5, -1.75, -1.25], jnp.float32)
-    sides = jnp.array([True, False, False, False, False])
-    pairs = rankjax.Pairs(row[None], sides[None], ~sides[None])
+    row = np.array([-1.0, -1.25, -0.5, -2.25, -1.25], np.float32)
+    sides = np.arange(5) == 0
+    own = np.full((5, 5), -1.0, np.float32)
+    key = jax.random.fold_in(jax.random.fold_in(KEY, 0), 0)
+    chosen = SELECTIONS[name][1](View(row, sides, ~sides, row[0], sides, own[0], key))
+    pairs = rankjax.Pairs(
+        *map(jnp.asarray, (row[None], sides[None], ~sides[None], own)),
+        anchor_index=jnp.zeros(1, jnp.int32),
+        key=KEY,
+    )
 
     def loss(row, margin):
-        terms = losses.triplet_loss(
-            dataclasses.replace(pairs, similarity=row[None]),
-            margin=margin,
-            selection=selection,
-        )
+        mine = dataclasses.replace(pairs, similarity=row[None])
+        terms = losses.triplet_loss(mine, margin=margin, selection=selection(name))
         return jnp.sum(terms.total)
 
-    chosen = {
-        "all_negatives": [1, 2, 3, 4],
-        "semi_hard": [1, 3, 4],
-        "semi_hard_or_easiest": [1],
-    }[name]
     by_row, by_margin = jax.jit(jax.grad(loss, (0, 1)))(row, jnp.float32(1.0))
-    expected = np.zeros(5)
-    expected[chosen] = 1
-    expected[0] = -len(chosen)
-    np.testing.assert_allclose(by_row, expected)
-    np.testing.assert_allclose(by_margin, len(chosen))
+    slope = (chosen & (row > -2)).astype(float)  # -2.25 is beyond the margin
+    assert slope.any() or name == "easy"
+    np.testing.assert_allclose(by_margin, slope.sum())
+    slope[0] = -slope.sum()
+    np.testing.assert_allclose(by_row, slope)

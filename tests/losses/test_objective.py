@@ -1,6 +1,7 @@
 """What the objective does around a loss: pairing, towers, averaging, checks, traces."""
 
 import functools
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ import reference
 from jax.sharding import Mesh, PartitionSpec
 
 import rankjax
-from rankjax import losses, similarity
+from rankjax import losses, mining, similarity
+from rankjax.entry import hyper_parameters
 from rankjax.parallel import AXIS
 
 RNG = np.random.default_rng(0)
@@ -146,19 +148,27 @@ def _tuple_loss(name, matrix, anchor, positives, negatives):
 
 @pytest.mark.parametrize("tuplets", [False, True], ids=["triplets", "tuplets"])
 @pytest.mark.parametrize(
-    "name", [name for name in losses.LOSSES if name != "n_pairs_angular"]
+    "name",
+    [
+        "contrastive",
+        "triplet",
+        "batch_hard_triplet",
+        "angular",
+        "angular_hinge",
+        "n_pairs",
+    ],
 )
 def test_explicit_tuples_equal_loops(name, tuplets):
-    entry = losses.LOSSES[name]
-    lists = _tuples(tuplets)
+    loss = losses.LOSSES[name]
+    lists, measure = _tuples(tuplets), loss.entry.similarity
 
     @jax.jit
     def mean(*lists):
-        pairs = rankjax.from_tuples(EMBEDDINGS, *lists, similarity=entry.similarity)
-        terms = entry.loss(pairs)
+        pairs = rankjax.from_tuples(EMBEDDINGS, *lists, similarity=measure)
+        terms = loss(pairs)
         return sum(map(rankjax.mean, terms if isinstance(terms, tuple) else [terms]))
 
-    s = reference.similarity_matrix(entry.similarity.__name__, EMBEDDINGS)
+    s = reference.similarity_matrix(measure.__name__, EMBEDDINGS)
     parts = [
         _tuple_loss(name, s, a, np.atleast_1d(p), np.atleast_1d(n))
         for a, p, n in zip(*lists, strict=True)
@@ -207,7 +217,7 @@ def test_from_tuples_refuses(anchor, positive, negative, error, message):
 @pytest.mark.parametrize("name", ["contrastive", "n_pairs", "angular_hinge"])
 def test_two_towers_equal_one_batch_with_masks_between_them(name):
     """In value, and in the gradients of embeddings and references."""
-    compute = rankjax.objective(losses.LOSSES[name].loss)
+    compute = rankjax.objective(losses.LOSSES[name])
     towers = jax.value_and_grad(
         lambda x, z: compute(x, LABELS, references=z, reference_labels=OTHER_LABELS),
         (0, 1),
@@ -260,7 +270,27 @@ def _hinges(margin=3.0):
     return (pull, same & apart), (push, ~same)
 
 
+def _per_anchor(v, where):
+    """Means of the anchors' own terms, and which anchors have any."""
+    counts = where.sum(1)
+    return (v * where).sum(1) / np.maximum(counts, 1), counts > 0
+
+
+def _mean_per_anchor(v, where, w):
+    means, some = _per_anchor(v, where)
+    return (w[:, 0] * means)[some].sum() / w[some, 0].sum()
+
+
+def _class_balanced_mean(v, where, w):
+    """With weights of 1: the mean over classes with a term of the class's mean."""
+    means, some = _per_anchor(v, where)
+    share = w[:, 0] / np.bincount(LABELS)[LABELS]
+    return (share * means)[some].sum() / share[some].sum()
+
+
 AVERAGES = {
+    "mean_per_anchor": (rankjax.mean_per_anchor, _mean_per_anchor),
+    "class_balanced_mean": (rankjax.class_balanced_mean, _class_balanced_mean),
     "mean": (rankjax.mean, lambda v, where, w: (v * w).sum() / (where * w).sum()),
     "mean_active": (
         rankjax.mean_active,
@@ -281,6 +311,19 @@ def test_reductions_and_weights_by_hand(name):
             compute(EMBEDDINGS, LABELS, weights=weights, params={"margin": 3.0}),
             sum(expected(*part, weights[:, None]) for part in parts),
         )
+
+
+def test_class_balanced_mean_is_the_mean_of_the_classes_means():
+    compute = rankjax.objective(LINEAR, reduction=rankjax.class_balanced_mean)
+    expected = 0.0
+    for v, where in _hinges():
+        of_class = []
+        for label in np.unique(LABELS):
+            means, some = _per_anchor(v[label == LABELS], where[label == LABELS])
+            if some.any():
+                of_class.append(means[some].mean())
+        expected += np.mean(of_class)
+    close(compute(EMBEDDINGS, LABELS, params={"margin": 3.0}), expected)
 
 
 def test_shares_and_similarities_by_hand():
@@ -398,12 +441,12 @@ BAD = {
     "float labels": (
         (EMBEDDINGS, LABELS.astype(np.float32), {}),
         TypeError,
-        "labels must be integers, got float32",
+        r"labels must be integers, or a bool mask \[rows, classes\], got float32",
     ),
     "float labels on the device": (
         (EMBEDDINGS, jnp.zeros(6), {}),
         TypeError,
-        "labels must be integers, got float32",
+        r"labels must be integers, or a bool mask \[rows, classes\], got float32",
     ),
     "labels that would wrap": (
         (EMBEDDINGS, LABELS + 2**31, {}),
@@ -531,21 +574,64 @@ def test_a_block_below_one_is_refused(block):
         rankjax.objective(losses.n_pairs_loss, block=block)
 
 
-@pytest.mark.parametrize("angle", [0, 90, 120.0, np.float32(90), float("nan")])
+NEVER = {
+    "angle": [0, 90, 120.0, np.float32(90), float("nan")],
+    "temperature": [0, -1.0, float("nan")],
+    "scale": [0.0, -2.0],
+    "bins": [0, -3],
+    "centers": [0],
+    "negatives": ["both"],
+    "direction": ["both"],
+}
+
+
 @pytest.mark.parametrize(
-    "loss",
-    [rankjax.angular_loss, rankjax.angular_hinge_loss, rankjax.n_pairs_angular_loss],
+    ("loss", "setting"),
+    [
+        pytest.param(loss, setting, id=f"{name}, {setting}")
+        for name, loss in losses.LOSSES.items()
+        for setting in sorted(NEVER.keys() & hyper_parameters(loss).keys())
+    ],
 )
-def test_an_angle_that_bounds_nothing_is_refused(loss, angle):
-    with pytest.raises(ValueError, match=r"^angle must be above 0 and below 90 deg"):
-        loss(EMBEDDINGS, LABELS, angle=angle)
+def test_a_setting_out_of_range_is_refused_by_name(loss, setting):
+    for value in NEVER[setting]:
+        shown = repr(value) if isinstance(value, str) else str(value)
+        message = rf"^{setting} must be .*, got {re.escape(shown)}$"
+        with pytest.raises(ValueError, match=message):
+            rankjax.objective(functools.partial(loss, **{setting: value}))
+        if not isinstance(value, str):
+            with pytest.raises(ValueError, match=message):
+                rankjax.objective(loss)(
+                    EMBEDDINGS, LABELS, **REFERENCES, params={setting: value}
+                )
 
 
-@pytest.mark.parametrize("option", ["negatives", "direction"])
-@pytest.mark.parametrize("loss", [rankjax.n_pairs_loss, rankjax.n_pairs_angular_loss])
-def test_an_unknown_option_is_refused(loss, option):
-    with pytest.raises(ValueError, match=f"^{option} must be '.*, got 'both'"):
-        loss(EMBEDDINGS, LABELS, **{option: "both"})
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_a_setting_that_does_not_exist_is_refused_with_those_that_do(name):
+    compute = rankjax.objective(losses.LOSSES[name])
+    with pytest.raises(TypeError, match=r"^marginn is not a setting here; there are"):
+        compute(EMBEDDINGS, LABELS, **REFERENCES, params={"marginn": 1.0})
+    with pytest.raises(TypeError, match=r"^marginn is not a setting here; there are"):
+        getattr(rankjax, f"{name}_loss")(EMBEDDINGS, LABELS, marginn=1.0)
+
+
+def test_mining_for_a_loss_on_features_is_refused():
+    with pytest.raises(TypeError, match=r"^mining chooses pairs, and this loss looks"):
+        rankjax.objective(rankjax.squared_norm, mining=mining.hardest)
+
+
+def test_a_loss_with_a_term_per_reference_needs_references_and_takes_no_weights():
+    compute = rankjax.objective(losses.proxy_anchor_loss)
+    with pytest.raises(ValueError, match=r"^this loss needs references, such as prox"):
+        compute(EMBEDDINGS, LABELS)
+    with pytest.raises(ValueError, match=r"^weights count rows of the batch, and this"):
+        compute(EMBEDDINGS, LABELS, **REFERENCES, weights=np.ones(6))
+
+
+def test_class_balanced_mean_without_labels_is_refused():
+    compute = rankjax.objective(LINEAR, reduction=rankjax.class_balanced_mean)
+    with pytest.raises(ValueError, match=r"^class_balanced_mean needs labels"):
+        compute(EMBEDDINGS, positive=MASK, negative=MASK)
 
 
 @pytest.mark.parametrize("direction", ["column", "symmetric"])

@@ -20,11 +20,17 @@ from jax import lax
 from rankjax.losses import LOSSES
 from rankjax.models import ConvNet, Embedder
 from rankjax.models.layers import conv, norm
+from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.objective import objective
 from rankjax.parallel import AXIS, data_parallel, replicate
 from rankjax.train import create_state, make_step
 
 CLASSES, STEPS, LEARNING_RATE = 16, 20, 0.05
+# Losses against proxies, and the hyper-parameters that are trained as well.
+LEARNED = {
+    "normalized_softmax": {"temperature": 0.5},
+    "proxy_anchor": {"alpha": 4.0, "margin": 0.1},
+}
 
 
 @functools.cache
@@ -70,8 +76,17 @@ def pieces(
     """A step and its first state; without `axis_name` nothing knows of an axis."""
     norm_axis, loss_axis = (axis_name and axis for axis in (norm_axis, loss_axis))
     optimizer = optax.sgd(LEARNING_RATE)
-    definition, state = create_state(model(backbone, norm_axis, normalize), optimizer)
-    whole = objective(LOSSES[loss].loss, axis_name=loss_axis, has_aux=True)
+    network = model(backbone, norm_axis, normalize)
+    if loss in LEARNED:
+        proxies = Proxies(CLASSES, 8, rngs=nnx.Rngs(1))
+        network = WithLoss(network, proxies=proxies, learned=LEARNED[loss])
+    definition, state = create_state(network, optimizer)
+    whole = objective(
+        LOSSES[loss],
+        axis_name=loss_axis,
+        replicated_references=True,
+        has_aux=True,
+    )
     return make_step(definition, whole, optimizer, axis_name=axis_name), state
 
 
@@ -113,8 +128,19 @@ def assert_same(got, expected):
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-10 * scale, err_msg=name)
 
 
+# One of each kind; every loss goes to 8 devices in the losses' own tests.
+EXAMPLES = (
+    "contrastive",
+    "triplet",
+    "batch_hard_triplet",
+    "n_pairs",
+    "angular",
+    "angular_hinge",
+    "n_pairs_angular",
+)
 CASES = [
-    *((loss, "pmap", OneLayer) for loss in LOSSES),
+    *((loss, "pmap", OneLayer) for loss in (*EXAMPLES, *LEARNED)),
+    *((loss, "shard_map", OneLayer) for loss in LEARNED),
     ("n_pairs", "pmap", ConvNet),
     ("n_pairs", "shard_map", ConvNet),
 ]
@@ -134,6 +160,18 @@ def test_all_devices_hold_the_same_bits(wrapper):
         shards = [np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards]
         assert len(shards) == 8
         assert len(set(shards)) == 1
+
+
+@pytest.mark.parametrize("loss", LEARNED)
+def test_proxies_and_hyper_parameters_are_trained_with_the_network(loss):
+    before = pieces(loss, axis_name=None)[1].params
+    after = one_device(loss)[1].params
+    for name in ("network", "proxies", "learned"):
+        leaves = map(jax.tree.leaves, (before[name], after[name]))
+        assert all(
+            np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(*leaves, strict=True)
+        )
+    assert set(after["learned"]) == set(LEARNED[loss])
 
 
 MISTAKES = [{"norm_axis": None}, {"loss_axis": None}]

@@ -1,0 +1,99 @@
+"""Writes the tables of README that are read off the package.
+
+python -m experiments.tables
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rankjax import losses, mining, regularizers
+from rankjax.entry import Entry, entry_of, hyper_parameters
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def losses_table(functions: Mapping[str, Callable[..., Any]] = losses.LOSSES) -> str:
+    """One row per loss: its file, how it looks at a batch, its settings, its source."""
+    rows = [
+        "| loss | looks at | similarity | batch | defaults | tuned | source |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, function in sorted(functions.items(), key=_by_file):
+        entry = entry_of(function)
+        assert entry is not None
+        cells = [
+            _link(name, function),
+            entry.kind.value,
+            "" if entry.kind.value == "features" else _words(entry),
+            entry.batch,
+            _defaults(function),
+            entry.tuned,
+            entry.paper,
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def rules_table() -> str:
+    """One row per miner, selection and regulariser, with the first line of its text."""
+    rows = ["| name | what | it |", "|---|---|---|"]
+    for what, functions in (
+        ("miner", mining.MINERS),
+        ("selection", mining.SELECTIONS),
+        ("regulariser", regularizers.REGULARIZERS),
+    ):
+        for name, function in functions.items():
+            line = (inspect.getdoc(function) or "").splitlines()[0]
+            line = line.replace("|", r"\|")
+            rows.append(f"| {_link(name, function)} | {what} | {line} |")
+    return "\n".join(rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"losses": losses_table, "rules": rules_table}
+
+
+def filled(text: str) -> str:
+    """The text with every table between `<!-- NAME -->` and `<!-- end -->` renewed."""
+    for name, table in TABLES.items():
+        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
+        parts = re.split(pattern, text, flags=re.S)
+        if len(parts) != 4:
+            raise ValueError(f"README must have one <!-- {name} --> ... <!-- end -->")
+        text = "".join([parts[0], parts[1], table(), parts[2], parts[3]])
+    return text
+
+
+def _by_file(item: tuple[str, Callable[..., Any]]) -> tuple[str, int]:
+    function = inspect.unwrap(item[1])
+    return function.__module__, function.__code__.co_firstlineno
+
+
+def _link(name: str, function: Callable[..., Any]) -> str:
+    path = inspect.unwrap(function).__module__.replace(".", "/") + ".py"
+    return f"[`{name}`]({path})"
+
+
+def _words(entry: Entry) -> str:
+    return entry.similarity.__name__.replace("_", " ")
+
+
+def _defaults(function: Callable[..., Any]) -> str:
+    return ", ".join(
+        f"{name} {_value(parameter.default)}"
+        for name, parameter in hyper_parameters(function).items()
+    )
+
+
+def _value(default: Any) -> str:
+    if callable(default):
+        return str(default.__name__).replace("_", " ")
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text()))
+    sys.exit(0)

@@ -1,0 +1,517 @@
+"""Losses against learned class rows: slow loops, and what the papers claim."""
+
+import functools
+import math
+
+import jax
+import numpy as np
+import pytest
+import reference
+from cases import Case
+
+import rankjax
+from rankjax.losses.arc_face import arc_face_loss, dynamic_margins
+from rankjax.losses.normalized_softmax import cos_face_loss, normalized_softmax_loss
+from rankjax.losses.p2s_grad import p2s_grad_loss
+from rankjax.losses.proxy_anchor import proxy_anchor_loss
+from rankjax.losses.proxy_nca import proxy_nca_loss, proxy_nca_pp_loss
+from rankjax.losses.soft_triple import soft_triple_loss
+from rankjax.losses.sphere_face import sphere_face_loss
+from rankjax.losses.sub_center_arc_face import sub_center_arc_face_loss
+
+
+def roles(y, names, i):
+    """Rows of the class of i, and of the others."""
+    own = [j for j in range(len(names)) if names[j] == y[i]]
+    return own, [j for j in range(len(names)) if names[j] != y[i]]
+
+
+def unit_distances(x, z):
+    """Squared distances of the rows, scaled to length 1."""
+    x, z = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, z))
+    return -reference.similarity_matrix("negative_squared_euclidean", x, z)
+
+
+def softmax_loss(s, y, names, scale, target=lambda c: c):
+    values = []
+    for i in range(len(y)):
+        own, others = roles(y, names, i)
+        for j in own:
+            hit = math.exp(scale * target(s[i, j]))
+            miss = sum(math.exp(scale * s[i, k]) for k in others)
+            values.append(-math.log(hit / (hit + miss)))
+    return reference.mean(values)
+
+
+def normalized_softmax(x, y, z, names, scale=20.0, target=lambda c: c):
+    s = reference.similarity_matrix("cosine", x, z)
+    return softmax_loss(s, y, names, scale, target)
+
+
+def arc(margin):
+    """By the angle itself."""
+    m = math.radians(margin)
+
+    def target(c):
+        angle = math.acos(max(-1.0, min(1.0, c)))
+        return math.cos(angle + m) if angle + m < math.pi else c - m * math.sin(m)
+
+    return target
+
+
+def sphere(margin):
+    def target(c):
+        angle = math.acos(max(-1.0, min(1.0, c)))
+        k = min(int(margin * angle / math.pi), margin - 1)
+        return (-1) ** k * math.cos(margin * angle) - 2 * k
+
+    return target
+
+
+def pooled(x, z, names, pool):
+    """Similarities [row, class] and classes, one pooled value per class."""
+    s = reference.similarity_matrix("cosine", x, z)
+    classes = sorted(set(names))
+    columns = [[j for j in range(len(names)) if names[j] == c] for c in classes]
+    return np.array([[pool(row[j]) for j in columns] for row in s]), classes
+
+
+def soft_maximum(s, gamma):
+    weights = np.exp(s / gamma) / np.exp(s / gamma).sum()
+    return (weights * s).sum()
+
+
+def sub_center_arc_face(x, y, z, names):
+    s, classes = pooled(x, z, names, max)
+    return softmax_loss(s, y, classes, 64.0, arc(28.6))
+
+
+def soft_triple(x, y, z, names):
+    s, classes = pooled(x, z, names, functools.partial(soft_maximum, gamma=0.1))
+    return softmax_loss(s, y, classes, 20.0, lambda c: c - 0.01)
+
+
+def p2s_grad(x, y, z, names):
+    s = reference.similarity_matrix("cosine", x, z)
+    return reference.mean(
+        [
+            sum((s[i, j] - (names[j] == y[i])) ** 2 for j in range(len(z))) / 2
+            for i in range(len(y))
+        ]
+    )
+
+
+def proxy_nca(x, y, z, names, scale=1.0):
+    d = unit_distances(x, z)
+    values = []
+    for i in range(len(y)):
+        own, others = roles(y, names, i)
+        for j in own:
+            away = sum(math.exp(-scale * d[i, k]) for k in others)
+            values.append(-math.log(math.exp(-scale * d[i, j]) / away))
+    return reference.mean(values)
+
+
+def proxy_nca_pp(x, y, z, names, temperature=1 / 9):
+    d = unit_distances(x, z)
+    values = []
+    for i in range(len(y)):
+        own, others = roles(y, names, i)
+        for j in own:
+            every = sum(math.exp(-d[i, k] / temperature) for k in [j, *others])
+            values.append(-math.log(math.exp(-d[i, j] / temperature) / every))
+    return reference.mean(values)
+
+
+def proxy_anchor(x, y, z, names, alpha=32.0, margin=0.1):
+    s = reference.similarity_matrix("cosine", x, z)
+    pull, push = [], []
+    for j in range(len(z)):
+        near = [s[i, j] for i in range(len(y)) if y[i] == names[j]]
+        far = [s[i, j] for i in range(len(y)) if y[i] != names[j]]
+        if near:
+            pull.append(
+                math.log(1 + sum(math.exp(-alpha * (v - margin)) for v in near))
+            )
+        push.append(math.log(1 + sum(math.exp(alpha * (v + margin)) for v in far)))
+    return reference.mean(pull) + reference.mean(push)
+
+
+CASES = {
+    "normalized_softmax": Case(
+        normalized_softmax, params={"temperature": 0.3}, proxies=1
+    ),
+    "normalized_softmax, two rows": Case(
+        normalized_softmax, loss=normalized_softmax_loss, proxies=2
+    ),
+    "cos_face": Case(
+        functools.partial(normalized_softmax, scale=64.0, target=lambda c: c - 0.35),
+        params={"margin": 0.2, "scale": 3.0},
+        proxies=1,
+    ),
+    "arc_face": Case(
+        functools.partial(normalized_softmax, scale=64.0, target=arc(28.6)),
+        params={"margin": 20.0, "scale": 3.0},
+        proxies=1,
+    ),
+    "arc_face, wide": Case(
+        functools.partial(normalized_softmax, scale=4.0, target=arc(80.0)),
+        loss=functools.partial(arc_face_loss, margin=80.0, scale=4.0),
+        proxies=1,
+    ),
+    "sub_center_arc_face": Case(
+        sub_center_arc_face, params={"margin": 20.0, "scale": 3.0}, proxies=3
+    ),
+    "sphere_face": Case(
+        functools.partial(normalized_softmax, scale=30.0, target=sphere(4)),
+        params={"scale": 3.0},
+        proxies=1,
+    ),
+    "sphere_face, three": Case(
+        functools.partial(normalized_softmax, scale=2.0, target=sphere(3)),
+        loss=functools.partial(sphere_face_loss, margin=3, scale=2.0),
+        proxies=1,
+    ),
+    "p2s_grad": Case(p2s_grad, proxies=1),
+    "proxy_nca": Case(proxy_nca, params={"scale": 2.0}, proxies=1),
+    "proxy_nca_pp": Case(proxy_nca_pp, params={"temperature": 0.5}, proxies=1),
+    "proxy_anchor": Case(proxy_anchor, params={"alpha": 4.0, "margin": 0.2}, proxies=1),
+    "soft_triple": Case(
+        soft_triple,
+        params={"scale": 3.0, "gamma": 0.3, "margin": 0.05},
+        proxies=10,
+    ),
+    "soft_triple, three": Case(
+        soft_triple,
+        loss=functools.partial(soft_triple_loss, centers=3),
+        proxies=3,
+    ),
+}
+
+RNG = np.random.default_rng(0)
+EMBEDDINGS = RNG.normal(size=(9, 6))
+LABELS = np.array([0, 1, 1, 3, 0, 2, 3, 3, 0])
+CLASSES = np.arange(5)  # the last is absent from the batch
+PROXIES = RNG.normal(size=(5, 6))
+CENTERS = RNG.normal(size=(15, 6))
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+@functools.cache
+def _compiled(loss):
+    compute = rankjax.objective(loss)
+    return jax.jit(
+        jax.value_and_grad(
+            lambda operands, y, names, params: compute(
+                operands[0],
+                y,
+                references=operands[1],
+                reference_labels=names,
+                params=params,
+            )
+        )
+    )
+
+
+def evaluate(loss, *, x=EMBEDDINGS, y=LABELS, z=PROXIES, names=CLASSES, **params):
+    """Value, and gradients of embeddings and proxies."""
+    return _compiled(loss)((x, z), y, names, params)
+
+
+def value(*args, **kwargs):
+    return evaluate(*args, **kwargs)[0]
+
+
+def close(actual, expected, rtol=1e-9):
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=1e-10)
+
+
+def cosines(z=PROXIES):
+    return reference.similarity_matrix("cosine", EMBEDDINGS, z)
+
+
+ONE = EMBEDDINGS[:1], np.zeros(1, int), CLASSES
+
+
+def one(loss, **params):
+    """Of a single row, whose terms a mean does not mix."""
+    x, y, names = ONE
+    return value(loss, x=x, y=y, names=names, **params)
+
+
+# Proxy-NCA
+
+
+def test_proxy_nca_pp_is_the_softplus_of_proxy_nca_of_each_row():
+    for scale in (1.0, 9.0):
+        original = one(proxy_nca_loss, scale=scale)
+        refined = one(proxy_nca_pp_loss, temperature=1 / scale)
+        close(refined, math.log1p(math.exp(original)))
+
+
+def test_proxy_nca_pp_is_the_normalised_softmax_at_half_the_temperature():
+    refined = evaluate(proxy_nca_pp_loss, temperature=0.3)
+    plain = evaluate(normalized_softmax_loss, temperature=0.15)
+    jax.tree.map(close, refined, plain)
+
+
+def test_proxy_nca_of_a_row_on_its_proxy_is_negative():
+    corners = np.eye(5)
+    loss = value(proxy_nca_loss, x=corners, y=CLASSES, z=corners, scale=3.0)
+    close(loss, math.log(4 * math.exp(-3 * 2)))  # squared distances 0 and 2
+
+
+# Proxy-Anchor
+
+
+def test_proxies_of_absent_classes_are_pushed_and_not_pulled():
+    _, (_, grad) = evaluate(proxy_anchor_loss, alpha=4.0)
+    proxy = PROXIES[4]
+    pulled = np.exp(4.0 * (cosines()[:, 4] + 0.1))
+    slopes = 4.0 * pulled / (1 + pulled.sum()) / 5  # of the cosines
+    units = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True)
+    length = np.linalg.norm(proxy)
+    turn = units - cosines()[:, 4:] * proxy / length
+    close(grad[4], (slopes[:, None] * turn).sum(0) / length)
+
+
+def test_proxy_anchor_without_the_absent_class_divides_by_one_proxy_less():
+    alone = value(proxy_anchor_loss, z=PROXIES[:4], names=CLASSES[:4])
+    pull = push = 0.0
+    for j in range(5):
+        same = np.equal(LABELS, j)
+        pull += math.log(1 + np.exp(-32 * (cosines()[same, j] - 0.1)).sum())
+        push += math.log(1 + np.exp(32 * (cosines()[~same, j] + 0.1)).sum())
+        if j == 3:
+            close(alone, pull / 4 + push / 4)
+    close(value(proxy_anchor_loss), pull / 4 + push / 5)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 32.0])
+def test_weights_of_a_proxys_rows_sum_below_alpha(alpha):
+    same = (CLASSES[:, None] == LABELS).astype(bool)
+
+    def total(s):
+        pull, push = proxy_anchor_loss(rankjax.Pairs(s, same, ~same), alpha=alpha)
+        return pull.total.sum() + push.total.sum()
+
+    weights = np.abs(jax.grad(total)(cosines().T)) / alpha
+    for mask in (same, ~same):
+        sums = (weights * mask).sum(1)
+        assert np.all((sums > 0) == mask.any(1))
+        assert np.all(sums < 1)
+
+
+# SoftTriple
+
+plain_triple = functools.partial(soft_triple_loss, centers=1)
+triple = functools.partial(soft_triple_loss, centers=3)
+grouped = {"z": CENTERS, "names": np.repeat(CLASSES, 3)}
+
+
+def test_soft_triple_with_one_centre_and_no_margin_is_the_normalised_softmax():
+    got = evaluate(plain_triple, scale=7.0, margin=0.0)
+    jax.tree.map(close, got, evaluate(normalized_softmax_loss, temperature=1 / 7))
+
+
+def test_soft_triple_tends_to_the_nearest_centre_as_gamma_falls():
+    s, classes = pooled(EMBEDDINGS, CENTERS, grouped["names"], max)
+    expected = softmax_loss(s, LABELS, classes, 5.0)
+    got = value(triple, gamma=1e-4, scale=5.0, margin=0.0, **grouped)
+    close(got, expected, rtol=1e-8)
+
+
+def test_a_classs_similarity_lies_between_the_mean_and_the_largest_of_its_centres():
+    """Two classes, the other with one centre three times: the loss tells S' itself."""
+    x, own = EMBEDDINGS[:1], CENTERS[:3]
+    z = np.concatenate([own, np.tile(CENTERS[3], (3, 1))])
+    s = reference.similarity_matrix("cosine", x, z)[0]
+    previous = s[:3].mean()
+    for gamma in (10.0, 1.0, 0.1, 0.01):
+        loss = value(
+            triple,
+            x=x,
+            y=np.zeros(1, int),
+            z=z,
+            names=np.repeat([0, 1], 3),
+            gamma=gamma,
+            scale=1.0,
+            margin=0.0,
+        )
+        relaxed = s[3] - math.log(math.expm1(loss))
+        assert previous < relaxed <= s[:3].max() + 1e-12
+        previous = relaxed
+
+
+@pytest.mark.parametrize("loss", [soft_triple_loss, sub_center_arc_face_loss])
+def test_references_that_are_not_whole_classes_are_refused(loss):
+    with pytest.raises(ValueError, match="14 references cannot be classes of centers="):
+        rankjax.objective(functools.partial(loss, centers=3))(
+            EMBEDDINGS,
+            LABELS,
+            references=CENTERS[:14],
+            reference_labels=grouped["names"][:14],
+        )
+
+
+# Margins
+
+MARGINS = {
+    "cos": (cos_face_loss, [0.0, 0.1, 0.35, 0.8]),
+    "arc": (arc_face_loss, [0.0, 5.0, 28.6, 60.0, 89.0]),
+}
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_without_a_margin_it_is_the_normalised_softmax(name):
+    got = evaluate(MARGINS[name][0], margin=0.0, scale=9.0)
+    jax.tree.map(close, got, evaluate(normalized_softmax_loss, temperature=1 / 9))
+
+
+def test_sphere_face_with_margin_one_is_the_normalised_softmax():
+    got = evaluate(functools.partial(sphere_face_loss, margin=1), scale=9.0)
+    jax.tree.map(close, got, evaluate(normalized_softmax_loss, temperature=1 / 9))
+
+
+def test_sub_center_arc_face_with_one_centre_is_arc_face():
+    got = evaluate(functools.partial(sub_center_arc_face_loss, centers=1), scale=5.0)
+    jax.tree.map(close, got, evaluate(arc_face_loss, scale=5.0))
+
+
+def around(degrees):
+    """Rows at angles to the first of two proxies, at right angles to the second."""
+    t = np.radians(degrees)
+    x = np.stack([np.cos(t), np.zeros_like(t), np.sin(t)], -1)
+    return {"z": np.eye(2, 3), "names": CLASSES[:2], "x": x, "y": np.zeros(len(x), int)}
+
+
+@pytest.mark.parametrize("name", MARGINS)
+@pytest.mark.parametrize("angle", [0.0, 40.0, 90.0, 150.0, 179.0])
+def test_a_wider_margin_never_lowers_the_loss(name, angle):
+    loss, margins = MARGINS[name]
+    values = [value(loss, margin=m, scale=3.0, **around([angle])) for m in margins]
+    assert np.all(np.diff(values) > 0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        (functools.partial(cos_face_loss, margin=0.35), lambda t: np.cos(t) - 0.35),
+        (
+            functools.partial(arc_face_loss, margin=30.0),
+            lambda t: np.cos(t + np.pi / 6),
+        ),
+        (
+            functools.partial(sphere_face_loss, margin=2),
+            lambda t: np.where(t < np.pi / 2, np.cos(2 * t), -np.cos(2 * t) - 2),
+        ),
+    ],
+    ids=["cos", "arc", "sphere"],
+)
+def test_the_margin_acts_on_the_target_alone(loss, target):
+    """At right angles to the other proxy, the loss tells the target's logit."""
+    for degrees in (10.0, 80.0, 100.0, 140.0):
+        got = value(loss, scale=2.0, **around([degrees]))
+        close(got, math.log1p(math.exp(-2 * target(math.radians(degrees)))))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        functools.partial(arc_face_loss, margin=89.0),
+        arc_face_loss,
+        sphere_face_loss,
+        functools.partial(sphere_face_loss, margin=7),
+    ],
+    ids=["arc, 89", "arc", "sphere", "sphere, 7"],
+)
+def test_the_loss_rises_with_the_angle_over_the_whole_half_turn(loss):
+    degrees = np.linspace(0, 180, 362)
+    same = np.tile([True, False], (362, 1))
+    s = np.stack([np.cos(np.radians(degrees)), np.zeros(362)], 1)
+    terms = loss(rankjax.Pairs(jax.numpy.asarray(s), same, ~same), scale=1.0)
+    assert np.all(np.diff(terms.total) > 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", [arc_face_loss, sphere_face_loss])
+def test_gradients_at_angles_of_0_and_180_degrees_are_finite_and_small(loss, dtype):
+    given = around(np.array([0.0, 180.0]))
+    given["x"], given["z"] = given["x"].astype(dtype), given["z"].astype(dtype)
+    loss_value, grads = evaluate(loss, scale=2.0, **given)
+    assert np.isfinite(loss_value)
+    for grad in grads:
+        assert np.all(np.abs(grad) < 100)
+
+
+def test_margins_may_differ_between_classes():
+    margins = np.array([10.0, 20.0, 30.0, 40.0, 50.0])
+    s = cosines()
+    values = [
+        softmax_loss(s[i : i + 1], y[None], CLASSES, 3.0, arc(margins[y]))
+        for i, y in enumerate(LABELS)
+    ]
+    got = value(arc_face_loss, margin=margins, scale=3.0)
+    close(got, np.mean(values))
+    by_class = functools.partial(sub_center_arc_face_loss, centers=3)
+    same = {"z": np.repeat(PROXIES, 3, 0), "names": np.repeat(CLASSES, 3)}
+    close(value(by_class, margin=margins, scale=3.0, **same), got)
+
+
+def test_dynamic_margins_widen_for_rare_classes():
+    margins = dynamic_margins([1, 16, 10**12])
+    close(margins, np.degrees([0.55, 0.3, 0.5e-3 + 0.05]))
+
+
+def test_a_margin_of_a_right_angle_is_refused():
+    with pytest.raises(ValueError, match="margin must be at least 0 and below 90"):
+        arc_face_loss(None, margin=90.0)
+
+
+# P2SGrad
+
+
+def test_p2s_grad_gives_each_cosine_its_difference_from_the_target():
+    same = LABELS[:, None] == CLASSES
+    pairs = functools.partial(rankjax.Pairs, positive=same, negative=~same)
+    slopes = jax.grad(lambda s: p2s_grad_loss(pairs(s)).total.sum())(cosines())
+    close(slopes, cosines() - same)
+
+
+# Masks that no labels make
+
+SETTINGS = {name: case.loss for name, case in CASES.items() if case.loss} | {
+    "normalized_softmax": normalized_softmax_loss,
+    "arc_face": arc_face_loss,
+    "sub_center_arc_face": sub_center_arc_face_loss,
+    "p2s_grad": p2s_grad_loss,
+    "proxy_nca": proxy_nca_loss,
+    "proxy_anchor": proxy_anchor_loss,
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_any_masks_give_finite_values_and_gradients(name):
+    positive = np.zeros((6, 6), bool)
+    negative = np.zeros((6, 6), bool)
+    positive[0, 1] = negative[0, 2] = True  # of one class, yet in both roles
+    positive[1] = True
+    negative[2] = True
+    positive[4, 0] = positive[4, 5] = negative[4, 3] = True
+    s = 60 * np.cos(np.arange(36.0)).reshape(6, 6)
+
+    def total(s):
+        terms = SETTINGS[name](rankjax.Pairs(s, positive, negative))
+        terms = terms if isinstance(terms, tuple) else (terms,)
+        return sum(t.total.sum() for t in terms), terms[0].count
+
+    (loss, count), grad = jax.jit(jax.value_and_grad(total, has_aux=True))(s)
+    assert np.isfinite(loss)
+    assert np.all(np.isfinite(grad))
+    assert not np.any(grad[~(positive | negative)])
+    assert not np.any(np.asarray(count)[[2, 3, 5]])  # no positive, no term

@@ -1,0 +1,509 @@
+"""Softmax, sigmoid and neighbour losses: slow loops, and what their papers claim."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from cases import Case
+
+import rankjax
+from rankjax import similarity
+from rankjax.losses.decoupled_contrastive import decoupled_contrastive_loss
+from rankjax.losses.multi_sup_con import multi_sup_con_loss
+from rankjax.losses.n_pairs import n_pairs_loss
+from rankjax.losses.nca import nca_loss, soft_nearest_neighbor_loss
+from rankjax.losses.sigmoid import sigmoid_loss
+from rankjax.losses.softmax import nt_xent_loss, sup_con_loss
+
+COSINE, SQUARED = "cosine", "negative_squared_euclidean"
+
+
+def slow_nt_xent(x, y, temperature=0.07):
+    s = reference.similarity_matrix(COSINE, x) / temperature
+    values = []
+    for a in range(len(x)):
+        positives, negatives = reference.sides(y, a)
+        for p in positives:
+            gaps = [math.exp(s[a, n] - s[a, p]) for n in negatives]
+            values.append(math.log(1 + sum(gaps)))
+    return reference.mean(values)
+
+
+def slow_sup_con(x, y, temperature=0.1, mean="outside"):
+    s = reference.similarity_matrix(COSINE, x) / temperature
+    values = []
+    for a in range(len(x)):
+        positives, negatives = reference.sides(y, a)
+        if positives:
+            total = sum(math.exp(s[a, j]) for j in positives + negatives)
+            q = [math.exp(s[a, p]) / total for p in positives]
+            if mean == "outside":
+                values.append(-reference.mean([math.log(v) for v in q]))
+            else:
+                values.append(-math.log(reference.mean(q)))
+    return reference.mean(values)
+
+
+def slow_multi_sup_con(x, y, temperature=0.1, threshold=0.5):
+    s = reference.similarity_matrix(COSINE, x) / temperature
+    sets = [{label} if y.ndim == 1 else set(np.flatnonzero(label)) for label in y]
+    values = []
+    for a in range(len(x)):
+        others = [j for j in range(len(x)) if j != a]
+        share = {j: len(sets[a] & sets[j]) / len(sets[a] | sets[j]) for j in others}
+        positives = [j for j in others if share[j] >= threshold and share[j] > 0]
+        if positives:
+            total = sum(math.exp(s[a, j]) for j in others)
+            log_q = [s[a, p] - math.log(total) for p in positives]
+            weights = [share[p] for p in positives]
+            values.append(-reference.mean(np.multiply(weights, log_q).tolist()))
+    return reference.mean(values)
+
+
+def slow_decoupled_contrastive(x, y, temperature=0.1, sigma=None):
+    s = reference.similarity_matrix(COSINE, x)
+    found = []
+    for a in range(len(x)):
+        positives, negatives = reference.sides(y, a)
+        total = sum(math.exp(s[a, n] / temperature) for n in negatives)
+        found += [(s[a, p], math.log(total)) for p in positives if negatives]
+    closeness = [math.exp(p / sigma) if sigma else 1.0 for p, _ in found]
+    unit = reference.mean(closeness)
+    return reference.mean(
+        [
+            total - (2 - c / unit) * p / temperature
+            for (p, total), c in zip(found, closeness, strict=True)
+        ]
+    )
+
+
+def slow_sigmoid(x, y, scale=10.0, bias=-10.0):
+    s = reference.similarity_matrix(COSINE, x)
+    values = []
+    for a in range(len(x)):
+        positives, negatives = reference.sides(y, a)
+        signs = [(p, 1) for p in positives] + [(n, -1) for n in negatives]
+        probabilities = [
+            1 / (1 + math.exp(-z * (scale * s[a, j] + bias))) for j, z in signs
+        ]
+        if signs:
+            values.append(-sum(math.log(v) for v in probabilities))
+    return reference.mean(values)
+
+
+def slow_nca(x, y, scale=1.0, log=True):
+    s = scale * reference.similarity_matrix(SQUARED, x)
+    values = []
+    for a in range(len(x)):
+        positives, negatives = reference.sides(y, a)
+        if positives:
+            total = sum(math.exp(s[a, j]) for j in positives + negatives)
+            p = sum(math.exp(s[a, j]) for j in positives) / total
+            values.append(-math.log(p) if log else 1 - p)
+    return reference.mean(values)
+
+
+def slow_soft_nearest_neighbor(x, y, temperature=1.0):
+    return slow_nca(x, y, scale=1 / temperature)
+
+
+inside = functools.partial(sup_con_loss, mean="inside")
+error = functools.partial(nca_loss, log=False)
+weighted = functools.partial(decoupled_contrastive_loss, sigma=0.5)
+any_overlap = functools.partial(multi_sup_con_loss, threshold=0.2)
+
+CASES = {
+    "nt_xent": Case(slow_nt_xent, params={"temperature": 0.5}),
+    "sup_con": Case(slow_sup_con, params={"temperature": 0.4}),
+    "sup_con, inside": Case(
+        functools.partial(slow_sup_con, mean="inside"),
+        loss=inside,
+        params={"temperature": 0.4},
+    ),
+    "multi_sup_con": Case(slow_multi_sup_con, params={"temperature": 0.4}),
+    "multi_sup_con, several labels": Case(
+        slow_multi_sup_con,
+        loss=multi_sup_con_loss,
+        params={"temperature": 0.4},
+        many_labels=True,
+    ),
+    "multi_sup_con, any overlap": Case(
+        functools.partial(slow_multi_sup_con, threshold=0.2),
+        loss=any_overlap,
+        params={"temperature": 0.4},
+        many_labels=True,
+    ),
+    "decoupled_contrastive": Case(
+        slow_decoupled_contrastive, params={"temperature": 0.4}
+    ),
+    "decoupled_contrastive, weighted": Case(
+        functools.partial(slow_decoupled_contrastive, sigma=0.5), loss=weighted
+    ),
+    "sigmoid": Case(slow_sigmoid, params={"scale": 4.0, "bias": -2.0}),
+    "soft_nearest_neighbor": Case(
+        slow_soft_nearest_neighbor, params={"temperature": 3.0}
+    ),
+    "nca": Case(slow_nca, params={"scale": 0.3}),
+    "nca, expected error": Case(
+        functools.partial(slow_nca, log=False), loss=error, params={"scale": 0.3}
+    ),
+}
+
+N = 5  # pairs
+PAIRED = np.repeat(np.arange(N), 2)
+RNG = np.random.default_rng(0)
+EMBEDDINGS = RNG.normal(size=(2 * N, 6))
+LABELS = np.array([0, 0, 1, 2, 0, 1, 1, 2, 2, 3])  # the last has no positive
+SIMILARITIES = RNG.uniform(-1, 1, (2 * N, 2 * N))
+COLLAPSED = np.tile([[0.6, 0.8, 0, 0, 0, 0]], (2 * N, 1))
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+@functools.cache
+def _value_and_grad(loss, measure=None):
+    compute = rankjax.objective(loss, similarity=measure)
+    return jax.jit(
+        jax.value_and_grad(lambda x, y, params: compute(x, y, params=params))
+    )
+
+
+def evaluate(loss, x, y, *, measure=None, **params):
+    """Mean and gradient; compiled once per loss, similarity, shape and names."""
+    return _value_and_grad(loss, measure)(x, y, params)
+
+
+def value(*args, **kwargs):
+    return evaluate(*args, **kwargs)[0]
+
+
+def close(actual, expected, rtol=1e-9, atol=1e-9):
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
+
+
+def sides(labels):
+    same = labels[:, None] == labels
+    return same & ~np.eye(len(labels), dtype=bool), ~same
+
+
+@functools.cache
+def _on_similarities(loss):
+    def run(s, positive, negative, params):
+        result = loss(rankjax.Pairs(s, positive, negative), **params)
+        if isinstance(result, rankjax.Pooled):
+            result = result.then(result.sums)
+        return jnp.sum(result.total), result
+
+    return jax.jit(jax.value_and_grad(run, (0, 3), has_aux=True))
+
+
+def terms(loss, labels, s=SIMILARITIES, **params):
+    """Terms [anchor], gradients of their sum by S and by the settings."""
+    (_, result), grads = _on_similarities(loss)(s, *sides(labels), params)
+    return result, *grads
+
+
+def shares(s, where):
+    """Softmax of each row over the mask; 0 elsewhere."""
+    e = np.where(where, np.exp(s), 0)
+    return e / np.maximum(e.sum(-1, keepdims=True), 1e-300)
+
+
+# NT-Xent
+
+
+def test_nt_xent_is_symmetric_n_pairs_against_all_rows_of_other_pairs():
+    every = functools.partial(n_pairs_loss, negatives="all", direction="symmetric")
+    expected = evaluate(
+        every, EMBEDDINGS, PAIRED, measure=similarity.cosine, scale=1 / 0.3
+    )
+    actual = evaluate(nt_xent_loss, EMBEDDINGS, PAIRED, temperature=0.3)
+    close(actual[0], expected[0])
+    close(actual[1], expected[1])
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
+def test_nt_xent_is_at_least_symmetric_n_pairs_which_has_half_the_negatives(
+    temperature,
+):
+    half = functools.partial(n_pairs_loss, direction="symmetric")
+    for seed in range(20):
+        x = np.random.default_rng(seed).normal(size=(2 * N, 6))
+        fewer = value(half, x, PAIRED, measure=similarity.cosine, scale=1 / temperature)
+        assert value(nt_xent_loss, x, PAIRED, temperature=temperature) > fewer
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.001])
+def test_nt_xent_tends_to_the_worst_violation_as_the_temperature_falls(temperature):
+    positive, negative = sides(PAIRED)
+    own = SIMILARITIES[positive]
+    worst = np.where(negative, SIMILARITIES, -np.inf).max(-1)
+    least = np.maximum(worst - own, 0) / temperature
+    actual, _, _ = terms(nt_xent_loss, PAIRED, temperature=temperature)
+    assert np.all(least <= actual.total * (1 + 1e-12))
+    assert np.all(actual.total <= least + math.log(2 * N - 1))
+
+
+def test_nt_xent_keeps_the_digits_of_a_small_loss():
+    s = np.where(PAIRED[:, None] == PAIRED, 0.9, 0.4).astype(np.float32)
+    actual, _, _ = terms(nt_xent_loss, PAIRED, s, temperature=np.float32(0.02))
+    assert actual.total.dtype == np.float32
+    close(actual.total, np.full(2 * N, 8 * math.exp(-25)), rtol=1e-5, atol=0)
+
+
+# SupCon
+
+
+def test_sup_con_with_the_mean_outside_is_at_least_that_with_it_inside():
+    outside, _, _ = terms(sup_con_loss, LABELS, temperature=0.3)
+    within, _, _ = terms(inside, LABELS, temperature=0.3)
+    gap = outside.total - within.total
+    single = sides(LABELS)[0].sum(-1) < 2
+    assert single.sum() == 1
+    assert np.all(gap[~single] > 0.001)
+    close(gap[single], 0)
+
+
+@pytest.mark.parametrize("loss", [sup_con_loss, inside], ids=["outside", "inside"])
+def test_sup_con_is_at_least_the_log_of_the_number_of_positives(loss):
+    count = sides(LABELS)[0].sum(-1)
+    floor = np.log(np.maximum(count, 1))
+    for t in (0.1, 1.0):
+        actual, _, _ = terms(loss, LABELS, temperature=t)
+        assert np.all(actual.total >= floor)
+    apart = np.where(LABELS[:, None] == LABELS, 1.0, -1.0)
+    actual, _, _ = terms(loss, LABELS, apart, temperature=0.05)
+    close(actual.total, floor)
+
+
+@pytest.mark.parametrize("loss", [sup_con_loss, inside], ids=["outside", "inside"])
+def test_sup_con_with_one_positive_is_nt_xent(loss):
+    actual, grad, _ = terms(loss, PAIRED, temperature=0.3)
+    expected, expected_grad, _ = terms(nt_xent_loss, PAIRED, temperature=0.3)
+    close(actual.total, expected.total)
+    close(grad, expected_grad)
+
+
+def test_sup_con_gradients_have_the_closed_forms():
+    positive, negative = sides(LABELS)
+    s = SIMILARITIES / 0.3
+    softmax = shares(s, positive | negative)
+    some = positive.any(-1, keepdims=True)
+    even = positive / np.maximum(positive.sum(-1, keepdims=True), 1)
+    _, grad, _ = terms(sup_con_loss, LABELS, temperature=0.3)
+    close(grad, np.where(some, softmax - even, 0) / 0.3)
+    _, grad, _ = terms(inside, LABELS, temperature=0.3)
+    close(grad, np.where(some, softmax - shares(s, positive), 0) / 0.3)
+
+
+def test_sup_con_has_its_floor_where_classes_are_corners_of_a_simplex():
+    classes, size, t = 3, 4, 0.5
+    labels = np.repeat(np.arange(classes), size)
+    corners = np.pad(np.eye(classes) - 1 / classes, ((0, 0), (0, 3)))[labels]
+    others = (classes - 1) * size * math.exp(-classes / (classes - 1) / t)
+    loss, grad = evaluate(sup_con_loss, corners, labels, temperature=t)
+    floor = math.log(size - 1 + others)
+    close(loss, floor)
+    close(grad, np.zeros_like(corners))
+    for seed in range(20):
+        noise = 0.1 * np.random.default_rng(seed).normal(size=corners.shape)
+        assert value(sup_con_loss, corners + noise, labels, temperature=t) > floor
+
+
+# Several labels
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+def test_one_label_per_row_makes_multi_sup_con_sup_con(threshold):
+    mask = LABELS[:, None] == np.arange(4)
+    expected = evaluate(sup_con_loss, EMBEDDINGS, LABELS, temperature=0.3)
+    for labels in (LABELS, mask):
+        actual = evaluate(
+            multi_sup_con_loss,
+            EMBEDDINGS,
+            labels,
+            temperature=0.3,
+            threshold=threshold,
+        )
+        close(actual[0], expected[0])
+        close(actual[1], expected[1])
+
+
+def test_a_positive_at_the_threshold_counts_and_one_below_it_only_repels():
+    x = np.eye(3)
+    labels = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1]], bool)  # they share a half
+    at, above = (
+        evaluate(multi_sup_con_loss, x, labels, temperature=1.0, threshold=t)
+        for t in (0.5, 0.51)
+    )
+    close(at[0], 0.5 * math.log(2))
+    close(above[0], 0)
+    assert not np.any(above[1])
+
+
+def test_order_of_rows_and_labels_and_padding_do_not_matter_to_sets_of_labels():
+    labels = np.random.default_rng(7).random((8, 6)) < 0.4
+    x, rows = EMBEDDINGS[:8], np.array([3, 9, 0, 6, 1, 8, 2, 5])
+    compute = rankjax.objective(any_overlap)
+    run = jax.jit(jax.value_and_grad(lambda x, y, valid: compute(x, y, valid=valid)))
+    loss, grad = run(x, labels, np.ones(8, bool))
+    assert loss > 0
+    padded, names = np.full((10, 6), np.nan), np.ones((10, 6), bool)
+    padded[rows], names[rows] = x, labels[:, ::-1]
+    moved_loss, moved_grad = run(padded, names, np.isin(np.arange(10), rows))
+    close(moved_loss, loss)
+    close(moved_grad[rows], grad)
+    assert not np.any(np.asarray(moved_grad)[[4, 7]])
+
+
+# Decoupled
+
+
+def test_nt_xent_is_the_softplus_of_decoupled_contrastive():
+    s = SIMILARITIES + sides(PAIRED)[0]
+    decoupled, _, _ = terms(decoupled_contrastive_loss, PAIRED, s, temperature=0.3)
+    expected, _, _ = terms(nt_xent_loss, PAIRED, s, temperature=0.3)
+    assert 0 < np.sum(decoupled.total < 0) < 2 * N
+    close(np.log1p(np.exp(decoupled.total)), expected.total)
+
+
+def test_the_pull_of_a_decoupled_positive_does_not_depend_on_the_negatives():
+    positive, negative = sides(PAIRED)
+    _, grad, _ = terms(decoupled_contrastive_loss, PAIRED, temperature=0.3)
+    close(grad, (shares(SIMILARITIES / 0.3, negative) - positive) / 0.3)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 10.0])
+def test_von_mises_fisher_weights_average_to_one_and_favour_far_positives(sigma):
+    positive, _ = sides(LABELS)
+    _, grad, _ = terms(weighted_at, LABELS, temperature=0.3, sigma=sigma)
+    weights = -0.3 * grad[positive]
+    near = np.exp(SIMILARITIES[positive] / sigma)
+    close(weights, 2 - near / near.mean())
+    close(weights.mean(), 1)
+
+
+def weighted_at(pairs, *, temperature, sigma):
+    return decoupled_contrastive_loss(pairs, temperature=temperature, sigma=sigma)
+
+
+# Sigmoid
+
+
+def test_sigmoid_loss_is_the_sum_over_parts_of_the_references():
+    positive, negative = sides(LABELS)
+    whole, _, _ = terms(sigmoid_loss, LABELS, scale=4.0, bias=-2.0)
+    run = _on_similarities(sigmoid_loss)
+    params = {"scale": 4.0, "bias": -2.0}
+    parts = [
+        run(SIMILARITIES[:, c], positive[:, c], negative[:, c], params)[0][1].total
+        for c in (slice(0, 5), slice(5, 10))
+    ]
+    close(sum(parts), whole.total)
+
+
+def test_gradients_of_the_sigmoid_loss_have_the_closed_forms_and_are_bounded():
+    positive, negative = sides(LABELS)
+    z = positive * 1.0 - negative
+    scale, bias = 4.0, -2.0
+    logits = scale * SIMILARITIES + bias
+    pull = -z / (1 + np.exp(z * logits))
+    result, grad, params = terms(sigmoid_loss, LABELS, scale=scale, bias=bias)
+    close(grad, scale * pull)
+    close(params["scale"], (pull * SIMILARITIES).sum())
+    close(params["bias"], pull.sum())
+    close(result.count, np.ones(2 * N))  # hence a mean over rows, not over pairs
+    assert np.all(np.abs(grad) <= scale)
+
+
+def test_one_entry_of_the_similarities_moves_no_other_gradient_of_the_sigmoid_loss():
+    moved = SIMILARITIES.copy()
+    moved[0, 1] += 0.5
+    before, after = (
+        np.array(terms(sigmoid_loss, LABELS, s, scale=4.0, bias=-2.0)[1])
+        for s in (SIMILARITIES, moved)
+    )
+    assert before[0, 1] != after[0, 1]
+    after[0, 1] = before[0, 1]
+    np.testing.assert_array_equal(before, after)
+
+
+# Neighbours
+
+
+def test_nca_gradients_are_the_difference_of_two_choices_of_a_neighbour():
+    positive, negative = sides(LABELS)
+    s = 0.7 * SIMILARITIES
+    among_all = shares(s, positive | negative)
+    among_own = shares(s, positive)
+    some = positive.any(-1, keepdims=True)
+    expected = np.where(some, 0.7 * (among_all - among_own), 0)
+    _, grad, _ = terms(nca_loss, LABELS, scale=0.7)
+    close(grad, expected)
+    p = (among_all * positive).sum(-1, keepdims=True)
+    _, grad, _ = terms(error, LABELS, scale=0.7)
+    close(grad, p * expected)
+
+
+def test_expected_error_of_nca_tends_to_that_of_the_nearest_neighbour():
+    positive, negative = sides(LABELS)
+    squared = ((EMBEDDINGS[:, None] - EMBEDDINGS) ** 2).sum(-1)
+    nearest = np.where(positive | negative, squared, np.inf).argmin(-1)
+    wrong = (LABELS[nearest] != LABELS)[positive.any(-1)]
+    assert 0 < wrong.sum() < len(wrong)
+    close(value(error, EMBEDDINGS, LABELS, scale=1e4), wrong.mean())
+
+
+def test_soft_nearest_neighbour_is_nca_at_the_inverse_temperature():
+    soft = evaluate(soft_nearest_neighbor_loss, EMBEDDINGS, LABELS, temperature=4.0)
+    nca = evaluate(nca_loss, EMBEDDINGS, LABELS, scale=0.25)
+    stretched = evaluate(nca_loss, EMBEDDINGS / 2, LABELS, scale=1.0)
+    close(soft[0], nca[0])
+    close(soft[1], nca[1])
+    close(soft[0], stretched[0])
+
+
+def test_soft_nearest_neighbour_of_far_points_grows_with_their_distance():
+    """Where a constant added to the sums would flatten it, gradient and all."""
+    for d in (10.0, 100.0):
+        x = np.array([[0.0], [2 * d], [d]])
+        names = np.array([0, 0, 1])
+        loss, grad = evaluate(soft_nearest_neighbor_loss, x, names, temperature=1.0)
+        close(loss, (2 * d) ** 2 - d**2)
+        close(grad, [[-3 * d], [3 * d], [0.0]])
+
+
+# Collapse
+
+COLLAPSE = {
+    "NT-Xent": (nt_xent_loss, {"temperature": 0.3}, math.log(2 * N - 1)),
+    "SupCon": (sup_con_loss, {"temperature": 0.3}, math.log(2 * N - 1)),
+    "SupCon, inside": (inside, {"temperature": 0.3}, math.log(2 * N - 1)),
+    "decoupled": (
+        decoupled_contrastive_loss,
+        {"temperature": 0.3},
+        math.log(2 * (N - 1)),
+    ),
+    "sigmoid": (
+        sigmoid_loss,
+        {"scale": 3.0, "bias": -2.0},
+        math.log1p(math.exp(-1)) + 2 * (N - 1) * math.log1p(math.exp(1)),
+    ),
+    "soft nearest neighbour": (soft_nearest_neighbor_loss, {}, math.log(2 * N - 1)),
+    "NCA": (nca_loss, {}, math.log(2 * N - 1)),
+    "NCA, expected error": (error, {}, 1 - 1 / (2 * N - 1)),
+}
+
+
+@pytest.mark.parametrize("name", COLLAPSE)
+def test_identical_unit_length_embeddings_have_the_known_loss(name):
+    loss, params, expected = COLLAPSE[name]
+    close(value(loss, COLLAPSED, PAIRED, **params), expected)

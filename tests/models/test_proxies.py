@@ -1,0 +1,47 @@
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from rankjax.models.proxies import Proxies
+
+
+def test_rows_of_a_class_are_consecutive():
+    proxies = Proxies(3, 4, per_class=2, rngs=nnx.Rngs(0))
+    assert proxies.embeddings.shape == (6, 4)
+    np.testing.assert_array_equal(proxies.labels, [0, 0, 1, 1, 2, 2])
+
+
+def test_embeddings_are_the_only_variable_and_labels_are_whole_numbers():
+    proxies = Proxies(3, 4, rngs=nnx.Rngs(0))
+    (leaf,) = jax.tree.leaves(nnx.state(proxies))
+    assert leaf.shape == (3, 4)
+    assert len(jax.tree.leaves(nnx.state(proxies, nnx.Param))) == 1
+    assert np.issubdtype(proxies.labels.dtype, np.integer)
+
+
+def test_rows_start_with_length_about_one_in_all_directions():
+    rows = np.asarray(Proxies(500, 64, rngs=nnx.Rngs(0)).embeddings[...], float)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1).mean(), 1, atol=0.02)
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert np.linalg.norm(units.mean(0)) < 0.1  # 1 / sqrt(500) is 0.045
+    np.testing.assert_allclose((units * units).mean(0), 1 / 64, rtol=0.3)
+
+
+def test_the_seed_decides_the_rows():
+    one, same, other = (
+        np.asarray(Proxies(3, 4, rngs=nnx.Rngs(seed)).embeddings[...])
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.any(one == other)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [((0, 4, 1), "num_classes"), ((3, 0, 1), "dim"), ((3, 4, 0), "per_class")],
+)
+def test_sizes_below_one_are_refused(sizes, message):
+    classes, dim, per_class = sizes
+    with pytest.raises(ValueError, match=f"{message} must be at least 1, got 0"):
+        Proxies(classes, dim, per_class=per_class, rngs=nnx.Rngs(0))
