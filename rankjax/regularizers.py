@@ -17,9 +17,15 @@ from rankjax.terms import Pooled, Terms
 def squared_norm(features: Features) -> Terms:
     """Squared lengths of rows; keeps un-normalised N-pair embeddings bounded.
 
-    Known code scales it differently. With weight w times the mean of this over the
-    batch: TensorFlow's `npairs_loss` has w = 0.001 (0.002 / 4 for anchors and
-    positives each), code that follows the paper 0.01.
+    Source: Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss
+    Objective", NIPS 2016. Known code scales it differently. With weight w times the
+    mean of this over the batch: TensorFlow's `npairs_loss` has w = 0.001 (0.002 / 4 for
+    anchors and positives each), code that follows the paper 0.01.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.squared_norm)(x, y)), 3)
+    10.083
     """
     return Terms.each(jnp.sum(jnp.square(features.embeddings), -1), features.valid)
 
@@ -31,6 +37,11 @@ def norm(features: Features) -> Terms:
     Source: code of Roth et al., "Revisiting Training Strategies and Generalization
     Performance in Deep Metric Learning", ICML 2020, for N-pair, angular and lifted
     losses; weight 0.005.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.norm)(x, y)), 3)
+    2.706
     """
     return Terms.each(similarity.lengths(features.embeddings), features.valid)
 
@@ -42,6 +53,11 @@ def center_invariant(features: Features) -> Pooled:
     Source: Wu, Liu, Li, Fu, "Deep Face Recognition with Center Invariant Loss", 2017,
     as pytorch-metric-learning has it. No weight is known to us; the value grows as the
     fourth power of the lengths.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.center_invariant)(x, y)), 3)
+    28.128
     """
     squares = jnp.sum(jnp.square(features.embeddings), -1)
     return _about_mean(squares, features.valid, factor=1 / 4)
@@ -56,6 +72,12 @@ def spherical_embedding(features: Features) -> Pooled:
 
     Source: Zhang, Li, Zhang, "Deep Metric Learning with Spherical Embedding", NeurIPS
     2020. Known code keeps a running mean instead, without gradient.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> compute = rankjax.objective(rankjax.regularizers.spherical_embedding)
+    >>> round(float(compute(x, y)), 3)
+    2.761
     """
     return _about_mean(similarity.lengths(features.embeddings), features.valid)
 
@@ -69,6 +91,11 @@ def zero_mean(features: Features) -> Terms:
     Source: Yuan, Deng, Tang, Tang, Chen, "Signal-to-Noise Ratio: A Robust Distance
     Metric for Deep Metric Learning", CVPR 2019, as pytorch-metric-learning has it. "A
     Metric Learning Reality Check" found weights 0.14 (CUB) and 0 (Cars, SOP) by search.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.zero_mean)(x, y)), 3)
+    3.167
     """
     return Terms.each(jnp.abs(jnp.sum(features.embeddings, -1)), features.valid)
 
@@ -92,6 +119,11 @@ def spread_out(pairs: Pairs, *, dim: Count | None = None) -> Pooled:
     Source: Zhang, Yu, Kumar, Chang, "Learning Spread-out Local Feature Descriptors",
     ICCV 2017. Known code takes one random negative per anchor; here all count. No
     weight is confirmed; known code has 1.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.spread_out)(x, y)), 3)
+    0.018
     """
     size = pairs.dim if dim is None else dim
     if size is None:
@@ -115,11 +147,23 @@ def spread_out(pairs: Pairs, *, dim: Count | None = None) -> Pooled:
 def koleo(pairs: Pairs, *, epsilon: Positive = 1e-8) -> Terms:
     """-log(min D + epsilon): differential entropy, by each row's nearest other row.
 
-    Every other row counts, of the anchor's class or not; D is the distance of
-    normalised rows. Coincident rows have a value but no gradient that parts them.
+    Args:
+      pairs: similarities [anchor, reference] and masks, D the negated similarity (the
+        distance of normalised rows by default). Every other row counts, of the anchor's
+        class or not.
+      epsilon: in units of D; what coincident rows cost. They have no gradient that
+        parts them.
+
+    Returns:
+      Terms, one per anchor with another row.
 
     Source: Sablayrolles, Douze, Schmid, Jegou, "Spreading vectors for similarity
     search", ICLR 2019 (Kozachenko and Leonenko's estimator); epsilon is DINOv2's.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.koleo)(x, y)), 3)
+    0.289
     """
     others = pairs.positive | pairs.negative
     some = others.any(-1)
@@ -143,6 +187,11 @@ def uniformity(pairs: Pairs, *, temperature: Positive = 2.0) -> Pooled:
 
     Source: Wang, Isola, "Understanding Contrastive Representation Learning through
     Alignment and Uniformity on the Hypersphere", ICML 2020; t = 2.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.uniformity)(x, y)), 3)
+    -1.664
     """
     others = pairs.positive | pairs.negative
     kernel = jnp.exp(2 * temperature * (pairs.similarity - 1))
@@ -165,6 +214,11 @@ def alignment(pairs: Pairs) -> Terms:
 
     Source: Wang, Isola, "Understanding Contrastive Representation Learning through
     Alignment and Uniformity on the Hypersphere", ICML 2020; exponent 2.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.alignment)(x, y)), 3)
+    0.4
     """
     return Terms.of(2 - 2 * pairs.similarity, pairs.positive)
 
@@ -182,6 +236,11 @@ def sv_max(features: Features) -> Pooled:
 
     Source: Taha, Hanson, Shrivastava, Davis, "SVMax: A Feature Embedding Regularizer",
     2021. The authors ask for n at least dim. We know of no weight that fits all.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.sv_max)(x, y)), 3)
+    -1.216
     """
     x = jnp.where(features.valid[:, None], similarity.normalize(features.embeddings), 0)
     number = jnp.sum(features.valid, dtype=x.dtype)
@@ -210,6 +269,11 @@ def sparse_centers(pairs: Pairs) -> Terms:
     Source: Qian, Shang, Sun, Hu, Li, Jin, "SoftTriple Loss: Deep Metric Learning
     Without Triplet Sampling", ICCV 2019. The half is the paper's, whose divisor is
     twice the number of pairs; weight 0.2 in its code.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.sparse_centers)(x, y)), 3)
+    0.316
     """
     return Terms.of(-pairs.similarity / 2, pairs.positive)
 
@@ -220,6 +284,11 @@ def regular_face(pairs: Pairs) -> Terms:
 
     Source: Zhao, Xu, Cheng, "RegularFace: Deep Face Recognition via Exclusive
     Regularization", CVPR 2019. No weight is known to us.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.regular_face)(x, y)), 3)
+    0.239
     """
     some = pairs.negative.any(-1)
     nearest = rows.largest(pairs.similarity, pairs.negative)

@@ -40,6 +40,7 @@ class Case:
       proxies: rows of references per class; 0 compares the batch with itself.
       many_labels: labels are masks [row, classes] of several labels per row.
       key: whether the loss draws at random. `slow` is then not compared.
+      table: whether labels number the rows of a table, and so have no other names.
     """
 
     slow: Callable[..., float]
@@ -51,6 +52,7 @@ class Case:
     proxies: int = 0
     many_labels: bool = False
     key: bool = False
+    table: bool = False
 
     @property
     def measure(self):

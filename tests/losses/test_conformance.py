@@ -113,14 +113,15 @@ def _excused(property_name, name):
     return reasons.get(name) or reasons.get(name.partition(",")[0])
 
 
-def over(table, property_name=None):
+def over(table, property_name=None, slow=()):
+    """Parametrises over cases; those in `slow` run with the slow tests."""
     parameters = [
         pytest.param(
             case,
             id=name,
             marks=[pytest.mark.skip(reason=reason)]
             if (reason := _excused(property_name, name))
-            else [],
+            else [pytest.mark.slow] * (name in slow),
         )
         for name, case in table.items()
     ]
@@ -134,6 +135,11 @@ def every_loss(test):
 def every_setting(test):
     """Exported losses and variants: where other code runs."""
     return over(EXPORTED | VARIANTS, test.__name__)(test)
+
+
+def every_setting_in_time(test):
+    """As `every_setting`; variants run with the slow tests."""
+    return over(EXPORTED | VARIANTS, test.__name__, slow=VARIANTS)(test)
 
 
 def test_every_exception_is_of_a_property_and_a_loss_that_exist():
@@ -281,7 +287,7 @@ def test_jit_eager_and_vmap_agree(case):
         close(compute(x[0], y[0]), expected)
 
 
-@every_setting
+@every_setting_in_time
 @pytest.mark.parametrize("block", [3, pytest.param(40, marks=pytest.mark.slow)])
 def test_blocks_of_any_size_change_nothing(case, block):
     valid = np.arange(16) != 3
@@ -342,7 +348,7 @@ def test_bfloat16_is_close_to_float32(case):
         close(grad.astype(jnp.float32), full_grad, rtol=1e-2, atol=1e-3 * scale)
 
 
-@every_setting
+@every_setting_in_time
 def test_gradients_equal_finite_differences(case):
     """Of embeddings, of proxies and of hyper-parameters, forward and backward."""
     with jax.enable_x64(True):
@@ -388,7 +394,7 @@ def _slopes(case, y):
     return slopes, same
 
 
-@every_setting
+@every_setting_in_time
 def test_closer_positives_and_farther_negatives_never_cost(case):
     slopes, same = _slopes(case, LABELS)
     assert np.all(slopes[same] <= 1e-7)

@@ -50,17 +50,18 @@ settings = hypothesis.settings(
 @hypothesis.given(batch=batches())
 def test_odd_batches_have_finite_values_and_gradients(case, batch):
     x, y, valid = batch
-    value, grad = cases.evaluate(case, x, y, valid=valid, names=NAMES)
+    names = None if case.table else NAMES
+    value, grad = cases.evaluate(case, x, y, valid=valid, names=names)
     assert np.isfinite(value)
     assert np.isfinite(grad).all()
     assert not np.any(grad[~valid])
 
 
 @pytest.mark.slow
-@every_setting
+@pytest.mark.parametrize("case", EXPORTED.values(), ids=list(EXPORTED))
 @pytest.mark.parametrize(
     ("rows", "dim", "dtype"),
-    [(1, 1, "float32"), (2, 3, "bfloat16"), (7, 1, "float16"), (33, 40, "float32")],
+    [(1, 1, "float32"), (7, 3, "bfloat16"), (33, 40, "float16")],
 )
 @hypothesis.settings(settings, max_examples=15)
 @hypothesis.given(data=st.data())

@@ -181,6 +181,7 @@ CASES = {
     "hierarchical_triplet, table": Case(
         on(EUCLIDEAN, hierarchical),
         loss=functools.partial(hierarchical_triplet_loss, margins=TABLE),
+        table=True,
     ),
 }
 
