@@ -78,6 +78,7 @@ from rankjax.losses.selectively_contrastive import (
 )
 from rankjax.losses.sigmoid import sigmoid_loss as sigmoid_loss
 from rankjax.losses.smooth_ap import smooth_ap_loss as smooth_ap_loss
+from rankjax.losses.smooth_ndcg import smooth_ndcg_loss as smooth_ndcg_loss
 from rankjax.losses.soft_triple import soft_triple_loss as soft_triple_loss
 from rankjax.losses.softmax import nt_xent_loss as nt_xent_loss
 from rankjax.losses.softmax import sup_con_loss as sup_con_loss

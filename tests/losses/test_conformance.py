@@ -88,6 +88,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "multi_sup_con": _COMPETE,
         "decoupled_contrastive, weighted": "easy positives may weigh less than nothing",
         "smooth_ap": "positives compete for the first ranks",
+        "smooth_ndcg": "positives compete for the first ranks",
         "recall_at_k": "positives compete for the first ranks",
         "surrogate_precision": "positives compete for the first ranks",
         "fast_ap": "a pair is split over two bins, of which one may be worse",
