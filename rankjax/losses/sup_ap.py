@@ -56,7 +56,9 @@ def sup_ap_loss(
 
     def imprecision(view: View) -> jax.Array:
         lead = view.row - view.positive
-        positives = jnp.sum(view.positives & (lead >= 0), dtype=lead.dtype)
+        # A compiler may round the two terms of its own lead, which is 0, apart.
+        ahead = view.this | (view.positives & (lead >= 0))
+        positives = jnp.sum(ahead, dtype=lead.dtype)
         step = jax.nn.sigmoid(jnp.minimum(lead, delta) / temperature)
         step = step + jnp.where(lead >= 0, 0.5, 0) + slope * jax.nn.relu(lead - delta)
         negatives = jnp.sum(step, where=view.negatives)

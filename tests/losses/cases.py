@@ -72,7 +72,7 @@ class Case:
 
     def _call(self, compute, x, y=None, *, references=None, names=None, **given):
         if self.proxies:
-            z, labels = self.references()
+            z, labels = self.references(x.shape[1])
             given["references"] = (
                 z.astype(x.dtype) if references is None else references
             )
@@ -97,8 +97,8 @@ class Case:
         mask[np.arange(len(y)), (3 * y + np.arange(len(y)) % 2 + 1) % CLASSES] = True
         return mask if names is None else mask[:, np.argsort(np.tile(names, 2))]
 
-    def references(self):
-        rows = np.random.default_rng(9).normal(size=(CLASSES * self.proxies, DIM))
+    def references(self, dim=DIM):
+        rows = np.random.default_rng(9).normal(size=(CLASSES * self.proxies, dim))
         return rows.astype(np.float32), np.repeat(np.arange(CLASSES), self.proxies)
 
     def expected(self, x, y):
