@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 
 EXPORTED, VARIANTS = cases.collect()
 every_setting = pytest.mark.parametrize(
-    "case", (EXPORTED | VARIANTS).values(), ids=list(EXPORTED | VARIANTS)
+    "case",
+    [
+        pytest.param(case, id=name, marks=[pytest.mark.slow] * (name in VARIANTS))
+        for name, case in (EXPORTED | VARIANTS).items()
+    ],
 )
 ROWS, DIM, CLASSES = 16, cases.DIM, cases.CLASSES
 
