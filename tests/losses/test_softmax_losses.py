@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 from cases import Case
+from evaluation import close, evaluate, value
 
 import rankjax
 from rankjax import similarity
@@ -166,27 +167,6 @@ COLLAPSED = np.tile([[0.6, 0.8, 0, 0, 0, 0]], (2 * N, 1))
 def double_precision():
     with jax.enable_x64(True):
         yield
-
-
-@functools.cache
-def _value_and_grad(loss, measure=None):
-    compute = rankjax.objective(loss, similarity=measure)
-    return jax.jit(
-        jax.value_and_grad(lambda x, y, params: compute(x, y, params=params))
-    )
-
-
-def evaluate(loss, x, y, *, measure=None, **params):
-    """Mean and gradient; compiled once per loss, similarity, shape and names."""
-    return _value_and_grad(loss, measure)(x, y, params)
-
-
-def value(*args, **kwargs):
-    return evaluate(*args, **kwargs)[0]
-
-
-def close(actual, expected, rtol=1e-9, atol=1e-9):
-    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
 
 
 def sides(labels):

@@ -1,0 +1,29 @@
+"""Evaluating a loss for the tests of what its paper says."""
+
+import functools
+
+import jax
+import numpy as np
+
+import rankjax
+
+
+@functools.cache
+def _value_and_grad(loss, measure=None):
+    compute = rankjax.objective(loss, similarity=measure)
+    return jax.jit(
+        jax.value_and_grad(lambda x, y, params: compute(x, y, params=params))
+    )
+
+
+def evaluate(loss, x, y, *, measure=None, **params):
+    """Mean and gradient; compiled once per loss, similarity, shape and names."""
+    return _value_and_grad(loss, measure)(x, y, params)
+
+
+def value(*args, **kwargs):
+    return evaluate(*args, **kwargs)[0]
+
+
+def close(actual, expected, rtol=1e-9, atol=1e-9):
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
