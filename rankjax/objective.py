@@ -10,21 +10,24 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rankjax import inputs
+from rankjax import engine, inputs
+from rankjax.blocks import in_blocks, pad, spread
 from rankjax.entry import Kind, check_settings, default_similarity, entry_of
 from rankjax.mining import Miner
-from rankjax.pairs import Rows, class_sizes, features, occurrences, pair_rows
+from rankjax.pairs import Pairs, Rows, class_sizes, features, occurrences, pair_rows
 from rankjax.similarity import Similarity, at_least_float32
 from rankjax.terms import Add, Pooled, Reduction, Result, Terms, mean
 
 Loss = Callable[..., Result]
 """`loss(pairs, *, hyper-parameters)`, or of `Features` for a loss listed as such."""
+
+_PAIRS_AT_ONCE = 2**22
 
 AxisName = str | tuple[str, ...]
 
@@ -86,7 +89,7 @@ def objective(
     regularizers: Sequence[tuple[float, Loss]] = (),
     axis_name: AxisName | None = None,
     replicated_references: bool = False,
-    block: int | None = None,
+    block: int | Literal["auto"] | None = "auto",
     has_aux: bool = False,
 ) -> Objective:
     """Composes a loss, its mining and its averaging into one pure function.
@@ -111,8 +114,11 @@ def objective(
         gradients with `lax.pmean`, nothing else. `references` are spread likewise.
       replicated_references: every device holds all the references, as with proxies,
         rather than its share of them.
-      block: number of anchors at a time, recomputed in the backward pass: memory for
-        block x references instead of the whole matrix. None takes all at once.
+      block: number of anchors at a time: memory for block x references instead of the
+        whole matrix. 'auto' chooses it by platform and batch. None is the plain
+        reference: the whole matrix and autodiff, forward mode and Hessians included;
+        otherwise losses that `rankjax.program` can take apart have their gradients
+        derived, in reverse mode alone.
       has_aux: also return the share of terms above zero (`active_share`) and the mean
         similarity of all positive and of all negative pairs before mining.
 
@@ -120,9 +126,12 @@ def objective(
       ValueError: block is below 1, or a setting bound to the loss is out of range.
       TypeError: mining for a loss that looks at features.
     """
-    if block is not None and block < 1:
-        raise ValueError(f"block must be None or at least 1, got {block}")
-    if mining is not None and _kind(loss) is Kind.FEATURES:
+    if (isinstance(block, str) and block != "auto") or (
+        isinstance(block, int) and block < 1
+    ):
+        raise ValueError(f"block must be 'auto', None or at least 1, got {block!r}")
+    of_features = _kind(loss) is Kind.FEATURES
+    if mining is not None and of_features:
         raise TypeError("mining chooses pairs, and this loss looks at features")
     for part in (loss, *(penalty for _, penalty in regularizers)):
         if isinstance(part, functools.partial) and entry_of(part) is not None:
@@ -153,30 +162,53 @@ def objective(
                 swapped=entry is not None and entry.anchors == "references",
             )
         inputs.check_masks(anchors, others)
+        params = spread(params, anchors.embeddings)
 
-        def result(rows: Rows) -> Result:
-            pairs = pair_rows(rows, others, measure, key)
-            if _kind(loss) is Kind.FEATURES:
-                terms = loss(features(rows, others), **params)
-            else:
-                terms = loss(pairs if mining is None else mining(pairs), **params)
+        def beside(terms: Result, pairs: Pairs) -> Result:
             # Beside the terms, so that blocks compute their similarities once.
-            return _join(
-                terms,
-                Terms.of(pairs.similarity, pairs.positive),
-                Terms.of(pairs.similarity, pairs.negative),
-            )
+            seen = (pairs.positive, pairs.negative) if has_aux else ()
+            return _join(terms, *(Terms.of(pairs.similarity, mask) for mask in seen))
+
+        def of_pairs(pairs: Pairs, params: dict[str, Any]) -> Result:
+            mined = pairs if mining is None else mining(pairs)
+            return beside(loss(mined, **params), pairs)
+
+        def of_rows(rows: Rows) -> Result:
+            pairs = pair_rows(rows, others, measure, key)
+            if of_features:
+                return beside(loss(features(rows, others), **params), pairs)
+            return of_pairs(pairs, params)
 
         def total(x: jax.Array) -> jax.Array:
             return add(jnp.sum(x))
 
         own = _within(batch, axis_name)
-        *terms, positives, negatives = _evaluate(result, anchors, block, add)
+        plan = None
+        if block is not None and not of_features:
+            plan = engine.plan(
+                of_pairs,
+                pair_rows(anchors, others, measure, key),
+                params,
+                similarity=measure,
+                itself=references is None,
+                block=block,
+                axis_name=axis_name,
+            )
+        if plan is None:
+            size = _rows_at_once(anchors, others) if block == "auto" else block
+            terms = _evaluate(of_rows, anchors, size, add)
+        else:
+            terms = [*engine.evaluate(*plan, anchors, others)]
+        seen = [terms.pop() for _ in range(2)] if has_aux else []
         terms = [_with_context(t, anchors, own[1], weights) for t in terms]
         value = functools.reduce(operator.add, [reduction(t, total) for t in terms])
         for strength, penalty in regularizers:
-            for t in _evaluate(_penalize(penalty, own[1]), own[0], block, add):
+            size = _rows_at_once(*own) if block == "auto" else block
+            for t in _evaluate(_penalize(penalty, own[1]), own[0], size, add):
                 value += strength * mean(t, total)
+        if not has_aux:
+            return value, {}
+        negatives, positives = seen
         aux = {
             "active_share": sum(total(t.active) for t in terms)
             / jnp.maximum(sum(total(t.count) for t in terms), 1),
@@ -286,12 +318,8 @@ def _share(rows: Rows, axis_name: AxisName | None) -> Rows:
     padding = size * devices - len(rows.embeddings)
     first = lax.axis_index(axis_name) * size
     return jax.tree.map(
-        lambda x: lax.dynamic_slice_in_dim(_pad(x, padding), first, size), rows
+        lambda x: lax.dynamic_slice_in_dim(pad(x, padding), first, size), rows
     )
-
-
-def _pad(x: jax.Array, rows: int) -> jax.Array:
-    return jnp.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1))
 
 
 def _prepare(rows: Rows) -> Rows:
@@ -334,24 +362,19 @@ def _evaluate(
                 return jax.tree.map(lambda x: x[None], result.sums)
             return [result] if isinstance(result, Terms) else [*result]
 
-        results = (stage if block is None else _in_blocks(stage, block))(anchors)
+        if block is None:
+            results = stage(anchors)
+        else:
+            results = in_blocks(jax.checkpoint(stage), block, anchors)
         if not pooled:
             return jax.tree.map(lambda x: x[: len(anchors.embeddings)], results)
         known.append(jax.tree.map(lambda x: add(jnp.sum(x, 0)), results))
 
 
-def _in_blocks(function: Callable[[Rows], Any], block: int) -> Callable[[Rows], Any]:
-    """Applies a function of anchors to `block` of them at a time."""
-
-    def in_blocks(anchors: Rows) -> Any:
-        padding = -len(anchors.embeddings) % block
-        blocks = jax.tree.map(
-            lambda x: _pad(x, padding).reshape(-1, block, *x.shape[1:]), anchors
-        )
-        results = lax.map(jax.checkpoint(function), blocks)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
-
-    return in_blocks
+def _rows_at_once(anchors: Rows, references: Rows) -> int | None:
+    """Anchors at a time where the whole matrix is evaluated by autodiff."""
+    fitting = _PAIRS_AT_ONCE // len(references.embeddings)
+    return None if fitting >= len(anchors.embeddings) else max(fitting, 1)
 
 
 def _join(result: Result, *more: Terms) -> Result:

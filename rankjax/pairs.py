@@ -136,7 +136,7 @@ def pair_rows(
     key: jax.Array | None = None,
 ) -> Pairs:
     """Pairs every anchor with every reference."""
-    positive, negative = _sides(anchors, references)
+    positive, negative = sides(anchors, references)
     single = anchors.label is not None and anchors.label.ndim == 1
     return Pairs(
         similarity=similarity(anchors.embeddings, references.embeddings),
@@ -148,7 +148,7 @@ def pair_rows(
         reference_occurrence=references.occurrence,
         anchor_label=anchors.label if single else None,
         reference_label=references.label if single else None,
-        relevance=_jaccard(anchors.label, references.label),
+        relevance=relevance(anchors, references),
         anchor_index=anchors.index,
         reference_index=references.index,
         key=key,
@@ -158,7 +158,7 @@ def pair_rows(
 
 def features(anchors: Rows, references: Rows) -> Features:
     """The anchors' embeddings, each with that of its partner among the references."""
-    partners, _ = _sides(anchors, references)
+    partners, _ = sides(anchors, references)
     if anchors.occurrence is not None and references.occurrence is not None:
         partners &= (
             anchors.occurrence[:, None] // 2 == references.occurrence[None, :] // 2
@@ -173,7 +173,7 @@ def features(anchors: Rows, references: Rows) -> Features:
     )
 
 
-def _sides(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
+def sides(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
     """Masks [anchor, reference] of positives and negatives."""
     considered = anchors.valid[:, None] & references.valid[None, :]
     considered &= anchors.index[:, None] != references.index[None, :]
@@ -193,14 +193,70 @@ def _shared(anchors: jax.Array, references: jax.Array) -> jax.Array:
     return dot(anchors.astype(jnp.float32), references.astype(jnp.float32))
 
 
-def _jaccard(
-    anchors: jax.Array | None, references: jax.Array | None
-) -> jax.Array | None:
-    if anchors is None or references is None or anchors.ndim == 1:
+def relevance(anchors: Rows, references: Rows) -> jax.Array | None:
+    """The Jaccard index of the labels of two rows, where rows have several."""
+    if anchors.label is None or references.label is None or anchors.label.ndim == 1:
         return None
-    shared = _shared(anchors, references)
-    sizes = jnp.sum(anchors, 1)[:, None] + jnp.sum(references, 1)[None, :]
+    shared = _shared(anchors.label, references.label)
+    sizes = jnp.sum(anchors.label, 1)[:, None] + jnp.sum(references.label, 1)[None, :]
     return shared / jnp.maximum(sizes.astype(jnp.float32) - shared, 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """Where to find the references of each anchor's class; all [anchor] int32.
+
+    Attributes:
+      start: place of the class's first reference among the references by class.
+      size: number of valid references of the class.
+      turn: how far into the class to start, so that an anchor comes to itself last.
+      number: how many there are besides the anchor itself; 0 if it is not valid.
+    """
+
+    start: jax.Array
+    size: jax.Array
+    turn: jax.Array
+    number: jax.Array
+
+    def places(self, slot: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Places [anchor, slot] by class, and a mask of those that exist."""
+        place = self.turn[:, None] + slot[None, :]
+        place = self.start[:, None] + place % jnp.maximum(self.size, 1)[:, None]
+        return place, slot[None, :] < self.number[:, None]
+
+
+def members(
+    anchors: Rows, references: Rows, *, itself: bool
+) -> tuple[Members, jax.Array] | None:
+    """The references of each anchor's class, and the references by class, [reference].
+
+    Args:
+      anchors: rows with labels [n].
+      references: rows with labels [m].
+      itself: whether each anchor is one of the references, at the column `index`.
+
+    Returns:
+      None where positives do not follow from one label per row.
+    """
+    if anchors.positive is not None or anchors.label is None or anchors.label.ndim == 2:
+        return None
+    assert references.label is not None
+    order = _by_class(references.label, references.valid)
+    start = jnp.searchsorted(references.label[order], anchors.label).astype(jnp.int32)
+    size = class_sizes(anchors.label, references.label, references.valid)
+    turn = jnp.zeros_like(start)
+    if itself:
+        count = jnp.arange(len(order), dtype=jnp.int32)
+        place = jnp.zeros_like(count).at[order].set(count)
+        turn = place[anchors.index] - start + 1
+    number = jnp.where(anchors.valid, size - int(itself), 0)
+    return Members(start, size, turn, number), order
+
+
+def _by_class(label: jax.Array, valid: jax.Array) -> jax.Array:
+    """Rows by class, the valid ones first; stable."""
+    return jnp.lexsort((~valid, label)).astype(jnp.int32)
 
 
 def class_sizes(label: jax.Array, references: jax.Array, valid: jax.Array) -> jax.Array:

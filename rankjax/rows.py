@@ -7,14 +7,21 @@ index, and the gradient goes there alone. (A matrix product need not round two e
 rows alike, so that duplicates may tie in one block size and not in another.)
 """
 
+import contextvars
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from rankjax.blocks import cached, in_blocks, scan_blocks, spread
 from rankjax.pairs import Pairs
 from rankjax.terms import Terms
+
+_LANES = 32
 
 
 @jax.custom_jvp
@@ -45,19 +52,26 @@ def _log_sum_exp_jvp(
 
 def log_one_plus_sum_exp(values: jax.Array, where: jax.Array) -> jax.Array:
     """log(1 + sum(exp(values))) over the last axis where the mask holds, else 0."""
-    values = jnp.concatenate([jnp.zeros_like(values[..., :1]), values], -1)
-    where = jnp.concatenate([jnp.ones_like(where[..., :1]), where], -1)
-    return log_sum_exp(values, where)
+    some = where.any(-1)
+    total = jnp.where(some, log_sum_exp(values, where), 0)
+    return jnp.where(some, jax.nn.softplus(total), 0)
 
 
+@jax.custom_jvp
 def largest(values: jax.Array, where: jax.Array) -> jax.Array:
     """Maximum over the last axis where the mask holds; -inf if nowhere.
 
     Of equal values the one with the lowest index receives the whole gradient.
     """
-    index = _first_largest(values, where)[..., None]
-    chosen = jnp.take_along_axis(values, index, -1)[..., 0]
-    return jnp.where(where.any(-1), chosen, -jnp.inf)
+    return jnp.max(values, -1, where=where, initial=-jnp.inf)
+
+
+@largest.defjvp
+def _largest_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    chosen = is_largest(*primals)
+    return largest(*primals), jnp.sum(tangents[0], -1, where=chosen)
 
 
 def smallest(values: jax.Array, where: jax.Array) -> jax.Array:
@@ -67,17 +81,31 @@ def smallest(values: jax.Array, where: jax.Array) -> jax.Array:
 
 def is_largest(values: jax.Array, where: jax.Array) -> jax.Array:
     """Mask of the single entry that `largest` takes; empty where `where` is."""
-    index = _first_largest(values, where)
-    return where & (jnp.arange(values.shape[-1]) == index[..., None])
+    column = lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 1)
+    return where & (column == first_largest(values, where)[..., None])
+
+
+@jax.jit
+def first_largest(values: jax.Array, where: jax.Array) -> jax.Array:
+    """Column of the maximum over the last axis where the mask holds, int32.
+
+    The lowest of several; 0 where the mask is empty. Found in two steps, for compilers
+    do not spread an argmax over the lanes of a processor, but a maximum they do.
+    """
+    width = values.shape[-1]
+    values = jnp.where(where, values, -jnp.inf)
+    padding = [(0, 0)] * (values.ndim - 1) + [(0, -width % _LANES)]
+    values = jnp.pad(values, padding, constant_values=-jnp.inf)
+    values = values.reshape(*values.shape[:-1], -1, _LANES)
+    part = jnp.argmax(jnp.max(values, -1), -1)[..., None]
+    within = jnp.take_along_axis(values, part[..., None], -2)[..., 0, :]
+    column = _LANES * part[..., 0] + jnp.argmax(within, -1)
+    return jnp.minimum(column, width - 1).astype(jnp.int32)
 
 
 def is_smallest(values: jax.Array, where: jax.Array) -> jax.Array:
     """Mask of the single entry that `smallest` takes; empty where `where` is."""
     return is_largest(-values, where)
-
-
-def _first_largest(values: jax.Array, where: jax.Array) -> jax.Array:
-    return jnp.argmax(jnp.where(where, values, -jnp.inf), -1)
 
 
 @jax.tree_util.register_dataclass
@@ -125,40 +153,208 @@ def per_positive(pairs: Pairs, terms: Callable[[View], Terms]) -> Terms:
 
     Args:
       pairs: the batch.
-      terms: maps a view to Terms of scalars.
+      terms: maps a view to Terms of scalars, or of arrays of any shape.
 
     Returns:
-      Terms of shape [anchor].
+      Terms of shape [anchor], or [anchor, ...].
 
-    Every reference is tried as a positive and the mask decides, which costs
-    O(anchors x references^2) in time and memory; row blocks bound the memory.
+    Every anchor's first positive is taken, then every second one, as often as the
+    anchor with most has positives: time O(anchors x references x positives), memory
+    O(anchors x references). Gradients are in reverse mode only.
     """
-    rows = pairs.reference_similarity
-    every = jnp.arange(pairs.similarity.shape[1])
+    if being_traced.get():
+        return _one_positive(pairs, terms)
+    masks, key = (pairs.positive, pairs.negative), keys(pairs)
+    others = pairs.reference_similarity
 
-    def anchor(
+    def one(
         row: jax.Array,
         positive: jax.Array,
-        negative: jax.Array,
-        rows: jax.Array | None,
+        own_row: jax.Array | None,
+        masks: tuple[jax.Array, jax.Array],
+        column: jax.Array,
         key: jax.Array | None,
     ) -> Terms:
-        def one(
-            similarity: jax.Array, index: jax.Array, own: jax.Array | None
-        ) -> Terms:
-            drawn = None if key is None else jax.random.fold_in(key, index)
-            this = every == index
-            view = View(
-                row, positive, negative, similarity, this, own, drawn, pairs.dim
-            )
-            return terms(view)
+        this = jnp.arange(len(row), dtype=jnp.int32) == column
+        drawn = None if key is None else jax.random.fold_in(key, column)
+        return terms(View(row, *masks, positive, this, own_row, drawn, pairs.dim))
 
-        return jax.vmap(one)(row, every, rows).add(positive)
+    column = spread(jnp.zeros(len(pairs.similarity), jnp.int32), pairs.similarity)
+    example = (pairs.similarity, *_at(column, pairs.similarity, others), masks)
+    alone = jax.tree.map(lambda x: x[0], (*example, column, key))
+    # What the terms close over, a margin say, becomes an operand with a gradient.
+    function, settings = jax.closure_convert(one, *alone)
+    operands = (pairs.similarity, others, settings)
+    return _over_positives(function, operands, (masks, key))
 
-    shared = rows is None or rows.ndim == 2
-    return jax.vmap(anchor, in_axes=(0, 0, 0, None if shared else 0, 0))(
-        pairs.similarity, pairs.positive, pairs.negative, rows, keys(pairs)
+
+def _one_positive(pairs: Pairs, terms: Callable[[View], Terms]) -> Terms:
+    """`per_positive` as `program.trace` wants to see it: for one unnamed positive."""
+    this = this_positive(pairs.positive)
+
+    def one(row: jax.Array, masks: tuple[jax.Array, jax.Array], this: Any) -> Terms:
+        return terms(View(row, *masks, at_positive(row, this), this, dim=pairs.dim))
+
+    found = jax.vmap(one)(pairs.similarity, (pairs.positive, pairs.negative), this)
+    exists = (pairs.positive & this).any(-1)
+    return jax.tree.map(
+        lambda x: over_positives(
+            x, jnp.broadcast_to(jnp.expand_dims(exists, range(1, x.ndim)), x.shape)
+        ),
+        found,
     )
+
+
+being_traced: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "being_traced", default=False
+)
+"""Whether `program.trace` runs a loss, to see of what it consists."""
+
+
+@jax.jit
+def this_positive(positive: jax.Array) -> jax.Array:
+    """Mask [anchor, reference] of the positive at hand."""
+    return positive
+
+
+@jax.jit
+def at_positive(values: jax.Array, this: jax.Array) -> jax.Array:
+    """The entry of a row that belongs to the positive at hand."""
+    return jnp.sum(values, -1, where=this)
+
+
+@jax.jit
+def over_positives(values: jax.Array, exists: jax.Array) -> jax.Array:
+    """The sum of a value over all positives, where the anchor has this one."""
+    return jnp.where(exists, values, 0)
+
+
+def _at(
+    column: jax.Array, similarity: jax.Array, others: jax.Array | None
+) -> tuple[jax.Array, jax.Array | None]:
+    """Each anchor's similarity to a column, and that column's own row."""
+    column = jnp.minimum(column, similarity.shape[1] - 1)
+    positive = jnp.take_along_axis(similarity, column[:, None], 1)[:, 0]
+    if others is None or others.ndim == 2:
+        return positive, None if others is None else others[column]
+    return positive, jnp.take_along_axis(others, column[:, None, None], 1)[:, 0]
+
+
+def _next(positive: jax.Array, column: jax.Array) -> jax.Array:
+    """Each anchor's first positive after a column, else the number of columns."""
+    every = lax.broadcasted_iota(jnp.int32, positive.shape, 1)
+    later = positive & (every > column[:, None])
+    return jnp.min(every, 1, where=later, initial=positive.shape[1])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _over_positives(function: Any, operands: Any, fixed: Any) -> Terms:
+    similarity, others, settings = operands
+
+    def block(similarity: Any, others: Any, fixed: Any) -> Terms:
+        def visit(column: jax.Array, total: Terms | None) -> Terms:
+            evaluate, exists = _slot(function, column, fixed)
+            found = evaluate(similarity, *_at(column, similarity, others), settings)
+            if total is None:
+                return found
+            return jax.tree.map(jnp.add, total, exists(found))
+
+        example = spread(jnp.zeros(len(similarity), jnp.int32), similarity)
+        zeros = jax.eval_shape(lambda: visit(example, None))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), zeros)
+        return _loop(visit, spread(zeros, similarity), fixed)
+
+    size = cached(*similarity.shape)
+    shared = others is None or others.ndim == 2
+    if shared:
+        return in_blocks(lambda s, f: block(s, others, f), size, similarity, fixed)
+    return in_blocks(block, size, similarity, others, fixed)
+
+
+def _forward(function: Any, operands: Any, fixed: Any) -> tuple[Terms, Any]:
+    return _over_positives(function, operands, fixed), (operands, fixed)
+
+
+def _backward(function: Any, residuals: Any, cotangents: Any) -> tuple[Any, None]:
+    (similarity, others, settings), fixed = residuals
+    shared = others is None or others.ndim == 2
+
+    def block(
+        carry: Any, similarity: Any, own: Any, fixed: Any, cotangents: Any
+    ) -> tuple[Any, Any]:
+        known = others if shared else own
+
+        def visit(column: jax.Array, total: Any) -> Any:
+            evaluate, exists = _slot(function, column, fixed)
+            at = _at(column, similarity, known)
+            _, pull = jax.vjp(evaluate, similarity, *at, settings)
+            of_row, of_positive, of_own, of_settings = pull(exists(cotangents))
+            of_similarity, of_others, so_far = total
+            row = jnp.arange(len(column), dtype=jnp.int32)
+            of_similarity = of_similarity + of_row
+            of_similarity = of_similarity.at[row, column].add(of_positive, mode="drop")
+            if known is not None:
+                index = column if shared else (row, column)
+                of_others = of_others.at[index].add(of_own, mode="drop")
+            return of_similarity, of_others, jax.tree.map(jnp.add, so_far, of_settings)
+
+        of_shared, of_settings = carry
+        of_own = of_shared if shared else jnp.zeros_like(known)
+        state = (jnp.zeros_like(similarity), of_own, of_settings)
+        of_similarity, of_own, of_settings = _loop(
+            visit, spread(state, similarity), fixed
+        )
+        if shared:
+            return (of_own, of_settings), (of_similarity, None)
+        return (None, of_settings), (of_similarity, of_own)
+
+    zeros = jax.tree.map(jnp.zeros_like, (others if shared else None, settings))
+    (of_shared, of_settings), (of_similarity, of_own) = scan_blocks(
+        block,
+        cached(*similarity.shape),
+        spread(zeros, similarity),
+        *(similarity, None if shared else others, fixed, cotangents),
+    )
+    of_others = of_shared if shared else of_own
+    return (of_similarity, of_others, of_settings), None
+
+
+_over_positives.defvjp(_forward, _backward)
+
+
+def _slot(
+    function: Any, column: jax.Array, fixed: Any
+) -> tuple[Callable[..., Terms], Callable[[Terms], Terms]]:
+    """The terms of a positive of every anchor, and zeros where there is none."""
+    masks, key = fixed
+
+    def evaluate(similarity: Any, positive: Any, own: Any, settings: Any) -> Terms:
+        def one(*anchor: Any) -> Terms:
+            return function(*anchor, *settings)
+
+        terms = jax.vmap(one)(similarity, positive, own, masks, column, key)
+        return spread(terms, similarity)
+
+    def exists(terms: Terms) -> Terms:
+        some = column < masks[0].shape[1]
+        return jax.tree.map(
+            lambda x: jnp.where(jnp.expand_dims(some, range(1, x.ndim)), x, 0), terms
+        )
+
+    return evaluate, exists
+
+
+def _loop(visit: Callable[[jax.Array, Any], Any], state: Any, fixed: Any) -> Any:
+    """Visits all anchors' first positives, then all second ones, and so on."""
+    positive = fixed[0][0]
+
+    def turn(state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        column, total = state
+        return _next(positive, column), visit(column, total)
+
+    first = _next(positive, jnp.full(len(positive), -1, jnp.int32))
+    width = positive.shape[1]
+    return lax.while_loop(lambda s: jnp.any(s[0] < width), turn, (first, state))[1]
 
 
 def keys(pairs: Pairs) -> jax.Array | None:

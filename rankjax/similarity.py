@@ -6,6 +6,7 @@ products keep full float32 precision on accelerators that would round them by de
 next to the network they cost nothing, and a threshold decides on them.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -33,7 +34,7 @@ def cosine(anchors: jax.Array, references: jax.Array) -> jax.Array:
 
     The zero vector has cosine 0 with everything and gets a finite gradient.
     """
-    return dot(normalize(anchors), normalize(references))
+    return _of_products(_COSINE, anchors, references)
 
 
 def negative_squared_euclidean(anchors: jax.Array, references: jax.Array) -> jax.Array:
@@ -43,15 +44,7 @@ def negative_squared_euclidean(anchors: jax.Array, references: jax.Array) -> jax
     cancellation than products about the origin; still, two points nearer to each other
     than about 3e-4 of their distance from that mean are not resolved in float32.
     """
-    anchors, references = at_least_float32(anchors), at_least_float32(references)
-    centre = lax.stop_gradient(references.mean(0, keepdims=True))
-    anchors, references = anchors - centre, references - centre
-    squared = (
-        jnp.sum(anchors * anchors, -1)[:, None]
-        - 2 * dot(anchors, references)
-        + jnp.sum(references * references, -1)[None, :]
-    )
-    return -jnp.maximum(squared, 0)
+    return _of_products(_SQUARED, anchors, references)
 
 
 def negative_euclidean(anchors: jax.Array, references: jax.Array) -> jax.Array:
@@ -59,9 +52,7 @@ def negative_euclidean(anchors: jax.Array, references: jax.Array) -> jax.Array:
 
     Coincident points get gradient zero, where the distance itself has none.
     """
-    squared = -negative_squared_euclidean(anchors, references)
-    apart = squared > _TINY**2
-    return -jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
+    return _of_products(_EUCLIDEAN, anchors, references)
 
 
 def negative_snr_distance(anchors: jax.Array, references: jax.Array) -> jax.Array:
@@ -90,7 +81,7 @@ def negative_normalized_euclidean(
 
     Coincident directions get gradient zero, where the distance itself has none.
     """
-    return negative_euclidean(normalize(anchors), normalize(references))
+    return _of_products(_NORMALIZED, anchors, references)
 
 
 def negative_lp(
@@ -218,6 +209,76 @@ def at_least_float32(embeddings: jax.Array) -> jax.Array:
         return embeddings
     return embeddings.astype(jnp.float32)
 
+
+@dataclasses.dataclass(frozen=True)
+class Products:
+    """A similarity that is a function of inner products, pair by pair.
+
+    Attributes:
+      prepare: maps embeddings [row, dim] to the vectors that are multiplied.
+      value: maps the inner product and the squared lengths of two vectors to their
+        similarity.
+      is_distance: whether `value` depends on |a|^2 + |r|^2 - 2 a.r alone. The vectors
+        are then taken about the references' mean.
+    """
+
+    prepare: Callable[[jax.Array], jax.Array]
+    value: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    is_distance: bool = False
+
+    def vectors(self, embeddings: jax.Array, centre: jax.Array | None) -> jax.Array:
+        """The vectors that are multiplied; `centre` from `mean` where asked for."""
+        prepared = self.prepare(embeddings)
+        return prepared if centre is None else prepared - centre
+
+    def mean(self, references: jax.Array) -> jax.Array | None:
+        """What is subtracted from vectors, [1, dim], a constant; or None."""
+        if not self.is_distance:
+            return None
+        return lax.stop_gradient(self.prepare(references).mean(0, keepdims=True))
+
+
+def squared_lengths(vectors: jax.Array) -> jax.Array:
+    """[row] sums of squares."""
+    return jnp.sum(vectors * vectors, -1)
+
+
+def _of_products(
+    similarity: Products, anchors: jax.Array, references: jax.Array
+) -> jax.Array:
+    centre = similarity.mean(references)
+    anchors, references = (similarity.vectors(x, centre) for x in (anchors, references))
+    return similarity.value(
+        dot(anchors, references),
+        squared_lengths(anchors)[:, None],
+        squared_lengths(references)[None, :],
+    )
+
+
+def _minus_squared(product: jax.Array, a: jax.Array, r: jax.Array) -> jax.Array:
+    return -jnp.maximum(a - 2 * product + r, 0)
+
+
+def _minus_distance(product: jax.Array, a: jax.Array, r: jax.Array) -> jax.Array:
+    squared = -_minus_squared(product, a, r)
+    apart = squared > _TINY**2
+    return -jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
+
+
+_DOT = Products(at_least_float32, lambda product, a, r: product)
+_COSINE = Products(normalize, lambda product, a, r: product)
+_SQUARED = Products(at_least_float32, _minus_squared, is_distance=True)
+_EUCLIDEAN = Products(at_least_float32, _minus_distance, is_distance=True)
+_NORMALIZED = Products(normalize, _minus_distance, is_distance=True)
+
+PRODUCTS: dict[Similarity, Products] = {
+    cosine: _COSINE,
+    dot: _DOT,
+    negative_squared_euclidean: _SQUARED,
+    negative_euclidean: _EUCLIDEAN,
+    negative_normalized_euclidean: _NORMALIZED,
+}
+"""The similarities that are functions of inner products."""
 
 SIMILARITIES: dict[str, Similarity] = {
     function.__name__: function

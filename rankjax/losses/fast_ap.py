@@ -1,9 +1,11 @@
 """FastAP and SoftBin-AP: average precision of a histogram of the anchor's row."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rankjax.entry import Count, Kind, Number, Range, listed
 from rankjax.pairs import Pairs
@@ -93,15 +95,19 @@ def _descending(similarity: jax.Array, low: Number, high: Number) -> jax.Array:
 
 
 def _binned_ap(pairs: Pairs, position: jax.Array, nodes: int) -> Terms:
-    node = jnp.arange(nodes, dtype=position.dtype)[None, None, :]
-    weights = jax.nn.relu(1 - jnp.abs((nodes - 1) * position[..., None] - node))
-    positives, negatives = (
-        jnp.sum(weights, 1, where=mask[..., None])
-        for mask in (pairs.positive, pairs.negative)
+    place = (nodes - 1) * position
+
+    def over(mask: jax.Array, weight: Callable[[int], jax.Array]) -> jax.Array:
+        sums = [jnp.sum(weight(node), -1, where=mask) for node in range(nodes)]
+        return jnp.stack(sums, -1)
+
+    positives = over(
+        pairs.positive, lambda node: jax.nn.relu(1 - jnp.abs(place - node))
     )
-    positives_so_far, negatives_so_far = (
-        jnp.cumsum(x, -1) for x in (positives, negatives)
+    negatives_so_far = over(
+        pairs.negative, lambda node: lax.clamp(0.0, node + 1 - place, 1.0)
     )
+    positives_so_far = jnp.cumsum(positives, -1)
     so_far = positives_so_far + negatives_so_far
     imprecision = negatives_so_far / jnp.where(so_far > 0, so_far, 1)
     number = jnp.sum(pairs.positive, -1, dtype=position.dtype)

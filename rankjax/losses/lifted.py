@@ -48,9 +48,11 @@ def lifted_structure_loss(pairs: Pairs, *, margin: Number = 1.0) -> Terms:
 
     def terms(view: View) -> Terms:
         complete = view.negatives.any()
-        near = margin + jnp.concatenate([view.row, view.positive_row])
-        push = rows.log_sum_exp(near, jnp.tile(view.negatives, 2))
-        bound = jax.nn.relu(jnp.where(complete, push, 0) - view.positive)
+        of_anchor, of_positive = (
+            jnp.where(complete, rows.log_sum_exp(margin + row, view.negatives), 0)
+            for row in (view.row, view.positive_row)
+        )
+        bound = jax.nn.relu(jnp.logaddexp(of_anchor, of_positive) - view.positive)
         return Terms.each(jnp.square(bound) / 2, complete)
 
     return rows.per_positive(pairs, terms)

@@ -58,7 +58,7 @@ def recall_at_k_loss(
     """
     steps = jnp.asarray(k, pairs.similarity.dtype)
     recall = _recall(pairs, steps, steps, rank_temperature, temperature)
-    return Terms.each(1 - recall.mean(0), pairs.positive.any(-1))
+    return Terms.each(1 - recall.mean(-1), pairs.positive.any(-1))
 
 
 @listed(kind=Kind.PER_POSITIVE, batch="large", paper=_PAPER)
@@ -96,7 +96,7 @@ def surrogate_precision_loss(
     """
     sizes = jnp.full(1, k, pairs.similarity.dtype)
     recall = _recall(pairs, sizes, sizes + 0.5, rank_temperature, temperature)
-    return Terms.each(1 - recall[0], pairs.positive.any(-1))
+    return Terms.each(1 - recall[:, 0], pairs.positive.any(-1))
 
 
 def _recall(
@@ -106,18 +106,16 @@ def _recall(
     rank_temperature: Positive,
     temperature: Positive,
 ) -> jax.Array:
-    """Shares [k, anchor]: positives in lists of `sizes`, of those that could be."""
+    """Shares [anchor, k]: positives in lists of `sizes`, of those that could be."""
 
-    def found(step: jax.Array) -> jax.Array:
-        def terms(view: View) -> Terms:
-            others = (view.positives | view.negatives) & ~view.this
-            ahead = jax.nn.sigmoid((view.row - view.positive) / temperature)
-            rank = 1 + jnp.sum(ahead, where=others)
-            value = jax.nn.sigmoid((step - rank) / rank_temperature)
-            return Terms.each(value, jnp.array(True))
+    def terms(view: View) -> Terms:
+        others = (view.positives | view.negatives) & ~view.this
+        ahead = jax.nn.sigmoid((view.row - view.positive) / temperature)
+        rank = 1 + jnp.sum(ahead, where=others)
+        found = jax.nn.sigmoid((steps - rank) / rank_temperature)
+        return Terms.each(found, jnp.ones(found.shape, bool))
 
-        return rows.per_positive(pairs, terms).total
-
+    found = rows.per_positive(pairs, terms).total
     number = jnp.sum(pairs.positive, -1, dtype=sizes.dtype)
-    possible = jnp.minimum(sizes[:, None], jnp.maximum(number, 1)[None, :])
-    return jnp.minimum(jax.vmap(found)(steps), possible) / possible
+    possible = jnp.minimum(sizes[None, :], jnp.maximum(number, 1)[:, None])
+    return jnp.minimum(found, possible) / possible

@@ -59,7 +59,11 @@ class Case:
         return self.similarity or default_similarity(self.loss)
 
     def objective(self, **settings):
-        """The objective of embeddings and labels; proxies and key are given."""
+        """The objective of embeddings and labels; proxies and key are given.
+
+        By default the plain one, which the others are held to.
+        """
+        settings.setdefault("block", None)
         compute = rankjax.objective(
             self.loss,
             similarity=self.similarity,

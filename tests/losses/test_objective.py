@@ -652,13 +652,15 @@ def test_other_numbers_labels_and_validity_do_not_compile_again():
         return losses.triplet_loss(pairs, margin=margin)
 
     compute = rankjax.objective(counting)
+    compute(EMBEDDINGS, LABELS, params={"margin": 0.5})
+    first = len(traces)
     values = [
         compute(EMBEDDINGS, LABELS, valid=valid, params={"margin": margin})
         for margin in (0.5, 1.0)
         for valid in (None, np.arange(6) < 4)
     ]
     relabelled = compute(EMBEDDINGS, np.roll(LABELS, 1), params={"margin": 0.5})
-    assert len(traces) == 1
+    assert len(traces) == first > 0
     assert len({float(v) for v in [*values, relabelled]}) == 5
 
 
@@ -688,7 +690,7 @@ def test_a_loss_of_the_users_own_runs_on_cosines():
 def test_the_hessian_of_n_pairs_equals_differences_of_its_gradient():
     """Forward mode over reverse mode."""
     with jax.enable_x64(True):
-        compute = rankjax.objective(losses.n_pairs_loss)
+        compute = rankjax.objective(losses.n_pairs_loss, block=None)
         loss = lambda x: compute(x.reshape(4, 2), np.array([0, 0, 1, 1]))  # noqa: E731
         x = RNG.normal(size=8)
         grad = jax.jit(jax.grad(loss))

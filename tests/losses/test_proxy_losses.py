@@ -304,7 +304,7 @@ def test_weights_of_a_proxys_rows_sum_below_alpha(alpha):
     for mask in (same, ~same):
         sums = (weights * mask).sum(1)
         assert np.all((sums > 0) == mask.any(1))
-        assert np.all(sums < 1)
+        assert np.all(sums < 1 + 1e-6)  # as rounded
 
 
 # SoftTriple

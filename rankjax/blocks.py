@@ -1,0 +1,68 @@
+"""Functions of anchors, some anchors at a time: memory for a block of the matrix."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def cached(anchors: int, references: int) -> int:
+    """Anchors at a time whose pairs stay in the cache of a CPU; elsewhere all."""
+    if jax.default_backend() != "cpu":
+        return anchors
+    return min(anchors, max(2**17 // references, 32))
+
+
+def in_blocks(function: Callable[..., Any], block: int, *trees: Any) -> Any:
+    """Applies a function of [anchor] arrays to `block` of them at a time."""
+    return scan_blocks(lambda _, *x: (None, function(*x)), block, None, *trees)[1]
+
+
+def scan_blocks(
+    function: Callable[..., Any], block: int, carry: Any, *trees: Any
+) -> tuple[Any, Any]:
+    """Scans a function of a carry and of [anchor] arrays over blocks of anchors."""
+    n = len(jax.tree.leaves(trees)[0])
+    if n <= block:
+        return function(carry, *trees)
+    padding = -n % block
+    split = jax.tree.map(
+        lambda x: pad(x, padding).reshape(-1, block, *x.shape[1:]), trees
+    )
+    carry, results = lax.scan(lambda c, x: function(c, *x), carry, split)
+    return carry, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], results)
+
+
+def pad(x: jax.Array, rows: int) -> jax.Array:
+    """Appends rows of zeros."""
+    return jnp.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1))
+
+
+def apart(x: jax.Array) -> jax.Array:
+    """The same array; no matrix product or sum takes over what it is computed from.
+
+    XLA's CPU backend moves the arithmetic in front of a matrix product or a sum into a
+    kernel of its own, where it is several times slower; but not a selection.
+    """
+    return jnp.where(jnp.isnan(x), jnp.nan, x)
+
+
+def spread(tree: Any, over: Any) -> Any:
+    """Arrays spread over mapped axes as `shard_map` wants them: those named, or those
+    that another array is spread over."""
+    axes = frozenset(over) if isinstance(over, tuple) else _spread_over(over)
+
+    def cast(x: Any) -> Any:
+        missing = tuple(axes - _spread_over(x))
+        return lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(cast, tree)
+
+
+def _spread_over(x: Any) -> frozenset[str]:
+    known = jax.typeof(x)
+    if hasattr(known, "vma"):
+        return known.vma
+    return known.manual_axis_type.varying

@@ -1,0 +1,829 @@
+"""Losses at the speed of their matrix products.
+
+A loss that `program.trace` can take apart is evaluated here without autodiff through
+the matrix. With a[i] the cotangents of an anchor's statistics and f the slope of what
+the loss does to a pair, the gradient at the inner product of two rows is
+
+    G[i, j] = f(s[i, j]; a[i]).
+
+Where the references are the anchors, s[j, i] = s[i, j] turns the whole gradient into
+one product with the embeddings, of
+
+    H[i, j] = f(s[i, j]; a[i]) + f(s[i, j]; a[j]).
+
+Both terms are the same arithmetic, laid along rows and along columns: no transpose is
+formed, and no gradient comes from other devices, only their a. Positives are few and
+are visited by index. Anchors are taken in blocks, whose pairs are computed again in the
+backward pass where keeping them costs more.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rankjax import statistics
+from rankjax.blocks import apart, in_blocks, scan_blocks, spread
+from rankjax.pairs import Members, Pairs, Rows, members, relevance, sides
+from rankjax.program import Program, Statistic, trace
+from rankjax.similarity import PRODUCTS, Products, Similarity, dot, squared_lengths
+
+AxisName = str | tuple[str, ...]
+
+# Which axis of a grid of pairs an array is mapped along.
+_ROWS, _COLUMNS, _BOTH = (0, None), (None, 0), (0, 0)
+_SLOTS = 4  # positives visited at a time
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """How a loss is evaluated; static.
+
+    Attributes:
+      program: the loss, taken apart.
+      products: its similarity.
+      itself: the references are the anchors, of all devices.
+      mirrored: the gradient is symmetrised, where `itself` holds.
+      block: anchors at a time.
+      keep: whether the products are kept for the backward pass.
+      axis_name: over which anchors are spread where `mirrored`.
+    """
+
+    program: Program
+    products: Products
+    itself: bool
+    mirrored: bool
+    block: int
+    keep: bool
+    axis_name: AxisName | None
+
+
+def plan(
+    function: Callable[[Pairs, Any], Any],
+    pairs: Pairs,
+    settings: Any,
+    *,
+    similarity: Similarity,
+    itself: bool,
+    block: int | Literal["auto"],
+    axis_name: AxisName | None,
+) -> tuple[Plan, list[jax.Array]] | None:
+    """A plan for a function of pairs and settings, and its settings; None if none is.
+
+    Args:
+      function: see `program.trace`.
+      pairs: see `program.trace`.
+      settings: see `program.trace`.
+      similarity: of the pairs.
+      itself: see `Plan`.
+      block: anchors at a time, or 'auto'.
+      axis_name: see `Plan`.
+    """
+    if similarity not in PRODUCTS:
+        return None
+    found = trace(function, pairs, settings)
+    if found is None:
+        return None
+    program, operands = found[0], [jnp.asarray(x) for x in found[1]]
+    kinds = {s.kind for s in program.statistics}
+    if program.uses("relevance") and "largest" in kinds:
+        return None
+    if "over_positives" in kinds and not (
+        program.only_sides and pairs.anchor_label is not None
+    ):
+        return None
+    keep, (rows, columns) = False, pairs.similarity.shape
+    if block == "auto":
+        block, keep = _block(rows, columns, program)
+    labelled = pairs.anchor_label is not None or pairs.relevance is not None
+    mirrored = itself and labelled and "over_positives" not in kinds
+    products = PRODUCTS[similarity]
+    return Plan(program, products, itself, mirrored, block, keep, axis_name), operands
+
+
+def _block(anchors: int, references: int, program: Program) -> tuple[int, bool]:
+    """Anchors at a time, and whether to keep their products."""
+    if jax.default_backend() != "cpu":
+        fitting = cached = 2**27
+    else:
+        # What statistics are computed from should stay in the cache.
+        wide = sum(not s.of_positives for s in program.statistics)
+        often = any(map(_is_sum, program.statistics))
+        fitting, cached = 2**21, 2 ** (17 if wide > 8 else 19 if often else 21)
+    keep = anchors * references <= fitting
+    if anchors * references <= cached:
+        return anchors, keep
+    return max(cached // references, 64), keep
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Anchors:
+    """What a pair needs to know of its anchor; all [anchor].
+
+    Attributes:
+      shared: see `Program.anchor`.
+      known: the statistics.
+      cotangent: of the statistics.
+      positive: column of the positive at hand, or -1 where none is.
+    """
+
+    shared: list[jax.Array]
+    known: list[jax.Array]
+    cotangent: list[jax.Array]
+    positive: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _References:
+    """What a pair needs to know of its reference; [reference], or [anchor, reference].
+
+    Attributes:
+      fields: by the names of `Pairs`.
+      position: number of its column.
+      length: its squared length.
+    """
+
+    fields: dict[str, jax.Array]
+    position: jax.Array
+    length: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """Some references of some anchors.
+
+    Attributes:
+      fields: [anchor, reference] by the names of `Pairs`.
+      slope: [anchor, reference] of the similarity, by the inner product.
+      references: of the anchors.
+      along: how the references are laid.
+      numbers: the statistics that look at them.
+    """
+
+    fields: dict[str, jax.Array]
+    slope: jax.Array
+    references: _References
+    along: tuple[int | None, int | None] = dataclasses.field(metadata={"static": True})
+    numbers: frozenset[int] = dataclasses.field(metadata={"static": True})
+
+
+def evaluate(
+    how: Plan, settings: Sequence[jax.Array], anchors: Rows, references: Rows
+) -> Any:
+    """The result of the loss, differentiable in reverse mode.
+
+    Args:
+      how: see `Plan`.
+      settings: from `plan`; gradients flow to those that are floating point.
+      anchors: the device's own rows.
+      references: everyone's. Where `how.mirrored` holds, their embeddings get no
+        gradient: all of it goes to the anchors'.
+    """
+    centre = how.products.mean(references.embeddings)
+    vectors, others = (
+        how.products.vectors(x.embeddings, centre) for x in (anchors, references)
+    )
+    others = spread(lax.stop_gradient(others) if how.mirrored else others, vectors)
+    smooth = [spread(x, vectors) for x in settings if _is_float(x)]
+    fixed = [None if _is_float(x) else x for x in settings]
+    nothing: Any = None
+    context = [
+        dataclasses.replace(x, embeddings=nothing) for x in (anchors, references)
+    ]
+    leaves = _evaluate(how, (vectors, others), smooth, (fixed, *context))
+    return jax.tree.unflatten(how.program.structure, leaves)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _evaluate(how: Plan, vectors: Any, smooth: Any, context: Any) -> list[jax.Array]:
+    return _Evaluation(how, vectors, smooth, context).forward()[0]
+
+
+def _forward(how: Plan, vectors: Any, smooth: Any, context: Any) -> tuple[Any, Any]:
+    leaves, *kept = _Evaluation(how, vectors, smooth, context).forward()
+    return leaves, ((vectors, smooth, context), kept)
+
+
+def _backward(how: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any, None]:
+    given, kept = residuals
+    found, product = kept
+    return *_Evaluation(how, *given).backward(found, product, cotangents), None
+
+
+_evaluate.defvjp(_forward, _backward)
+
+
+class _Evaluation:
+    """The passes over the pairs of one batch."""
+
+    def __init__(self, how: Plan, vectors: Any, smooth: Any, context: Any):
+        self.how, self.statistics = how, how.program.statistics
+        self.fixed, anchors, references = context
+        self.smooth = smooth
+        self.anchors = dataclasses.replace(anchors, embeddings=vectors[0])
+        self.references = dataclasses.replace(references, embeddings=vectors[1])
+        found = None
+        if how.program.only_sides:
+            found = members(self.anchors, self.references, itself=how.itself)
+        self.members: Members | None = found and found[0]
+        self.by_class: Any = found and found[1]
+        self.columns = _References(
+            self._fields(self.references, "reference"),
+            spread(jnp.arange(len(vectors[1]), dtype=jnp.int32), vectors[1]),
+            squared_lengths(vectors[1]),
+        )
+
+    def forward(self) -> tuple[list[jax.Array], list[Any], jax.Array | None]:
+        """The leaves of the result, the statistics, and the products where kept."""
+        product = None
+        if self.how.keep:
+            product = dot(self.anchors.embeddings, self.references.embeddings)
+
+        def block(anchors: Rows, index: Members | None, kept: Any) -> Any:
+            product = self._products(anchors, kept)
+            found = [statistics.empty(s, anchors.embeddings) for s in self.statistics]
+            found = self._find(found, anchors, index, product)
+
+            def add(
+                column: jax.Array, exists: jax.Array, found: list[Any]
+            ) -> list[Any]:
+                here = self._find(found, anchors, index, product, column)
+                _, _, terms = self._of_anchors(anchors, here, self.smooth)
+                total = list(found)
+                for i, (value, some) in terms.items():
+                    value = jnp.where(some & _along(exists, some), value, 0)
+                    total[i] = (total[i][0] + value,)
+                return total
+
+            found = self._each_positive(add, found, index)
+            return self._of_anchors(anchors, found, self.smooth)[1], found
+
+        return *self._in_blocks(block, self.anchors, self.members, product), product
+
+    def backward(
+        self, found: list[Any], product: jax.Array | None, cotangents: Any
+    ) -> tuple[Any, Any]:
+        """Cotangents of the vectors and of the settings."""
+        of, of_settings = self._complete(
+            found, self.anchors, self.members, product, cotangents
+        )
+        vectors, more = self._gradient_of_vectors(of, found, product, cotangents)
+        return vectors, jax.tree.map(jnp.add, of_settings, more)
+
+    def _find(
+        self,
+        found: list[Any],
+        anchors: Rows,
+        index: Members | None,
+        product: jax.Array,
+        column: jax.Array | None = None,
+    ) -> list[Any]:
+        """Fills in the statistics, of anchors or of the positive at hand."""
+        every = self._every(anchors, product)
+        numbers = {i for i, s in enumerate(self.statistics) if not _is_sum(s)}
+        numbers = self._of_level(numbers, column)
+        for stage in sorted({self.statistics[i].stage for i in numbers}):
+            now = frozenset(i for i in numbers if self.statistics[i].stage == stage)
+            shared = self._of_anchors(anchors, found, self.smooth)[0]
+            of = _Anchors(shared, [x[0] for x in found], [], _or_none(column, anchors))
+            found = [
+                statistics.empty(s, anchors.embeddings) if i in now else x
+                for i, (s, x) in enumerate(zip(self.statistics, found, strict=True))
+            ]
+
+            def more(
+                seen: _Seen,
+                found: list[Any],
+                of: _Anchors = of,
+                now: frozenset[int] = now,
+            ) -> list[Any]:
+                new = self._reduce(seen, of, now)
+                return [
+                    statistics.merge(self.statistics[i], x, new[i]) if i in new else x
+                    for i, x in enumerate(found)
+                ]
+
+            found = self._over_references(
+                more, found, every, anchors, index, product, now
+            )
+            if column is not None:
+                found = more(self._at_hand(anchors, column, product), found)
+        return found
+
+    def _complete(
+        self,
+        found: list[Any],
+        anchors: Rows,
+        index: Members | None,
+        product: jax.Array | None,
+        cotangents: Any,
+        column: jax.Array | None = None,
+        of_terms: dict[int, list[Any]] | None = None,
+    ) -> tuple[_Anchors, Any]:
+        """Cotangents of statistics, of anchors or of the positive at hand.
+
+        Args:
+          cotangents: of the leaves of the result.
+          of_terms: of the operands of sums over positives, for the positive at hand.
+
+        Returns:
+          What pairs need to know of anchors, and cotangents of the settings.
+        """
+        smooth = [i for i, s in enumerate(self.statistics) if s.differentiable]
+        level = sorted(self._of_level(smooth, column))
+        if column is not None:
+            level = [i for i in level if not _is_sum(self.statistics[i])]
+
+        def of_anchors(some: list[jax.Array], settings: Any) -> Any:
+            every = list(found)
+            for i, x in zip(level, some, strict=True):
+                every[i] = (x,)
+            return self._of_anchors(anchors, every, settings)
+
+        (shared, leaves, terms), pull = jax.vjp(
+            of_anchors, [found[i][0] for i in level], self.smooth
+        )
+        nothing = jax.tree.map(_zero_cotangent, (shared, leaves, terms))
+        if column is None:
+            cotangent, of_settings = pull((nothing[0], cotangents, nothing[2]))
+        else:
+            cotangent, of_settings = pull((*nothing[:2], of_terms))
+
+        def known() -> _Anchors:
+            every = [jnp.zeros_like(x[0]) for x in found]
+            for i, x in zip(level, cotangent, strict=True):
+                every[i] = x
+            at = _or_none(column, anchors)
+            return _Anchors(shared, [x[0] for x in found], every, at)
+
+        def through(numbers: frozenset[int]) -> tuple[list[jax.Array], Any]:
+            """Further cotangents, by way of what pairs know of anchors."""
+            slopes = iter(
+                self._gradient_of_shared(numbers, known(), anchors, index, product)
+            )
+            of_shared = [
+                next(slopes) if _is_float(x) else _zero_cotangent(x) for x in shared
+            ]
+            more = pull((of_shared, *nothing[1:]))
+            return jax.tree.map(jnp.add, (cotangent, of_settings), more)
+
+        on_pairs = {i for i in level if not _is_sum(self.statistics[i])}
+        for stage in sorted({self.statistics[i].stage for i in on_pairs}, reverse=True):
+            now = frozenset(i for i in on_pairs if self.statistics[i].stage == stage)
+            if any(self.statistics[i].needs_gradient_of for i in now):
+                cotangent, of_settings = through(now)
+                on_pairs -= now
+        if on_pairs and self.smooth:
+            # Their cotangents are complete: this reaches the settings alone.
+            _, of_settings = through(frozenset(on_pairs))
+        return known(), of_settings
+
+    def _gradient_of_shared(
+        self,
+        numbers: frozenset[int],
+        of: _Anchors,
+        anchors: Rows,
+        index: Members | None,
+        product: jax.Array | None,
+    ) -> list[jax.Array]:
+        """Cotangents of what pairs know of anchors, by way of some statistics."""
+
+        def block(
+            anchors: Rows, index: Members | None, of: _Anchors, kept: Any
+        ) -> list[jax.Array]:
+            def more(seen: _Seen, total: list[jax.Array]) -> list[jax.Array]:
+                if not seen.numbers & numbers:
+                    return total
+                slope = self._by_shared(seen.numbers & numbers)
+                slopes = _grid(slope, seen, of, _ROWS, seen.references, seen.along)
+                return [
+                    a + jnp.sum(apart(b), 1) for a, b in zip(total, slopes, strict=True)
+                ]
+
+            total = [jnp.zeros_like(x) for x in of.shared if _is_float(x)]
+            product, every = kept, None
+            if not all(map(self._is_by_index, numbers)):
+                product = self._products(anchors, kept)
+                every = self._every(anchors, product)
+            total = self._over_references(
+                more, total, every, anchors, index, product, numbers
+            )
+            if any(_is_at_hand(self.statistics[i]) for i in numbers):
+                total = more(self._at_hand(anchors, of.positive, product), total)
+            return total
+
+        return self._in_blocks(block, anchors, index, of, product)
+
+    def _gradient_of_vectors(
+        self, of: _Anchors, found: list[Any], product: jax.Array | None, cotangents: Any
+    ) -> tuple[tuple[jax.Array, jax.Array], Any]:
+        """Cotangents of anchors' and of references' vectors, and more of settings."""
+        smooth = {i for i, s in enumerate(self.statistics) if s.differentiable}
+        chosen = {i for i in smooth if self.statistics[i].kind == "largest"}
+        dense = frozenset(i for i in smooth - chosen if not _is_sum(self.statistics[i]))
+        everyone = _gather(of, self.how.axis_name) if self.how.mirrored else None
+
+        def block(
+            carry: Any,
+            anchors: Rows,
+            index: Members | None,
+            of: _Anchors,
+            found: list[Any],
+            cotangents: Any,
+            kept: Any,
+        ) -> Any:
+            of_references, of_settings = carry
+            product = self._products(anchors, kept)
+            every = self._every(anchors, product)
+            row = jnp.arange(len(anchors.index), dtype=jnp.int32)[:, None]
+            itself = _References(
+                self._fields(anchors, "reference"),
+                anchors.index,
+                squared_lengths(anchors.embeddings),
+            )
+
+            def more(
+                seen: _Seen,
+                g: jax.Array,
+                of: _Anchors = of,
+                numbers: frozenset[int] = frozenset(self._of_level(dense, None)),
+            ) -> jax.Array:
+                numbers &= seen.numbers
+                if not numbers:
+                    return g
+                slope = self._by_similarity(numbers)
+                new = _grid(slope, seen, of, _ROWS, seen.references, seen.along)
+                column, there = seen.references.position, everyone
+                if there is not None:
+                    if seen.along == _BOTH:
+                        there = jax.tree.map(lambda x: x[column], there)
+                    new = new + _grid(slope, seen, there, seen.along, itself, _ROWS)
+                if seen.along == _BOTH:
+                    return g.at[row, column].add(new * seen.slope)
+                return g + new * seen.slope
+
+            def of_positive(column: jax.Array, exists: jax.Array, state: Any) -> Any:
+                g, of_settings = state
+                here = self._find(found, anchors, index, product, column)
+                _, _, terms = self._of_anchors(anchors, here, self.smooth)
+                of_terms = {
+                    i: [
+                        jnp.where(some & _along(exists, some), of.cotangent[i], 0),
+                        _zero_cotangent(some),
+                    ]
+                    for i, (_, some) in terms.items()
+                }
+                of_terms = {
+                    i: [x.astype(terms[i][0].dtype), y]
+                    for i, (x, y) in of_terms.items()
+                }
+                now, settings = self._complete(
+                    here, anchors, index, product, cotangents, column, of_terms
+                )
+                numbers = frozenset(self._of_level(dense, column))
+                these = functools.partial(more, of=now, numbers=numbers)
+                g = self._over_references(
+                    these, g, every, anchors, index, product, numbers
+                )
+                g = these(self._at_hand(anchors, column, product), g)
+                return g, jax.tree.map(jnp.add, of_settings, settings)
+
+            g = self._over_references(
+                more,
+                jnp.zeros_like(product),
+                every,
+                anchors,
+                index,
+                product,
+                self._of_level(dense, None),
+            )
+            g, of_settings = self._each_positive(of_positive, (g, of_settings), index)
+            of_anchors = self._pull(apart(g), self.references.embeddings, anchors)
+            if everyone is None:
+                of_references = of_references + self._pull(
+                    g.T, anchors.embeddings, self.references
+                )
+            return (of_references, of_settings), of_anchors
+
+        of_anchors, of_references = (
+            jnp.zeros_like(x.embeddings) for x in (self.anchors, self.references)
+        )
+        of_settings = jax.tree.map(jnp.zeros_like, self.smooth)
+        if dense:
+            (of_references, of_settings), of_anchors = scan_blocks(
+                block,
+                self.how.block,
+                spread((of_references, of_settings), self.anchors.embeddings),
+                *(self.anchors, self.members, of, found, cotangents, product),
+            )
+        for i in chosen:
+            a, r = self._gradient_of_chosen(i, of, found[i][1])
+            of_anchors, of_references = of_anchors + a, of_references + r
+        if self.how.mirrored and chosen:
+            of_anchors = of_anchors + of_references[self.anchors.index]
+        return (of_anchors, of_references), of_settings
+
+    def _gradient_of_chosen(
+        self, number: int, of: _Anchors, column: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Cotangents of vectors by way of one reference of each anchor."""
+        anchors, vectors = self.anchors, self.references.embeddings
+        product = jnp.sum(anchors.embeddings * vectors[column], 1)[:, None]
+        seen = self._some(anchors, column[:, None], product, {number})
+        slope = self._by_similarity({number})
+        g = _grid(slope, seen, of, _ROWS, seen.references, _BOTH) * seen.slope
+        g = jnp.where(jnp.isfinite(of.known[number]), g[:, 0], 0)[:, None]
+        less = 1.0 if self.how.products.is_distance else 0.0
+        of_anchors = g * (vectors[column] - less * anchors.embeddings)
+        ends = anchors.embeddings
+        if self.how.mirrored:
+            # Everyone's choices, of which those of own rows are to be taken.
+            (g, column), ends = _gather((g, column), self.how.axis_name), vectors
+        back = g * (ends - less * vectors[column])
+        return of_anchors, jnp.zeros_like(vectors).at[column].add(back)
+
+    def _pull(self, g: jax.Array, vectors: jax.Array, rows: Rows) -> jax.Array:
+        """What weights [row, other] of inner products do to the rows' vectors."""
+        total = jnp.matmul(g, vectors, precision=lax.Precision.HIGHEST)
+        if self.how.products.is_distance:
+            total -= jnp.sum(g, 1)[:, None] * rows.embeddings
+        return total
+
+    def _in_blocks(self, function: Callable[..., Any], *trees: Any) -> Any:
+        return in_blocks(function, self.how.block, *trees)
+
+    def _of_level(self, numbers: Collection[int], column: jax.Array | None) -> set[int]:
+        """Those statistics that each positive has, or those that it has not."""
+        each = column is not None
+        return {i for i in numbers if self.statistics[i].each_positive == each}
+
+    def _products(self, anchors: Rows, kept: jax.Array | None) -> jax.Array:
+        if kept is not None:
+            return kept
+        return dot(anchors.embeddings, self.references.embeddings)
+
+    def _is_by_index(self, number: int) -> bool:
+        """Whether a statistic looks at nothing but positives by index."""
+        statistic = self.statistics[number]
+        by_index = self.members is not None and statistic.of_positives
+        return by_index or _is_at_hand(statistic)
+
+    def _every(self, anchors: Rows, product: jax.Array) -> _Seen:
+        """All references; positives are left to the index where there is one."""
+        masks = sides(anchors, self.references)
+        if self.members is not None:
+            masks = jnp.zeros_like(masks[0]), masks[1]
+        fields = dict(zip(("positive", "negative"), masks, strict=True))
+        if self.how.program.uses("relevance"):
+            shared: Any = relevance(anchors, self.references)
+            fields["relevance"] = shared
+        numbers = set(range(len(self.statistics)))
+        numbers = {i for i in numbers if not self._is_by_index(i)}
+        return self._see(anchors, product, fields, self.columns, _COLUMNS, numbers)
+
+    def _some(
+        self,
+        anchors: Rows,
+        column: jax.Array,
+        product: jax.Array,
+        numbers: Collection[int],
+    ) -> _Seen:
+        """References by column, [anchor, reference]; all are called positive."""
+        true = jnp.ones(column.shape, bool)
+        fields = {"positive": true, "negative": ~true}
+        if len(numbers) == 1 and self.statistics[min(numbers)].kind == "largest":
+            fields["negative"] = true  # whichever it was, it was chosen
+        references = jax.tree.map(lambda x: x[column], self.columns)
+        return self._see(anchors, product, fields, references, _BOTH, numbers)
+
+    def _at_hand(
+        self, anchors: Rows, column: jax.Array, product: jax.Array | None
+    ) -> _Seen:
+        """The positive at hand alone, for the statistics that are its entry."""
+        numbers = {i for i, s in enumerate(self.statistics) if _is_at_hand(s)}
+        products = self._products_at(anchors, column[:, None], product)
+        return self._some(anchors, column[:, None], products, numbers)
+
+    def _products_at(
+        self, anchors: Rows, column: jax.Array, product: jax.Array | None
+    ) -> jax.Array:
+        if product is not None:
+            return jnp.take_along_axis(product, column, 1)
+        vectors = self.references.embeddings[column]
+        return jnp.sum(anchors.embeddings[:, None] * vectors, -1)
+
+    def _see(
+        self,
+        anchors: Rows,
+        product: jax.Array,
+        fields: dict[str, jax.Array],
+        references: _References,
+        along: tuple[int | None, int | None],
+        numbers: Collection[int],
+    ) -> _Seen:
+        length = references.length if along == _BOTH else references.length[None, :]
+        own = squared_lengths(anchors.embeddings)[:, None]
+        similarity, slope = jax.vjp(
+            lambda p: self.how.products.value(p, own, length), product
+        )
+        (slopes,) = slope(jnp.ones_like(similarity))
+        fields = spread({"similarity": similarity, **fields}, product)
+        return _Seen(fields, slopes, references, along, frozenset(numbers))
+
+    def _over_references(
+        self,
+        function: Callable[[_Seen, Any], Any],
+        state: Any,
+        every: _Seen | None,
+        anchors: Rows,
+        index: Members | None,
+        product: jax.Array | None,
+        numbers: Collection[int],
+    ) -> Any:
+        """Visits all references, and positives by index, a few at a time."""
+        if every is not None:
+            state = function(every, state)
+        numbers = {
+            i
+            for i in numbers
+            if not self.statistics[i].of_negatives
+            and not _is_at_hand(self.statistics[i])
+        }
+        if index is None or self.members is None or not numbers:
+            return state
+
+        def visit(turn: jax.Array, state: Any) -> Any:
+            slot = _SLOTS * turn + jnp.arange(_SLOTS, dtype=jnp.int32)
+            place, exists = index.places(slot)
+            column = self.by_class[place]
+            products = self._products_at(anchors, column, product)
+            seen = self._some(anchors, column, products, numbers)
+            masks = {"positive": exists, "negative": seen.fields["negative"]}
+            seen = dataclasses.replace(seen, fields=seen.fields | masks)
+            return function(seen, state)
+
+        turns = -(-jnp.max(self.members.number) // _SLOTS)
+        return lax.fori_loop(0, turns, visit, state)
+
+    def _each_positive(
+        self,
+        function: Callable[[jax.Array, jax.Array, Any], Any],
+        state: Any,
+        index: Members | None,
+    ) -> Any:
+        """Visits every anchor's first positive, then all second ones, and so on."""
+        if index is None or self.members is None:
+            return state
+        if not any(map(_is_sum, self.statistics)):
+            return state
+
+        def visit(slot: jax.Array, state: Any) -> Any:
+            place, exists = index.places(slot[None])
+            return function(self.by_class[place][:, 0], exists[:, 0], state)
+
+        return lax.fori_loop(0, jnp.max(self.members.number), visit, state)
+
+    def _reduce(
+        self, seen: _Seen, of: _Anchors, numbers: frozenset[int]
+    ) -> dict[int, Any]:
+        """Statistics over the references that are seen."""
+        numbers &= seen.numbers
+        if not numbers:
+            return {}
+        operands = _grid(self._operands, seen, of, _ROWS, seen.references, seen.along)
+        position = jnp.broadcast_to(seen.references.position, seen.slope.shape)
+        return {
+            i: statistics.carry(self.statistics[i], operands[i], position)
+            for i in sorted(numbers)
+        }
+
+    def _operands(
+        self, pair: dict[str, jax.Array], anchor: _Anchors, reference: _References
+    ) -> dict[int, list[jax.Array]]:
+        position = reference.position
+        return self.how.program.pair(
+            {**pair, **reference.fields},
+            position,
+            position == anchor.positive,
+            anchor.shared,
+        )
+
+    def _slope(
+        self,
+        numbers: Collection[int],
+        pair: dict[str, jax.Array],
+        anchor: _Anchors,
+        reference: _References,
+    ) -> tuple[jax.Array, list[jax.Array]]:
+        """Slopes of a pair's share in statistics, times their cotangents: by its
+        similarity, and by what is known of the anchor."""
+
+        def share(similarity: jax.Array, smooth: list[jax.Array]) -> jax.Array:
+            values = iter(smooth)
+            shared = [next(values) if _is_float(x) else x for x in anchor.shared]
+            operands = self._operands(
+                {**pair, "similarity": similarity},
+                dataclasses.replace(anchor, shared=shared),
+                reference,
+            )
+            total = jnp.zeros_like(similarity)
+            for i in sorted(numbers):
+                value, *where = operands[i]
+                weight = anchor.cotangent[i]
+                if self.statistics[i].kind == "log_sum_exp":
+                    weight = weight * _part(value, where[0], anchor.known[i])
+                    value = jnp.where(where[0], value, 0)
+                total += lax.stop_gradient(weight) * value
+            return total
+
+        smooth = [x for x in anchor.shared if _is_float(x)]
+        return jax.grad(share, argnums=(0, 1))(pair["similarity"], smooth)
+
+    def _by_similarity(self, numbers: Collection[int]) -> Callable[..., jax.Array]:
+        return lambda *pair: self._slope(numbers, *pair)[0]
+
+    def _by_shared(self, numbers: Collection[int]) -> Callable[..., list[jax.Array]]:
+        return lambda *pair: self._slope(numbers, *pair)[1]
+
+    def _of_anchors(
+        self, anchors: Rows, found: list[Any], smooth: Sequence[jax.Array]
+    ) -> tuple[list[jax.Array], list[jax.Array], dict[int, list[jax.Array]]]:
+        """See `Program.anchor`, for all of some anchors."""
+        values = iter(smooth)
+        settings = [next(values) if x is None else x for x in self.fixed]
+
+        def of_anchor(fields: Any, known: Any) -> Any:
+            return self.how.program.anchor(fields, settings, known)
+
+        fields = {"valid": anchors.valid, **self._fields(anchors, "anchor")}
+        results = jax.vmap(of_anchor)(fields, [x[0] for x in found])
+        return spread(results, anchors.embeddings)
+
+    def _fields(self, of: Rows, role: str) -> dict[str, jax.Array]:
+        fields = {
+            f"{role}_{k}": getattr(of, k) for k in ("label", "occurrence", "index")
+        }
+        return {k: v for k, v in fields.items() if self.how.program.uses(k)}
+
+
+def _is_sum(statistic: Statistic) -> bool:
+    return statistic.kind == "over_positives"
+
+
+def _is_at_hand(statistic: Statistic) -> bool:
+    return statistic.kind == "at_positive"
+
+
+def _or_none(column: jax.Array | None, anchors: Rows) -> jax.Array:
+    none = jnp.full_like(anchors.index, -1) if column is None else column
+    return spread(none, anchors.embeddings)
+
+
+def _along(mask: jax.Array, like: jax.Array) -> jax.Array:
+    """A mask [anchor] with as many axes as another array."""
+    return jnp.expand_dims(mask, range(1, like.ndim))
+
+
+def _zero_cotangent(x: jax.Array) -> Any:
+    return jnp.zeros_like(x) if _is_float(x) else np.zeros(x.shape, jax.dtypes.float0)
+
+
+def _part(value: jax.Array, where: jax.Array, total: jax.Array) -> jax.Array:
+    """The share of an entry in a sum of exponentials, from the logarithm of the sum."""
+    level = jnp.where(jnp.isfinite(total), total, 0)
+    return jnp.where(where, jnp.exp(jnp.minimum(value - level, 0)), 0)
+
+
+def _is_float(x: jax.Array) -> bool:
+    return bool(jnp.issubdtype(x.dtype, jnp.floating))
+
+
+def _gather(tree: Any, axis_name: AxisName | None) -> Any:
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), tree)
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+
+
+def _grid(
+    function: Callable[..., Any],
+    seen: _Seen,
+    anchors: _Anchors,
+    anchors_along: tuple[int | None, int | None],
+    references: _References,
+    references_along: tuple[int | None, int | None],
+) -> Any:
+    """Applies a function of one pair, anchor and reference to a grid of them."""
+    outer, inner = zip((0, 0), anchors_along, references_along, strict=True)
+    return jax.vmap(jax.vmap(function, inner), outer)(seen.fields, anchors, references)
