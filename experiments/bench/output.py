@@ -1,0 +1,39 @@
+"""Rows of figures: on the screen as a table, and in a JSON file that is whole."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rankjax.files import write_atomic
+
+Row = dict[str, Any]
+
+
+def show(title: str, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
+    """Prints rows; `columns` maps a key to how its values are written."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in columns:
+        text = any(isinstance(row.get(name), str) for row in rows)
+        table.add_column(name, justify="left" if text else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(row.get(k), form) for k, form in columns.items()))
+    console = Console()
+    # Cells cut short are of no use in a log; a terminal keeps its own width.
+    Console(width=None if console.is_terminal else 200).print(table)
+
+
+def save(path: Path | None, rows: Sequence[Row]) -> None:
+    """Writes the rows, a line each, if there is a path."""
+    if path is not None:
+        lines = ",\n".join(json.dumps(row) for row in rows)
+        write_atomic(path, f"[\n{lines}\n]\n")
+
+
+def _text(value: Any, form: str) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else format(value, form)

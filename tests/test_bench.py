@@ -1,0 +1,232 @@
+"""The benchmarks run, compare before they time, and report what they say."""
+
+import dataclasses
+import itertools
+import json
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+
+from experiments.bench import input as loader
+from experiments.bench import losses, output, retrieval, step, timing
+from experiments.bench.cases import CASES, Case
+from experiments.bench.peer import Peer
+from experiments.bench.timing import Rep, Shape, Unavailable
+from rankjax import Terms
+
+SMALL = ["--sizes", "32", "--dim", "8"]
+SERVER = """
+import json, os, sys, time
+print("{}", flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    name = request.get("peer", "")
+    if name == "hangs":
+        time.sleep(60)
+    if name == "dies":
+        os.abort()
+    if name == "full":
+        print(json.dumps({"unavailable": "out of memory"}), flush=True)
+        continue
+    x = [[0.0] * 32] * 64
+    answers = {"run": {"cpu_s": 0.5, "wall_s": 1.0}, "peak": {"peak_mb": 7.0},
+               "value": {"value": 1e6, "gradients": [x]}}
+    print(json.dumps(answers.get(request["op"], {})), flush=True)
+"""
+
+
+@pytest.fixture
+def python(tmp_path):
+    """An interpreter whose peer answers at once, and wrongly."""
+    (tmp_path / "server.py").write_text(SERVER)
+    file = tmp_path / "python"
+    file.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/server.py"\n')
+    file.chmod(0o755)
+    return str(file)
+
+
+def run(tmp_path, *words):
+    """The rows that the command writes."""
+    file = tmp_path / "rows.json"
+    assert losses.main([*SMALL, "--json", str(file), *words]) == 0
+    return json.loads(file.read_text())
+
+
+def test_every_variant_of_a_loss_has_a_row_with_ratios_to_the_limit(tmp_path):
+    names = ["sup_con", "triplet", "n_pairs", "proxy_anchor", "new_rows"]
+    rows = run(tmp_path, "--only", *names, "--figure", str(tmp_path / "figure.png"))
+    variants = ["rankjax", "plain", "limit"]
+    found = [(row["loss"], row["variant"]) for row in rows]
+    assert found == list(itertools.product(names, variants))
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    limit = {r["loss"]: r for r in rows if r["variant"] == "limit"}
+    for row in rows:
+        assert tuple(row) == losses.KEYS
+        bare = limit[row["loss"]]
+        assert row["over_limit"] == row["cpu_s"] / bare["cpu_s"]
+        assert row["over_limit_wall"] == row["wall_s"] / bare["wall_s"]
+        assert row["wall_min_s"] <= row["wall_s"] <= row["wall_max_s"]
+        assert row["over_peer"] is None
+        assert row["compile_s"] > 0
+
+
+def test_a_large_batch_is_timed_against_products_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(losses, "LARGE_BLOCK", 16)
+    rows = run(tmp_path, "--only-large", "--large", "64")
+    found = [(row["loss"], row["variant"], row["B"]) for row in rows]
+    assert found == [
+        (name, variant, 64) for name in losses.LARGE for variant in ("rankjax", "limit")
+    ]
+    assert all(row["over_limit"] > 0 for row in rows)
+
+
+def other_each_time():
+    """A loss that changes whenever it is traced."""
+    calls = itertools.count(1)
+    return lambda pairs: Terms.of(pairs.similarity * next(calls), pairs.positive)
+
+
+def test_a_wrong_value_stops_the_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(losses.CASES, "new_jnp", Case(other_each_time()))
+    file = tmp_path / "rows.json"
+    words = [*SMALL, "--only", "new_jnp", "--json", str(file)]
+    assert losses.main(words) == 1
+    assert "new_jnp at B=32: rankjax and plain: the value" in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_a_wrong_value_of_the_peer_stops_the_run(python, capsys):
+    assert losses.main([*SMALL, "--only", "sup_con", "--peer", python]) == 1
+    assert "sup_con and the peer's sup_con: the value" in capsys.readouterr().err
+
+
+def test_a_gradient_is_compared_and_so_is_not_a_number():
+    gradient = np.ones((2, 2))
+    losses.check_equal("same", (1.0, [gradient]), (1.0 + 1e-6, [gradient]))
+    with pytest.raises(losses.Mismatch, match=r"the gradient differs by 0\.01"):
+        losses.check_equal("it", (1.0, [1.01 * gradient]), (1.0, [gradient]))
+    with pytest.raises(losses.Mismatch, match="the value differs by nan"):
+        losses.check_equal("it", (float("nan"), [gradient]), (1.0, [gradient]))
+
+
+def test_a_peer_that_computes_another_value_is_timed_but_not_put_in_proportion(
+    tmp_path, monkeypatch, python
+):
+    case = dataclasses.replace(CASES["sup_con"], differs="another sum")
+    monkeypatch.setitem(losses.CASES, "sup_con", case)
+    rows = run(tmp_path, "--only", "sup_con", "--peer", python)
+    assert rows[-1]["variant"] == "peer"
+    assert rows[-1]["note"] == "another sum"
+    assert (rows[-1]["cpu_s"], rows[-1]["peak_mb"]) == (0.5, 7.0)
+    assert all(row["over_peer"] is None for row in rows)
+
+
+def test_the_ratio_to_the_peer_is_above_one_when_it_is_slower():
+    rows = [
+        dict.fromkeys(losses.KEYS)
+        | {"variant": name, "cpu_s": cpu, "cpu_min_s": cpu / 2, "wall_s": cpu}
+        for name, cpu in (("rankjax", 2.0), ("limit", 1.0), ("peer", 6.0))
+    ]
+    rows = losses.with_ratios(rows, same=True)
+    assert [row["over_limit"] for row in rows] == [2, 1, 6]
+    assert [row["over_peer"] for row in rows] == [3, 6, 1]
+
+
+@pytest.mark.parametrize(
+    ("peer", "why"),
+    [("hangs", "timeout"), ("dies", "out of memory"), ("full", "out of memory")],
+)
+def test_a_peer_that_gives_up_is_started_again(python, peer, why):
+    with Peer(python, seconds=0.5) as process:
+        set_up = partial(process.setup, shape=Shape(8), seed=0, layout="shuffled")
+        with pytest.raises(Unavailable, match=why):
+            set_up(peer)
+        process._seconds = 20
+        set_up("sup_con")
+        assert process.run() == Rep(cpu_s=0.5, wall_s=1.0)
+
+
+def test_an_interpreter_without_the_peer_is_named(capsys):
+    assert losses.main([*SMALL, "--only", "sup_con", "--peer", "/bin/false"]) == 1
+    assert "/bin/false cannot run" in capsys.readouterr().err
+
+
+def test_variants_take_turns_and_one_that_fails_is_left_out():
+    order = []
+
+    def call(name):
+        order.append(name)
+        if name == "fails" and order.count(name) > 1:
+            raise Unavailable("timeout")
+        return Rep(1.0, 10.0 if name == "slow" else 1.0)
+
+    runs = {name: partial(call, name) for name in ("quick", "slow", "fails")}
+    found, failed = timing.interleaved(runs, reps=3, seconds=5)
+    assert order == ["quick", "slow", "fails", "quick", "fails", "quick", "quick"]
+    assert failed == {"fails": "timeout"}
+    assert {name: len(reps) for name, reps in found.items()} == {"quick": 3, "slow": 1}
+
+
+def test_batches_have_their_classes_and_their_seed():
+    rows, labels = timing.clusters(Shape(24, D=3, K=4), seed=1)
+    assert rows.shape == (24, 3)
+    assert np.bincount(labels).tolist() == [4] * 6
+    again = timing.clusters(Shape(24, D=3, K=4), seed=1)[0]
+    other = timing.clusters(Shape(24, D=3, K=4), seed=2)[0]
+    assert np.array_equal(rows, again)
+    assert not np.array_equal(rows, other)
+    _, halves = timing.clusters(Shape(8, K=2), layout="halves")
+    assert halves.tolist() == [0, 1, 2, 3] * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="not measured elsewhere")
+def test_the_memory_of_a_call_is_found_again_and_again():
+    for _ in range(2):
+        peak = timing.peak_mb(lambda: np.ones(2**23, np.uint8))
+        assert peak is None or 7 < peak < 12  # None without glibc
+
+
+def test_rows_are_written_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "rows.json"
+    output.save(file, [{"loss": "a", "cpu_s": 1.5}, {"loss": "b", "cpu_s": None}])
+    before = file.read_text()
+    assert len(json.loads(before)) == 2
+    with pytest.raises(TypeError):
+        output.save(file, [{"loss": object()}])
+    assert file.read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
+def test_retrieval_finds_what_others_find(tmp_path):
+    file = tmp_path / "rows.json"
+    assert retrieval.main(["--sizes", "60", "--json", str(file)]) == 0
+    rows = {row["what"]: row for row in json.loads(file.read_text())}
+    assert {"nearest", "metrics", "limit", "sklearn"} <= rows.keys()
+    assert rows["sklearn"]["recall_at_1"] == rows["metrics"]["recall_at_1"]
+
+
+def test_collectives_are_read_off_the_compiled_program():
+    text = """
+  %g = f32[128,64]{1,0} all-gather(%p), channel_id=1, dimensions={0}
+  %r = (f32[10]{0}, s32[]) all-reduce(%a, %b), to_apply=%sum
+  %s = f32[2]{0} all-reduce-start(%c), to_apply=%sum
+  %d = f32[2]{0} all-reduce-done(%s)
+  %u = pred[8]{0} all-gather(%q), dimensions={0}
+"""
+    assert step.collectives(text) == {
+        "all-gather": "2: 32,776 B",
+        "all-reduce": "2: 52 B",
+    }
+
+
+@pytest.mark.slow
+def test_the_step_and_the_loader_are_timed(tmp_path):
+    file = tmp_path / "rows.json"
+    words = ["--json", str(file), "--devices", "2", "--seconds", "0.1"]
+    assert step.main([*words, "--only", "n_pairs"]) == 0
+    assert len(json.loads(file.read_text())) == 3
+    words = ["--dataset", "digits", "--data-dir", str(tmp_path)]
+    assert loader.main(["--quick", "--json", str(file), *words]) == 0
+    assert [row["threads"] for row in json.loads(file.read_text())] == [1, 2, 3, 4]
