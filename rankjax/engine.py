@@ -28,7 +28,14 @@ import numpy as np
 from jax import lax
 
 from rankjax import statistics
-from rankjax.blocks import apart, in_blocks, scan_blocks, spread
+from rankjax.blocks import (
+    apart,
+    in_blocks,
+    scan_blocks,
+    spread,
+    sum_rows,
+    transposed_matmul,
+)
 from rankjax.pairs import Members, Pairs, Rows, members, relevance, sides
 from rankjax.program import Program, Statistic, trace
 from rankjax.similarity import PRODUCTS, Products, Similarity, dot, squared_lengths
@@ -38,6 +45,7 @@ AxisName = str | tuple[str, ...]
 # Which axis of a grid of pairs an array is mapped along.
 _ROWS, _COLUMNS, _BOTH = (0, None), (None, 0), (0, 0)
 _SLOTS = 4  # positives visited at a time
+_LANES = 16  # positives whose cotangents are kept at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,15 +101,18 @@ def plan(
     kinds = {s.kind for s in program.statistics}
     if program.uses("relevance") and "largest" in kinds:
         return None
-    if "over_positives" in kinds and not (
-        program.only_sides and pairs.anchor_label is not None
-    ):
+    labelled = pairs.anchor_label is not None
+    if "over_positives" in kinds and not (program.only_sides and labelled):
+        return None
+    if "of_positive" in kinds and not itself:
+        return None
+    if program.rows_feel_positives and program.looks_from_positives:
         return None
     keep, (rows, columns) = False, pairs.similarity.shape
     if block == "auto":
         block, keep = _block(rows, columns, program)
-    labelled = pairs.anchor_label is not None or pairs.relevance is not None
-    mirrored = itself and labelled and "over_positives" not in kinds
+    labelled = labelled or pairs.relevance is not None
+    mirrored = itself and labelled
     products = PRODUCTS[similarity]
     return Plan(program, products, itself, mirrored, block, keep, axis_name), operands
 
@@ -113,7 +124,7 @@ def _block(anchors: int, references: int, program: Program) -> tuple[int, bool]:
     else:
         # What statistics are computed from should stay in the cache.
         wide = sum(not s.of_positives for s in program.statistics)
-        often = any(map(_is_sum, program.statistics))
+        often = program.looks_from_positives
         fitting, cached = 2**21, 2 ** (17 if wide > 8 else 19 if often else 21)
     keep = anchors * references <= fitting
     if anchors * references <= cached:
@@ -235,6 +246,10 @@ class _Evaluation:
             found = members(self.anchors, self.references, itself=how.itself)
         self.members: Members | None = found and found[0]
         self.by_class: Any = found and found[1]
+        self.looked_up = sorted(
+            {s.source for s in self.statistics if s.source is not None}
+        )
+        self.everyone: dict[int, jax.Array] = {}
         self.columns = _References(
             self._fields(self.references, "reference"),
             spread(jnp.arange(len(vectors[1]), dtype=jnp.int32), vectors[1]),
@@ -247,10 +262,14 @@ class _Evaluation:
         if self.how.keep:
             product = dot(self.anchors.embeddings, self.references.embeddings)
 
-        def block(anchors: Rows, index: Members | None, kept: Any) -> Any:
-            product = self._products(anchors, kept)
+        def of_rows(anchors: Rows, index: Members | None, kept: Any) -> Any:
             found = [statistics.empty(s, anchors.embeddings) for s in self.statistics]
-            found = self._find(found, anchors, index, product)
+            return self._find(found, anchors, index, self._products(anchors, kept))
+
+        def of_positives(
+            anchors: Rows, index: Members | None, found: list[Any], kept: Any
+        ) -> Any:
+            product = kept if self.is_light else self._products(anchors, kept)
 
             def add(
                 column: jax.Array, exists: jax.Array, found: list[Any]
@@ -266,30 +285,133 @@ class _Evaluation:
             found = self._each_positive(add, found, index)
             return self._of_anchors(anchors, found, self.smooth)[1], found
 
-        return *self._in_blocks(block, self.anchors, self.members, product), product
+        def both(anchors: Rows, index: Members | None, kept: Any) -> Any:
+            return of_positives(anchors, index, of_rows(anchors, index, kept), kept)
+
+        rows = self.anchors, self.members
+        if any(map(_is_lookup, self.statistics)):
+            found = self._in_blocks(of_rows, *rows, product)
+            self._let_look_up(found)
+            return *self._in_blocks(of_positives, *rows, found, product), product
+        return *self._in_blocks(both, *rows, product), product
+
+    def _let_look_up(self, found: list[Any]) -> None:
+        """Tells every anchor's statistics to those whose positive it is."""
+        known = [found[i][0] for i in self.looked_up]
+        every = _gather(known, self.how.axis_name)
+        self.everyone = dict(zip(self.looked_up, every, strict=True))
 
     def backward(
         self, found: list[Any], product: jax.Array | None, cotangents: Any
     ) -> tuple[Any, Any]:
         """Cotangents of the vectors and of the settings."""
+        self._let_look_up(found)
+        totals: list[Any] = []
+        of_rows: Any = None
+        if self.is_light:
+            of_rows, *more = self._gradient_by_positives(found, cotangents)
+            totals.append(more)
         of, of_settings = self._complete(
-            found, self.anchors, self.members, product, cotangents
+            found, self.anchors, self.members, product, cotangents, of_rows=of_rows
         )
-        vectors, more = self._gradient_of_vectors(of, found, product, cotangents)
-        return vectors, jax.tree.map(jnp.add, of_settings, more)
+        vectors = self._gradient_of_vectors(of, found, product)
+        totals.append([vectors, of_settings])
+        if self.how.program.looks_from_positives:
+            totals.append([*self._gradient_from_positives(of, found, product)])
+        vectors, of_settings = functools.reduce(_add, totals)
+        return vectors, of_settings
+
+    @property
+    def is_light(self) -> bool:
+        """Whether what is summed over positives looks at no further references."""
+        sums = any(map(_is_sum, self.statistics))
+        return sums and not self.how.program.looks_from_positives
+
+    def _gradient_by_positives(
+        self, found: list[Any], cotangents: Any
+    ) -> tuple[dict[int, jax.Array], tuple[jax.Array, jax.Array], Any]:
+        """Cotangents of rows' statistics, of vectors and of settings, by way of sums
+        over positives that look at the pair and at statistics of its two ends.
+
+        Where the references are the anchors, a pair is looked at from both its ends, so
+        that all that belongs to an anchor is found at its own positives.
+        """
+        anchors, vectors = self.anchors, self.references.embeddings
+        less = self.how.products.less
+        known, of_sums = [x[0] for x in found], self._of_sums(found, cotangents)
+        every: Any = None
+        if self.how.mirrored:
+            every = _gather((known, of_sums), self.how.axis_name)
+        numbers = [
+            i
+            for i, s in enumerate(self.statistics)
+            if _is_at_hand(s) and s.differentiable
+        ]
+        slope = self._by_similarity(numbers)
+
+        def from_one_end(
+            rows: Rows, column: jax.Array, exists: jax.Array, known: Any, given: Any
+        ) -> tuple[_Anchors, Any, jax.Array]:
+            here = self._find([(x,) for x in known], rows, None, None, column)
+            of, of_settings = self._complete(
+                here, rows, None, None, given, column, exists
+            )
+            seen = self._at_hand(rows, column, None)
+            g = _grid(slope, seen, of, _ROWS, seen.references, _BOTH) * seen.slope
+            return of, of_settings, jnp.where(exists[:, None], g, 0)
+
+        def visit(column: jax.Array, exists: jax.Array, state: Any) -> Any:
+            of_rows, of_anchors, of_references, of_settings = state
+            of, settings, g = from_one_end(anchors, column, exists, known, of_sums)
+            of_rows = {i: x + of.cotangent[i] for i, x in of_rows.items()}
+            there = vectors[column]
+            if every is not None:
+                ends = jax.tree.map(lambda x: x[column], (self.references, *every))
+                back, _, more = from_one_end(ends[0], anchors.index, exists, *ends[1:])
+                for i, s in enumerate(self.statistics):
+                    if s.source in of_rows:
+                        of_rows[s.source] += back.cotangent[i]
+                g = g + more
+            else:
+                to = g * (anchors.embeddings - less * there)
+                of_references = of_references.at[column].add(to)
+            of_anchors = of_anchors + g * (there - less * anchors.embeddings)
+            of_settings = jax.tree.map(jnp.add, of_settings, settings)
+            return of_rows, of_anchors, of_references, of_settings
+
+        state = (
+            {
+                i: jnp.zeros_like(known[i])
+                for i, s in enumerate(self.statistics)
+                if s.differentiable and not s.each_positive and s.on_pairs
+            },
+            jnp.zeros_like(anchors.embeddings),
+            jnp.zeros_like(vectors),
+            jax.tree.map(jnp.zeros_like, self.smooth),
+        )
+        state = self._each_positive(
+            visit, spread(state, anchors.embeddings), self.members
+        )
+        return state[0], (state[1], state[2]), state[3]
 
     def _find(
         self,
         found: list[Any],
         anchors: Rows,
         index: Members | None,
-        product: jax.Array,
+        product: jax.Array | None,
         column: jax.Array | None = None,
     ) -> list[Any]:
         """Fills in the statistics, of anchors or of the positive at hand."""
-        every = self._every(anchors, product)
-        numbers = {i for i, s in enumerate(self.statistics) if not _is_sum(s)}
+        found = list(found)
+        for i, s in enumerate(self.statistics):
+            if s.source is not None and column is not None:
+                found[i] = (self.everyone[s.source][column],)
+        numbers = {i for i, s in enumerate(self.statistics) if s.on_pairs}
         numbers = self._of_level(numbers, column)
+        every = None
+        if product is not None and not all(map(self._is_by_index, numbers)):
+            every = self._every(anchors, product)
         for stage in sorted({self.statistics[i].stage for i in numbers}):
             now = frozenset(i for i in numbers if self.statistics[i].stage == stage)
             shared = self._of_anchors(anchors, found, self.smooth)[0]
@@ -326,21 +448,24 @@ class _Evaluation:
         product: jax.Array | None,
         cotangents: Any,
         column: jax.Array | None = None,
-        of_terms: dict[int, list[Any]] | None = None,
+        exists: Any = None,
+        of_rows: dict[int, jax.Array] | None = None,
     ) -> tuple[_Anchors, Any]:
         """Cotangents of statistics, of anchors or of the positive at hand.
 
         Args:
-          cotangents: of the leaves of the result.
-          of_terms: of the operands of sums over positives, for the positive at hand.
+          cotangents: of the leaves of the result; with a positive at hand of the sums
+            over positives.
+          exists: [anchor] bool, where there is a positive at hand.
+          of_rows: [anchor] cotangents that are known already, by statistic.
 
         Returns:
           What pairs need to know of anchors, and cotangents of the settings.
         """
         smooth = [i for i, s in enumerate(self.statistics) if s.differentiable]
         level = sorted(self._of_level(smooth, column))
-        if column is not None:
-            level = [i for i in level if not _is_sum(self.statistics[i])]
+        if column is not None and self.is_light:
+            level += [i for i in self._of_level(smooth, None) if self._on_pairs(i)]
 
         def of_anchors(some: list[jax.Array], settings: Any) -> Any:
             every = list(found)
@@ -355,7 +480,13 @@ class _Evaluation:
         if column is None:
             cotangent, of_settings = pull((nothing[0], cotangents, nothing[2]))
         else:
+            of_terms = {}
+            for i, (value, some) in terms.items():
+                here = jnp.where(some & _along(exists, some), cotangents[i], 0)
+                of_terms[i] = [here.astype(value.dtype), _zero_cotangent(some)]
             cotangent, of_settings = pull((*nothing[:2], of_terms))
+        for i, x in (of_rows or {}).items():
+            cotangent[level.index(i)] += x
 
         def known() -> _Anchors:
             every = [jnp.zeros_like(x[0]) for x in found]
@@ -375,7 +506,7 @@ class _Evaluation:
             more = pull((of_shared, *nothing[1:]))
             return jax.tree.map(jnp.add, (cotangent, of_settings), more)
 
-        on_pairs = {i for i in level if not _is_sum(self.statistics[i])}
+        on_pairs = {i for i in self._of_level(level, column) if self._on_pairs(i)}
         for stage in sorted({self.statistics[i].stage for i in on_pairs}, reverse=True):
             now = frozenset(i for i in on_pairs if self.statistics[i].stage == stage)
             if any(self.statistics[i].needs_gradient_of for i in now):
@@ -385,6 +516,22 @@ class _Evaluation:
             # Their cotangents are complete: this reaches the settings alone.
             _, of_settings = through(frozenset(on_pairs))
         return known(), of_settings
+
+    def _of_sums(self, found: list[Any], cotangents: Any) -> dict[int, jax.Array]:
+        """Cotangents of the sums over positives, [anchor, ...]."""
+        sums = [
+            i for i, s in enumerate(self.statistics) if _is_sum(s) and s.differentiable
+        ]
+
+        def leaves(some: list[jax.Array]) -> Any:
+            every = list(found)
+            for i, x in zip(sums, some, strict=True):
+                every[i] = (x,)
+            return self._of_anchors(self.anchors, every, self.smooth)[1]
+
+        _, pull = jax.vjp(leaves, [found[i][0] for i in sums])
+        of_sums = {i: jnp.zeros_like(x[0]) for i, x in enumerate(found)}
+        return of_sums | dict(zip(sums, pull(cotangents)[0], strict=True))
 
     def _gradient_of_shared(
         self,
@@ -405,7 +552,8 @@ class _Evaluation:
                 slope = self._by_shared(seen.numbers & numbers)
                 slopes = _grid(slope, seen, of, _ROWS, seen.references, seen.along)
                 return [
-                    a + jnp.sum(apart(b), 1) for a, b in zip(total, slopes, strict=True)
+                    a + sum_rows(b, axis=1)[0]
+                    for a, b in zip(total, slopes, strict=True)
                 ]
 
             total = [jnp.zeros_like(x) for x in of.shared if _is_float(x)]
@@ -423,113 +571,250 @@ class _Evaluation:
         return self._in_blocks(block, anchors, index, of, product)
 
     def _gradient_of_vectors(
-        self, of: _Anchors, found: list[Any], product: jax.Array | None, cotangents: Any
-    ) -> tuple[tuple[jax.Array, jax.Array], Any]:
-        """Cotangents of anchors' and of references' vectors, and more of settings."""
-        smooth = {i for i, s in enumerate(self.statistics) if s.differentiable}
-        chosen = {i for i in smooth if self.statistics[i].kind == "largest"}
-        dense = frozenset(i for i in smooth - chosen if not _is_sum(self.statistics[i]))
+        self, of: _Anchors, found: list[Any], product: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Cotangents of anchors' and of references' vectors, by rows' statistics."""
+        smooth = [i for i, s in enumerate(self.statistics) if s.differentiable]
+        level = {i for i in self._of_level(smooth, None) if self._on_pairs(i)}
+        chosen = {i for i in level if self.statistics[i].kind == "largest"}
+        dense = frozenset(level - chosen)
         everyone = _gather(of, self.how.axis_name) if self.how.mirrored else None
 
         def block(
-            carry: Any,
+            of_references: jax.Array,
             anchors: Rows,
             index: Members | None,
             of: _Anchors,
-            found: list[Any],
-            cotangents: Any,
             kept: Any,
         ) -> Any:
-            of_references, of_settings = carry
             product = self._products(anchors, kept)
-            every = self._every(anchors, product)
-            row = jnp.arange(len(anchors.index), dtype=jnp.int32)[:, None]
-            itself = _References(
-                self._fields(anchors, "reference"),
-                anchors.index,
-                squared_lengths(anchors.embeddings),
+            g = self._slopes(
+                jnp.zeros_like(product), anchors, index, product, of, everyone, dense
             )
-
-            def more(
-                seen: _Seen,
-                g: jax.Array,
-                of: _Anchors = of,
-                numbers: frozenset[int] = frozenset(self._of_level(dense, None)),
-            ) -> jax.Array:
-                numbers &= seen.numbers
-                if not numbers:
-                    return g
-                slope = self._by_similarity(numbers)
-                new = _grid(slope, seen, of, _ROWS, seen.references, seen.along)
-                column, there = seen.references.position, everyone
-                if there is not None:
-                    if seen.along == _BOTH:
-                        there = jax.tree.map(lambda x: x[column], there)
-                    new = new + _grid(slope, seen, there, seen.along, itself, _ROWS)
-                if seen.along == _BOTH:
-                    return g.at[row, column].add(new * seen.slope)
-                return g + new * seen.slope
-
-            def of_positive(column: jax.Array, exists: jax.Array, state: Any) -> Any:
-                g, of_settings = state
-                here = self._find(found, anchors, index, product, column)
-                _, _, terms = self._of_anchors(anchors, here, self.smooth)
-                of_terms = {
-                    i: [
-                        jnp.where(some & _along(exists, some), of.cotangent[i], 0),
-                        _zero_cotangent(some),
-                    ]
-                    for i, (_, some) in terms.items()
-                }
-                of_terms = {
-                    i: [x.astype(terms[i][0].dtype), y]
-                    for i, (x, y) in of_terms.items()
-                }
-                now, settings = self._complete(
-                    here, anchors, index, product, cotangents, column, of_terms
-                )
-                numbers = frozenset(self._of_level(dense, column))
-                these = functools.partial(more, of=now, numbers=numbers)
-                g = self._over_references(
-                    these, g, every, anchors, index, product, numbers
-                )
-                g = these(self._at_hand(anchors, column, product), g)
-                return g, jax.tree.map(jnp.add, of_settings, settings)
-
-            g = self._over_references(
-                more,
-                jnp.zeros_like(product),
-                every,
-                anchors,
-                index,
-                product,
-                self._of_level(dense, None),
-            )
-            g, of_settings = self._each_positive(of_positive, (g, of_settings), index)
-            of_anchors = self._pull(apart(g), self.references.embeddings, anchors)
-            if everyone is None:
-                of_references = of_references + self._pull(
-                    g.T, anchors.embeddings, self.references
-                )
-            return (of_references, of_settings), of_anchors
+            of_anchors, back = self._pull(g, anchors)
+            return of_references + back, of_anchors
 
         of_anchors, of_references = (
             jnp.zeros_like(x.embeddings) for x in (self.anchors, self.references)
         )
-        of_settings = jax.tree.map(jnp.zeros_like, self.smooth)
         if dense:
-            (of_references, of_settings), of_anchors = scan_blocks(
+            of_references, of_anchors = scan_blocks(
                 block,
                 self.how.block,
-                spread((of_references, of_settings), self.anchors.embeddings),
-                *(self.anchors, self.members, of, found, cotangents, product),
+                spread(of_references, self.anchors.embeddings),
+                *(self.anchors, self.members, of, product),
             )
         for i in chosen:
             a, r = self._gradient_of_chosen(i, of, found[i][1])
             of_anchors, of_references = of_anchors + a, of_references + r
         if self.how.mirrored and chosen:
             of_anchors = of_anchors + of_references[self.anchors.index]
+        return of_anchors, of_references
+
+    def _slopes(
+        self,
+        g: jax.Array,
+        anchors: Rows,
+        index: Members | None,
+        product: jax.Array,
+        of: _Anchors,
+        everyone: _Anchors | None,
+        numbers: frozenset[int],
+    ) -> jax.Array:
+        """Adds the slopes by inner products, [anchor, reference], to others.
+
+        Args:
+          of: the anchors at hand.
+          everyone: all anchors, in the order of the references, where those also look
+            at the anchors at hand; otherwise None.
+          numbers: the statistics.
+        """
+        row = jnp.arange(len(anchors.index), dtype=jnp.int32)[:, None]
+        itself = _References(
+            self._fields(anchors, "reference"),
+            anchors.index,
+            squared_lengths(anchors.embeddings),
+        )
+
+        def more(seen: _Seen, g: jax.Array) -> jax.Array:
+            now = numbers & seen.numbers
+            if not now:
+                return g
+            slope = self._by_similarity(now)
+            new = _grid(slope, seen, of, _ROWS, seen.references, seen.along)
+            column, there = seen.references.position, everyone
+            if there is not None:
+                if seen.along == _BOTH:
+                    there = jax.tree.map(lambda x: x[column], there)
+                new = new + _grid(slope, seen, there, seen.along, itself, _ROWS)
+            if seen.along == _BOTH:
+                return g.at[row, column].add(new * seen.slope)
+            return apart(g + new * seen.slope)
+
+        every = self._every(anchors, product)
+        return self._over_references(more, g, every, anchors, index, product, numbers)
+
+    def _pull(self, g: jax.Array, anchors: Rows) -> tuple[jax.Array, jax.Array]:
+        """What slopes [anchor, reference] do to the vectors of both.
+
+        Zeros for the references where the slopes are of both orders.
+        """
+        vectors, less = self.references.embeddings, self.how.products.less
+        of_anchors = jnp.matmul(g, vectors, precision=lax.Precision.HIGHEST)
+        of_anchors -= less * jnp.sum(g, 1)[:, None] * anchors.embeddings
+        if self.how.mirrored:
+            return of_anchors, jnp.zeros_like(vectors)
+        back = transposed_matmul(g, anchors.embeddings)
+        return of_anchors, back - less * jnp.sum(g, 0)[:, None] * vectors
+
+    def _gradient_from_positives(
+        self, of: _Anchors, found: list[Any], product: jax.Array | None
+    ) -> tuple[tuple[jax.Array, jax.Array], Any]:
+        """Cotangents of vectors and of settings, by statistics that positives have.
+
+        Some positives of every anchor at a time: first their cotangents are found, and
+        told to everyone, then their slopes are added up.
+        """
+        assert self.members is not None
+        smooth = [i for i, s in enumerate(self.statistics) if s.differentiable]
+        numbers = frozenset(i for i in smooth if self.statistics[i].each_positive)
+        at_hand = frozenset(i for i in numbers if _is_at_hand(self.statistics[i]))
+        vectors, less = self.references.embeddings, self.how.products.less
+        most = jnp.max(self.members.number)
+        if self.how.axis_name is not None:
+            most = lax.pmax(most, self.how.axis_name)
+
+        def one(
+            slot: jax.Array,
+            anchors: Rows,
+            index: Members,
+            of: _Anchors,
+            found: list[Any],
+            product: jax.Array,
+        ) -> tuple[Any, Any, jax.Array]:
+            """A positive of each anchor: its cotangents, the slope at it, and which
+            column it is."""
+            place, exists = index.places(slot[None])
+            column, exists = self.by_class[place][:, 0], exists[:, 0]
+            here = self._find(found, anchors, index, product, column)
+            now, settings = self._complete(
+                here, anchors, index, product, of.cotangent, column, exists
+            )
+            seen = self._at_hand(anchors, column, product)
+            slope = self._by_similarity(at_hand)
+            g = _grid(slope, seen, now, _ROWS, seen.references, _BOTH) * seen.slope
+            return (now, jnp.where(exists, g[:, 0], 0)), settings, column
+
+        def group(turn: jax.Array, state: Any) -> Any:
+            first = _LANES * turn
+            count = jnp.minimum(most - first, _LANES)
+
+            def cotangents(
+                carry: Any,
+                anchors: Rows,
+                index: Members,
+                of: _Anchors,
+                found: list[Any],
+                kept: Any,
+            ) -> Any:
+                given = anchors, index, of, found, self._products(anchors, kept)
+
+                def lane(i: jax.Array, state: Any) -> Any:
+                    lanes, of_anchors, of_references, of_settings = state
+                    now, settings, column = one(first + i, *given)
+                    g = now[1][:, None]
+                    of_anchors += g * (vectors[column] - less * anchors.embeddings)
+                    if not self.how.mirrored:
+                        to = g * (anchors.embeddings - less * vectors[column])
+                        of_references = of_references.at[column].add(to)
+                    lanes = jax.tree.map(
+                        lambda x, y: lax.dynamic_update_index_in_dim(x, y, i, 1),
+                        lanes,
+                        now,
+                    )
+                    settings = jax.tree.map(jnp.add, of_settings, settings)
+                    return lanes, of_anchors, of_references, settings
+
+                shapes = jax.eval_shape(lambda: one(first, *given)[0])
+                lanes = jax.tree.map(
+                    lambda x: jnp.zeros((x.shape[0], _LANES, *x.shape[1:]), x.dtype),
+                    shapes,
+                )
+                state = lanes, jnp.zeros_like(anchors.embeddings)
+                state = *spread(state, anchors.embeddings), *carry
+                lanes, of_anchors, *carry = lax.fori_loop(0, count, lane, state)
+                return tuple(carry), (lanes, of_anchors)
+
+            def slopes(
+                of_references: jax.Array,
+                anchors: Rows,
+                index: Members,
+                lanes: _Anchors,
+                kept: Any,
+            ) -> Any:
+                product = self._products(anchors, kept)
+
+                def lane(i: jax.Array, g: jax.Array) -> jax.Array:
+                    here, there = jax.tree.map(
+                        lambda x: lax.dynamic_index_in_dim(x, i, 1, keepdims=False),
+                        (lanes, everyone),
+                    )
+                    return self._slopes(
+                        g, anchors, index, product, here, there, numbers - at_hand
+                    )
+
+                g = lax.fori_loop(0, count, lane, jnp.zeros_like(product))
+                of_anchors, back = self._pull(g, anchors)
+                return of_references + back, of_anchors
+
+            of_anchors, *carry = state
+            rows = self.anchors, self.members
+            carry, ((lanes, at_positive), more) = scan_blocks(
+                cotangents, self.how.block, tuple(carry), *rows, of, found, product
+            )
+            of_references, of_settings = carry
+            everyone: _Anchors | None = None
+            if self.how.mirrored:
+                everyone, at_positive = _gather(
+                    (lanes, at_positive), self.how.axis_name
+                )
+                more = more + self._from_other_ends(at_positive, first, count)
+            of_references, again = scan_blocks(
+                slopes, self.how.block, of_references, *rows, lanes, product
+            )
+            return of_anchors + more + again, of_references, of_settings
+
+        state = (
+            jnp.zeros_like(self.anchors.embeddings),
+            jnp.zeros_like(vectors),
+            jax.tree.map(jnp.zeros_like, self.smooth),
+        )
+        of_anchors, of_references, of_settings = lax.fori_loop(
+            0, -(-most // _LANES), group, spread(state, self.anchors.embeddings)
+        )
         return (of_anchors, of_references), of_settings
+
+    def _from_other_ends(
+        self, slopes: jax.Array, first: jax.Array, count: jax.Array
+    ) -> jax.Array:
+        """Cotangents of the vectors of anchors where they are others' positives.
+
+        Args:
+          slopes: [reference, slot] at everyone's positives.
+          first: the first slot.
+          count: how many slots there are.
+        """
+        index = self.members
+        assert index is not None
+        vectors, here = self.references.embeddings, self.anchors.embeddings
+
+        def lane(i: jax.Array, total: jax.Array) -> jax.Array:
+            place, exists = index.sources(first + i)
+            other = self.by_class[place]
+            g = jnp.where(exists, slopes[other, i], 0)[:, None]
+            return total + g * (vectors[other] - self.how.products.less * here)
+
+        return lax.fori_loop(0, count, lane, jnp.zeros_like(here))
 
     def _gradient_of_chosen(
         self, number: int, of: _Anchors, column: jax.Array
@@ -541,7 +826,7 @@ class _Evaluation:
         slope = self._by_similarity({number})
         g = _grid(slope, seen, of, _ROWS, seen.references, _BOTH) * seen.slope
         g = jnp.where(jnp.isfinite(of.known[number]), g[:, 0], 0)[:, None]
-        less = 1.0 if self.how.products.is_distance else 0.0
+        less = self.how.products.less
         of_anchors = g * (vectors[column] - less * anchors.embeddings)
         ends = anchors.embeddings
         if self.how.mirrored:
@@ -550,13 +835,6 @@ class _Evaluation:
         back = g * (ends - less * vectors[column])
         return of_anchors, jnp.zeros_like(vectors).at[column].add(back)
 
-    def _pull(self, g: jax.Array, vectors: jax.Array, rows: Rows) -> jax.Array:
-        """What weights [row, other] of inner products do to the rows' vectors."""
-        total = jnp.matmul(g, vectors, precision=lax.Precision.HIGHEST)
-        if self.how.products.is_distance:
-            total -= jnp.sum(g, 1)[:, None] * rows.embeddings
-        return total
-
     def _in_blocks(self, function: Callable[..., Any], *trees: Any) -> Any:
         return in_blocks(function, self.how.block, *trees)
 
@@ -564,6 +842,9 @@ class _Evaluation:
         """Those statistics that each positive has, or those that it has not."""
         each = column is not None
         return {i for i in numbers if self.statistics[i].each_positive == each}
+
+    def _on_pairs(self, number: int) -> bool:
+        return self.statistics[number].on_pairs
 
     def _products(self, anchors: Rows, kept: jax.Array | None) -> jax.Array:
         if kept is not None:
@@ -574,7 +855,7 @@ class _Evaluation:
         """Whether a statistic looks at nothing but positives by index."""
         statistic = self.statistics[number]
         by_index = self.members is not None and statistic.of_positives
-        return by_index or _is_at_hand(statistic)
+        return by_index or _is_at_hand(statistic) or not statistic.on_pairs
 
     def _every(self, anchors: Rows, product: jax.Array) -> _Seen:
         """All references; positives are left to the index where there is one."""
@@ -655,6 +936,7 @@ class _Evaluation:
             i
             for i in numbers
             if not self.statistics[i].of_negatives
+            and self._on_pairs(i)
             and not _is_at_hand(self.statistics[i])
         }
         if index is None or self.members is None or not numbers:
@@ -700,10 +982,8 @@ class _Evaluation:
             return {}
         operands = _grid(self._operands, seen, of, _ROWS, seen.references, seen.along)
         position = jnp.broadcast_to(seen.references.position, seen.slope.shape)
-        return {
-            i: statistics.carry(self.statistics[i], operands[i], position)
-            for i in sorted(numbers)
-        }
+        some = {i: self.statistics[i] for i in sorted(numbers)}
+        return statistics.carries(some, operands, position)
 
     def _operands(
         self, pair: dict[str, jax.Array], anchor: _Anchors, reference: _References
@@ -778,6 +1058,10 @@ def _is_sum(statistic: Statistic) -> bool:
     return statistic.kind == "over_positives"
 
 
+def _is_lookup(statistic: Statistic) -> bool:
+    return statistic.kind == "of_positive"
+
+
 def _is_at_hand(statistic: Statistic) -> bool:
     return statistic.kind == "at_positive"
 
@@ -785,6 +1069,10 @@ def _is_at_hand(statistic: Statistic) -> bool:
 def _or_none(column: jax.Array | None, anchors: Rows) -> jax.Array:
     none = jnp.full_like(anchors.index, -1) if column is None else column
     return spread(none, anchors.embeddings)
+
+
+def _add(a: Any, b: Any) -> Any:
+    return jax.tree.map(jnp.add, a, b)
 
 
 def _along(mask: jax.Array, like: jax.Array) -> jax.Array:
@@ -810,10 +1098,6 @@ def _gather(tree: Any, axis_name: AxisName | None) -> Any:
     if axis_name is None:
         return tree
     return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), tree)
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
 def _grid(

@@ -118,7 +118,8 @@ def objective(
         whole matrix. 'auto' chooses it by platform and batch. None is the plain
         reference: the whole matrix and autodiff, forward mode and Hessians included;
         otherwise losses that `rankjax.program` can take apart have their gradients
-        derived, in reverse mode alone.
+        derived, in reverse mode alone. Under `jax.disable_jit` the loss is called as
+        it is, once, to be looked into.
       has_aux: also return the share of terms above zero (`active_share`) and the mean
         similarity of all positive and of all negative pairs before mining.
 
@@ -184,7 +185,8 @@ def objective(
 
         own = _within(batch, axis_name)
         plan = None
-        if block is not None and not of_features:
+        as_it_is = jax.config.jax_disable_jit  # type: ignore[attr-defined]
+        if not (block is None or of_features or as_it_is):
             plan = engine.plan(
                 of_pairs,
                 pair_rows(anchors, others, measure, key),

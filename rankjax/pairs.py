@@ -225,6 +225,12 @@ class Members:
         place = self.start[:, None] + place % jnp.maximum(self.size, 1)[:, None]
         return place, slot[None, :] < self.number[:, None]
 
+    def sources(self, slot: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Of whom each anchor is the positive at a slot: places [anchor] by class, and
+        a mask of those that exist; where anchors are the references."""
+        place = (self.turn - 2 - slot) % jnp.maximum(self.size, 1)
+        return self.start + place, slot < self.number
+
 
 def members(
     anchors: Rows, references: Rows, *, itself: bool

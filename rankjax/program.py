@@ -48,6 +48,7 @@ _NAMES = (
     "first_largest",
     "this_positive",
     "at_positive",
+    "positive_row",
     "over_positives",
 )
 # Sizes that no array of a loss has by chance.
@@ -88,13 +89,15 @@ class Statistic:
 
     Attributes:
       kind: 'sum', 'any', 'all', 'max', 'min', 'log_sum_exp', 'largest' or
-        'at_positive', of which the last three have a mask as second operand; or
+        'at_positive', of which the last three have a mask as second operand;
+        'of_positive', a statistic that the positive at hand has as an anchor; or
         'over_positives', a sum of what is computed for each positive.
       each_positive: whether every positive of the anchor has one of its own.
       stage: how many reductions, this one included, follow one from another.
       differentiable: whether a gradient may flow through it.
       needs_gradient_of: numbers of the statistics that its operand depends on and
         sends a gradient to.
+      source: number of the statistic that is looked up, for 'of_positive'.
       of_positives: whether pairs that are not positive leave it as it is.
       of_negatives: whether pairs that are not negative leave it as it is.
       dtype: of the result.
@@ -106,11 +109,17 @@ class Statistic:
     stage: int
     differentiable: bool
     needs_gradient_of: frozenset[int]
+    source: int | None
     of_positives: bool
     of_negatives: bool
     dtype: Any
     size: tuple[int, ...]
     step: _Step
+
+    @property
+    def on_pairs(self) -> bool:
+        """Whether it is computed from pairs, rather than from other statistics."""
+        return self.kind not in ("of_positive", "over_positives")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,8 +212,27 @@ class Program:
         return {
             i: [jnp.reshape(_read(values, x), ()) for x in s.step.inputs]
             for i, s in enumerate(self.statistics)
-            if s.kind != "over_positives"
+            if s.on_pairs
         }
+
+    @property
+    def looks_from_positives(self) -> bool:
+        """Whether whole rows are looked at once for each positive."""
+        return any(
+            s.each_positive and s.on_pairs and s.kind != "at_positive"
+            for s in self.statistics
+        )
+
+    @property
+    def rows_feel_positives(self) -> bool:
+        """Whether statistics of an anchor have a gradient from sums over positives."""
+        return any(
+            s.kind == "over_positives"
+            for s in self.statistics
+            for i in s.needs_gradient_of
+            if not self.statistics[i].each_positive
+            or self.statistics[i].kind == "of_positive"
+        )
 
     def uses(self, field: str) -> bool:
         """Whether `Pairs` had this field."""
@@ -262,7 +290,7 @@ def trace(
     positions = _positions(small, large)
     program = _analyse(small, structure, fields, positions)
     wide = [s for s in large.steps if _is_reduction(large, s)]
-    wide += [s for s in large.steps if s.name == "over_positives"]
+    wide += [s for s in large.steps if s.name in ("over_positives", "of_positive")]
     if program is None or len(program.statistics) != len(wide):
         return None
     return program, [*jax.tree.leaves(settings), *small.consts]
@@ -300,17 +328,69 @@ def _flatten(
         rows.being_traced.reset(token)
     if closed.effects:
         return None  # a print or a callback is to see the pairs as they are
-    return _unfold(closed), jax.tree.structure(structure)
+    shared = [n for n in fields if n == "negative" or n.startswith("reference_")]
+    try:
+        flat = _unfold(closed, [n not in shared for n in fields])
+    except _Private:
+        return None
+    return flat, jax.tree.structure(structure)
 
 
-def _unfold(closed: jex.ClosedJaxpr) -> _Flat:
+class _Private(Exception):
+    """A positive's row, seen as only its anchor can see it."""
+
+
+def _unfold(closed: jex.ClosedJaxpr, is_private: Sequence[bool] = ()) -> _Flat:
+    """The operations of a function.
+
+    A statistic of a positive's row is the positive's own, as an anchor, where it is
+    the same from every anchor of the class: it is computed from the row of the anchor,
+    and looked up.
+
+    Args:
+      closed: the function.
+      is_private: which inputs differ from the anchor to its positives, the first ones.
+    """
     steps: list[_Step] = []
     avals: list[Any] = []
     seen: dict[Any, list[Any]] = {}
+    # Of values of a positive's row, and of its statistics, those of the anchor's.
+    own: dict[Any, int] = {}
+    looked_up: dict[Any, int] = {}
+    private: set[int] = set()
 
     def new(variable: Any) -> int:
         avals.append(variable.aval)
         return len(avals) - 1
+
+    def add(name: str, eqn: jex.JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
+        key = (str(eqn.params), eqn.primitive, *map(_identity, inputs))
+        # What a custom derivative is does not show in its parameters' text.
+        plain = "call_jaxpr" not in eqn.params
+        if key not in seen or not (plain or name in _NAMES):
+            seen[key] = [new(v) for v in eqn.outvars]
+            steps.append(_Step(name, eqn, tuple(inputs), tuple(seen[key])))
+            if not private.isdisjoint(filter(_is_number, inputs)):
+                private.update(seen[key])
+        return seen[key]
+
+    def of_positive(name: str, eqn: jex.JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
+        outputs = [new(v) for v in eqn.outvars]
+        if name == "positive_row":
+            own[outputs[0]] = inputs[0]
+            return outputs
+        numbers = {i for i in inputs if isinstance(i, int)}
+        if name == "at_positive" or private & (numbers - looked_up.keys()):
+            raise _Private
+        twins = own | looked_up
+        found = add(name, eqn, [twins.get(_identity(i), i) for i in inputs])
+        if name in _REDUCTIONS:
+            steps.append(_Step("of_positive", eqn, tuple(found), tuple(outputs)))
+            looked_up.update(zip(outputs, found, strict=True))
+            private.update(outputs)
+        else:
+            own.update(zip(outputs, found, strict=True))
+        return outputs
 
     def visit(jaxpr: Any, arguments: Sequence[Any]) -> list[Any]:
         known = dict(zip(jaxpr.invars, arguments, strict=True))
@@ -329,17 +409,16 @@ def _unfold(closed: jex.ClosedJaxpr) -> _Flat:
                 outputs = visit(inner.jaxpr, inputs)
                 known.update(zip(eqn.outvars, outputs, strict=True))
                 continue
-            key = (str(eqn.params), eqn.primitive, *map(_identity, inputs))
-            # What a custom derivative is does not show in its parameters' text.
-            plain = "call_jaxpr" not in eqn.params
-            if key not in seen or not (plain or name in _NAMES):
-                seen[key] = [new(v) for v in eqn.outvars]
-                steps.append(_Step(name, eqn, tuple(inputs), tuple(seen[key])))
-            known.update(zip(eqn.outvars, seen[key], strict=True))
+            elsewhere = name == "positive_row" or any(
+                _identity(i) in own for i in inputs
+            )
+            outputs = (of_positive if elsewhere else add)(name, eqn, inputs)
+            known.update(zip(eqn.outvars, outputs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
     jaxpr = closed.jaxpr
     inputs = [new(v) for v in (*jaxpr.invars, *jaxpr.constvars)]
+    private.update(i for i, hidden in zip(inputs, is_private, strict=False) if hidden)
     order = (*jaxpr.invars, *jaxpr.constvars)
 
     class Open:
@@ -353,6 +432,10 @@ def _unfold(closed: jex.ClosedJaxpr) -> _Flat:
         tuple(avals),
         tuple(closed.consts),
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int)
 
 
 def _identity(value: Any) -> Any:
@@ -448,7 +531,7 @@ def _by_pair(flat: _Flat) -> Callable[[_Step], bool]:
             if _REFERENCES in results[0]:
                 return size == _REFERENCES and _single(results[0])
             return size != _ANCHORS
-        if _is_reduction(flat, step) or step.name == "over_positives":
+        if _is_reduction(flat, step) or step.name in ("over_positives", "of_positive"):
             return True
         if step.name == "this_positive":
             return _single(results[0]) and _REFERENCES in results[0]
@@ -520,7 +603,7 @@ def _analyse(
     on_pairs, constant = set(positions), set[int]()
     each, after = set[int](), set[int]()
     differentiable, stage = set[int](), dict[int, int]()
-    sends = dict[int, frozenset[int]]()
+    sends, results = dict[int, frozenset[int]](), dict[int, int]()
     for number, name in zip(flat.inputs, fields, strict=False):
         if not name.startswith("anchor_"):
             on_pairs.add(number)
@@ -556,7 +639,8 @@ def _analyse(
         if step.name == "this_positive":
             each.update(step.outputs)
         sums = step.name == "over_positives"
-        reduces = sums or (wide and step.name in _REDUCTIONS)
+        looked_up = step.name == "of_positive"
+        reduces = sums or looked_up or (wide and step.name in _REDUCTIONS)
         if any(i in each for i in inputs) and not sums:
             each.update(step.outputs)
         if reduces:
@@ -567,10 +651,14 @@ def _analyse(
                 return None  # how it shares a gradient among ties is not ours
             smooth &= kind not in ("any", "all", "max", "min", "first_largest")
             depth += 1
-            of_each = not sums and any(i in each for i in inputs)
+            of_each = looked_up or (not sums and any(i in each for i in inputs))
             among = all(statistics[i].each_positive for i in origin)
-            if (sums or of_each) and smooth and not among:
-                return None  # a gradient from positives to the anchor's statistics
+            if of_each and smooth and not among and not looked_up:
+                return None  # a gradient from a positive's statistic to the anchor's
+            if of_each and smooth and kind == "largest":
+                return None  # its gradient goes to one entry of each positive's row
+            if looked_up:
+                each.update(step.outputs)
             statistics.append(
                 Statistic(
                     kind=kind,
@@ -578,6 +666,7 @@ def _analyse(
                     stage=depth,
                     differentiable=smooth,
                     needs_gradient_of=origin if smooth else frozenset(),
+                    source=results[step.inputs[0]] if looked_up else None,
                     of_positives=_leaves_alone(step, flat, without[0]),
                     of_negatives=_leaves_alone(step, flat, without[1]),
                     dtype=flat.avals[step.outputs[0]].dtype,
@@ -585,6 +674,7 @@ def _analyse(
                     step=step,
                 )
             )
+            results[step.outputs[0]] = len(statistics) - 1
             origin = frozenset([len(statistics) - 1])
         for output in step.outputs:
             stage[output] = depth

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rankjax.blocks import cached, in_blocks, scan_blocks, spread
+from rankjax.blocks import cached, in_blocks, scan_blocks, spread, sum_rows
 from rankjax.pairs import Pairs
 from rankjax.terms import Terms
 
@@ -35,7 +35,7 @@ def log_sum_exp(values: jax.Array, where: jax.Array) -> jax.Array:
     shift = jnp.where(some, shift, 0)[..., None]
     # A compiler may contract `scale * s - shift`, which is not 0 at the maximum then.
     below = jnp.where(values < shift, jnp.minimum(values - shift, 0), 0)
-    sums = jnp.sum(jnp.exp(below), -1, where=where)
+    sums, _ = sum_rows(jnp.where(where, jnp.exp(below), 0))
     return jnp.where(some, jnp.log(jnp.where(some, sums, 1)) + shift[..., 0], -jnp.inf)
 
 
@@ -193,10 +193,11 @@ def _one_positive(pairs: Pairs, terms: Callable[[View], Terms]) -> Terms:
     this = this_positive(pairs.positive)
 
     def one(row: jax.Array, masks: tuple[jax.Array, jax.Array], this: Any) -> Terms:
-        return terms(View(row, *masks, at_positive(row, this), this, dim=pairs.dim))
+        positive, own = at_positive(row, this), positive_row(row, this)
+        return terms(View(row, *masks, positive, this, own, dim=pairs.dim))
 
     found = jax.vmap(one)(pairs.similarity, (pairs.positive, pairs.negative), this)
-    exists = (pairs.positive & this).any(-1)
+    exists = at_positive(pairs.positive.astype(jnp.int32), this) > 0
     return jax.tree.map(
         lambda x: over_positives(
             x, jnp.broadcast_to(jnp.expand_dims(exists, range(1, x.ndim)), x.shape)
@@ -220,7 +221,14 @@ def this_positive(positive: jax.Array) -> jax.Array:
 @jax.jit
 def at_positive(values: jax.Array, this: jax.Array) -> jax.Array:
     """The entry of a row that belongs to the positive at hand."""
-    return jnp.sum(values, -1, where=this)
+    return jnp.sum(values, -1, where=this, dtype=values.dtype)
+
+
+@jax.jit
+def positive_row(row: jax.Array, this: jax.Array) -> jax.Array:
+    """The row of the positive at hand."""
+    del this
+    return row
 
 
 @jax.jit

@@ -226,6 +226,11 @@ class Products:
     value: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     is_distance: bool = False
 
+    @property
+    def less(self) -> float:
+        """How much of a vector itself the gradient takes off the vector across."""
+        return 1.0 if self.is_distance else 0.0
+
     def vectors(self, embeddings: jax.Array, centre: jax.Array | None) -> jax.Array:
         """The vectors that are multiplied; `centre` from `mean` where asked for."""
         prepared = self.prepare(embeddings)

@@ -3,14 +3,15 @@
 A carry is what is known of a set: the value, and for `largest` also its column.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from rankjax import rows
-from rankjax.blocks import apart, spread
+from rankjax.blocks import spread, sum_rows
 from rankjax.program import Statistic, neutral
 
 
@@ -29,10 +30,30 @@ def empty(statistic: Statistic, like: jax.Array) -> Any:
     return (value,)
 
 
-def carry(
+def carries(
+    some: Mapping[int, Statistic],
+    operands: Mapping[int, Sequence[jax.Array]],
+    position: jax.Array,
+) -> dict[int, tuple[jax.Array, ...]]:
+    """Statistics over the columns of their operands, by number."""
+    sums = [i for i, s in some.items() if s.kind == "sum"]
+    real = [i for i in sums if jnp.issubdtype(some[i].dtype, jnp.floating)]
+    whole = [i for i in sums if i not in real]
+    found = {}
+    for i, j in itertools.zip_longest(real, whole[: len(real)]):
+        counted = None if j is None else operands[j][0]
+        total, count = sum_rows(operands[i][0], counted)
+        found[i] = (total,)
+        if count is not None:
+            found[j] = (count,)
+    return found | {
+        i: _carry(s, operands[i], position) for i, s in some.items() if i not in found
+    }
+
+
+def _carry(
     statistic: Statistic, operands: Sequence[jax.Array], position: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """A statistic over the columns of its operands."""
     match statistic.kind:
         case "at_positive":
             return (operands[0][:, 0],)
@@ -42,8 +63,6 @@ def carry(
             return _chosen(operands[0], operands[1], position)
         case "first_largest":
             return _chosen(operands[0], operands[1], position)[::-1]
-        case "sum" if jnp.issubdtype(statistic.dtype, jnp.floating):
-            return (jnp.sum(apart(operands[0]), 1),)
     return (_REDUCE[statistic.kind](operands[0], 1),)
 
 

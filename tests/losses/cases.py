@@ -41,6 +41,8 @@ class Case:
       many_labels: labels are masks [row, classes] of several labels per row.
       key: whether the loss draws at random. `slow` is then not compared.
       table: whether labels number the rows of a table, and so have no other names.
+      steep: how fast exponents rise with a similarity, beyond 50: rounding that the
+        order of a matrix product decides grows as much.
     """
 
     slow: Callable[..., float]
@@ -53,6 +55,12 @@ class Case:
     many_labels: bool = False
     key: bool = False
     table: bool = False
+    steep: float = 50.0
+
+    @property
+    def tolerance(self):
+        """Between two ways to compute the same in float32."""
+        return 2e-5 * self.steep / 50
 
     @property
     def measure(self):

@@ -294,7 +294,7 @@ def test_blocks_of_any_size_change_nothing(case, block):
     valid = np.arange(16) != 3
     expected = evaluate(case, EMBEDDINGS, LABELS, valid=valid)
     blocks = evaluate(case, EMBEDDINGS, LABELS, valid=valid, block=block)
-    close(blocks, expected)
+    close(blocks, expected, case.tolerance, case.tolerance / 2)
 
 
 @every_loss
@@ -440,7 +440,8 @@ def _on_devices(wrapper, compute, case):
 @functools.cache
 def _whole_batch(case):
     """Operands, batch, and the value and gradients on one device."""
-    matrix = np.random.default_rng(4).normal(size=(DIM, DIM)).astype(np.float32)
+    # Small, for where tanh is flat it makes rows equal, and distances all rounding.
+    matrix = np.random.default_rng(4).normal(0, 0.3, (DIM, DIM)).astype(np.float32)
     operands = {"matrix": matrix, "params": jax.tree.map(np.float32, dict(case.params))}
     batch = {"x": EMBEDDINGS, "y": case.labels(LABELS), "valid": np.arange(16) != 7}
     if rankjax.entry.entry_of(case.loss).anchors == "batch":
@@ -481,7 +482,7 @@ def _check_devices(case, wrapper):
     block = 1 if wrapper == "shard_map in blocks" else "auto"
     spread = case.objective(axis_name=AXIS, block=block)
     run = _on_devices(wrapper.split()[0], spread, case)
-    close(run(operands, batch), expected)
+    close(run(operands, batch), expected, case.tolerance, case.tolerance / 2)
 
 
 @pytest.mark.slow

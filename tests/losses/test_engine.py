@@ -25,6 +25,8 @@ WHOLE = {
     "sub_center_arc_face": "puts the centres of a class along an axis of their own",
     "smooth_ndcg": "adds up as many places as there are references",
 }
+# Losses of positives' rows whose statistics are the positives' own.
+LOOKED_UP = {"lifted_structure"}
 
 
 def close(actual, expected, tolerance=2e-5):
@@ -60,6 +62,7 @@ ON_PAIRS = [n for n, f in losses.LOSSES.items() if entry_of(f).kind != Kind.FEAT
 def test_losses_of_rows_and_of_positives_are_taken_apart(name):
     kind = entry_of(losses.LOSSES[name]).kind
     expected = kind in (Kind.ROW, Kind.PER_POSITIVE) and name not in WHOLE
+    expected |= name in LOOKED_UP
     assert (apart(losses.LOSSES[name]) is not None) == expected
 
 
@@ -80,13 +83,31 @@ def _of_the_batch(p):
     return rankjax.Terms.of(share, p.positive)
 
 
+def _row_of_a_positive_by_the_anchor(p):
+    """What is summed of a positive's row depends on the anchor: no look-up has it."""
+
+    def terms(view):
+        ahead = view.positive_row > view.positive
+        return rankjax.Terms.of(view.positive_row, view.negatives & ahead)
+
+    return rows.per_positive(p, terms)
+
+
 def _hard_maximum(p):
     largest = jnp.max(p.similarity, -1, where=p.negative, initial=-1.0)
     return rankjax.Terms.each(largest, p.negative.any(-1))
 
 
 @pytest.mark.parametrize(
-    "loss", [_mean_of_row, _sorted, _running, _of_the_batch, _hard_maximum]
+    "loss",
+    [
+        _mean_of_row,
+        _sorted,
+        _running,
+        _of_the_batch,
+        _row_of_a_positive_by_the_anchor,
+        _hard_maximum,
+    ],
 )
 def test_a_loss_that_is_not_of_pairs_and_rows_is_left_whole(loss):
     assert apart(loss) is None
@@ -95,6 +116,21 @@ def test_a_loss_that_is_not_of_pairs_and_rows_is_left_whole(loss):
 def _compiled(loss, block, **settings):
     compute = rankjax.objective(loss, block=block, **settings)
     return jax.jit(jax.value_and_grad(lambda x, y, valid: compute(x, y, valid=valid)))
+
+
+def _of_both_rows(p):
+    """Compares statistics of an anchor's row with those of its positive's."""
+
+    def terms(view):
+        some = view.negatives.any()
+        own, other = (
+            jnp.where(some, rows.log_sum_exp(2 * x, view.negatives), 0)
+            for x in (view.row, view.positive_row)
+        )
+        squares = jnp.sum(jnp.square(view.positive_row), where=view.negatives)
+        return rankjax.Terms.each(own + other * squares - view.positive, some)
+
+    return rows.per_positive(p, terms)
 
 
 def _with_every_column(p):
@@ -111,6 +147,8 @@ def _with_every_column(p):
         losses.batch_hard_triplet_loss,
         losses.triplet_loss,
         losses.smooth_ap_loss,
+        losses.lifted_structure_loss,
+        _of_both_rows,
         _with_every_column,
     ],
 )

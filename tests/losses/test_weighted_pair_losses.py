@@ -115,6 +115,7 @@ CASES = {
         functools.partial(_circle, m=0.25, gamma=128.0, reduce=reference.mean_nonzero),
         loss=functools.partial(circle_loss, margin=0.25, gamma=128.0),
         reduction=rankjax.mean_active,
+        steep=256.0,  # gamma times the derivative of (s + m)(s - m) at s = 1
     ),
     "ranked_list": Case(
         _ranked_list,
