@@ -755,10 +755,8 @@ class _Evaluation:
                 product = self._products(anchors, kept)
 
                 def lane(i: jax.Array, g: jax.Array) -> jax.Array:
-                    here, there = jax.tree.map(
-                        lambda x: lax.dynamic_index_in_dim(x, i, 1, keepdims=False),
-                        (lanes, everyone),
-                    )
+                    here = jax.tree.map(lambda x: _at(x, i, 1), lanes)
+                    there = jax.tree.map(lambda x: _at(x, i, 0), everyone)
                     return self._slopes(
                         g, anchors, index, product, here, there, numbers - at_hand
                     )
@@ -778,6 +776,8 @@ class _Evaluation:
                 everyone, at_positive = _gather(
                     (lanes, at_positive), self.how.axis_name
                 )
+                # Lanes first: a lane is read along the references, of every anchor.
+                everyone = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), everyone)
                 more = more + self._from_other_ends(at_positive, first, count)
             of_references, again = scan_blocks(
                 slopes, self.how.block, of_references, *rows, lanes, product
@@ -1073,6 +1073,10 @@ def _or_none(column: jax.Array | None, anchors: Rows) -> jax.Array:
 
 def _add(a: Any, b: Any) -> Any:
     return jax.tree.map(jnp.add, a, b)
+
+
+def _at(x: jax.Array, place: jax.Array, axis: int) -> jax.Array:
+    return lax.dynamic_index_in_dim(x, place, axis, keepdims=False)
 
 
 def _along(mask: jax.Array, like: jax.Array) -> jax.Array:

@@ -151,7 +151,11 @@ CASES = {
         similarity=similarity.cosine,
         reduction=rankjax.mean_active,
     ),
-    "dynamic_soft_margin": Case(_dynamic_soft_margin, params={"limit": 3.0}),
+    "dynamic_soft_margin": Case(
+        _dynamic_soft_margin,
+        params={"limit": 3.0},
+        steep=256.0,  # nodes in a unit of the gap
+    ),
     "dynamic_soft_margin, few bins": Case(
         functools.partial(_dynamic_soft_margin, limit=1.0, bins=10),
         loss=functools.partial(dynamic_soft_margin_loss, limit=1.0, bins=10),
