@@ -30,7 +30,11 @@ from jax import lax
 from rankjax import statistics
 from rankjax.blocks import (
     apart,
+    cut,
     in_blocks,
+    matmul_transposed,
+    pad,
+    put,
     scan_blocks,
     spread,
     sum_rows,
@@ -39,12 +43,14 @@ from rankjax.blocks import (
 from rankjax.pairs import Members, Pairs, Rows, members, relevance, sides
 from rankjax.program import Program, Statistic, trace
 from rankjax.similarity import PRODUCTS, Products, Similarity, dot, squared_lengths
+from rankjax.statistics import EITHER_WAY
 
 AxisName = str | tuple[str, ...]
 
 # Which axis of a grid of pairs an array is mapped along.
 _ROWS, _COLUMNS, _BOTH = (0, None), (None, 0), (0, 0)
 _SLOTS = 4  # positives visited at a time
+_TILE = 512  # the side of a tile on a CPU
 _LANES = 16  # positives whose cotangents are kept at a time
 
 
@@ -58,6 +64,8 @@ class Plan:
       itself: the references are the anchors, of all devices.
       mirrored: the gradient is symmetrised, where `itself` holds.
       block: anchors at a time.
+      tiled: whether pairs are visited once for both their ends, in tiles above the
+        diagonal.
       keep: whether the products are kept for the backward pass.
       axis_name: over which anchors are spread where `mirrored`.
     """
@@ -67,6 +75,7 @@ class Plan:
     itself: bool
     mirrored: bool
     block: int
+    tiled: bool
     keep: bool
     axis_name: AxisName | None
 
@@ -108,16 +117,27 @@ def plan(
         return None
     if program.rows_feel_positives and program.looks_from_positives:
         return None
-    keep, (rows, columns) = False, pairs.similarity.shape
-    if block == "auto":
-        block, keep = _block(rows, columns, program)
     labelled = labelled or pairs.relevance is not None
     mirrored = itself and labelled
+    tiled = (
+        mirrored
+        and axis_name is None
+        and program.only_sides
+        and not program.looks_from_positives
+        and all(s.kind in EITHER_WAY for s in program.statistics if s.is_of_row)
+    )
+    keep, (rows, columns) = False, pairs.similarity.shape
+    if block == "auto":
+        block, keep = _block(rows, columns, program, tiled)
+    tiled &= block < rows
     products = PRODUCTS[similarity]
-    return Plan(program, products, itself, mirrored, block, keep, axis_name), operands
+    how = Plan(program, products, itself, mirrored, block, tiled, keep, axis_name)
+    return how, operands
 
 
-def _block(anchors: int, references: int, program: Program) -> tuple[int, bool]:
+def _block(
+    anchors: int, references: int, program: Program, tiled: bool
+) -> tuple[int, bool]:
     """Anchors at a time, and whether to keep their products."""
     if jax.default_backend() != "cpu":
         fitting = cached = 2**27
@@ -127,6 +147,9 @@ def _block(anchors: int, references: int, program: Program) -> tuple[int, bool]:
         often = program.looks_from_positives
         fitting, cached = 2**21, 2 ** (17 if wide > 8 else 19 if often else 21)
     keep = anchors * references <= fitting
+    if tiled:
+        tile = _TILE if jax.default_backend() == "cpu" else 8 * _TILE
+        return (anchors, True) if keep else (tile, False)
     if anchors * references <= cached:
         return anchors, keep
     return max(cached // references, 64), keep
@@ -184,6 +207,31 @@ class _Seen:
     references: _References
     along: tuple[int | None, int | None] = dataclasses.field(metadata={"static": True})
     numbers: frozenset[int] = dataclasses.field(metadata={"static": True})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tile:
+    """Pairs of some anchors with some others, none of them twice.
+
+    Attributes:
+      seen: the pairs, [row, column].
+      here: what they need to know of the rows as anchors.
+      there: the same of the columns.
+      rows_as_references: what they need to know of the rows, seen from the columns.
+      rows: of the anchors.
+      columns: of the anchors.
+      top: number of the first row.
+      left: number of the first column.
+    """
+
+    seen: _Seen
+    here: _Anchors
+    there: _Anchors
+    rows_as_references: _References
+    rows: Rows
+    columns: Rows
+    top: jax.Array
+    left: jax.Array
 
 
 def evaluate(
@@ -289,8 +337,12 @@ class _Evaluation:
             return of_positives(anchors, index, of_rows(anchors, index, kept), kept)
 
         rows = self.anchors, self.members
-        if any(map(_is_lookup, self.statistics)):
-            found = self._in_blocks(of_rows, *rows, product)
+        if self.how.tiled or self.looked_up:
+            found = (
+                self._find_in_tiles()
+                if self.how.tiled
+                else self._in_blocks(of_rows, *rows, product)
+            )
             self._let_look_up(found)
             return *self._in_blocks(of_positives, *rows, found, product), product
         return *self._in_blocks(both, *rows, product), product
@@ -412,33 +464,191 @@ class _Evaluation:
         every = None
         if product is not None and not all(map(self._is_by_index, numbers)):
             every = self._every(anchors, product)
-        for stage in sorted({self.statistics[i].stage for i in numbers}):
-            now = frozenset(i for i in numbers if self.statistics[i].stage == stage)
-            shared = self._of_anchors(anchors, found, self.smooth)[0]
-            of = _Anchors(shared, [x[0] for x in found], [], _or_none(column, anchors))
-            found = [
-                statistics.empty(s, anchors.embeddings) if i in now else x
-                for i, (s, x) in enumerate(zip(self.statistics, found, strict=True))
-            ]
-
-            def more(
-                seen: _Seen,
-                found: list[Any],
-                of: _Anchors = of,
-                now: frozenset[int] = now,
-            ) -> list[Any]:
-                new = self._reduce(seen, of, now)
-                return [
-                    statistics.merge(self.statistics[i], x, new[i]) if i in new else x
-                    for i, x in enumerate(found)
-                ]
-
+        for now in self._stages(numbers):
+            of = self._known(found, anchors, column)
+            found = self._without(now, found, anchors)
+            more = functools.partial(self._look, of=of, now=now)
             found = self._over_references(
                 more, found, every, anchors, index, product, now
             )
             if column is not None:
                 found = more(self._at_hand(anchors, column, product), found)
         return found
+
+    def _find_in_tiles(self) -> list[Any]:
+        """Fills in the statistics of all anchors."""
+        anchors = self.anchors
+        found = [statistics.empty(s, anchors.embeddings) for s in self.statistics]
+        numbers = self._of_level(
+            {i for i, s in enumerate(self.statistics) if s.on_pairs}, None
+        )
+        for now in self._stages(numbers):
+            of = self._known(found, anchors)
+            found = self._without(now, found, anchors)
+            some = frozenset(i for i in now if not self._is_by_index(i))
+
+            def visit(
+                found: Any, tile: _Tile, some: frozenset[int] = some
+            ) -> dict[int, Any]:
+                for new, start in (
+                    (self._reduce(tile.seen, tile.here, some), tile.top),
+                    (self._reduce_down(tile, some), tile.left),
+                ):
+                    both = {
+                        i: statistics.merge(self.statistics[i], x, new[i])
+                        for i, x in cut(found, start, self.how.block).items()
+                    }
+                    found = put(found, both, start)
+                return found
+
+            if some:
+                state = self._padded({i: found[i] for i in sorted(some)})
+                state = self._over_tiles(visit, state, of)
+                new = jax.tree.map(lambda x: x[: len(anchors.index)], state)
+                found = [new.get(i, x) for i, x in enumerate(found)]
+
+            def rest(
+                anchors: Rows,
+                index: Members | None,
+                found: list[Any],
+                of: _Anchors,
+                now: frozenset[int] = now,
+            ) -> list[Any]:
+                more = functools.partial(self._look, of=of, now=now)
+                return self._over_references(
+                    more, found, None, anchors, index, None, now
+                )
+
+            found = self._in_blocks(rest, anchors, self.members, found, of)
+        return found
+
+    def _stages(self, numbers: Collection[int]) -> list[frozenset[int]]:
+        """Statistics in the order in which one can be computed after another."""
+        stages = sorted({self.statistics[i].stage for i in numbers})
+        return [
+            frozenset(i for i in numbers if self.statistics[i].stage == stage)
+            for stage in stages
+        ]
+
+    def _known(
+        self, found: list[Any], anchors: Rows, column: jax.Array | None = None
+    ) -> _Anchors:
+        shared = self._of_anchors(anchors, found, self.smooth)[0]
+        return _Anchors(shared, [x[0] for x in found], [], _or_none(column, anchors))
+
+    def _without(
+        self, now: frozenset[int], found: list[Any], anchors: Rows
+    ) -> list[Any]:
+        return [
+            statistics.empty(s, anchors.embeddings) if i in now else x
+            for i, (s, x) in enumerate(zip(self.statistics, found, strict=True))
+        ]
+
+    def _look(
+        self, seen: _Seen, found: list[Any], of: _Anchors, now: frozenset[int]
+    ) -> list[Any]:
+        """Adds what is seen to the statistics of a stage."""
+        new = self._reduce(seen, of, now)
+        return [
+            statistics.merge(self.statistics[i], x, new[i]) if i in new else x
+            for i, x in enumerate(found)
+        ]
+
+    def _over_tiles(
+        self, visit: Callable[[Any, _Tile], Any], state: Any, of: _Anchors
+    ) -> Any:
+        """Visits the pairs above the diagonal, tile by tile.
+
+        Args:
+          visit: updates the state with a tile.
+          state: at the start.
+          of: what pairs need to know of anchors.
+        """
+        size = self.how.block
+        starts = size * np.stack(np.triu_indices(self._tiles), 1).astype(np.int32)
+        anchors, of = self._padded((self.anchors, of))
+        order = jnp.arange(self._tiles * size, dtype=jnp.int32)
+
+        def one(state: Any, at: jax.Array) -> tuple[Any, None]:
+            rows, here, above = cut((anchors, of, order), at[0], size)
+            columns, there, left = cut((anchors, of, order), at[1], size)
+            product = dot(rows.embeddings, columns.embeddings)
+            once = above[:, None] < left[None, :]
+            seen = self._every(rows, product, columns, once)
+            itself = self._as_references(rows)
+            tile = _Tile(seen, here, there, itself, rows, columns, at[0], at[1])
+            return visit(state, tile), None
+
+        return lax.scan(one, state, jnp.asarray(starts))[0]
+
+    @property
+    def _tiles(self) -> int:
+        """How many tiles there are along a side."""
+        return -(-len(self.anchors.index) // self.how.block)
+
+    def _padded(self, tree: Any) -> Any:
+        """Arrays [anchor, ...], padded to whole tiles."""
+        padding = self._tiles * self.how.block - len(self.anchors.index)
+        return jax.tree.map(lambda x: pad(x, padding), tree)
+
+    def _reduce_down(self, tile: _Tile, numbers: frozenset[int]) -> dict[int, Any]:
+        """Statistics over the rows of a tile, of its columns as anchors."""
+        seen, rows = tile.seen, tile.rows_as_references
+        operands = _grid(self._operands, seen, tile.there, _COLUMNS, rows, _ROWS)
+        position = jnp.broadcast_to(rows.position[:, None], seen.slope.shape)
+        some = {i: self.statistics[i] for i in sorted(numbers)}
+        return statistics.carries(some, operands, position, axis=0)
+
+    def _gradient_in_tiles(self, of: _Anchors, numbers: frozenset[int]) -> jax.Array:
+        """Cotangents of the anchors' vectors, by rows' statistics."""
+        less = self.how.products.less
+        some = frozenset(i for i in numbers if not self._is_by_index(i))
+
+        def visit(state: Any, tile: _Tile) -> Any:
+            slope, seen = self._by_similarity(some), tile.seen
+            g = _grid(slope, seen, tile.here, _ROWS, seen.references, seen.along)
+            rows = tile.rows_as_references
+            g = g + _grid(slope, seen, tile.there, _COLUMNS, rows, _ROWS)
+            g = apart(g * seen.slope)
+            across, down, weight = state
+            new = jnp.matmul(
+                g, tile.columns.embeddings, precision=lax.Precision.HIGHEST
+            )
+            across = _add_at(across, new, tile.top)
+            new = matmul_transposed(g, tile.rows.embeddings)[None]
+            down = _add_at(down, new, tile.left // self.how.block)
+            if less:
+                weight = _add_at(weight, jnp.sum(g, 1), tile.top)
+                weight = _add_at(weight, jnp.sum(g, 0), tile.left)
+            return across, down, weight
+
+        total, n = jnp.zeros_like(self.anchors.embeddings), len(self.anchors.index)
+        if some:
+            across, dim = self._padded(total), total.shape[1]
+            down = jnp.zeros((self._tiles, dim, self.how.block), total.dtype)
+            state = spread((across, down, across[:, 0]), self.anchors.embeddings)
+            across, down, weight = self._over_tiles(visit, state, of)
+            # Transposed once rather than in every tile.
+            total = (across + jnp.moveaxis(down, 1, 2).reshape(across.shape))[:n]
+            total -= less * weight[:n, None] * self.anchors.embeddings
+
+        def rest(anchors: Rows, index: Members | None, here: _Anchors) -> jax.Array:
+            itself, total = self._as_references(anchors), anchors.embeddings * 0
+
+            def more(seen: _Seen, total: jax.Array) -> jax.Array:
+                slope, column = self._by_similarity(numbers), seen.references.position
+                there = jax.tree.map(lambda x: x[column], of)
+                g = _grid(slope, seen, here, _ROWS, seen.references, _BOTH)
+                g = (g + _grid(slope, seen, there, _BOTH, itself, _ROWS)) * seen.slope
+                vectors = self.references.embeddings[column]
+                total = total + jnp.sum(g[:, :, None] * vectors, 1)
+                return total - less * jnp.sum(g, 1)[:, None] * anchors.embeddings
+
+            return self._over_references(
+                more, total, None, anchors, index, None, numbers
+            )
+
+        return total + self._in_blocks(rest, self.anchors, self.members, of)
 
     def _complete(
         self,
@@ -597,7 +807,9 @@ class _Evaluation:
         of_anchors, of_references = (
             jnp.zeros_like(x.embeddings) for x in (self.anchors, self.references)
         )
-        if dense:
+        if self.how.tiled:
+            of_anchors = self._gradient_in_tiles(of, dense)
+        elif dense:
             of_references, of_anchors = scan_blocks(
                 block,
                 self.how.block,
@@ -630,11 +842,7 @@ class _Evaluation:
           numbers: the statistics.
         """
         row = jnp.arange(len(anchors.index), dtype=jnp.int32)[:, None]
-        itself = _References(
-            self._fields(anchors, "reference"),
-            anchors.index,
-            squared_lengths(anchors.embeddings),
-        )
+        itself = self._as_references(anchors)
 
         def more(seen: _Seen, g: jax.Array) -> jax.Array:
             now = numbers & seen.numbers
@@ -857,18 +1065,40 @@ class _Evaluation:
         by_index = self.members is not None and statistic.of_positives
         return by_index or _is_at_hand(statistic) or not statistic.on_pairs
 
-    def _every(self, anchors: Rows, product: jax.Array) -> _Seen:
-        """All references; positives are left to the index where there is one."""
-        masks = sides(anchors, self.references)
+    def _every(
+        self,
+        anchors: Rows,
+        product: jax.Array,
+        references: Rows | None = None,
+        where: jax.Array | None = None,
+    ) -> _Seen:
+        """All references, or those given; positives are left to the index where there
+        is one."""
+        columns = self.columns
+        if references is None:
+            references = self.references
+        else:
+            columns = self._as_references(references)
+        masks = sides(anchors, references)
+        if where is not None:
+            masks = masks[0] & where, masks[1] & where
         if self.members is not None:
             masks = jnp.zeros_like(masks[0]), masks[1]
         fields = dict(zip(("positive", "negative"), masks, strict=True))
         if self.how.program.uses("relevance"):
-            shared: Any = relevance(anchors, self.references)
+            shared: Any = relevance(anchors, references)
             fields["relevance"] = shared
         numbers = set(range(len(self.statistics)))
         numbers = {i for i in numbers if not self._is_by_index(i)}
-        return self._see(anchors, product, fields, self.columns, _COLUMNS, numbers)
+        return self._see(anchors, product, fields, columns, _COLUMNS, numbers)
+
+    def _as_references(self, anchors: Rows) -> _References:
+        """What pairs need to know of anchors in the role of references."""
+        return _References(
+            self._fields(anchors, "reference"),
+            anchors.index,
+            squared_lengths(anchors.embeddings),
+        )
 
     def _some(
         self,
@@ -1058,10 +1288,6 @@ def _is_sum(statistic: Statistic) -> bool:
     return statistic.kind == "over_positives"
 
 
-def _is_lookup(statistic: Statistic) -> bool:
-    return statistic.kind == "of_positive"
-
-
 def _is_at_hand(statistic: Statistic) -> bool:
     return statistic.kind == "at_positive"
 
@@ -1073,6 +1299,10 @@ def _or_none(column: jax.Array | None, anchors: Rows) -> jax.Array:
 
 def _add(a: Any, b: Any) -> Any:
     return jax.tree.map(jnp.add, a, b)
+
+
+def _add_at(total: jax.Array, new: jax.Array, start: jax.Array) -> jax.Array:
+    return put(total, cut(total, start, len(new)) + new, start)
 
 
 def _at(x: jax.Array, place: jax.Array, axis: int) -> jax.Array:

@@ -117,6 +117,11 @@ class Statistic:
     step: _Step
 
     @property
+    def is_of_row(self) -> bool:
+        """Whether it is of an anchor's row."""
+        return self.on_pairs and not self.each_positive
+
+    @property
     def on_pairs(self) -> bool:
         """Whether it is computed from pairs, rather than from other statistics."""
         return self.kind not in ("of_positive", "over_positives")

@@ -30,13 +30,19 @@ def log_sum_exp(values: jax.Array, where: jax.Array) -> jax.Array:
 
     The row's maximum is taken out first, so that no logit overflows.
     """
-    some = where.any(-1)
-    shift = jnp.max(values, -1, where=where, initial=-jnp.inf)
-    shift = jnp.where(some, shift, 0)[..., None]
+    return log_sum_exp_along(values, where, -1)
+
+
+def log_sum_exp_along(values: jax.Array, where: jax.Array, axis: int) -> jax.Array:
+    """`log_sum_exp` over any axis, without its derivative."""
+    shift = jnp.max(values, axis, where=where, initial=-jnp.inf)
+    some = shift != -jnp.inf
+    shift = jnp.where(some, shift, 0)
+    level = jnp.expand_dims(shift, axis)
     # A compiler may contract `scale * s - shift`, which is not 0 at the maximum then.
-    below = jnp.where(values < shift, jnp.minimum(values - shift, 0), 0)
-    sums, _ = sum_rows(jnp.where(where, jnp.exp(below), 0))
-    return jnp.where(some, jnp.log(jnp.where(some, sums, 1)) + shift[..., 0], -jnp.inf)
+    below = jnp.where(values < level, jnp.minimum(values - level, 0), 0)
+    sums, _ = sum_rows(jnp.where(where, jnp.exp(below), 0), axis=axis)
+    return jnp.where(some, jnp.log(jnp.where(some, sums, 1)) + shift, -jnp.inf)
 
 
 @log_sum_exp.defjvp

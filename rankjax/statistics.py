@@ -34,40 +34,48 @@ def carries(
     some: Mapping[int, Statistic],
     operands: Mapping[int, Sequence[jax.Array]],
     position: jax.Array,
+    axis: int = 1,
 ) -> dict[int, tuple[jax.Array, ...]]:
-    """Statistics over the columns of their operands, by number."""
+    """Statistics along the rows of their operands, by number; or down the columns, of
+    the kinds `EITHER_WAY`."""
     sums = [i for i, s in some.items() if s.kind == "sum"]
     real = [i for i in sums if jnp.issubdtype(some[i].dtype, jnp.floating)]
     whole = [i for i in sums if i not in real]
     found = {}
     for i, j in itertools.zip_longest(real, whole[: len(real)]):
         counted = None if j is None else operands[j][0]
-        total, count = sum_rows(operands[i][0], counted)
+        total, count = sum_rows(operands[i][0], counted, axis)
         found[i] = (total,)
         if count is not None:
             found[j] = (count,)
     return found | {
-        i: _carry(s, operands[i], position) for i, s in some.items() if i not in found
+        i: _carry(s, operands[i], position, axis)
+        for i, s in some.items()
+        if i not in found
     }
 
 
 def _carry(
-    statistic: Statistic, operands: Sequence[jax.Array], position: jax.Array
+    statistic: Statistic,
+    operands: Sequence[jax.Array],
+    position: jax.Array,
+    axis: int,
 ) -> tuple[jax.Array, ...]:
     match statistic.kind:
         case "at_positive":
             return (operands[0][:, 0],)
         case "log_sum_exp":
-            return (rows.log_sum_exp(*operands),)
+            return (rows.log_sum_exp_along(operands[0], operands[1], axis),)
         case "largest":
             return _chosen(operands[0], operands[1], position)
         case "first_largest":
             return _chosen(operands[0], operands[1], position)[::-1]
-    return (_REDUCE[statistic.kind](operands[0], 1),)
+    return (_REDUCE[statistic.kind](operands[0], axis),)
 
 
 _REDUCE: dict[str, Any] = {"sum": jnp.sum, "any": jnp.any, "all": jnp.all}
 _REDUCE |= {"max": jnp.max, "min": jnp.min}
+EITHER_WAY = frozenset({*_REDUCE, "log_sum_exp"})
 _ADD: dict[str, Any] = {"sum": jnp.add, "any": jnp.logical_or, "all": jnp.logical_and}
 _ADD |= {"max": jnp.maximum, "min": jnp.minimum, "log_sum_exp": jnp.logaddexp}
 
