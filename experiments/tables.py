@@ -1,19 +1,24 @@
-"""Writes the tables of README that are read off the package.
+"""Writes the tables of README that are read off the package and off results.
 
 python -m experiments.tables
 """
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.bench.cases import CASES
+from experiments.bench.output import Row
+from experiments.bench.timing import Shape
 from rankjax import losses, mining, regularizers
 from rankjax.entry import Entry, entry_of, hyper_parameters
 
 README = Path(__file__).parent.parent / "README.md"
+RESULTS = Path(__file__).parent / "results"
 
 
 def losses_table(functions: Mapping[str, Callable[..., Any]] = losses.LOSSES) -> str:
@@ -53,7 +58,56 @@ def rules_table() -> str:
     return "\n".join(rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"losses": losses_table, "rules": rules_table}
+def speed_table(results: Path = RESULTS / "bench-losses.json") -> str:
+    """One row per loss that was timed: its time over the bare work's and the peer's."""
+    rows = json.loads(results.read_text())
+    found = {(r["loss"], r["variant"], r["B"]): r for r in rows if _is_usual(r)}
+    names = dict.fromkeys(row["loss"] for row in rows)
+    lines = [
+        "| loss | B = 1,024, times the limit | B = 4,096 | MB | peer takes |",
+        "|---|---|---|---|---|",
+    ]
+    for name in names:
+        small, large = (found.get((name, "rankjax", b), {}) for b in (1024, 4096))
+        peer = found.get((name, "peer", 1024))
+        cells = [
+            f"`{name}`",
+            *(_over_limit(row) for row in (small, large)),
+            _number(large.get("peak_mb"), ".0f"),
+            _over_peer(small, peer),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _is_usual(row: Row) -> bool:
+    """Whether a row is of the length and the class size that the table is about."""
+    per_class = CASES[row["loss"]].per_class or Shape(1).K
+    return (row["D"], row["K"]) == (Shape(1).D, per_class)
+
+
+def _over_limit(row: Row) -> str:
+    wall, cpu = (row.get(key) for key in ("over_limit_wall", "over_limit"))
+    return "" if wall is None else f"{wall:.2f} / {cpu:.2f}"
+
+
+def _over_peer(row: Row, peer: Row | None) -> str:
+    if peer is None:
+        return ""
+    if row.get("over_peer") is None:
+        return str(peer["note"])
+    return f"{row['over_peer']:.1f} times"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "losses": losses_table,
+    "rules": rules_table,
+    "speed": speed_table,
+}
 
 
 def filled(text: str) -> str:

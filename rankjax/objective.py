@@ -117,7 +117,7 @@ def objective(
       block: number of anchors at a time: memory for block x references instead of the
         whole matrix. 'auto' chooses it by platform and batch. None is the plain
         reference: the whole matrix and autodiff, forward mode and Hessians included;
-        otherwise losses that `rankjax.program` can take apart have their gradients
+        otherwise losses that `rankjax.engine` can take apart have their gradients
         derived, in reverse mode alone. Under `jax.disable_jit` the loss is called as
         it is, once, to be looked into.
       has_aux: also return the share of terms above zero (`active_share`) and the mean

@@ -215,7 +215,7 @@ def _one_positive(pairs: Pairs, terms: Callable[[View], Terms]) -> Terms:
 being_traced: contextvars.ContextVar[bool] = contextvars.ContextVar(
     "being_traced", default=False
 )
-"""Whether `program.trace` runs a loss, to see of what it consists."""
+"""Whether `engine.program.trace` runs a loss, to see of what it consists."""
 
 
 @jax.jit

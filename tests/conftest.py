@@ -1,6 +1,10 @@
 """Eight CPU devices and a strict JAX for every test."""
 
+import itertools
 import os
+from pathlib import Path
+
+import pytest
 
 _FLAGS = (
     "--xla_force_host_platform_device_count=8",
@@ -9,6 +13,24 @@ _FLAGS = (
 )
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+_MAPS = Path("/proc/self/maps")
+_MOST_MAPS = 30_000
+_tests = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _below_the_limit_of_memory_maps():
+    """Every compiled function takes a few of the 65,530 memory maps that Linux allows a
+    process; the compiler crashes for want of one."""
+    yield
+    if next(_tests) % 20 == 0 and _MAPS.exists():
+        maps = _MAPS.read_text().count("\n")
+        if maps > _MOST_MAPS:
+            import jax
+
+            jax.clear_caches()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,4 +1,8 @@
-"""Evaluating a loss for the tests of what its paper says."""
+"""Evaluating a loss for the tests of what its paper says.
+
+On the whole matrix and by autodiff, which compiles fastest; the conformance suite and
+`test_engine.py` hold the other ways of evaluating a loss to this one.
+"""
 
 import functools
 
@@ -10,7 +14,7 @@ import rankjax
 
 @functools.cache
 def _value_and_grad(loss, measure=None):
-    compute = rankjax.objective(loss, similarity=measure)
+    compute = rankjax.objective(loss, similarity=measure, block=None)
     return jax.jit(
         jax.value_and_grad(lambda x, y, params: compute(x, y, params=params))
     )

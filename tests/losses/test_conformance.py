@@ -461,7 +461,9 @@ def _whole_batch(case):
     return operands, batch, expected
 
 
-on_devices = pytest.mark.parametrize("wrapper", ["pmap", "shard_map in blocks"])
+on_devices = pytest.mark.parametrize(
+    "wrapper", ["pmap", pytest.param("shard_map in blocks", marks=pytest.mark.slow)]
+)
 
 
 @every_loss

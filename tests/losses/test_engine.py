@@ -9,7 +9,8 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 import rankjax
-from rankjax import losses, mining, program, rows, similarity
+from rankjax import losses, mining, rows, similarity
+from rankjax.engine import program
 from rankjax.entry import Kind, entry_of
 from rankjax.pairs import Pairs
 from rankjax.parallel import AXIS

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from rankjax import rows
 from rankjax.blocks import spread, sum_rows
-from rankjax.program import Statistic, neutral
+from rankjax.engine.program import Statistic, neutral
 
 
 def empty(statistic: Statistic, like: jax.Array) -> Any:

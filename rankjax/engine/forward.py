@@ -1,0 +1,209 @@
+"""The value of a loss: statistics of rows, then sums over positives, then terms."""
+
+import functools
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rankjax.blocks import (
+    cut,
+    put,
+)
+from rankjax.engine import statistics
+from rankjax.engine.seen import (
+    COLUMNS,
+    ROWS,
+    Anchors,
+    Batch,
+    Seen,
+    Tile,
+    along,
+    gather,
+    grid,
+    or_none,
+)
+from rankjax.pairs import Members, Rows
+from rankjax.similarity import dot
+
+
+class Forward(Batch):
+    """Passes over the pairs of a batch that find its statistics."""
+
+    def forward(self) -> tuple[list[jax.Array], list[Any], jax.Array | None]:
+        """The leaves of the result, the statistics, and the products where kept."""
+        product = None
+        if self.how.keep:
+            product = dot(self.anchors.embeddings, self.references.embeddings)
+
+        def of_rows(anchors: Rows, index: Members | None, kept: Any) -> Any:
+            found = [statistics.empty(s, anchors.embeddings) for s in self.statistics]
+            return self._find(found, anchors, index, self._products(anchors, kept))
+
+        def of_positives(
+            anchors: Rows, index: Members | None, found: list[Any], kept: Any
+        ) -> Any:
+            product = kept if self.is_light else self._products(anchors, kept)
+
+            def add(
+                column: jax.Array, exists: jax.Array, found: list[Any]
+            ) -> list[Any]:
+                here = self._find(found, anchors, index, product, column)
+                _, _, terms = self._of_anchors(anchors, here, self.smooth)
+                total = list(found)
+                for i, (value, some) in terms.items():
+                    value = jnp.where(some & along(exists, some), value, 0)
+                    total[i] = (total[i][0] + value,)
+                return total
+
+            found = self._each_positive(add, found, index)
+            return self._of_anchors(anchors, found, self.smooth)[1], found
+
+        def both(anchors: Rows, index: Members | None, kept: Any) -> Any:
+            return of_positives(anchors, index, of_rows(anchors, index, kept), kept)
+
+        rows = self.anchors, self.members
+        if self.how.tiled or self.looked_up:
+            found = (
+                self._find_in_tiles()
+                if self.how.tiled
+                else self._in_blocks(of_rows, *rows, product)
+            )
+            self._let_look_up(found)
+            return *self._in_blocks(of_positives, *rows, found, product), product
+        return *self._in_blocks(both, *rows, product), product
+
+    def _let_look_up(self, found: list[Any]) -> None:
+        """Tells every anchor's statistics to those whose positive it is."""
+        known = [found[i][0] for i in self.looked_up]
+        every = gather(known, self.how.axis_name)
+        self.everyone = dict(zip(self.looked_up, every, strict=True))
+
+    def _find(
+        self,
+        found: list[Any],
+        anchors: Rows,
+        index: Members | None,
+        product: jax.Array | None,
+        column: jax.Array | None = None,
+    ) -> list[Any]:
+        """Fills in the statistics, of anchors or of the positive at hand."""
+        found = list(found)
+        for i, s in enumerate(self.statistics):
+            if s.source is not None and column is not None:
+                found[i] = (self.everyone[s.source][column],)
+        numbers = {i for i, s in enumerate(self.statistics) if s.on_pairs}
+        numbers = self._of_level(numbers, column)
+        every = None
+        if product is not None and not all(map(self._is_by_index, numbers)):
+            every = self._every(anchors, product)
+        for now in self._stages(numbers):
+            of = self._known(found, anchors, column)
+            found = self._without(now, found, anchors)
+            more = functools.partial(self._look, of=of, now=now)
+            found = self._over_references(
+                more, found, every, anchors, index, product, now
+            )
+            if column is not None:
+                found = more(self._at_hand(anchors, column, product), found)
+        return found
+
+    def _find_in_tiles(self) -> list[Any]:
+        """Fills in the statistics of all anchors."""
+        anchors = self.anchors
+        found = [statistics.empty(s, anchors.embeddings) for s in self.statistics]
+        numbers = self._of_level(
+            {i for i, s in enumerate(self.statistics) if s.on_pairs}, None
+        )
+        for now in self._stages(numbers):
+            of = self._known(found, anchors)
+            found = self._without(now, found, anchors)
+            some = frozenset(i for i in now if not self._is_by_index(i))
+
+            def visit(
+                found: Any, tile: Tile, some: frozenset[int] = some
+            ) -> dict[int, Any]:
+                for new, start in (
+                    (self._reduce(tile.seen, tile.here, some), tile.top),
+                    (self._reduce_down(tile, some), tile.left),
+                ):
+                    both = {
+                        i: statistics.merge(self.statistics[i], x, new[i])
+                        for i, x in cut(found, start, self.how.block).items()
+                    }
+                    found = put(found, both, start)
+                return found
+
+            if some:
+                state = self._padded({i: found[i] for i in sorted(some)})
+                state = self._over_tiles(visit, state, of)
+                new = jax.tree.map(lambda x: x[: len(anchors.index)], state)
+                found = [new.get(i, x) for i, x in enumerate(found)]
+
+            def rest(
+                anchors: Rows,
+                index: Members | None,
+                found: list[Any],
+                of: Anchors,
+                now: frozenset[int] = now,
+            ) -> list[Any]:
+                more = functools.partial(self._look, of=of, now=now)
+                return self._over_references(
+                    more, found, None, anchors, index, None, now
+                )
+
+            found = self._in_blocks(rest, anchors, self.members, found, of)
+        return found
+
+    def _stages(self, numbers: Collection[int]) -> list[frozenset[int]]:
+        """Statistics in the order in which one can be computed after another."""
+        stages = sorted({self.statistics[i].stage for i in numbers})
+        return [
+            frozenset(i for i in numbers if self.statistics[i].stage == stage)
+            for stage in stages
+        ]
+
+    def _known(
+        self, found: list[Any], anchors: Rows, column: jax.Array | None = None
+    ) -> Anchors:
+        shared = self._of_anchors(anchors, found, self.smooth)[0]
+        return Anchors(shared, [x[0] for x in found], [], or_none(column, anchors))
+
+    def _without(
+        self, now: frozenset[int], found: list[Any], anchors: Rows
+    ) -> list[Any]:
+        return [
+            statistics.empty(s, anchors.embeddings) if i in now else x
+            for i, (s, x) in enumerate(zip(self.statistics, found, strict=True))
+        ]
+
+    def _look(
+        self, seen: Seen, found: list[Any], of: Anchors, now: frozenset[int]
+    ) -> list[Any]:
+        """Adds what is seen to the statistics of a stage."""
+        new = self._reduce(seen, of, now)
+        return [
+            statistics.merge(self.statistics[i], x, new[i]) if i in new else x
+            for i, x in enumerate(found)
+        ]
+
+    def _reduce(
+        self, seen: Seen, of: Anchors, numbers: frozenset[int]
+    ) -> dict[int, Any]:
+        """Statistics over the references that are seen."""
+        numbers &= seen.numbers
+        if not numbers:
+            return {}
+        operands = grid(self._operands, seen, of, ROWS, seen.references, seen.along)
+        position = jnp.broadcast_to(seen.references.position, seen.slope.shape)
+        some = {i: self.statistics[i] for i in sorted(numbers)}
+        return statistics.carries(some, operands, position)
+
+    def _reduce_down(self, tile: Tile, numbers: frozenset[int]) -> dict[int, Any]:
+        """Statistics over the rows of a tile, of its columns as anchors."""
+        seen, rows = tile.seen, tile.rows_as_references
+        operands = grid(self._operands, seen, tile.there, COLUMNS, rows, ROWS)
+        position = jnp.broadcast_to(rows.position[:, None], seen.slope.shape)
+        some = {i: self.statistics[i] for i in sorted(numbers)}
+        return statistics.carries(some, operands, position, axis=0)
