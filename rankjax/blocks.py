@@ -29,7 +29,7 @@ def scan_blocks(
         return function(carry, *trees)
     padding = -n % block
     split = jax.tree.map(
-        lambda x: pad(x, padding).reshape(-1, block, *x.shape[1:]), trees
+        lambda x: x.reshape(-1, block, *x.shape[1:]), pad(trees, padding)
     )
     carry, results = lax.scan(lambda c, x: function(c, *x), carry, split)
     return carry, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], results)
@@ -47,9 +47,22 @@ def put(tree: Any, rows: Any, start: jax.Array) -> Any:
     )
 
 
-def pad(x: jax.Array, rows: int) -> jax.Array:
-    """Appends rows of zeros."""
-    return jnp.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1))
+def pad(tree: Any, rows: int) -> Any:
+    """Appends rows to arrays: masks are False there, all else as in the last row.
+
+    What is computed for them is then finite, and counts for nothing. Of a node of the
+    tree that has a method `padded`, it is called instead.
+    """
+    return jax.tree.map(
+        lambda x: x.padded(rows) if hasattr(x, "padded") else _pad(x, rows),
+        tree,
+        is_leaf=lambda x: hasattr(x, "padded"),
+    )
+
+
+def _pad(x: jax.Array, rows: int) -> jax.Array:
+    mode = "constant" if x.dtype == bool else "edge"
+    return jnp.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1), mode=mode)
 
 
 def apart(x: jax.Array) -> jax.Array:

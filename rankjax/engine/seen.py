@@ -46,6 +46,14 @@ class Anchors:
     cotangent: list[jax.Array]
     positive: jax.Array
 
+    def padded(self, rows: int) -> "Anchors":
+        """With more anchors, which have no cotangent."""
+        cotangent = [
+            jnp.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1)) for x in self.cotangent
+        ]
+        shared, known, positive = pad((self.shared, self.known, self.positive), rows)
+        return Anchors(shared, known, cotangent, positive)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -330,7 +338,7 @@ class Batch:
     def _padded(self, tree: Any) -> Any:
         """Arrays [anchor, ...], padded to whole tiles."""
         padding = self._tiles * self.how.block - len(self.anchors.index)
-        return jax.tree.map(lambda x: pad(x, padding), tree)
+        return pad(tree, padding)
 
     def _in_blocks(self, function: Callable[..., Any], *trees: Any) -> Any:
         return in_blocks(function, self.how.block, *trees)

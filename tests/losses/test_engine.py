@@ -162,6 +162,20 @@ def test_classes_of_any_size_give_the_plain_value_and_gradient(loss):
         close(blocks(EMBEDDINGS, labels, valid), expected)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("block", ["auto", 7])
+@pytest.mark.parametrize(
+    "loss", [losses.sup_con_loss, losses.triplet_loss, losses.lifted_structure_loss]
+)
+def test_batches_side_by_side_give_what_each_gives_alone(loss, block):
+    batches = np.stack([EMBEDDINGS, EMBEDDINGS[::-1]])
+    labels = np.stack([FEW, MANY])
+    compute = jax.value_and_grad(rankjax.objective(loss, block=block))
+    together = jax.jit(jax.vmap(compute))(batches, labels)
+    alone = [jax.jit(compute)(x, y) for x, y in zip(batches, labels, strict=True)]
+    close(together, jax.tree.map(lambda *x: jnp.stack(x), *alone))
+
+
 @pytest.mark.parametrize(
     "miner", [mining.hardest, mining.easy_positive, mining.multi_similarity]
 )
@@ -206,10 +220,16 @@ def test_settings_have_the_plain_gradient(loss, params, block):
 
 @pytest.mark.parametrize("loss", [losses.sup_con_loss, losses.triplet_loss])
 def test_two_towers_both_have_the_plain_gradient(loss):
-    operands = {"embeddings": EMBEDDINGS, "references": EMBEDDINGS[:10] + 1}
+    name = "temperature" if loss is losses.sup_con_loss else "margin"
+    operands = {
+        "embeddings": EMBEDDINGS,
+        "references": EMBEDDINGS[:10] + 1,
+        "params": {name: jnp.float32(0.3)},
+    }
     given = {"labels": FEW, "reference_labels": FEW[:10]}
-    derived, plain = (_gradients(loss, b, operands, given) for b in ("auto", None))
-    close(derived, plain)
+    plain = _gradients(loss, None, operands, given)
+    for block in ("auto", 7):
+        close(_gradients(loss, block, operands, given), plain)
 
 
 def test_given_masks_have_the_plain_gradient():
@@ -250,6 +270,22 @@ def test_blocks_need_no_memory_for_the_whole_matrix(loss):
     labels = jax.ShapeDtypeStruct((2048,), jnp.int32)
     memory = jax.jit(compute).lower(rows, labels).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 2048**2 * 4 / 2
+
+
+def test_a_positive_s_hardest_negative_by_its_own_row_is_left_whole():
+    """Its gradient would go to one entry of each positive's row."""
+
+    def loss(p):
+        return rows.per_positive(
+            p,
+            lambda v: rankjax.Terms.each(
+                rows.largest(v.row, v.negatives), v.this.any()
+            ),
+        )
+
+    assert apart(loss) is None or not any(
+        s.kind == "largest" and s.each_positive for s in apart(loss)[0].statistics
+    )
 
 
 def test_the_number_of_valid_pairs_compiles_nothing_again():

@@ -174,6 +174,7 @@ def test_value_and_gradient_equal_the_peer(name):
         similarity=measure,
         mining=mining.multi_similarity if "mined" in name else None,
         reduction=reduction_of(code),
+        block=None,
     )
     with jax.enable_x64(True):
         value, grad = jax.value_and_grad(compute)(X, labels, **given)
@@ -191,7 +192,7 @@ def test_value_and_gradient_of_a_regulariser_equal_the_peer(name):
     labels = np.arange(len(x))
     if name == "sparse_centers":
         labels = np.repeat(np.arange(CLASSES), PER_CLASS)
-    compute = rankjax.objective(rankjax.regularizers.REGULARIZERS[name])
+    compute = rankjax.objective(rankjax.regularizers.REGULARIZERS[name], block=None)
     with jax.enable_x64(True):
         value, grad = jax.value_and_grad(compute)(x, labels)
     np.testing.assert_allclose(value, peer["value"], rtol=1e-7)
@@ -234,7 +235,7 @@ def seen(miner, measure=EUCLIDEAN):
         jax.debug.callback(lambda *x: found.append(x), pairs.positive, pairs.negative)
         return rankjax.Terms.of(pairs.similarity, pairs.positive)
 
-    compute = rankjax.objective(look, mining=miner, similarity=measure)
+    compute = rankjax.objective(look, mining=miner, similarity=measure, block=None)
     with jax.enable_x64(True):
         compute(X, np.array(PEER["labels"]["uneven"]))
     jax.effects_barrier()
