@@ -114,7 +114,7 @@ class Backward(Forward):
                 to = g * (anchors.embeddings - less * there)
                 of_references = of_references.at[column].add(to)
             of_anchors = of_anchors + g * (there - less * anchors.embeddings)
-            of_settings = jax.tree.map(jnp.add, of_settings, settings)
+            of_settings = _add(of_settings, settings)
             return of_rows, of_anchors, of_references, of_settings
 
         state = (
@@ -247,7 +247,7 @@ class Backward(Forward):
                 next(slopes) if is_float(x) else _zero_cotangent(x) for x in shared
             ]
             more = pull((of_shared, *nothing[1:]))
-            return jax.tree.map(jnp.add, (cotangent, of_settings), more)
+            return _add((cotangent, of_settings), more)
 
         on_pairs = {i for i in self._of_level(level, column) if self._on_pairs(i)}
         for stage in sorted({self.statistics[i].stage for i in on_pairs}, reverse=True):
@@ -473,7 +473,7 @@ class Backward(Forward):
                         lanes,
                         now,
                     )
-                    settings = jax.tree.map(jnp.add, of_settings, settings)
+                    settings = _add(of_settings, settings)
                     return lanes, of_anchors, of_references, settings
 
                 shapes = jax.eval_shape(lambda: one(first, *given)[0])

@@ -7,10 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rankjax.blocks import (
-    cut,
-    put,
-)
+from rankjax.blocks import cut, put
 from rankjax.engine import statistics
 from rankjax.engine.seen import (
     COLUMNS,

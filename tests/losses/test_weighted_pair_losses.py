@@ -154,7 +154,7 @@ CASES = {
     "dynamic_soft_margin": Case(
         _dynamic_soft_margin,
         params={"limit": 3.0},
-        steep=256.0,  # nodes in a unit of the gap
+        steep=256.0,  # (bins - 1) / 2, which multiplies gaps before they are binned
     ),
     "dynamic_soft_margin, few bins": Case(
         functools.partial(_dynamic_soft_margin, limit=1.0, bins=10),
