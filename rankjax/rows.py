@@ -231,6 +231,18 @@ def at_positive(values: jax.Array, this: jax.Array) -> jax.Array:
 
 
 @jax.jit
+def log_sum_exp_of_both(
+    row: jax.Array, positive_row: jax.Array, where: jax.Array
+) -> jax.Array:
+    """log(sum(exp(row + positive_row))) over the last axis where the mask holds.
+
+    Of one function of an anchor's row and of its positive's, over the negatives, it is
+    an inner product of two rows of exponentials, which the engine computes once.
+    """
+    return log_sum_exp(row + positive_row, where)
+
+
+@jax.jit
 def positive_row(row: jax.Array, this: jax.Array) -> jax.Array:
     """The row of the positive at hand."""
     del this

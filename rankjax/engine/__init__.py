@@ -20,6 +20,7 @@ What the whole matrix costs is then two products and a pass or two over the pair
     plans      which losses, and what is kept or visited in blocks
     program    a loss as arithmetic on pairs and on anchors
     seen       references of a block of anchors, positives by index, tiles
+    both       sums of exponentials over an anchor's and its positive's row
     forward    statistics of rows, and of their union from those of parts
     backward   their cotangents, and the product with H
 

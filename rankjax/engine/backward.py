@@ -1,6 +1,5 @@
 """The gradient of a loss, derived from what it does to a pair."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Collection
 from typing import Any
@@ -24,6 +23,7 @@ from rankjax.engine.forward import Forward
 from rankjax.engine.seen import (
     BOTH,
     COLUMNS,
+    LANES,
     ROWS,
     Anchors,
     References,
@@ -38,8 +38,6 @@ from rankjax.engine.seen import (
     or_none,
 )
 from rankjax.pairs import Members, Rows
-
-_LANES = 16  # positives whose cotangents are kept at a time
 
 
 class Backward(Forward):
@@ -88,24 +86,41 @@ class Backward(Forward):
         slope = self._by_similarity(numbers)
 
         def from_one_end(
-            rows: Rows, column: jax.Array, exists: jax.Array, known: Any, given: Any
+            rows: Rows,
+            column: jax.Array,
+            exists: jax.Array,
+            known: Any,
+            of_sums: Any,
+            given: dict[int, jax.Array],
         ) -> tuple[Anchors, Any, jax.Array]:
-            here = self._find([(x,) for x in known], rows, None, None, column)
+            here = self._find([(x,) for x in known], rows, None, None, column, given)
             of, of_settings = self._complete(
-                here, rows, None, None, given, column, exists
+                here, rows, None, None, of_sums, column, exists
             )
             seen = self._at_hand(rows, column, None)
             g = grid(slope, seen, of, ROWS, seen.references, BOTH) * seen.slope
             return of, of_settings, jnp.where(exists[:, None], g, 0)
 
-        def visit(column: jax.Array, exists: jax.Array, state: Any) -> Any:
+        def visit(slot: jax.Array, given: Any, state: Any) -> Any:
             of_rows, of_anchors, of_references, of_settings = state
-            of, settings, g = from_one_end(anchors, column, exists, known, of_sums)
+            column, exists = self._at_slot(slot, self.members)
+            of, settings, g = from_one_end(
+                anchors, column, exists, known, of_sums, given
+            )
+            cotangents = [of.cotangent[i] for i in given]
             of_rows = {i: x + of.cotangent[i] for i, x in of_rows.items()}
             there = vectors[column]
             if every is not None:
-                ends = jax.tree.map(lambda x: x[column], (self.references, *every))
-                back, _, more = from_one_end(ends[0], anchors.index, exists, *ends[1:])
+                rows, known_there, sums_there = jax.tree.map(
+                    lambda x: x[column], (self.references, *every)
+                )
+                back, _, more = from_one_end(
+                    rows, anchors.index, exists, known_there, sums_there, given
+                )
+                cotangents = [
+                    x + back.cotangent[i]
+                    for i, x in zip(given, cotangents, strict=True)
+                ]
                 for i, s in enumerate(self.statistics):
                     if s.source in of_rows:
                         of_rows[s.source] += back.cotangent[i]
@@ -115,6 +130,37 @@ class Backward(Forward):
                 of_references = of_references.at[column].add(to)
             of_anchors = of_anchors + g * (there - less * anchors.embeddings)
             of_settings = _add(of_settings, settings)
+            return (of_rows, of_anchors, of_references, of_settings), cotangents
+
+        def group(first: jax.Array, count: jax.Array, state: Any) -> Any:
+            sums = {
+                i: lax.cond(
+                    first == 0,
+                    lambda i=i: found[i][1],
+                    lambda i=i: self.sums_of_both(i, first),
+                )
+                for i in self.how.program.of_both
+            }
+
+            def one(lane: jax.Array, state: Any) -> Any:
+                state, lanes = state
+                given = self._given(sums, lane)
+                state, cotangents = visit(first + lane, given, state)
+                return state, [
+                    x.at[:, lane].set(y) for x, y in zip(lanes, cotangents, strict=True)
+                ]
+
+            lanes = [
+                jnp.zeros((len(anchors.index), LANES), vectors.dtype) for _ in sums
+            ]
+            state = spread((state, lanes), anchors.embeddings)
+            state, lanes = lax.fori_loop(0, count, one, state)
+            of_rows, of_anchors, of_references, of_settings = state
+            for (i, x), lane in zip(sums.items(), lanes, strict=True):
+                more, settings = self.gradient_of_both(i, x, lane)
+                of_anchors, of_settings = _add(
+                    (of_anchors, of_settings), (more, settings)
+                )
             return of_rows, of_anchors, of_references, of_settings
 
         state = (
@@ -127,9 +173,7 @@ class Backward(Forward):
             jnp.zeros_like(vectors),
             jax.tree.map(jnp.zeros_like, self.smooth),
         )
-        state = self._each_positive(
-            visit, spread(state, anchors.embeddings), self.members
-        )
+        state = self._over_lanes(group, state)
         return state[0], (state[1], state[2]), state[3]
 
     def _gradient_in_tiles(self, of: Anchors, numbers: frozenset[int]) -> jax.Array:
@@ -299,7 +343,7 @@ class Backward(Forward):
                     for a, b in zip(total, slopes, strict=True)
                 ]
 
-            total = [jnp.zeros_like(x) for x in of.shared if is_float(x)]
+            total = jax.tree.map(jnp.zeros_like, of.smooth)
             product, every = kept, None
             if not all(map(self._is_by_index, numbers)):
                 product = self._products(anchors, kept)
@@ -421,9 +465,6 @@ class Backward(Forward):
         numbers = frozenset(i for i in smooth if self.statistics[i].each_positive)
         at_hand = frozenset(i for i in numbers if is_at_hand(self.statistics[i]))
         vectors, less = self.references.embeddings, self.how.products.less
-        most = jnp.max(self.members.number)
-        if self.how.axis_name is not None:
-            most = lax.pmax(most, self.how.axis_name)
 
         def one(
             slot: jax.Array,
@@ -435,8 +476,7 @@ class Backward(Forward):
         ) -> tuple[Any, Any, jax.Array]:
             """A positive of each anchor: its cotangents, the slope at it, and which
             column it is."""
-            place, exists = index.places(slot[None])
-            column, exists = self.by_class[place][:, 0], exists[:, 0]
+            column, exists = self._at_slot(slot, index)
             here = self._find(found, anchors, index, product, column)
             now, settings = self._complete(
                 here, anchors, index, product, of.cotangent, column, exists
@@ -446,10 +486,7 @@ class Backward(Forward):
             g = grid(slope, seen, now, ROWS, seen.references, BOTH) * seen.slope
             return (now, jnp.where(exists, g[:, 0], 0)), settings, column
 
-        def group(turn: jax.Array, state: Any) -> Any:
-            first = _LANES * turn
-            count = jnp.minimum(most - first, _LANES)
-
+        def group(first: jax.Array, count: jax.Array, state: Any) -> Any:
             def cotangents(
                 carry: Any,
                 anchors: Rows,
@@ -478,7 +515,7 @@ class Backward(Forward):
 
                 shapes = jax.eval_shape(lambda: one(first, *given)[0])
                 lanes = jax.tree.map(
-                    lambda x: jnp.zeros((x.shape[0], _LANES, *x.shape[1:]), x.dtype),
+                    lambda x: jnp.zeros((x.shape[0], LANES, *x.shape[1:]), x.dtype),
                     shapes,
                 )
                 state = lanes, jnp.zeros_like(anchors.embeddings)
@@ -528,9 +565,7 @@ class Backward(Forward):
             jnp.zeros_like(vectors),
             jax.tree.map(jnp.zeros_like, self.smooth),
         )
-        of_anchors, of_references, of_settings = lax.fori_loop(
-            0, -(-most // _LANES), group, spread(state, self.anchors.embeddings)
-        )
+        of_anchors, of_references, of_settings = self._over_lanes(group, state)
         return (of_anchors, of_references), of_settings
 
     def _from_other_ends(
@@ -585,13 +620,8 @@ class Backward(Forward):
         similarity, and by what is known of the anchor."""
 
         def share(similarity: jax.Array, smooth: list[jax.Array]) -> jax.Array:
-            values = iter(smooth)
-            shared = [next(values) if is_float(x) else x for x in anchor.shared]
-            operands = self._operands(
-                {**pair, "similarity": similarity},
-                dataclasses.replace(anchor, shared=shared),
-                reference,
-            )
+            pairs = {**pair, "similarity": similarity}
+            operands = self._operands(pairs, anchor.with_smooth(smooth), reference)
             total = jnp.zeros_like(similarity)
             for i in sorted(numbers):
                 value, *where = operands[i]
@@ -602,8 +632,7 @@ class Backward(Forward):
                 total += lax.stop_gradient(weight) * value
             return total
 
-        smooth = [x for x in anchor.shared if is_float(x)]
-        return jax.grad(share, argnums=(0, 1))(pair["similarity"], smooth)
+        return jax.grad(share, argnums=(0, 1))(pair["similarity"], anchor.smooth)
 
     def _by_similarity(self, numbers: Collection[int]) -> Callable[..., jax.Array]:
         return lambda *pair: self._slope(numbers, *pair)[0]

@@ -1,31 +1,34 @@
 """The value of a loss: statistics of rows, then sums over positives, then terms."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rankjax.blocks import cut, put
 from rankjax.engine import statistics
+from rankjax.engine.both import SumsOfBoth
 from rankjax.engine.seen import (
     COLUMNS,
     ROWS,
     Anchors,
-    Batch,
     Seen,
     Tile,
     along,
     gather,
     grid,
+    is_sum,
     or_none,
 )
 from rankjax.pairs import Members, Rows
 from rankjax.similarity import dot
 
 
-class Forward(Batch):
+class Forward(SumsOfBoth):
     """Passes over the pairs of a batch that find its statistics."""
 
     def forward(self) -> tuple[list[jax.Array], list[Any], jax.Array | None]:
@@ -42,19 +45,10 @@ class Forward(Batch):
             anchors: Rows, index: Members | None, found: list[Any], kept: Any
         ) -> Any:
             product = kept if self.is_light else self._products(anchors, kept)
-
-            def add(
-                column: jax.Array, exists: jax.Array, found: list[Any]
-            ) -> list[Any]:
-                here = self._find(found, anchors, index, product, column)
-                _, _, terms = self._of_anchors(anchors, here, self.smooth)
-                total = list(found)
-                for i, (value, some) in terms.items():
-                    value = jnp.where(some & along(exists, some), value, 0)
-                    total[i] = (total[i][0] + value,)
-                return total
-
-            found = self._each_positive(add, found, index)
+            if index is not None and any(map(is_sum, self.statistics)):
+                add = functools.partial(self._add_positive, anchors, index, product)
+                most = jnp.max(index.number)
+                found = lax.fori_loop(0, most, lambda i, x: add(i, x, {}), found)
             return self._of_anchors(anchors, found, self.smooth)[1], found
 
         def both(anchors: Rows, index: Members | None, kept: Any) -> Any:
@@ -68,8 +62,60 @@ class Forward(Batch):
                 else self._in_blocks(of_rows, *rows, product)
             )
             self._let_look_up(found)
+        if self.how.program.of_both:
+            found = self._in_blocks(of_rows, *rows, product)
+            return *self._add_positives_of_both(found, product), product
+        if self.how.tiled or self.looked_up:
             return *self._in_blocks(of_positives, *rows, found, product), product
         return *self._in_blocks(both, *rows, product), product
+
+    def _add_positive(
+        self,
+        anchors: Rows,
+        index: Members,
+        product: jax.Array | None,
+        slot: jax.Array,
+        found: list[Any],
+        given: dict[int, jax.Array],
+    ) -> list[Any]:
+        """Adds what is summed over positives, of one of each anchor."""
+        column, exists = self._at_slot(slot, index)
+        here = self._find(found, anchors, index, product, column, given)
+        _, _, terms = self._of_anchors(anchors, here, self.smooth)
+        total = list(found)
+        for i, (value, some) in terms.items():
+            value = jnp.where(some & along(exists, some), value, 0)
+            total[i] = (total[i][0] + value,)
+        return total
+
+    def _add_positives_of_both(
+        self, found: list[Any], product: jax.Array | None
+    ) -> tuple[list[jax.Array], list[Any]]:
+        """The leaves and the statistics, where some are of two rows; beside those, what
+        is known of the first positives."""
+        index: Any = self.members
+        add = functools.partial(self._add_positive, self.anchors, index, product)
+
+        def group(first: jax.Array, count: jax.Array, state: Any) -> Any:
+            found, kept = state
+            sums = {i: self.sums_of_both(i, first) for i in self.how.program.of_both}
+
+            def one(lane: jax.Array, found: Any) -> Any:
+                return add(first + lane, found, self._given(sums, lane))
+
+            found = lax.fori_loop(0, count, one, found)
+            kept = jax.tree.map(lambda x, y: jnp.where(first == 0, x, y), sums, kept)
+            return found, kept
+
+        shapes = jax.eval_shape(
+            lambda: {
+                i: self.sums_of_both(i, jnp.int32(0)) for i in self.how.program.of_both
+            }
+        )
+        kept = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        found, kept = self._over_lanes(group, (found, kept))
+        leaves = self._of_anchors(self.anchors, found, self.smooth)[1]
+        return leaves, [(*x, kept[i]) if i in kept else x for i, x in enumerate(found)]
 
     def _let_look_up(self, found: list[Any]) -> None:
         """Tells every anchor's statistics to those whose positive it is."""
@@ -84,9 +130,11 @@ class Forward(Batch):
         index: Members | None,
         product: jax.Array | None,
         column: jax.Array | None = None,
+        given: Mapping[int, jax.Array] = MappingProxyType({}),
     ) -> list[Any]:
-        """Fills in the statistics, of anchors or of the positive at hand."""
-        found = list(found)
+        """Fills in the statistics, of anchors or of the positive at hand, but for those
+        given."""
+        found = [(given[i],) if i in given else x for i, x in enumerate(found)]
         for i, s in enumerate(self.statistics):
             if s.source is not None and column is not None:
                 found[i] = (self.everyone[s.source][column],)

@@ -77,7 +77,11 @@ def plan(
         return None
     if "of_positive" in kinds and not itself:
         return None
-    if program.rows_feel_positives and program.looks_from_positives:
+    if program.of_both and not (itself and pairs.relevance is None):
+        return None
+    if program.looks_from_positives and (
+        program.rows_feel_positives or program.of_both
+    ):
         return None
     labelled = labelled or pairs.relevance is not None
     mirrored = itself and labelled
@@ -86,6 +90,7 @@ def plan(
         and axis_name is None
         and program.only_sides
         and not program.looks_from_positives
+        and not program.of_both
         and all(s.kind in EITHER_WAY for s in program.statistics if s.is_of_row)
     )
     keep, (rows, columns) = False, pairs.similarity.shape
@@ -106,9 +111,15 @@ def _block(
     else:
         # What statistics are computed from should stay in the cache.
         wide = sum(not s.of_positives for s in program.statistics)
-        often = program.looks_from_positives
-        fitting, cached = 2**21, 2 ** (17 if wide > 8 else 19 if often else 21)
-    keep = anchors * references <= fitting
+        fitting, cached = 2**21, 2**21
+        if wide > 8:
+            cached = 2**17
+        elif program.looks_from_positives:
+            cached = 2**19
+        elif program.of_both:
+            cached = 2**20
+    # Sums over two rows are of other products.
+    keep = anchors * references <= fitting and not program.of_both
     if tiled:
         tile = _TILE if jax.default_backend() == "cpu" else 8 * _TILE
         return (anchors, True) if keep else (tile, False)

@@ -41,9 +41,11 @@ _REDUCTIONS = {
     "largest": "largest",
     "first_largest": "first_largest",
     "at_positive": "at_positive",
+    "log_sum_exp_of_both": "log_sum_exp_of_both",
 }
 _NAMES = (
     "log_sum_exp",
+    "log_sum_exp_of_both",
     "largest",
     "first_largest",
     "this_positive",
@@ -90,8 +92,9 @@ class Statistic:
     Attributes:
       kind: 'sum', 'any', 'all', 'max', 'min', 'log_sum_exp', 'largest' or
         'at_positive', of which the last three have a mask as second operand;
-        'of_positive', a statistic that the positive at hand has as an anchor; or
-        'over_positives', a sum of what is computed for each positive.
+        'log_sum_exp_of_both', over the negatives, of the sum of an operand and of the
+        positive's own one; 'of_positive', a statistic that the positive at hand has as
+        an anchor; or 'over_positives', a sum of what is computed for each positive.
       each_positive: whether every positive of the anchor has one of its own.
       stage: how many reductions, this one included, follow one from another.
       differentiable: whether a gradient may flow through it.
@@ -123,8 +126,14 @@ class Statistic:
 
     @property
     def on_pairs(self) -> bool:
-        """Whether it is computed from pairs, rather than from other statistics."""
-        return self.kind not in ("of_positive", "over_positives")
+        """Whether it is computed from the pairs of an anchor, and nothing else."""
+        others = ("of_positive", "over_positives")
+        return self.kind not in others and not self.is_of_both
+
+    @property
+    def is_of_both(self) -> bool:
+        """Whether it is of two rows, the anchor's and its positive's."""
+        return self.kind == "log_sum_exp_of_both"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +210,7 @@ class Program:
           shared: from `anchor`.
 
         Returns:
-          The operands of every statistic of pairs.
+          The operands of every statistic of pairs, or of two rows of them.
         """
         values = self._start(fields)
         values.update(zip(self._shared, shared, strict=True))
@@ -217,7 +226,7 @@ class Program:
         return {
             i: [jnp.reshape(_read(values, x), ()) for x in s.step.inputs]
             for i, s in enumerate(self.statistics)
-            if s.on_pairs
+            if s.on_pairs or s.is_of_both
         }
 
     @property
@@ -227,6 +236,11 @@ class Program:
             s.each_positive and s.on_pairs and s.kind != "at_positive"
             for s in self.statistics
         )
+
+    @property
+    def of_both(self) -> tuple[int, ...]:
+        """The statistics that are of two rows, an anchor's and its positive's."""
+        return tuple(i for i, s in enumerate(self.statistics) if s.is_of_both)
 
     @property
     def rows_feel_positives(self) -> bool:
@@ -384,6 +398,11 @@ def _unfold(closed: jex.ClosedJaxpr, is_private: Sequence[bool] = ()) -> _Flat:
         if name == "positive_row":
             own[outputs[0]] = inputs[0]
             return outputs
+        if name == "log_sum_exp_of_both":
+            values, others, where = inputs
+            if own.get(others, others) != values or _identity(where) in own:
+                raise _Private
+            return add(name, eqn, [values, where])
         numbers = {i for i in inputs if isinstance(i, int)}
         if name == "at_positive" or private & (numbers - looked_up.keys()):
             raise _Private
@@ -657,6 +676,11 @@ def _analyse(
             smooth &= kind not in ("any", "all", "max", "min", "first_largest")
             depth += 1
             of_each = looked_up or (not sums and any(i in each for i in inputs))
+            if kind == "log_sum_exp_of_both":
+                if origin or inputs[-1] != sides[1]:
+                    return None  # the two rows do not see the same negatives
+                of_each = True
+                each.update(step.outputs)
             among = all(statistics[i].each_positive for i in origin)
             if of_each and smooth and not among and not looked_up:
                 return None  # a gradient from a positive's statistic to the anchor's

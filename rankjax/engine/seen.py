@@ -27,6 +27,7 @@ from rankjax.similarity import dot, squared_lengths
 # Which axis of a grid of pairs an array is mapped along.
 ROWS, COLUMNS, BOTH = (0, None), (None, 0), (0, 0)
 _SLOTS = 4  # positives visited at a time
+LANES = 16  # positives that are known of everyone at a time
 
 
 @jax.tree_util.register_dataclass
@@ -45,6 +46,17 @@ class Anchors:
     known: list[jax.Array]
     cotangent: list[jax.Array]
     positive: jax.Array
+
+    @property
+    def smooth(self) -> list[jax.Array]:
+        """Those that are shared and floating point."""
+        return [x for x in self.shared if is_float(x)]
+
+    def with_smooth(self, values: list[jax.Array]) -> "Anchors":
+        """With others in their place."""
+        some = iter(values)
+        shared = [next(some) if is_float(x) else x for x in self.shared]
+        return dataclasses.replace(self, shared=shared)
 
     def padded(self, rows: int) -> "Anchors":
         """With more anchors, which have no cotangent."""
@@ -285,23 +297,26 @@ class Batch:
         turns = -(-jnp.max(self.members.number) // _SLOTS)
         return lax.fori_loop(0, turns, visit, state)
 
-    def _each_positive(
-        self,
-        function: Callable[[jax.Array, jax.Array, Any], Any],
-        state: Any,
-        index: Members | None,
+    def _at_slot(self, slot: jax.Array, index: Any) -> tuple[jax.Array, jax.Array]:
+        """Columns [anchor] of the positives at a slot, and which of them exist."""
+        place, exists = index.places(slot[None])
+        return self.by_class[place][:, 0], exists[:, 0]
+
+    def _over_lanes(
+        self, function: Callable[[jax.Array, jax.Array, Any], Any], state: Any
     ) -> Any:
-        """Visits every anchor's first positive, then all second ones, and so on."""
-        if index is None or self.members is None:
-            return state
-        if not any(map(is_sum, self.statistics)):
-            return state
+        """Visits some positives of all anchors at a time: from a slot, a number."""
+        assert self.members is not None
+        most = jnp.max(self.members.number)
+        if self.how.axis_name is not None:
+            most = lax.pmax(most, self.how.axis_name)
 
-        def visit(slot: jax.Array, state: Any) -> Any:
-            place, exists = index.places(slot[None])
-            return function(self.by_class[place][:, 0], exists[:, 0], state)
+        def visit(turn: jax.Array, state: Any) -> Any:
+            first = LANES * turn
+            return function(first, jnp.minimum(most - first, LANES), state)
 
-        return lax.fori_loop(0, jnp.max(self.members.number), visit, state)
+        state = spread(state, self.anchors.embeddings)
+        return lax.fori_loop(0, -(-most // LANES), visit, state)
 
     def _over_tiles(
         self, visit: Callable[[Any, Tile], Any], state: Any, of: Anchors

@@ -52,9 +52,9 @@ def angular_loss(
     t = _squared_tangent(angle)
 
     def terms(view: View) -> Terms:
-        both = view.row + view.positive_row
-        exponent = 4 * t * both - 2 * (1 + t) * view.positive
-        value = rows.log_one_plus_sum_exp(exponent, view.negatives)
+        row, positive_row = 4 * t * view.row, 4 * t * view.positive_row
+        both = rows.log_sum_exp_of_both(row, positive_row, view.negatives)
+        value = jax.nn.softplus(both - 2 * (1 + t) * view.positive)
         return Terms.each(value, view.negatives.any())
 
     return rows.per_positive(pairs, terms)

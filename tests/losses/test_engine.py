@@ -26,8 +26,9 @@ WHOLE = {
     "sub_center_arc_face": "puts the centres of a class along an axis of their own",
     "smooth_ndcg": "adds up as many places as there are references",
 }
-# Losses of positives' rows whose statistics are the positives' own.
-LOOKED_UP = {"lifted_structure"}
+# Losses of positives' rows that look at statistics of the positives' own, or at sums of
+# exponentials over both rows.
+OF_POSITIVES_ROWS = {"lifted_structure", "angular", "n_pairs_angular"}
 
 
 def close(actual, expected, tolerance=2e-5):
@@ -63,7 +64,7 @@ ON_PAIRS = [n for n, f in losses.LOSSES.items() if entry_of(f).kind != Kind.FEAT
 def test_losses_of_rows_and_of_positives_are_taken_apart(name):
     kind = entry_of(losses.LOSSES[name]).kind
     expected = kind in (Kind.ROW, Kind.PER_POSITIVE) and name not in WHOLE
-    expected |= name in LOOKED_UP
+    expected |= name in OF_POSITIVES_ROWS
     assert (apart(losses.LOSSES[name]) is not None) == expected
 
 
@@ -109,6 +110,28 @@ def _hard_maximum(p):
     return rankjax.Terms.each(largest, p.negative.any(-1))
 
 
+def _two_rows_of_unlike_functions(p):
+    return rows.per_positive(
+        p,
+        lambda v: rankjax.Terms.each(
+            rows.log_sum_exp_of_both(v.row, 2 * v.positive_row, v.negatives),
+            v.negatives.any(),
+        ),
+    )
+
+
+def _two_rows_by_another_mask(p):
+    return rows.per_positive(
+        p,
+        lambda v: rankjax.Terms.each(
+            rows.log_sum_exp_of_both(
+                v.row, v.positive_row, v.negatives & (v.row > v.positive)
+            ),
+            v.negatives.any(),
+        ),
+    )
+
+
 @pytest.mark.parametrize(
     "loss",
     [
@@ -119,6 +142,8 @@ def _hard_maximum(p):
         _row_of_a_positive_by_the_anchor,
         _largest_of_each_positive,
         _hard_maximum,
+        _two_rows_of_unlike_functions,
+        _two_rows_by_another_mask,
     ],
 )
 def test_a_loss_that_is_not_of_pairs_and_rows_is_left_whole(loss):
@@ -160,6 +185,7 @@ def _with_every_column(p):
         losses.triplet_loss,
         losses.smooth_ap_loss,
         losses.lifted_structure_loss,
+        losses.n_pairs_angular_loss,
         _of_both_rows,
         _with_every_column,
     ],
@@ -171,6 +197,18 @@ def test_classes_of_any_size_give_the_plain_value_and_gradient(loss):
         expected = plain(EMBEDDINGS, labels, valid)
         close(whole(EMBEDDINGS, labels, valid), expected)
         close(blocks(EMBEDDINGS, labels, valid), expected)
+
+
+def test_two_rows_that_share_no_large_entry_have_the_plain_value_and_gradient():
+    """Each one's largest exponential is at the other's least: products vanish."""
+    x = np.array([[1, 0], [-1, 0], [1, 0.1], [-1, 0.1]], np.float32)
+    x, labels = np.tile(x, (5, 1)), np.tile([0, 0, 1, 1], 5)
+    plain, whole = (
+        _compiled(functools.partial(losses.angular_loss, angle=89.0), block)
+        for block in (None, 7)
+    )
+    valid = np.ones(20, bool)
+    close(whole(x, labels, valid), plain(x, labels, valid))
 
 
 @pytest.mark.slow
