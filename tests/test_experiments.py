@@ -159,6 +159,7 @@ def test_every_logged_step_has_one_row_with_its_own_learning_rate(undisturbed):
     assert judged == [10, 20, 30, 40]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_only_judged_again_and_comes_out_the_same(undisturbed):
     arguments, run_dir, printed = undisturbed
     before = everything(run_dir)
@@ -280,6 +281,7 @@ def photo_run(photos, run_dir) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_files_damaged_on_the_way_are_named_and_mended_runs_go_on(
     photos, tmp_path, capfd
 ):

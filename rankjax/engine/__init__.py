@@ -21,6 +21,7 @@ What the whole matrix costs is then two products and a pass or two over the pair
     program    a loss as arithmetic on pairs and on anchors
     seen       references of a block of anchors, positives by index, tiles
     both       sums of exponentials over an anchor's and its positive's row
+    slopes     of what is done to a pair, by what it looks at
     forward    statistics of rows, and of their union from those of parts
     backward   their cotangents, and the product with H
 
@@ -76,18 +77,20 @@ def evaluate(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _evaluate(how: Plan, vectors: Any, smooth: Any, context: Any) -> list[jax.Array]:
-    return Backward(how, vectors, smooth, context).forward()[0]
+    return Backward(how, vectors, smooth, context).forward(recorded=False)[0]
 
 
 def _forward(how: Plan, vectors: Any, smooth: Any, context: Any) -> tuple[Any, Any]:
-    leaves, *kept = Backward(how, vectors, smooth, context).forward()
+    batch = Backward(how, vectors, smooth, context)
+    leaves, *kept = batch.forward(recorded=True)
     return leaves, ((vectors, smooth, context), kept)
 
 
 def _backward(how: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any, None]:
     given, kept = residuals
-    found, product = kept
-    return *Backward(how, *given).backward(found, product, cotangents), None
+    found, product, lanes = kept
+    batch = Backward(how, *given)
+    return *batch.backward(found, product, lanes, cotangents), None
 
 
 _evaluate.defvjp(_forward, _backward)

@@ -1,7 +1,6 @@
 """The gradient of a loss, derived from what it does to a pair."""
 
 import functools
-from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -16,17 +15,15 @@ from rankjax.blocks import (
     put,
     scan_blocks,
     spread,
-    sum_rows,
     transposed_matmul,
 )
-from rankjax.engine.forward import Forward
+from rankjax.engine.forward import Forward, Lanes
 from rankjax.engine.seen import (
     BOTH,
     COLUMNS,
     LANES,
     ROWS,
     Anchors,
-    References,
     Seen,
     Tile,
     along,
@@ -44,7 +41,11 @@ class Backward(Forward):
     """Passes over the pairs of a batch that find its gradient."""
 
     def backward(
-        self, found: list[Any], product: jax.Array | None, cotangents: Any
+        self,
+        found: list[Any],
+        product: jax.Array | None,
+        lanes: Lanes | None,
+        cotangents: Any,
     ) -> tuple[Any, Any]:
         """Cotangents of the vectors and of the settings."""
         self._let_look_up(found)
@@ -59,7 +60,8 @@ class Backward(Forward):
         vectors = self._gradient_of_vectors(of, found, product)
         totals.append([vectors, of_settings])
         if self.how.program.looks_from_positives:
-            totals.append([*self._gradient_from_positives(of, found, product)])
+            assert lanes is not None
+            totals.append([*self._gradient_from_positives(of, found, product, lanes)])
         vectors, of_settings = functools.reduce(_add, totals)
         return vectors, of_settings
 
@@ -237,6 +239,7 @@ class Backward(Forward):
         column: jax.Array | None = None,
         exists: Any = None,
         of_rows: dict[int, jax.Array] | None = None,
+        slopes: dict[int, dict[int, jax.Array]] | None = None,
     ) -> tuple[Anchors, Any]:
         """Cotangents of statistics, of anchors or of the positive at hand.
 
@@ -245,6 +248,7 @@ class Backward(Forward):
             over positives.
           exists: [anchor] bool, where there is a positive at hand.
           of_rows: [anchor] cotangents that are known already, by statistic.
+          slopes: [anchor] of statistics by what they look at; see `Lanes`.
 
         Returns:
           What pairs need to know of anchors, and cotangents of the settings.
@@ -284,11 +288,17 @@ class Backward(Forward):
 
         def through(numbers: frozenset[int]) -> tuple[list[jax.Array], Any]:
             """Further cotangents, by way of what pairs know of anchors."""
-            slopes = iter(
-                self._gradient_of_shared(numbers, known(), anchors, index, product)
-            )
+            recorded = slopes or {}
+            of = known()
+            total = [jnp.zeros_like(x) for x in of.smooth]
+            if unknown := numbers - recorded.keys():
+                total = self.gradient_of_shared(unknown, of, anchors, index, product)
+            for i in numbers & recorded.keys():
+                for j, x in recorded[i].items():
+                    total[j] += along(of.cotangent[i], x) * x
+            some = iter(total)
             of_shared = [
-                next(slopes) if is_float(x) else _zero_cotangent(x) for x in shared
+                next(some) if is_float(x) else _zero_cotangent(x) for x in shared
             ]
             more = pull((of_shared, *nothing[1:]))
             return _add((cotangent, of_settings), more)
@@ -319,43 +329,6 @@ class Backward(Forward):
         _, pull = jax.vjp(leaves, [found[i][0] for i in sums])
         of_sums = {i: jnp.zeros_like(x[0]) for i, x in enumerate(found)}
         return of_sums | dict(zip(sums, pull(cotangents)[0], strict=True))
-
-    def _gradient_of_shared(
-        self,
-        numbers: frozenset[int],
-        of: Anchors,
-        anchors: Rows,
-        index: Members | None,
-        product: jax.Array | None,
-    ) -> list[jax.Array]:
-        """Cotangents of what pairs know of anchors, by way of some statistics."""
-
-        def block(
-            anchors: Rows, index: Members | None, of: Anchors, kept: Any
-        ) -> list[jax.Array]:
-            def more(seen: Seen, total: list[jax.Array]) -> list[jax.Array]:
-                if not seen.numbers & numbers:
-                    return total
-                slope = self._by_shared(seen.numbers & numbers)
-                slopes = grid(slope, seen, of, ROWS, seen.references, seen.along)
-                return [
-                    a + sum_rows(b, axis=1)[0]
-                    for a, b in zip(total, slopes, strict=True)
-                ]
-
-            total = jax.tree.map(jnp.zeros_like, of.smooth)
-            product, every = kept, None
-            if not all(map(self._is_by_index, numbers)):
-                product = self._products(anchors, kept)
-                every = self._every(anchors, product)
-            total = self._over_references(
-                more, total, every, anchors, index, product, numbers
-            )
-            if any(is_at_hand(self.statistics[i]) for i in numbers):
-                total = more(self._at_hand(anchors, of.positive, product), total)
-            return total
-
-        return self._in_blocks(block, anchors, index, of, product)
 
     def _gradient_of_vectors(
         self, of: Anchors, found: list[Any], product: jax.Array | None
@@ -453,33 +426,32 @@ class Backward(Forward):
         return of_anchors, back - less * jnp.sum(g, 0)[:, None] * vectors
 
     def _gradient_from_positives(
-        self, of: Anchors, found: list[Any], product: jax.Array | None
+        self,
+        of: Anchors,
+        found: list[Any],
+        product: jax.Array | None,
+        recorded: Lanes,
     ) -> tuple[tuple[jax.Array, jax.Array], Any]:
         """Cotangents of vectors and of settings, by statistics that positives have.
 
         Some positives of every anchor at a time: first their cotangents are found, and
         told to everyone, then their slopes are added up.
         """
-        assert self.members is not None
+        anchors, index = self.anchors, self.members
+        assert index is not None
         smooth = [i for i, s in enumerate(self.statistics) if s.differentiable]
         numbers = frozenset(i for i in smooth if self.statistics[i].each_positive)
         at_hand = frozenset(i for i in numbers if is_at_hand(self.statistics[i]))
         vectors, less = self.references.embeddings, self.how.products.less
 
-        def one(
-            slot: jax.Array,
-            anchors: Rows,
-            index: Members,
-            of: Anchors,
-            found: list[Any],
-            product: jax.Array,
-        ) -> tuple[Any, Any, jax.Array]:
+        def one(slot: jax.Array, lane: Lanes) -> tuple[Any, Any, jax.Array]:
             """A positive of each anchor: its cotangents, the slope at it, and which
             column it is."""
             column, exists = self._at_slot(slot, index)
-            here = self._find(found, anchors, index, product, column)
+            here = self._find(found, anchors, index, product, column, lane.known)
             now, settings = self._complete(
-                here, anchors, index, product, of.cotangent, column, exists
+                *(here, anchors, index, product, of.cotangent, column, exists),
+                slopes=lane.slopes,
             )
             seen = self._at_hand(anchors, column, product)
             slope = self._by_similarity(at_hand)
@@ -487,41 +459,31 @@ class Backward(Forward):
             return (now, jnp.where(exists, g[:, 0], 0)), settings, column
 
         def group(first: jax.Array, count: jax.Array, state: Any) -> Any:
-            def cotangents(
-                carry: Any,
-                anchors: Rows,
-                index: Members,
-                of: Anchors,
-                found: list[Any],
-                kept: Any,
-            ) -> Any:
-                given = anchors, index, of, found, self._products(anchors, kept)
-
-                def lane(i: jax.Array, state: Any) -> Any:
-                    lanes, of_anchors, of_references, of_settings = state
-                    now, settings, column = one(first + i, *given)
-                    g = now[1][:, None]
-                    of_anchors += g * (vectors[column] - less * anchors.embeddings)
-                    if not self.how.mirrored:
-                        to = g * (anchors.embeddings - less * vectors[column])
-                        of_references = of_references.at[column].add(to)
-                    lanes = jax.tree.map(
-                        lambda x, y: lax.dynamic_update_index_in_dim(x, y, i, 1),
-                        lanes,
-                        now,
-                    )
-                    settings = _add(of_settings, settings)
-                    return lanes, of_anchors, of_references, settings
-
-                shapes = jax.eval_shape(lambda: one(first, *given)[0])
-                lanes = jax.tree.map(
-                    lambda x: jnp.zeros((x.shape[0], LANES, *x.shape[1:]), x.dtype),
-                    shapes,
+            def again(anchors: Rows, index: Members, found: Any, kept: Any) -> Lanes:
+                product = self._products(anchors, kept)
+                return self.look_from_positives(
+                    anchors, index, product, found, first, count
                 )
-                state = lanes, jnp.zeros_like(anchors.embeddings)
-                state = *spread(state, anchors.embeddings), *carry
-                lanes, of_anchors, *carry = lax.fori_loop(0, count, lane, state)
-                return tuple(carry), (lanes, of_anchors)
+
+            rows = anchors, index
+            known = lax.cond(
+                first == 0,
+                lambda: recorded,
+                lambda: self._in_blocks(again, *rows, found, product),
+            )
+
+            def cotangents(i: jax.Array, state: Any) -> Any:
+                lanes, of_anchors, of_references, of_settings = state
+                now, settings, column = one(first + i, known.at(i))
+                g = now[1][:, None]
+                of_anchors += g * (vectors[column] - less * anchors.embeddings)
+                if not self.how.mirrored:
+                    to = g * (anchors.embeddings - less * vectors[column])
+                    of_references = of_references.at[column].add(to)
+                lanes = jax.tree.map(
+                    lambda x, y: lax.dynamic_update_index_in_dim(x, y, i, 1), lanes, now
+                )
+                return lanes, of_anchors, of_references, _add(of_settings, settings)
 
             def slopes(
                 of_references: jax.Array,
@@ -543,22 +505,24 @@ class Backward(Forward):
                 of_anchors, back = self._pull(g, anchors)
                 return of_references + back, of_anchors
 
-            of_anchors, *carry = state
-            rows = self.anchors, self.members
-            carry, ((lanes, at_positive), more) = scan_blocks(
-                cotangents, self.how.block, tuple(carry), *rows, of, found, product
+            shapes = jax.eval_shape(lambda: one(first, known.at(first))[0])
+            lanes = jax.tree.map(
+                lambda x: jnp.zeros((x.shape[0], LANES, *x.shape[1:]), x.dtype), shapes
             )
-            of_references, of_settings = carry
+            lanes = spread(lanes, anchors.embeddings)
+            (lanes, at_positive), of_anchors, of_references, of_settings = (
+                lax.fori_loop(0, count, cotangents, (lanes, *state))
+            )
             everyone: Anchors | None = None
             if self.how.mirrored:
                 everyone, at_positive = gather((lanes, at_positive), self.how.axis_name)
                 # Lanes first: a lane is read along the references, of every anchor.
                 everyone = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), everyone)
-                more = more + self._from_other_ends(at_positive, first, count)
-            of_references, again = scan_blocks(
+                of_anchors += self._from_other_ends(at_positive, first, count)
+            of_references, more = scan_blocks(
                 slopes, self.how.block, of_references, *rows, lanes, product
             )
-            return of_anchors + more + again, of_references, of_settings
+            return of_anchors + more, of_references, of_settings
 
         state = (
             jnp.zeros_like(self.anchors.embeddings),
@@ -609,37 +573,6 @@ class Backward(Forward):
         back = g * (ends - less * vectors[column])
         return of_anchors, jnp.zeros_like(vectors).at[column].add(back)
 
-    def _slope(
-        self,
-        numbers: Collection[int],
-        pair: dict[str, jax.Array],
-        anchor: Anchors,
-        reference: References,
-    ) -> tuple[jax.Array, list[jax.Array]]:
-        """Slopes of a pair's share in statistics, times their cotangents: by its
-        similarity, and by what is known of the anchor."""
-
-        def share(similarity: jax.Array, smooth: list[jax.Array]) -> jax.Array:
-            pairs = {**pair, "similarity": similarity}
-            operands = self._operands(pairs, anchor.with_smooth(smooth), reference)
-            total = jnp.zeros_like(similarity)
-            for i in sorted(numbers):
-                value, *where = operands[i]
-                weight = anchor.cotangent[i]
-                if self.statistics[i].kind == "log_sum_exp":
-                    weight = weight * _part(value, where[0], anchor.known[i])
-                    value = jnp.where(where[0], value, 0)
-                total += lax.stop_gradient(weight) * value
-            return total
-
-        return jax.grad(share, argnums=(0, 1))(pair["similarity"], anchor.smooth)
-
-    def _by_similarity(self, numbers: Collection[int]) -> Callable[..., jax.Array]:
-        return lambda *pair: self._slope(numbers, *pair)[0]
-
-    def _by_shared(self, numbers: Collection[int]) -> Callable[..., list[jax.Array]]:
-        return lambda *pair: self._slope(numbers, *pair)[1]
-
 
 def _add(a: Any, b: Any) -> Any:
     return jax.tree.map(jnp.add, a, b)
@@ -655,9 +588,3 @@ def _at(x: jax.Array, place: jax.Array, axis: int) -> jax.Array:
 
 def _zero_cotangent(x: jax.Array) -> Any:
     return jnp.zeros_like(x) if is_float(x) else np.zeros(x.shape, jax.dtypes.float0)
-
-
-def _part(value: jax.Array, where: jax.Array, total: jax.Array) -> jax.Array:
-    """The share of an entry in a sum of exponentials, from the logarithm of the sum."""
-    level = jnp.where(jnp.isfinite(total), total, 0)
-    return jnp.where(where, jnp.exp(jnp.minimum(value - level, 0)), 0)

@@ -23,13 +23,12 @@ from rankjax.engine.seen import (
     LANES,
     ROWS,
     Anchors,
-    Batch,
-    References,
     Seen,
     gather,
     grid,
     or_none,
 )
+from rankjax.engine.slopes import Slopes
 from rankjax.pairs import Rows, members
 from rankjax.rows import log_sum_exp_along
 from rankjax.similarity import dot
@@ -57,7 +56,7 @@ class Sums:
     apart: jax.Array
 
 
-class SumsOfBoth(Batch):
+class SumsOfBoth(Slopes):
     """Finds the statistics that are of two rows, and their gradient."""
 
     def sums_of_both(self, number: int, first: jax.Array) -> Sums:
@@ -155,7 +154,7 @@ class SumsOfBoth(Batch):
             values, where, seen = self._of_rows(number, columns)
             fields = {**seen.fields, "weight": part(values, where)}
             seen = dataclasses.replace(seen, fields=fields)
-            slope = functools.partial(self._slope_of_both, number)
+            slope = functools.partial(self.slope_of_both, number)
             g, slopes = grid(slope, seen, known, ROWS, seen.references, seen.along)
             g = apart(g * seen.slope)
             of_rows, of_shared = carry
@@ -221,25 +220,6 @@ class SumsOfBoth(Batch):
 
         _, pull, every = jax.vjp(known, self.smooth, has_aux=True)
         return every, pull
-
-    def _slope_of_both(
-        self,
-        number: int,
-        pair: dict[str, jax.Array],
-        anchor: Anchors,
-        reference: References,
-    ) -> tuple[jax.Array, list[jax.Array]]:
-        """The slopes of u at a pair, times a weight."""
-
-        def u(similarity: jax.Array, smooth: list[jax.Array]) -> jax.Array:
-            pairs = {**pair, "similarity": similarity}
-            return self._operands(pairs, anchor.with_smooth(smooth), reference)[number][
-                0
-            ]
-
-        weight = pair["weight"]
-        slopes = jax.grad(u, argnums=(0, 1))(pair["similarity"], anchor.smooth)
-        return jax.tree.map(lambda x: weight * x, slopes)
 
 
 def _finite(x: jax.Array) -> jax.Array:

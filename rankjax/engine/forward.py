@@ -1,5 +1,6 @@
 """The value of a loss: statistics of rows, then sums over positives, then terms."""
 
+import dataclasses
 import functools
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
@@ -9,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rankjax.blocks import cut, put
+from rankjax.blocks import cut, put, spread
 from rankjax.engine import statistics
 from rankjax.engine.both import SumsOfBoth
 from rankjax.engine.seen import (
     COLUMNS,
+    LANES,
     ROWS,
     Anchors,
     Seen,
@@ -21,6 +23,8 @@ from rankjax.engine.seen import (
     along,
     gather,
     grid,
+    is_at_hand,
+    is_float,
     is_sum,
     or_none,
 )
@@ -28,11 +32,40 @@ from rankjax.pairs import Members, Rows
 from rankjax.similarity import dot
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Lanes:
+    """What is known of some positives of each anchor; all [anchor, lane].
+
+    Attributes:
+      known: statistics that the positives have, by number.
+      slopes: of those by what they look at, by its place among what is floating point.
+    """
+
+    known: dict[int, jax.Array]
+    slopes: dict[int, dict[int, jax.Array]]
+
+    def put(self, lane: jax.Array, values: "Lanes") -> "Lanes":
+        """With values [anchor] in a lane, if there is such a lane."""
+        return jax.tree.map(
+            lambda x, y: x.at[:, lane].set(y, mode="drop"), self, values
+        )
+
+    def at(self, lane: jax.Array) -> "Lanes":
+        """The values [anchor] in a lane."""
+        return jax.tree.map(
+            lambda x: lax.dynamic_index_in_dim(x, lane, 1, keepdims=False), self
+        )
+
+
 class Forward(SumsOfBoth):
     """Passes over the pairs of a batch that find its statistics."""
 
-    def forward(self) -> tuple[list[jax.Array], list[Any], jax.Array | None]:
-        """The leaves of the result, the statistics, and the products where kept."""
+    def forward(
+        self, *, recorded: bool
+    ) -> tuple[list[jax.Array], list[Any], jax.Array | None, Lanes | None]:
+        """The leaves of the result, the statistics, the products where kept, and what
+        is recorded of the first positives."""
         product = None
         if self.how.keep:
             product = dot(self.anchors.embeddings, self.references.embeddings)
@@ -45,11 +78,23 @@ class Forward(SumsOfBoth):
             anchors: Rows, index: Members | None, found: list[Any], kept: Any
         ) -> Any:
             product = kept if self.is_light else self._products(anchors, kept)
+            lanes = None
             if index is not None and any(map(is_sum, self.statistics)):
-                add = functools.partial(self._add_positive, anchors, index, product)
+                if recorded and not self.is_light:
+                    lanes = self._no_lanes(anchors, index, product, found)
+
+                def visit(slot: jax.Array, state: Any) -> Any:
+                    found, lanes = state
+                    at = anchors, index, product, slot
+                    found, here, column = self._add_positive(*at, found, {})
+                    if lanes is not None:
+                        lane = self._record(anchors, index, product, here, column)
+                        lanes = lanes.put(slot, lane)
+                    return found, lanes
+
                 most = jnp.max(index.number)
-                found = lax.fori_loop(0, most, lambda i, x: add(i, x, {}), found)
-            return self._of_anchors(anchors, found, self.smooth)[1], found
+                found, lanes = lax.fori_loop(0, most, visit, (found, lanes))
+            return self._of_anchors(anchors, found, self.smooth)[1], found, lanes
 
         def both(anchors: Rows, index: Members | None, kept: Any) -> Any:
             return of_positives(anchors, index, of_rows(anchors, index, kept), kept)
@@ -64,10 +109,13 @@ class Forward(SumsOfBoth):
             self._let_look_up(found)
         if self.how.program.of_both:
             found = self._in_blocks(of_rows, *rows, product)
-            return *self._add_positives_of_both(found, product), product
-        if self.how.tiled or self.looked_up:
-            return *self._in_blocks(of_positives, *rows, found, product), product
-        return *self._in_blocks(both, *rows, product), product
+            return *self._add_positives_of_both(found, product), product, None
+        leaves, found, lanes = (
+            self._in_blocks(of_positives, *rows, found, product)
+            if self.how.tiled or self.looked_up
+            else self._in_blocks(both, *rows, product)
+        )
+        return leaves, found, product, lanes
 
     def _add_positive(
         self,
@@ -77,8 +125,9 @@ class Forward(SumsOfBoth):
         slot: jax.Array,
         found: list[Any],
         given: dict[int, jax.Array],
-    ) -> list[Any]:
-        """Adds what is summed over positives, of one of each anchor."""
+    ) -> tuple[list[Any], list[Any], jax.Array]:
+        """Adds what is summed over positives, of one of each anchor; also gives its
+        statistics and its column."""
         column, exists = self._at_slot(slot, index)
         here = self._find(found, anchors, index, product, column, given)
         _, _, terms = self._of_anchors(anchors, here, self.smooth)
@@ -86,7 +135,64 @@ class Forward(SumsOfBoth):
         for i, (value, some) in terms.items():
             value = jnp.where(some & along(exists, some), value, 0)
             total[i] = (total[i][0] + value,)
-        return total
+        return total, here, column
+
+    def look_from_positives(
+        self,
+        anchors: Rows,
+        index: Members,
+        product: jax.Array,
+        found: list[Any],
+        first: jax.Array,
+        count: jax.Array,
+    ) -> Lanes:
+        """Records some positives of each anchor, from a slot on."""
+
+        def visit(lane: jax.Array, lanes: Lanes) -> Lanes:
+            column, _ = self._at_slot(first + lane, index)
+            here = self._find(found, anchors, index, product, column)
+            return lanes.put(lane, self._record(anchors, index, product, here, column))
+
+        lanes = self._no_lanes(anchors, index, product, found)
+        return lax.fori_loop(0, count, visit, lanes)
+
+    def _record(
+        self,
+        anchors: Rows,
+        index: Members,
+        product: jax.Array | None,
+        found: list[Any],
+        column: jax.Array,
+    ) -> Lanes:
+        """The statistics of the positive at hand, and their slopes by what they look
+        at."""
+        of = self._known(found, anchors, column)
+        one = [jnp.ones_like(x) for x in of.known]
+        of = dataclasses.replace(of, cotangent=one)
+        numbers = [i for i, s in enumerate(self.statistics) if s.on_pairs]
+        numbers = sorted(self._of_level(numbers, column))
+        smooth = [k for k, x in enumerate(of.shared) if is_float(x)]
+        slopes: dict[int, dict[int, jax.Array]] = {}
+        for i in numbers:
+            s = self.statistics[i]
+            if s.differentiable and not is_at_hand(s):
+                wanted = [j for j, k in enumerate(smooth) if k in s.looks_at]
+                every = self.gradient_of_shared(
+                    frozenset({i}), of, anchors, index, product
+                )
+                slopes[i] = {j: every[j] for j in wanted}
+        return Lanes({i: of.known[i] for i in numbers}, slopes)
+
+    def _no_lanes(
+        self, anchors: Rows, index: Members, product: jax.Array | None, found: list[Any]
+    ) -> Lanes:
+        shapes = jax.eval_shape(
+            lambda: self._record(anchors, index, product, found, anchors.index)
+        )
+        lanes = jax.tree.map(
+            lambda x: jnp.zeros((len(x), LANES, *x.shape[1:]), x.dtype), shapes
+        )
+        return spread(lanes, anchors.embeddings)
 
     def _add_positives_of_both(
         self, found: list[Any], product: jax.Array | None
@@ -101,7 +207,7 @@ class Forward(SumsOfBoth):
             sums = {i: self.sums_of_both(i, first) for i in self.how.program.of_both}
 
             def one(lane: jax.Array, found: Any) -> Any:
-                return add(first + lane, found, self._given(sums, lane))
+                return add(first + lane, found, self._given(sums, lane))[0]
 
             found = lax.fori_loop(0, count, one, found)
             kept = jax.tree.map(lambda x, y: jnp.where(first == 0, x, y), sums, kept)
@@ -139,7 +245,7 @@ class Forward(SumsOfBoth):
             if s.source is not None and column is not None:
                 found[i] = (self.everyone[s.source][column],)
         numbers = {i for i, s in enumerate(self.statistics) if s.on_pairs}
-        numbers = self._of_level(numbers, column)
+        numbers = self._of_level(numbers, column) - given.keys()
         every = None
         if product is not None and not all(map(self._is_by_index, numbers)):
             every = self._every(anchors, product)

@@ -101,6 +101,7 @@ class Statistic:
       needs_gradient_of: numbers of the statistics that its operand depends on and
         sends a gradient to.
       source: number of the statistic that is looked up, for 'of_positive'.
+      looks_at: of what pairs know of anchors, that which a gradient may flow to.
       of_positives: whether pairs that are not positive leave it as it is.
       of_negatives: whether pairs that are not negative leave it as it is.
       dtype: of the result.
@@ -113,6 +114,7 @@ class Statistic:
     differentiable: bool
     needs_gradient_of: frozenset[int]
     source: int | None
+    looks_at: frozenset[int]
     of_positives: bool
     of_negatives: bool
     dtype: Any
@@ -636,7 +638,8 @@ def _analyse(
     for number in flat.inputs[len(fields) :]:
         if jnp.issubdtype(flat.avals[number].dtype, jnp.floating):
             differentiable.add(number)
-    shared: dict[int, None] = {}
+    shared: dict[int, int] = {}
+    looks = dict[int, frozenset[int]]()
     statistics: list[Statistic] = []
     sides = [flat.inputs[fields.index(name)] for name in ("positive", "negative")]
     without = [
@@ -655,7 +658,12 @@ def _analyse(
         if not inputs or all(i in constant for i in inputs):
             constant.update(step.outputs)
         if wide:
-            shared.update({i: None for i in inputs if i not in on_pairs | constant})
+            for i in inputs:
+                if i not in on_pairs | constant:
+                    place = shared.setdefault(i, len(shared))
+                    if i in differentiable:
+                        looks[i] = frozenset([place])
+        looks_at = frozenset[int]().union(*(looks.get(i, ()) for i in inputs))
         if any(i in after for i in inputs):
             after.update(step.outputs)
             if wide:
@@ -696,6 +704,7 @@ def _analyse(
                     differentiable=smooth,
                     needs_gradient_of=origin if smooth else frozenset(),
                     source=results[step.inputs[0]] if looked_up else None,
+                    looks_at=looks_at if wide else frozenset(),
                     of_positives=_leaves_alone(step, flat, without[0]),
                     of_negatives=_leaves_alone(step, flat, without[1]),
                     dtype=flat.avals[step.outputs[0]].dtype,
@@ -712,6 +721,8 @@ def _analyse(
             if smooth and jnp.issubdtype(flat.avals[output].dtype, jnp.floating):
                 differentiable.add(output)
                 sends[output] = origin
+                if wide and not reduces:
+                    looks[output] = looks_at
     if any(o in on_pairs for o in flat.outputs if isinstance(o, int)):
         return None
     return Program(

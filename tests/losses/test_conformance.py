@@ -116,14 +116,17 @@ def _excused(property_name, name):
 
 def over(table, property_name=None, slow=()):
     """Parametrises over cases; those in `slow` run with the slow tests."""
+
+    def marks(name):
+        # One process has all properties of a loss, and compiles it once.
+        yield pytest.mark.xdist_group(name)
+        if reason := _excused(property_name, name):
+            yield pytest.mark.skip(reason=reason)
+        elif name in slow:
+            yield pytest.mark.slow
+
     parameters = [
-        pytest.param(
-            case,
-            id=name,
-            marks=[pytest.mark.skip(reason=reason)]
-            if (reason := _excused(property_name, name))
-            else [pytest.mark.slow] * (name in slow),
-        )
+        pytest.param(case, id=name, marks=[*marks(name)])
         for name, case in table.items()
     ]
     return pytest.mark.parametrize("case", parameters)
@@ -461,25 +464,20 @@ def _whole_batch(case):
     return operands, batch, expected
 
 
-on_devices = pytest.mark.parametrize(
+def _first_of_each_kind():
+    """Names of losses that look at a batch in different ways."""
+    kinds = {}
+    for name, case in EXPORTED.items():
+        entry = rankjax.entry.entry_of(case.loss)
+        kinds.setdefault((entry.kind, entry.anchors), name)
+    return kinds.values()
+
+
+@over(EXPORTED | VARIANTS, slow=(EXPORTED | VARIANTS).keys() - _first_of_each_kind())
+@pytest.mark.parametrize(
     "wrapper", ["pmap", pytest.param("shard_map in blocks", marks=pytest.mark.slow)]
 )
-
-
-@every_loss
-@on_devices
 def test_eight_devices_give_the_whole_batch_value_and_gradients(case, wrapper):
-    _check_devices(case, wrapper)
-
-
-@pytest.mark.slow
-@over(VARIANTS)
-@on_devices
-def test_eight_devices_do_so_with_other_settings(case, wrapper):
-    _check_devices(case, wrapper)
-
-
-def _check_devices(case, wrapper):
     operands, batch, expected = _whole_batch(case)
     block = 1 if wrapper == "shard_map in blocks" else "auto"
     spread = case.objective(axis_name=AXIS, block=block)
@@ -500,6 +498,7 @@ def test_a_sharded_batch_under_plain_jit_gives_the_same(case):
     close(value, evaluate(case, EMBEDDINGS, LABELS)[0])
 
 
+@pytest.mark.slow  # the examples in docstrings call them, too
 @every_loss
 def test_one_call_form_equals_the_objective(case):
     if case.loss not in rankjax.losses.LOSSES.values():

@@ -199,6 +199,17 @@ def test_classes_of_any_size_give_the_plain_value_and_gradient(loss):
         close(blocks(EMBEDDINGS, labels, valid), expected)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [losses.triplet_loss, losses.recall_at_k_loss, losses.angular_loss],
+)
+def test_more_positives_than_are_recorded_give_the_plain_value_and_gradient(loss):
+    x = RNG.normal(size=(44, 6)).astype(np.float32)
+    labels, valid = np.arange(44) % 2, np.arange(44) != 5
+    plain, blocks = (_compiled(loss, block) for block in (None, 11))
+    close(blocks(x, labels, valid), plain(x, labels, valid))
+
+
 def test_two_rows_that_share_no_large_entry_have_the_plain_value_and_gradient():
     """Each one's largest exponential is at the other's least: products vanish."""
     x = np.array([[1, 0], [-1, 0], [1, 0.1], [-1, 0.1]], np.float32)
