@@ -43,7 +43,7 @@ from rankjax.blocks import spread
 from rankjax.engine.backward import Backward
 from rankjax.engine.plans import Plan, plan
 from rankjax.engine.seen import is_float
-from rankjax.pairs import Rows
+from rankjax.pairs import Rows, members
 
 __all__ = ["evaluate", "plan"]
 
@@ -67,11 +67,12 @@ def evaluate(
     others = spread(lax.stop_gradient(others) if how.mirrored else others, vectors)
     smooth = [spread(x, vectors) for x in settings if is_float(x)]
     fixed = [None if is_float(x) else x for x in settings]
+    found = None
+    if how.program.only_sides:
+        found = members(anchors, references, itself=how.itself)
     nothing: Any = None
-    context = [
-        dataclasses.replace(x, embeddings=nothing) for x in (anchors, references)
-    ]
-    leaves = _evaluate(how, (vectors, others), smooth, (fixed, *context))
+    rows = [dataclasses.replace(x, embeddings=nothing) for x in (anchors, references)]
+    leaves = _evaluate(how, (vectors, others), smooth, (fixed, *rows, found))
     return jax.tree.unflatten(how.program.structure, leaves)
 
 

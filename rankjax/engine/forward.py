@@ -100,21 +100,19 @@ class Forward(SumsOfBoth):
             return of_positives(anchors, index, of_rows(anchors, index, kept), kept)
 
         rows = self.anchors, self.members
-        if self.how.tiled or self.looked_up:
-            found = (
-                self._find_in_tiles()
-                if self.how.tiled
-                else self._in_blocks(of_rows, *rows, product)
-            )
-            self._let_look_up(found)
-        if self.how.program.of_both:
-            found = self._in_blocks(of_rows, *rows, product)
-            return *self._add_positives_of_both(found, product), product, None
-        leaves, found, lanes = (
-            self._in_blocks(of_positives, *rows, found, product)
-            if self.how.tiled or self.looked_up
-            else self._in_blocks(both, *rows, product)
+        rows_first = self.how.tiled or self.looked_up or self.how.program.of_both
+        if not rows_first:
+            leaves, found, lanes = self._in_blocks(both, *rows, product)
+            return leaves, found, product, lanes
+        found = (
+            self._find_in_tiles()
+            if self.how.tiled
+            else self._in_blocks(of_rows, *rows, product)
         )
+        self._let_look_up(found)
+        if self.how.program.of_both:
+            return *self._add_positives_of_both(found, product), product, None
+        leaves, found, lanes = self._in_blocks(of_positives, *rows, found, product)
         return leaves, found, product, lanes
 
     def _add_positive(

@@ -21,7 +21,7 @@ from rankjax.blocks import (
 )
 from rankjax.engine.plans import AxisName, Plan
 from rankjax.engine.program import Statistic
-from rankjax.pairs import Members, Rows, members, relevance, sides
+from rankjax.pairs import Members, Rows, relevance, sides
 from rankjax.similarity import dot, squared_lengths
 
 # Which axis of a grid of pairs an array is mapped along.
@@ -133,13 +133,10 @@ class Batch:
 
     def __init__(self, how: Plan, vectors: Any, smooth: Any, context: Any):
         self.how, self.statistics = how, how.program.statistics
-        self.fixed, anchors, references = context
+        self.fixed, anchors, references, found = context
         self.smooth = smooth
         self.anchors = dataclasses.replace(anchors, embeddings=vectors[0])
         self.references = dataclasses.replace(references, embeddings=vectors[1])
-        found = None
-        if how.program.only_sides:
-            found = members(self.anchors, self.references, itself=how.itself)
         self.members: Members | None = found and found[0]
         self.by_class: Any = found and found[1]
         self.looked_up = sorted(

@@ -147,7 +147,8 @@ def test_binned_ap_loss_lies_between_zero_and_one(loss):
 @pytest.mark.parametrize("loss", [fast_ap_loss, soft_bin_ap_loss])
 def test_binned_ap_is_one_where_positives_fall_to_nodes_before_all_negatives(loss):
     """Wherever they are within their bins."""
-    positives, negatives = RNG.uniform(0.5, 1, 5), RNG.uniform(-1, 0.3, 7)
+    # Squared distances up to 0.8 and from 1.4, with nodes at multiples of 0.4.
+    positives, negatives = RNG.uniform(0.6, 1, 5), RNG.uniform(-1, 0.3, 7)
     s = np.concatenate([positives, negatives])
     assert row(loss, s, np.arange(12) < 5) == 0
     assert row(loss, s[::-1], np.arange(12) < 5) > 0.3

