@@ -19,6 +19,9 @@ from experiments.config import EXPERIMENTS, Config, check
 from experiments.train import default_run_dir, main
 from rankjax.data import load
 
+# What is prepared for one of these tests serves the others of the same process.
+pytestmark = pytest.mark.xdist_group("experiments")
+
 ROOT = Path(__file__).parent.parent
 ONE_DEVICE = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 CACHE_EVERYTHING = {

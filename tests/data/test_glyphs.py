@@ -11,6 +11,9 @@ from rankjax.data.datasets import _NAMES
 from rankjax.data.glyph_images import LEVELS, SIZE, render
 from rankjax.data.glyph_table import TABLE, describe, versions
 
+# What is prepared for one of these tests serves the others of the same process.
+pytestmark = pytest.mark.xdist_group("glyphs")
+
 _ALL = [
     level if level == "lite" else pytest.param(level, marks=pytest.mark.slow)
     for level in LEVELS

@@ -180,14 +180,19 @@ def _with_every_column(p):
     "loss",
     [
         losses.multi_similarity_loss,
-        losses.nt_xent_loss,
-        losses.batch_hard_triplet_loss,
         losses.triplet_loss,
-        losses.smooth_ap_loss,
         losses.lifted_structure_loss,
         losses.n_pairs_angular_loss,
-        _of_both_rows,
-        _with_every_column,
+        *(
+            pytest.param(loss, marks=pytest.mark.slow)
+            for loss in (
+                losses.nt_xent_loss,
+                losses.batch_hard_triplet_loss,
+                losses.smooth_ap_loss,
+                _of_both_rows,
+                _with_every_column,
+            )
+        ),
     ],
 )
 def test_classes_of_any_size_give_the_plain_value_and_gradient(loss):

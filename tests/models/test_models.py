@@ -27,7 +27,14 @@ def images(n: int, channels: int = 3, size: int = 32) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("name", "channels"), [*((name, 3) for name in MODELS), ("convnet", 1)]
+    ("name", "channels"),
+    [
+        *(
+            pytest.param(name, 3, marks=[pytest.mark.slow] * (name == "resnet50"))
+            for name in MODELS
+        ),
+        ("convnet", 1),
+    ],
 )
 def test_embeddings_are_float32_of_the_asked_length_and_unit_norm(name, channels):
     model = embedder(name, channels=channels)

@@ -25,6 +25,9 @@ from rankjax.objective import objective
 from rankjax.parallel import AXIS, data_parallel, replicate
 from rankjax.train import create_state, make_step
 
+# What is prepared for one of these tests serves the others of the same process.
+pytestmark = pytest.mark.xdist_group("step")
+
 CLASSES, STEPS, LEARNING_RATE = 16, 20, 0.05
 # Losses against proxies, and the hyper-parameters that are trained as well.
 LEARNED = {
