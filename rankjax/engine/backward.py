@@ -15,7 +15,6 @@ from rankjax.blocks import (
     put,
     scan_blocks,
     spread,
-    transposed_matmul,
 )
 from rankjax.engine.forward import Forward, Lanes
 from rankjax.engine.seen import (
@@ -34,6 +33,7 @@ from rankjax.engine.seen import (
     is_sum,
     or_none,
 )
+from rankjax.engine.slopes import to_columns, to_rows
 from rankjax.pairs import Members, Rows
 
 
@@ -418,12 +418,10 @@ class Backward(Forward):
         Zeros for the references where the slopes are of both orders.
         """
         vectors, less = self.references.embeddings, self.how.products.less
-        of_anchors = jnp.matmul(g, vectors, precision=lax.Precision.HIGHEST)
-        of_anchors -= less * jnp.sum(g, 1)[:, None] * anchors.embeddings
+        ends = anchors.embeddings, vectors, less
         if self.how.mirrored:
-            return of_anchors, jnp.zeros_like(vectors)
-        back = transposed_matmul(g, anchors.embeddings)
-        return of_anchors, back - less * jnp.sum(g, 0)[:, None] * vectors
+            return to_rows(g, *ends), jnp.zeros_like(vectors)
+        return to_rows(g, *ends), to_columns(g, *ends)
 
     def _gradient_from_positives(
         self,

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rankjax.blocks import apart, scan_blocks, spread, sum_rows, transposed_matmul
+from rankjax.blocks import apart, scan_blocks, spread, sum_rows
 from rankjax.engine import statistics
 from rankjax.engine.seen import (
     LANES,
@@ -28,7 +28,7 @@ from rankjax.engine.seen import (
     grid,
     or_none,
 )
-from rankjax.engine.slopes import Slopes
+from rankjax.engine.slopes import Slopes, to_columns, to_rows
 from rankjax.pairs import Rows, members
 from rankjax.rows import log_sum_exp_along
 from rankjax.similarity import dot
@@ -64,15 +64,18 @@ class SumsOfBoth(Slopes):
         rows, axis_name = self._whole, self.how.axis_name
         index: Any = self.members
         if axis_name is not None:
-            index, _ = members(rows, rows, itself=True) or (None, None)
+            classes = members(rows, rows, itself=True)
+            assert classes is not None
+            index = classes[0]
         place, exists = index.places(first + jnp.arange(LANES, dtype=jnp.int32))
         mates, exists = self.by_class[place].T, exists.T
         count = jnp.minimum(jnp.max(index.number) - first, LANES)
+        known, _ = self._known_of_rows()
         nothing = jnp.full(mates.shape, -jnp.inf, rows.embeddings.dtype)
 
         def products(carry: Any, columns: Rows) -> Any:
             level, total = carry
-            values, where, _ = self._of_rows(number, columns)
+            values, where, _ = self._of_rows(number, columns, known)
             new = jnp.maximum(level, jnp.max(values, 1, where=where, initial=-jnp.inf))
             kept = jnp.exp(level - _finite(new))
             w = _exponentials(values - _finite(new)[:, None], where)
@@ -84,7 +87,7 @@ class SumsOfBoth(Slopes):
             return (new, lax.fori_loop(0, count, lane, total)), None
 
         def exponents(total: jax.Array, columns: Rows) -> Any:
-            values, where, _ = self._of_rows(number, columns)
+            values, where, _ = self._of_rows(number, columns, known)
 
             def lane(j: jax.Array, total: jax.Array) -> jax.Array:
                 more = log_sum_exp_along(values + values[mates[j]], where, 1)
@@ -125,7 +128,7 @@ class SumsOfBoth(Slopes):
           sums: from `sums_of_both`.
           cotangents: [anchor, lane] of every sum, from both its ends.
         """
-        rows, less = self._whole, self.how.products.less
+        rows = self._whole
         mates, values = sums.mates, sums.values
         weights = gather(cotangents, self.how.axis_name).T
         weights = jnp.where(sums.exists & (values != -jnp.inf), weights, 0)
@@ -151,25 +154,20 @@ class SumsOfBoth(Slopes):
             return lax.fori_loop(0, count, lane, jnp.zeros_like(values))
 
         def block(part: Any, carry: Any, columns: Rows) -> Any:
-            values, where, seen = self._of_rows(number, columns)
+            values, where, seen = self._of_rows(number, columns, known)
             fields = {**seen.fields, "weight": part(values, where)}
             seen = dataclasses.replace(seen, fields=fields)
             slope = functools.partial(self.slope_of_both, number)
             g, slopes = grid(slope, seen, known, ROWS, seen.references, seen.along)
             g = apart(g * seen.slope)
             of_rows, of_shared = carry
-            of_rows += jnp.matmul(
-                g, columns.embeddings, precision=lax.Precision.HIGHEST
-            )
-            of_columns = transposed_matmul(g, rows.embeddings)
-            if less:
-                of_rows -= less * jnp.sum(g, 1)[:, None] * rows.embeddings
-                of_columns -= less * jnp.sum(g, 0)[:, None] * columns.embeddings
+            ends = rows.embeddings, columns.embeddings, self.how.products.less
+            of_rows += to_rows(g, *ends)
             of_shared = [
                 a + sum_rows(b, axis=1)[0]
                 for a, b in zip(of_shared, slopes, strict=True)
             ]
-            return (of_rows, of_shared), of_columns
+            return (of_rows, of_shared), to_columns(g, *ends)
 
         known, pull = self._known_of_rows()
         zeros = (
@@ -199,12 +197,13 @@ class SumsOfBoth(Slopes):
         state = spread(state, self.anchors.embeddings)
         return scan_blocks(function, self.how.block, state, self.anchors)
 
-    def _of_rows(self, number: int, columns: Rows) -> tuple[jax.Array, jax.Array, Seen]:
+    def _of_rows(
+        self, number: int, columns: Rows, known: Anchors
+    ) -> tuple[jax.Array, jax.Array, Seen]:
         """u [reference, column] and its mask, of some rows as references."""
         rows = self._whole
         product = dot(rows.embeddings, columns.embeddings)
         seen = self._every(rows, product, columns)
-        known, _ = self._known_of_rows()
         operands = grid(self._operands, seen, known, ROWS, seen.references, seen.along)
         return *operands[number], seen
 

@@ -88,8 +88,14 @@ class Forward(SumsOfBoth):
                     at = anchors, index, product, slot
                     found, here, column = self._add_positive(*at, found, {})
                     if lanes is not None:
-                        lane = self._record(anchors, index, product, here, column)
-                        lanes = lanes.put(slot, lane)
+                        lanes = lax.cond(
+                            slot < LANES,
+                            lambda: lanes.put(
+                                slot,
+                                self._record(anchors, index, product, here, column),
+                            ),
+                            lambda: lanes,
+                        )
                     return found, lanes
 
                 most = jnp.max(index.number)

@@ -402,7 +402,7 @@ def _unfold(closed: jex.ClosedJaxpr, is_private: Sequence[bool] = ()) -> _Flat:
             return outputs
         if name == "log_sum_exp_of_both":
             values, others, where = inputs
-            if own.get(others, others) != values or _identity(where) in own:
+            if own.get(_identity(others)) != values or _identity(where) in own:
                 raise _Private
             return add(name, eqn, [values, where])
         numbers = {i for i in inputs if isinstance(i, int)}
@@ -435,7 +435,7 @@ def _unfold(closed: jex.ClosedJaxpr, is_private: Sequence[bool] = ()) -> _Flat:
                 outputs = visit(inner.jaxpr, inputs)
                 known.update(zip(eqn.outvars, outputs, strict=True))
                 continue
-            elsewhere = name == "positive_row" or any(
+            elsewhere = name in ("positive_row", "log_sum_exp_of_both") or any(
                 _identity(i) in own for i in inputs
             )
             outputs = (of_positive if elsewhere else add)(name, eqn, inputs)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rankjax.blocks import sum_rows
+from rankjax.blocks import sum_rows, transposed_matmul
 from rankjax.engine.seen import ROWS, Anchors, Batch, References, Seen, grid, is_at_hand
 from rankjax.pairs import Members, Rows
 
@@ -101,6 +101,23 @@ class Slopes(Batch):
         weight = pair["weight"]
         slopes = jax.grad(u, argnums=(0, 1))(pair["similarity"], anchor.smooth)
         return jax.tree.map(lambda x: weight * x, slopes)
+
+
+def to_rows(
+    g: jax.Array, rows: jax.Array, columns: jax.Array, less: float
+) -> jax.Array:
+    """What slopes [row, column] by inner products do to the vectors of the rows; `less`
+    is of the similarity's `Products`."""
+    total = jnp.matmul(g, columns, precision=lax.Precision.HIGHEST)
+    return total - less * jnp.sum(g, 1)[:, None] * rows if less else total
+
+
+def to_columns(
+    g: jax.Array, rows: jax.Array, columns: jax.Array, less: float
+) -> jax.Array:
+    """What they do to the vectors of the columns."""
+    total = transposed_matmul(g, rows)
+    return total - less * jnp.sum(g, 0)[:, None] * columns if less else total
 
 
 def _part(value: jax.Array, where: jax.Array, total: jax.Array) -> jax.Array:

@@ -120,6 +120,11 @@ def _two_rows_of_unlike_functions(p):
     )
 
 
+def _one_row_twice(p):
+    both = rows.log_sum_exp_of_both(p.similarity, p.similarity, p.negative)
+    return rankjax.Terms.each(both, p.negative.any(-1))
+
+
 def _two_rows_by_another_mask(p):
     return rows.per_positive(
         p,
@@ -144,6 +149,7 @@ def _two_rows_by_another_mask(p):
         _hard_maximum,
         _two_rows_of_unlike_functions,
         _two_rows_by_another_mask,
+        _one_row_twice,
     ],
 )
 def test_a_loss_that_is_not_of_pairs_and_rows_is_left_whole(loss):
