@@ -42,6 +42,8 @@ class Config:
     """convnet (32 x 32 images), resnet18 or resnet50."""
     embedding_dim: int = 64
     """Length of an embedding."""
+    dropout: float = 0.0
+    """Share of the backbone's features that is dropped while training."""
     normalize: bool = True
     """Scale embeddings to length 1 before the loss."""
     loss: str = "n_pairs"
@@ -297,6 +299,8 @@ def check(config: Config, devices: int) -> None:
             raise UsageError(
                 f"{name} must not be negative, got {getattr(config, name)}"
             )
+    if not 0 <= config.dropout < 1:
+        raise UsageError(f"dropout must be in [0, 1), got {config.dropout}")
     if config.classes * config.per_class % devices:
         raise UsageError(
             f"classes x per_class = {config.classes} x {config.per_class} must be "

@@ -240,6 +240,7 @@ def start(
         channels=train.images.read(np.arange(1)).shape[-1],
         embedding_dim=config.embedding_dim,
         normalize=config.normalize,
+        dropout=config.dropout,
         axis_name=AXIS,
         rngs=rngs,
     )

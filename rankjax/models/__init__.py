@@ -7,6 +7,7 @@ from flax import nnx
 from rankjax.errors import unknown_name
 from rankjax.models.convnet import ConvNet
 from rankjax.models.embedder import Backbone, Embedder
+from rankjax.models.layers import Dropout
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.models.resnet import ResNet, resnet18, resnet50
 
@@ -38,6 +39,7 @@ def build(
     embedding_dim: int,
     normalize: bool,
     axis_name: str | None,
+    dropout: float = 0.0,
     rngs: nnx.Rngs,
 ) -> Embedder:
     """Make an embedding network in train mode, with random weights.
@@ -49,6 +51,7 @@ def build(
       normalize: whether embeddings have length 1.
       axis_name: the mapped axis over which batch norm shares its statistics in train
         mode, so that they are those of the whole batch; None on one device.
+      dropout: share of the backbone's features that is dropped in train mode.
       rngs: where the initial weights come from.
 
     Raises:
@@ -58,5 +61,9 @@ def build(
         raise unknown_name("model", name, MODELS)
     backbone = _BACKBONES[name](channels=channels, axis_name=axis_name, rngs=rngs)
     return Embedder(
-        backbone, embedding_dim=embedding_dim, normalize=normalize, rngs=rngs
+        backbone,
+        embedding_dim=embedding_dim,
+        normalize=normalize,
+        dropout=Dropout(dropout, axis_name=axis_name) if dropout else None,
+        rngs=rngs,
     )

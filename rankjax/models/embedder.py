@@ -1,4 +1,4 @@
-"""From images to embeddings: input scaling, a backbone and a linear head."""
+"""From images to embeddings: input scaling, a backbone, dropout, a linear head."""
 
 from typing import Protocol
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rankjax.models.layers import Dropout
 from rankjax.similarity import normalize
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -37,9 +38,11 @@ class Embedder(nnx.Module):
         *,
         embedding_dim: int,
         normalize: bool,
+        dropout: Dropout | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         self.backbone = backbone
+        self.dropout = dropout
         self.head = nnx.Linear(backbone.features, embedding_dim, rngs=rngs)
         self.normalize = normalize
 
@@ -57,7 +60,10 @@ class Embedder(nnx.Module):
         Raises:
           ValueError: the shape or the dtype is not the one above.
         """
-        z = self.head(self.backbone(_standardise(images, self.backbone.channels)))
+        x = self.backbone(_standardise(images, self.backbone.channels))
+        if self.dropout is not None:
+            x = self.dropout(x)
+        z = self.head(x)
         if self.normalize:
             z = normalize(z)
         return z

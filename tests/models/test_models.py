@@ -7,7 +7,7 @@ from flax import nnx
 
 from rankjax.errors import UsageError
 from rankjax.models import MODELS, Embedder, build
-from rankjax.models.layers import conv
+from rankjax.models.layers import Dropout, conv
 
 
 def embedder(name: str, **options) -> Embedder:
@@ -176,3 +176,36 @@ def test_unknown_model_names_the_nearest():
 def test_wrong_images_are_named(x, message):
     with pytest.raises(ValueError, match=message):
         embedder("convnet")(x)
+
+
+def test_dropout_drops_the_same_entries_on_eight_devices_and_on_one():
+    rows = jnp.ones((16, 100))
+
+    def dropped(rows, axis_name=None):
+        layer = Dropout(0.25, axis_name=axis_name)
+        return layer(rows), layer(rows)
+
+    first, second = dropped(rows)
+    assert set(np.unique(first)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert 0.2 < np.mean(first == 0) < 0.3
+    assert len(np.unique(np.asarray(first), axis=0)) == 16
+    assert np.any(first != second)
+    spread = jax.pmap(lambda x: dropped(x, "batch"), axis_name="batch")
+    for got, expected in zip(
+        spread(rows.reshape(8, 2, 100)), (first, second), strict=True
+    ):
+        np.testing.assert_array_equal(got.reshape(16, 100), expected)
+
+
+def test_nothing_is_dropped_in_eval_mode():
+    model = embedder("convnet", dropout=0.5)
+    model.eval()
+    np.testing.assert_array_equal(model(images(4)), model(images(4)))
+    model.train()
+    assert np.any(model(images(4)) != model(images(4)))
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_a_dropout_rate_out_of_range_is_refused(rate):
+    with pytest.raises(ValueError, match="rate"):
+        Dropout(rate, axis_name=None)
