@@ -76,6 +76,30 @@ def with_masks(
     return dataclasses.replace(batch, positive=positive, negative=negative)
 
 
+def with_copies(references: Rows, index: Any) -> Rows:
+    """References, with the number [m] of the row that each is a copy of.
+
+    Raises:
+      ValueError: a wrong shape; or two copies of one row, where that is concrete.
+      TypeError: not integers.
+    """
+    n = len(references.embeddings)
+    if index is None:
+        index = jnp.full(n, -1, jnp.int32)
+    array = jnp.asarray(index)
+    check_shape("reference_index", array, (n,))
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"reference_index must be integers, got {array.dtype}")
+    if not isinstance(index, jax.Array):
+        numbers, counts = np.unique(np.asarray(index), return_counts=True)
+        twice = numbers[(numbers >= 0) & (counts > 1)]
+        if len(twice):
+            raise ValueError(
+                f"reference_index names row {twice[0]} twice; a row may have one copy"
+            )
+    return dataclasses.replace(references, index=array.astype(jnp.int32))
+
+
 def check_references(
     entry: Entry, references: Rows | None, weights: jax.Array | None
 ) -> None:

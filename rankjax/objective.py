@@ -44,6 +44,7 @@ class Objective(Protocol):
         reference_labels: Any = None,
         valid: Any = None,
         reference_valid: Any = None,
+        reference_index: Any = None,
         positive: Any = None,
         negative: Any = None,
         weights: Any = None,
@@ -61,6 +62,9 @@ class Objective(Protocol):
           reference_labels: [m] or [m, classes], with `references`.
           valid: [n] bool; False rows are padding, whatever they hold.
           reference_valid: [m] bool, with `references`.
+          reference_index: [m] int, with `references`: which row of the batch, over all
+            devices, a reference is a copy of, -1 for none; no two are copies of one
+            row. A row and its copy are neither a positive nor a negative pair.
           positive: [n, m] bool, positives given instead of labels (m = n, over all
             devices, without `references`). A row is never its own positive.
           negative: [n, m] bool, with `positive`.
@@ -227,6 +231,7 @@ def objective(
         reference_labels: Any = None,
         valid: Any = None,
         reference_valid: Any = None,
+        reference_index: Any = None,
         positive: Any = None,
         negative: Any = None,
         weights: Any = None,
@@ -240,9 +245,11 @@ def objective(
                 "reference_", references, reference_labels, reference_valid
             )
             inputs.check_same_space(batch, others)
-        elif reference_labels is not None or reference_valid is not None:
+            others = inputs.with_copies(others, reference_index)
+        elif not (reference_labels is reference_valid is reference_index is None):
             raise ValueError(
-                "reference_labels and reference_valid need references, which is None"
+                "reference_labels, reference_valid and reference_index need "
+                "references, which is None"
             )
         batch = inputs.with_masks(batch, others, positive, negative)
         weights = inputs.as_weights(weights, len(batch.embeddings))
@@ -291,8 +298,10 @@ def _between(
     """The batch as anchors and other rows as references; or swapped."""
     if not replicated:
         references = _gather(references, axis_name)
-    # Two batches share no rows: numbers that no anchor has.
-    references = dataclasses.replace(references, index=-1 - _count(references))
+    # Where they are not copies, two batches share no rows: numbers that no anchor has.
+    index = references.index
+    index = jnp.where(index >= 0, index, -1 - _count(references))
+    references = dataclasses.replace(references, index=index)
     if not swapped:
         return batch, references
     batch = _gather(batch, axis_name)

@@ -111,8 +111,8 @@ class Rows:
     Attributes:
       embeddings: [n, dim].
       valid: [n] bool.
-      index: [n] int, which row of the global batch this is; a pair of equal indices is
-        a row with itself.
+      index: [n] int, which row of the global batch this is, or is a copy of; a pair of
+        equal indices is a row with itself. Negative for rows of another batch.
       label: [n] int, or [n, classes] bool where rows have several, or None, when the
         masks are given instead.
       occurrence: [n] int or None, see `Pairs`.
@@ -240,7 +240,8 @@ def members(
     Args:
       anchors: rows with labels [n].
       references: rows with labels [m].
-      itself: whether each anchor is one of the references, at the column `index`.
+      itself: whether each anchor is one of the references, at the column `index`;
+        otherwise some may be, at any column.
 
     Returns:
       None where positives do not follow from one label per row.
@@ -251,13 +252,24 @@ def members(
     order = _by_class(references.label, references.valid)
     start = jnp.searchsorted(references.label[order], anchors.label).astype(jnp.int32)
     size = class_sizes(anchors.label, references.label, references.valid)
-    turn = jnp.zeros_like(start)
+    count = jnp.arange(len(order), dtype=jnp.int32)
+    place = jnp.zeros_like(count).at[order].set(count)
     if itself:
-        count = jnp.arange(len(order), dtype=jnp.int32)
-        place = jnp.zeros_like(count).at[order].set(count)
-        turn = place[anchors.index] - start + 1
-    number = jnp.where(anchors.valid, size - int(itself), 0)
+        column, there = anchors.index, jnp.ones_like(anchors.valid)
+    else:
+        column, there = _copies(anchors, references)
+    turn = jnp.where(there, place[column] - start + 1, 0)
+    number = jnp.where(anchors.valid, size - there.astype(jnp.int32), 0)
     return Members(start, size, turn, number), order
+
+
+def _copies(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
+    """The reference that is each anchor's own copy [anchor], and where there is one."""
+    order = jnp.argsort(references.index)
+    place = jnp.searchsorted(references.index[order], anchors.index)
+    column = order[jnp.minimum(place, len(order) - 1)].astype(jnp.int32)
+    same = references.index[column] == anchors.index
+    return column, same & references.valid[column]
 
 
 def _by_class(label: jax.Array, valid: jax.Array) -> jax.Array:

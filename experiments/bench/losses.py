@@ -356,6 +356,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     options = parse(arguments)
+    timing.keep_memory()
     rows: list[Row] = []
     try:
         bench(options, rows)

@@ -161,6 +161,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     except (ImportError, OSError, ValueError):
         print("this system sets no limit to a process's memory", file=sys.stderr)
+    timing.keep_memory()
     torch.manual_seed(0)
     server = Server()
     print(json.dumps({"peer": pytorch_metric_learning.__version__}), file=replies)

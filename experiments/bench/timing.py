@@ -127,7 +127,7 @@ def peak_mb(call: Callable[[], Any]) -> float | None:
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt") or not Path("/proc/self/clear_refs").exists():
         return None
-    _keep_at_most(libc, 1 << 16)
+    _keep_at_most(libc, 1 << 16, 1 << 17)
     try:
         call()
         time.sleep(0.05)  # other threads free what they used after it returns
@@ -139,13 +139,27 @@ def peak_mb(call: Callable[[], Any]) -> float | None:
     except OSError:
         return None
     finally:
-        _keep_at_most(libc, 1 << 25)  # where glibc ends by itself after large blocks
+        keep_memory()
 
 
-def _keep_at_most(libc: ctypes.CDLL, size: int) -> None:
+def keep_memory() -> None:
+    """Makes glibc keep what is freed, in this process.
+
+    Otherwise it gives large blocks back after some calls and not after others, as the
+    heap happens to lie, and fetching them again page by page takes as long as a small
+    batch itself.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        _keep_at_most(libc, 1 << 25, 2**31 - 1)  # glibc takes no larger ones
+
+
+def _keep_at_most(libc: ctypes.CDLL, block: int, unused: int) -> None:
+    """Blocks of that many bytes are fetched from the system one by one, and that many
+    unused bytes are given back."""
     trim_threshold, mmap_threshold = -1, -3  # of malloc.h
-    libc.mallopt(mmap_threshold, size)
-    libc.mallopt(trim_threshold, 2 * size)
+    libc.mallopt(mmap_threshold, block)
+    libc.mallopt(trim_threshold, unused)
 
 
 def _status_mb(name: str) -> float:

@@ -28,6 +28,7 @@ PAIRED = np.repeat(np.arange(8), 2)
 _VIEWS = "rows with equal labels pair up as views in the order of the batch"
 _POOLED = "weights do not enter statistics of the whole batch"
 _MASKS = "masks do not say which negatives are of one class"
+_ROLES = "in a batch rows are anchors and positives by turns; here all are anchors"
 _COMPETE = "positives share one softmax: an easy one is pushed off by a hard one"
 EXCEPTIONS: dict[str, dict[str, str]] = {
     "test_order_of_rows_does_not_matter": {
@@ -66,6 +67,11 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "spread_out": _POOLED,
         "uniformity": _POOLED,
         "sv_max": _POOLED,
+    },
+    "test_copies_of_the_batch_as_references_equal_the_batch": {
+        "n_pairs": _ROLES,
+        "n_pairs_ovo": _ROLES,
+        "n_pairs_angular": _ROLES,
     },
     "test_gradients_equal_finite_differences": {
         "circle": "its weights are constants to the gradient, as in the paper",
@@ -112,6 +118,15 @@ def _excused(property_name, name):
     """The reason for an exception; one given for a loss holds for its variants."""
     reasons = EXCEPTIONS.get(property_name, {})
     return reasons.get(name) or reasons.get(name.partition(",")[0])
+
+
+def _first_of_each_kind():
+    """Names of losses that look at a batch in different ways."""
+    kinds = {}
+    for name, case in EXPORTED.items():
+        entry = rankjax.entry.entry_of(case.loss)
+        kinds.setdefault((entry.kind, entry.anchors), name)
+    return kinds.values()
 
 
 def over(table, property_name=None, slow=()):
@@ -315,6 +330,26 @@ def test_given_masks_and_references_equal_labels(case):
         close(compute(EMBEDDINGS, references=EMBEDDINGS, **masks), expected)
 
 
+@over(
+    EXPORTED,
+    "test_copies_of_the_batch_as_references_equal_the_batch",
+    slow=EXPORTED.keys() - _first_of_each_kind(),
+)
+def test_copies_of_the_batch_as_references_equal_the_batch(case):
+    """As a cross-batch memory holds them: in another order, beside empty places."""
+    labels, order = case.labels(PAIRED), np.random.default_rng(3).permutation(16)
+    if case.proxies:
+        return
+    copies = {
+        "references": np.pad(EMBEDDINGS[order], [(0, 3), (0, 0)], constant_values=9),
+        "reference_labels": np.concatenate([labels[order], labels[:3]]),
+        "reference_valid": np.arange(19) < 16,
+        "reference_index": np.concatenate([order, [-1, -1, -1]]),
+    }
+    expected = evaluate(case, EMBEDDINGS, PAIRED, params=defaults(case))[0]
+    close(case.objective(block="auto")(EMBEDDINGS, labels, **copies), expected)
+
+
 @every_loss
 def test_weights_count_anchors_that_many_times(case):
     """Whole weights equal repeated anchors against the same references."""
@@ -462,15 +497,6 @@ def _whole_batch(case):
         )
     )(operands)
     return operands, batch, expected
-
-
-def _first_of_each_kind():
-    """Names of losses that look at a batch in different ways."""
-    kinds = {}
-    for name, case in EXPORTED.items():
-        entry = rankjax.entry.entry_of(case.loss)
-        kinds.setdefault((entry.kind, entry.anchors), name)
-    return kinds.values()
 
 
 @over(EXPORTED | VARIANTS, slow=(EXPORTED | VARIANTS).keys() - _first_of_each_kind())

@@ -1,0 +1,133 @@
+"""Embeddings of earlier batches, as further references for any loss.
+
+    memory = empty(size, dim)
+    memory = memory.add(embeddings, labels)
+    value = objective(loss)(embeddings, labels, **memory.references())
+
+A cross-batch memory (Wang, Zhang, Huang, Scott, "Cross-Batch Memory for Embedding
+Learning", CVPR 2020) holds the newest `size` embeddings without their gradients. A
+batch is added before it is compared, as in the paper's algorithm 1, and no row is
+compared with its own copy, so that a memory as large as the batch gives the loss of the
+batch.
+The paper adds the loss of the memory to that of the batch, once embeddings move slowly
+enough, after some 1,000 steps.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rankjax import inputs
+
+AxisName = str | tuple[str, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """A ring of the newest embeddings; a pytree of plain arrays, as checkpoints want.
+
+    Attributes:
+      embeddings: [size, dim].
+      labels: [size] integers.
+      index: [size] int32, which row of the newest batch this is; -1 for one of an
+        earlier batch, -2 for a place that is still empty.
+      start: [] int32, the place of the next row.
+    """
+
+    embeddings: jax.Array
+    labels: jax.Array
+    index: jax.Array
+    start: jax.Array
+
+    def add(
+        self,
+        embeddings: jax.Array,
+        labels: jax.Array,
+        *,
+        axis_name: AxisName | None = None,
+        replicated: bool = True,
+    ) -> "Memory":
+        """The memory with a batch in place of its oldest rows; no gradient flows.
+
+        Args:
+          embeddings: [n, dim], n at most the size.
+          labels: [n] integers.
+          axis_name: the mapped axis over which the batch is spread, or None.
+          replicated: whether every device holds the whole memory, the same everywhere,
+            and adds everyone's rows; otherwise each holds a share of it and adds its
+            own rows.
+
+        Raises:
+          ValueError: shapes that do not fit, or a batch larger than the memory.
+          TypeError: labels that are not integers.
+        """
+        rows = inputs.as_rows("", embeddings, labels, None)
+        dim = self.embeddings.shape[1]
+        if rows.label is None or rows.label.ndim == 2:
+            raise TypeError("labels must be integers [n], one class per row")
+        if rows.embeddings.shape[1] != dim:
+            raise ValueError(
+                f"embeddings must have the memory's dim {dim}, "
+                f"got {rows.embeddings.shape[1]}"
+            )
+        embeddings, labels = lax.stop_gradient(rows.embeddings), rows.label
+        first: Any = 0
+        if axis_name is not None and replicated:
+            embeddings, labels = (
+                lax.all_gather(x, axis_name, tiled=True) for x in (embeddings, labels)
+            )
+        elif axis_name is not None:
+            first = lax.axis_index(axis_name) * len(labels)
+        size, n = len(self.labels), len(labels)
+        if n > size:
+            raise ValueError(
+                f"a memory of {size} rows holds no batch of {n}: size must be at least "
+                "that of the batch"
+            )
+        count = jnp.arange(n, dtype=jnp.int32)
+        place = (self.start + count) % size
+        return Memory(
+            self.embeddings.at[place].set(embeddings.astype(self.embeddings.dtype)),
+            self.labels.at[place].set(labels),
+            jnp.minimum(self.index, -1).at[place].set(first + count),
+            (self.start + n) % size,
+        )
+
+    def references(self) -> dict[str, jax.Array]:
+        """What an objective takes besides a batch that was just added.
+
+        An objective inside a mapped axis needs `replicated_references=True` for a
+        replicated memory.
+        """
+        return {
+            "references": self.embeddings,
+            "reference_labels": self.labels,
+            "reference_valid": self.index > -2,
+            "reference_index": self.index,
+        }
+
+
+def empty(size: int, dim: int, dtype: Any = jnp.float32) -> Memory:
+    """A memory without rows.
+
+    Args:
+      size: number of rows that it will hold; on each device if its rows are spread.
+      dim: length of an embedding.
+      dtype: of the embeddings.
+
+    Raises:
+      ValueError: a number is below 1.
+    """
+    for name, value in (("size", size), ("dim", dim)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    return Memory(
+        jnp.zeros((size, dim), dtype),
+        jnp.zeros(size, jax.dtypes.canonicalize_dtype(int)),
+        jnp.full(size, -2, jnp.int32),
+        jnp.zeros((), jnp.int32),
+    )
