@@ -14,7 +14,7 @@ from rankjax import losses, mining, similarity, terms
 from rankjax.data import AUGMENTATIONS
 from rankjax.entry import check_settings, entry_of, hyper_parameters, is_traced
 from rankjax.errors import UsageError, unknown_name
-from rankjax.models import MODELS
+from rankjax.models import MODELS, Norm
 from rankjax.objective import Objective, objective
 from rankjax.parallel import AXIS, Wrapper
 from rankjax.regularizers import squared_norm
@@ -40,6 +40,12 @@ class Config:
     """none, affine (small rotations and shifts) or crop_flip (photos)."""
     model: str = "convnet"
     """convnet (32 x 32 images), resnet18 or resnet50."""
+    norm: Norm = "batch"
+    """batch; frozen (batch norm as its running statistics have it); or group."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the network's computation; weights and the loss are float32."""
+    remat: bool = False
+    """Compute activations twice instead of keeping them."""
     embedding_dim: int = 64
     """Length of an embedding."""
     dropout: float = 0.0
@@ -62,12 +68,21 @@ class Config:
     """all, or a name in rankjax.mining, such as hardest."""
     reduction: str = "mean"
     """mean, mean_active (over terms above zero), mean_per_anchor, total, ..."""
+    memory: int = 0
+    """Embeddings of earlier batches that a batch is also compared with; 0 for none."""
+    memory_weight: float = 1.0
+    """Of the loss against them, which is added to that of the batch."""
+    memory_warmup: int = 1000
+    """Steps before it is."""
     l2_weight: float = 0.0
     """Weight of the mean squared length of embeddings."""
     classes: int = 64
     """Classes in a batch."""
     per_class: int = 2
     """Images of each class in a batch."""
+    microbatch: int = 0
+    """Images that a device embeds at a time, for batches larger than its memory; 0 for
+    all. The loss is that of the whole batch."""
     steps: int = 1000
     """Training steps."""
     learning_rate: float = 1e-3
@@ -208,8 +223,10 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
 }
 
 
-def build_objective(config: Config, axis_name: str | None = AXIS) -> Objective:
-    """The objective that a configuration describes.
+def build_objective(
+    config: Config, axis_name: str | None = AXIS, *, regularized: bool = True
+) -> Objective:
+    """The objective that a configuration describes, with or without its penalty.
 
     Raises:
       UsageError: a loss, miner, reduction or hyper-parameter that does not exist.
@@ -218,12 +235,13 @@ def build_objective(config: Config, axis_name: str | None = AXIS) -> Objective:
         "similarity", config.similarity, {"default": None} | similarity.SIMILARITIES
     )
     miner = _look_up("miner", config.mining, {"all": None} | mining.MINERS)
+    penalized = regularized and config.l2_weight
     return objective(
         _loss(config),
         mining=miner,
         similarity=measure,
         reduction=_look_up("reduction", config.reduction, REDUCTIONS),
-        regularizers=[(config.l2_weight, squared_norm)] if config.l2_weight else [],
+        regularizers=[(config.l2_weight, squared_norm)] if penalized else [],
         axis_name=axis_name,
         replicated_references=True,
         has_aux=True,
@@ -294,6 +312,10 @@ def check(config: Config, devices: int) -> None:
         "seed",
         "proxies_per_class",
         "proxy_learning_rate",
+        "memory",
+        "memory_weight",
+        "memory_warmup",
+        "microbatch",
     ):
         if not 0 <= getattr(config, name) < 2**32:
             raise UsageError(
@@ -305,6 +327,21 @@ def check(config: Config, devices: int) -> None:
         raise UsageError(
             f"classes x per_class = {config.classes} x {config.per_class} must be "
             f"divisible by the number of devices, {devices}"
+        )
+    batch = config.classes * config.per_class
+    if config.microbatch and batch // devices % config.microbatch:
+        raise UsageError(
+            f"microbatch must divide the {batch // devices} images of a device, got "
+            f"{config.microbatch}"
+        )
+    if 0 < config.memory < batch:
+        raise UsageError(
+            f"memory must be at least the batch, {batch}, or 0, got {config.memory}"
+        )
+    if config.memory and config.proxies_per_class:
+        raise UsageError(
+            "memory and proxies_per_class exclude each other: a batch is compared with "
+            "one or with the other"
         )
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
@@ -31,6 +32,7 @@ from experiments.config import EXPERIMENTS, Config, build_objective, check, lear
 from rankjax import __version__, models
 from rankjax.data import Dataset, Loader, Split, class_balanced_batches, load
 from rankjax.errors import RunError, UsageError, unknown_name
+from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.parallel import AXIS, data_parallel, replicate
 from rankjax.report import ReportInputs, write_report
@@ -86,6 +88,10 @@ def run(name: str, config: Config) -> Path:
             build_objective(config),
             optimizer,
             axis_name=AXIS,
+            microbatch=config.microbatch or None,
+            memory_objective=build_objective(config, regularized=False),
+            memory_weight=config.memory_weight,
+            memory_warmup=config.memory_warmup,
             seed=config.seed,
         ),
         devices=devices,
@@ -241,8 +247,13 @@ def start(
         embedding_dim=config.embedding_dim,
         normalize=config.normalize,
         dropout=config.dropout,
-        axis_name=AXIS,
-        rngs=rngs,
+        layers=models.Layers(
+            AXIS,
+            rngs,
+            norm_kind=config.norm,
+            dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
+            remat=config.remat,
+        ),
     )
     if config.proxies_per_class or config.learn:
         model = WithLoss(
@@ -261,7 +272,8 @@ def start(
     if config.proxies_per_class:
         faster = optax.scale(config.proxy_learning_rate)
         optimizer = optax.chain(optimizer, optax.masked(faster, _are_proxies))
-    definition, state = create_state(model, optimizer)
+    ring = empty(config.memory, config.embedding_dim) if config.memory else None
+    definition, state = create_state(model, optimizer, memory=ring)
     return definition, optimizer, schedule, state
 
 

@@ -63,8 +63,13 @@ class Memory:
 
         Raises:
           ValueError: shapes that do not fit, or a batch larger than the memory.
-          TypeError: labels that are not integers.
+          TypeError: labels that are not integers, or wider than the memory's.
         """
+        if jnp.asarray(labels).dtype.itemsize > self.labels.dtype.itemsize:
+            raise TypeError(
+                f"labels are {jnp.asarray(labels).dtype}, the memory holds "
+                f"{self.labels.dtype}"
+            )
         rows = inputs.as_rows("", embeddings, labels, None)
         dim = self.embeddings.shape[1]
         if rows.label is None or rows.label.ndim == 2:
@@ -92,7 +97,7 @@ class Memory:
         place = (self.start + count) % size
         return Memory(
             self.embeddings.at[place].set(embeddings.astype(self.embeddings.dtype)),
-            self.labels.at[place].set(labels),
+            self.labels.at[place].set(labels.astype(self.labels.dtype)),
             jnp.minimum(self.index, -1).at[place].set(first + count),
             (self.start + n) % size,
         )

@@ -93,8 +93,7 @@ class Step:
             channels=1,
             embedding_dim=config.embedding_dim,
             normalize=config.normalize,
-            axis_name=axis,
-            rngs=nnx.Rngs(0),
+            layers=models.Layers(axis, nnx.Rngs(0)),
         )
         optimizer = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
         definition, state = create_state(model, optimizer)

@@ -3,7 +3,21 @@
 import jax
 from flax import nnx
 
-from rankjax.models.layers import conv, norm
+from rankjax.models.layers import Layers, run
+
+
+class Stage(nnx.Module):
+    """A 3 x 3 convolution, a norm and a ReLU."""
+
+    def __init__(
+        self, layers: Layers, inputs: int, outputs: int, *, stride: int
+    ) -> None:
+        self.conv = layers.conv(inputs, outputs, 3, stride=stride)
+        self.norm = layers.norm(outputs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map [n, h, w, inputs] to [n, h / stride, w / stride, outputs]."""
+        return nnx.relu(self.norm(self.conv(x)))
 
 
 class ConvNet(nnx.Module):
@@ -13,19 +27,13 @@ class ConvNet(nnx.Module):
     full resolution, and the last has none because they slow down below 4 x 4.
     """
 
-    def __init__(
-        self, *, channels: int, axis_name: str | None, rngs: nnx.Rngs, width: int = 32
-    ) -> None:
-        self.channels = channels
+    def __init__(self, layers: Layers, *, channels: int, width: int = 32) -> None:
+        self.channels, self.remat = channels, layers.remat
         self.features = 4 * 4 * 8 * width
         widths = (channels, width, 2 * width, 4 * width, 8 * width)
         strides = (2, 2, 2, 1)
-        self.convs = nnx.List(
-            conv(widths[i], widths[i + 1], 3, stride=strides[i], rngs=rngs)
-            for i in range(4)
-        )
-        self.norms = nnx.List(
-            norm(w, axis_name=axis_name, rngs=rngs) for w in widths[1:]
+        self.stages = nnx.List(
+            Stage(layers, widths[i], widths[i + 1], stride=strides[i]) for i in range(4)
         )
 
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -39,6 +47,6 @@ class ConvNet(nnx.Module):
                 f"images has shape {images.shape}, convnet needs [n, 32, 32, channels]"
             )
         x = images
-        for layer, batch_norm in zip(self.convs, self.norms, strict=True):
-            x = nnx.relu(batch_norm(layer(x)))
+        for stage in self.stages:
+            x = run(stage, x, remat=self.remat)
         return x.reshape(len(x), -1)

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rankjax.models.layers import Dropout
-from rankjax.similarity import normalize
+from rankjax.similarity import at_least_float32, normalize
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Backbone(Protocol):
-    """Maps float32 images [n, height, width, channels] to [n, features]."""
+    """Maps float32 images [n, height, width, channels] to [n, features], in any
+    precision."""
 
     channels: int
     features: int
@@ -61,6 +62,7 @@ class Embedder(nnx.Module):
           ValueError: the shape or the dtype is not the one above.
         """
         x = self.backbone(_standardise(images, self.backbone.channels))
+        x = at_least_float32(x)
         if self.dropout is not None:
             x = self.dropout(x)
         z = self.head(x)

@@ -1,5 +1,10 @@
 """The layers that backbones are made of."""
 
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,30 +12,90 @@ from jax import lax
 
 _HE_FAN_OUT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
+Norm = Literal["batch", "frozen", "group"]
+"""Batch norm; batch norm that always uses its running statistics, for weights that were
+trained elsewhere; or group norm, which looks at one image alone."""
 
-def conv(
-    inputs: int, outputs: int, size: int, *, stride: int = 1, rngs: nnx.Rngs
-) -> nnx.Conv:
-    """A square convolution without bias, padded alike on all sides.
 
-    "SAME" would pad a strided convolution on one side only and shift the image by half
-    a pixel against networks trained elsewhere.
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """What all layers of a network have in common.
+
+    Attributes:
+      axis_name: the mapped axis over which batch norm shares its statistics, or None.
+      rngs: where the initial weights come from.
+      norm_kind: see `Norm`.
+      dtype: of the computation, None for that of the parameters; these, batch norm's
+        statistics and embeddings are not of half precision whatever it is.
+      remat: compute activations again in the backward pass instead of keeping them,
+        stage by stage, for a second forward pass.
     """
-    return nnx.Conv(
-        inputs,
-        outputs,
-        (size, size),
-        strides=stride,
-        padding=size // 2,
-        use_bias=False,
-        kernel_init=_HE_FAN_OUT,
-        rngs=rngs,
-    )
+
+    axis_name: str | None
+    rngs: nnx.Rngs
+    norm_kind: Norm = "batch"
+    dtype: Any = None
+    remat: bool = False
+
+    def conv(
+        self, inputs: int, outputs: int, size: int, *, stride: int = 1
+    ) -> nnx.Conv:
+        """A square convolution without bias, padded alike on all sides.
+
+        "SAME" would pad a strided convolution on one side only and shift the image by
+        half a pixel against networks trained elsewhere.
+        """
+        return nnx.Conv(
+            inputs,
+            outputs,
+            (size, size),
+            strides=stride,
+            padding=size // 2,
+            use_bias=False,
+            kernel_init=_HE_FAN_OUT,
+            dtype=self.dtype,
+            rngs=self.rngs,
+        )
+
+    def norm(self, features: int) -> nnx.Module:
+        """A norm; running statistics move by a tenth per step."""
+        if self.norm_kind == "group":
+            groups = math.gcd(features, 32)
+            return nnx.GroupNorm(features, groups, dtype=self.dtype, rngs=self.rngs)
+        kind = FrozenBatchNorm if self.norm_kind == "frozen" else nnx.BatchNorm
+        return kind(
+            features,
+            momentum=0.9,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            rngs=self.rngs,
+        )
 
 
-def norm(features: int, *, axis_name: str | None, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """Batch norm whose running statistics move by a tenth per step."""
-    return nnx.BatchNorm(features, momentum=0.9, axis_name=axis_name, rngs=rngs)
+class FrozenBatchNorm(nnx.BatchNorm):
+    """Batch norm that always uses its running statistics, and leaves them as they are.
+
+    Its scale and offset are trained.
+    """
+
+    def __call__(
+        self,
+        x: jax.Array,
+        use_running_average: bool | None = None,
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Normalises [..., features], whatever the mode."""
+        return super().__call__(x, use_running_average=True, mask=mask)
+
+
+def run(
+    stage: Callable[[jax.Array], jax.Array], x: jax.Array, *, remat: bool
+) -> jax.Array:
+    """A stage of a network, computed again in the backward pass where asked."""
+    if remat:
+        return nnx.remat(lambda stage, x: stage(x))(stage, x)
+    return stage(x)
 
 
 class Dropout(nnx.Module):
@@ -58,7 +123,18 @@ class Dropout(nnx.Module):
             raise ValueError(f"rate must be in [0, 1), got {rate}")
         self.rate, self.axis_name, self.seed = rate, axis_name, seed
         self.calls = nnx.Variable(jnp.zeros((), jnp.int32))
+        self.part = nnx.Variable(jnp.array([0, 1], jnp.int32))
         self.deterministic = False  # what `train()` and `eval()` set
+
+    @classmethod
+    def choose_part(cls, model: nnx.Module, number: Any, count: Any) -> None:
+        """Tells a model's layers that the rows are one of `count` parts of those of
+        this device."""
+        for _, layer in nnx.iter_modules(model):
+            if isinstance(layer, cls):
+                layer.part[...] = jnp.stack(
+                    [jnp.asarray(x, jnp.int32) for x in (number, count)]
+                )
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Drops entries of [n, ...]."""
@@ -66,7 +142,9 @@ class Dropout(nnx.Module):
             return x
         key = jax.random.fold_in(jax.random.key(self.seed), self.calls[...])
         self.calls[...] += 1
-        first = 0 if self.axis_name is None else lax.axis_index(self.axis_name) * len(x)
+        device = 0 if self.axis_name is None else lax.axis_index(self.axis_name)
+        number, count = self.part[...]
+        first = (device * count + number) * len(x)
         kept = jax.vmap(
             lambda row: jax.random.bernoulli(
                 jax.random.fold_in(key, row), 1 - self.rate, x.shape[1:]

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rankjax.models.layers import conv, norm
+from rankjax.models.layers import Layers, run
+from rankjax.similarity import at_least_float32
 
 
 class BasicBlock(nnx.Module):
@@ -20,22 +21,12 @@ class BasicBlock(nnx.Module):
 
     expansion = 1
 
-    def __init__(
-        self,
-        inputs: int,
-        width: int,
-        *,
-        stride: int,
-        axis_name: str | None,
-        rngs: nnx.Rngs,
-    ) -> None:
-        self.conv1 = conv(inputs, width, 3, stride=stride, rngs=rngs)
-        self.bn1 = norm(width, axis_name=axis_name, rngs=rngs)
-        self.conv2 = conv(width, width, 3, rngs=rngs)
-        self.bn2 = norm(width, axis_name=axis_name, rngs=rngs)
-        self.downsample = _downsample(
-            inputs, width, stride=stride, axis_name=axis_name, rngs=rngs
-        )
+    def __init__(self, layers: Layers, inputs: int, width: int, *, stride: int) -> None:
+        self.conv1 = layers.conv(inputs, width, 3, stride=stride)
+        self.bn1 = layers.norm(width)
+        self.conv2 = layers.conv(width, width, 3)
+        self.bn2 = layers.norm(width)
+        self.downsample = _downsample(layers, inputs, width, stride=stride)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map [n, h, w, inputs] to [n, h / stride, w / stride, width]."""
@@ -49,25 +40,15 @@ class Bottleneck(nnx.Module):
 
     expansion = 4
 
-    def __init__(
-        self,
-        inputs: int,
-        width: int,
-        *,
-        stride: int,
-        axis_name: str | None,
-        rngs: nnx.Rngs,
-    ) -> None:
+    def __init__(self, layers: Layers, inputs: int, width: int, *, stride: int) -> None:
         outputs = self.expansion * width
-        self.conv1 = conv(inputs, width, 1, rngs=rngs)
-        self.bn1 = norm(width, axis_name=axis_name, rngs=rngs)
-        self.conv2 = conv(width, width, 3, stride=stride, rngs=rngs)
-        self.bn2 = norm(width, axis_name=axis_name, rngs=rngs)
-        self.conv3 = conv(width, outputs, 1, rngs=rngs)
-        self.bn3 = norm(outputs, axis_name=axis_name, rngs=rngs)
-        self.downsample = _downsample(
-            inputs, outputs, stride=stride, axis_name=axis_name, rngs=rngs
-        )
+        self.conv1 = layers.conv(inputs, width, 1)
+        self.bn1 = layers.norm(width)
+        self.conv2 = layers.conv(width, width, 3, stride=stride)
+        self.bn2 = layers.norm(width)
+        self.conv3 = layers.conv(width, outputs, 1)
+        self.bn3 = layers.norm(outputs)
+        self.downsample = _downsample(layers, inputs, outputs, stride=stride)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map [n, h, w, inputs] to [n, h / stride, w / stride, 4 * width]."""
@@ -82,70 +63,58 @@ class ResNet(nnx.Module):
 
     def __init__(
         self,
+        layers: Layers,
         block: type[BasicBlock] | type[Bottleneck],
         depths: Sequence[int],
         *,
         channels: int,
-        axis_name: str | None,
-        rngs: nnx.Rngs,
     ) -> None:
-        self.channels = channels
+        self.channels, self.remat = channels, layers.remat
         self.features = 512 * block.expansion
-        self.conv1 = conv(channels, 64, 7, stride=2, rngs=rngs)
-        self.bn1 = norm(64, axis_name=axis_name, rngs=rngs)
+        self.conv1 = layers.conv(channels, 64, 7, stride=2)
+        self.bn1 = layers.norm(64)
         inputs = 64
 
-        def layer(width: int, depth: int, stride: int) -> nnx.Sequential:
+        def group(width: int, depth: int, stride: int) -> nnx.Sequential:
             nonlocal inputs
             blocks = []
             for i in range(depth):
-                blocks.append(
-                    block(
-                        inputs,
-                        width,
-                        stride=stride if i == 0 else 1,
-                        axis_name=axis_name,
-                        rngs=rngs,
-                    )
-                )
+                step = stride if i == 0 else 1
+                blocks.append(block(layers, inputs, width, stride=step))
                 inputs = width * block.expansion
             return nnx.Sequential(*blocks)
 
-        self.layer1 = layer(64, depths[0], 1)
-        self.layer2 = layer(128, depths[1], 2)
-        self.layer3 = layer(256, depths[2], 2)
-        self.layer4 = layer(512, depths[3], 2)
+        self.layer1 = group(64, depths[0], 1)
+        self.layer2 = group(128, depths[1], 2)
+        self.layer3 = group(256, depths[2], 2)
+        self.layer4 = group(512, depths[3], 2)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Map float32 [n, height, width, channels] to [n, features]."""
         x = nnx.relu(self.bn1(self.conv1(images)))
         x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
-        return jnp.mean(x, axis=(1, 2))
+        for group in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in group.layers:
+                x = run(block, x, remat=self.remat)
+        return jnp.mean(at_least_float32(x), axis=(1, 2))
 
 
-def resnet18(*, channels: int, axis_name: str | None, rngs: nnx.Rngs) -> ResNet:
+def resnet18(layers: Layers, *, channels: int) -> ResNet:
     """ResNet-18: 512 features."""
-    return ResNet(
-        BasicBlock, (2, 2, 2, 2), channels=channels, axis_name=axis_name, rngs=rngs
-    )
+    return ResNet(layers, BasicBlock, (2, 2, 2, 2), channels=channels)
 
 
-def resnet50(*, channels: int, axis_name: str | None, rngs: nnx.Rngs) -> ResNet:
+def resnet50(layers: Layers, *, channels: int) -> ResNet:
     """ResNet-50: 2048 features."""
-    return ResNet(
-        Bottleneck, (3, 4, 6, 3), channels=channels, axis_name=axis_name, rngs=rngs
-    )
+    return ResNet(layers, Bottleneck, (3, 4, 6, 3), channels=channels)
 
 
 def _downsample(
-    inputs: int, outputs: int, *, stride: int, axis_name: str | None, rngs: nnx.Rngs
+    layers: Layers, inputs: int, outputs: int, *, stride: int
 ) -> nnx.Sequential | None:
     """The shortcut's projection, where the shape changes."""
     if stride == 1 and inputs == outputs:
         return None
     return nnx.Sequential(
-        conv(inputs, outputs, 1, stride=stride, rngs=rngs),
-        norm(outputs, axis_name=axis_name, rngs=rngs),
+        layers.conv(inputs, outputs, 1, stride=stride), layers.norm(outputs)
     )

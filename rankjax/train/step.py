@@ -9,6 +9,8 @@ import optax
 from flax import nnx
 from jax import lax
 
+from rankjax.memory import Memory
+from rankjax.models.layers import Dropout
 from rankjax.models.proxies import WithLoss
 from rankjax.objective import Objective
 from rankjax.parallel import Step
@@ -25,22 +27,34 @@ class TrainState(NamedTuple):
       rest: the network's other variables, such as running means.
       opt_state: the optimiser's state.
       step: [] int32, steps done.
+      memory: embeddings of earlier batches, or None.
     """
 
     params: PyTree
     rest: PyTree
     opt_state: PyTree
     step: jax.Array
+    memory: Memory | None = None
 
 
 def create_state(
-    model: nnx.Module, optimizer: optax.GradientTransformation
+    model: nnx.Module,
+    optimizer: optax.GradientTransformation,
+    *,
+    memory: Memory | None = None,
 ) -> tuple[Any, TrainState]:
-    """Splits a model into its static definition and the state to train."""
+    """Splits a model into its static definition and the state to train.
+
+    Args:
+      model: a network, or one `WithLoss`.
+      optimizer: an optax transformation.
+      memory: an empty `rankjax.memory.Memory`, to compare batches with earlier ones.
+    """
     model.train()
     definition, params, rest = _split(model)
     opt_state = optimizer.init(params)
-    return definition, TrainState(params, rest, opt_state, jnp.zeros((), jnp.int32))
+    step = jnp.zeros((), jnp.int32)
+    return definition, TrainState(params, rest, opt_state, step, memory)
 
 
 def make_step(
@@ -49,49 +63,130 @@ def make_step(
     optimizer: optax.GradientTransformation,
     *,
     axis_name: str | None = None,
+    microbatch: int | None = None,
+    memory_objective: Objective | None = None,
+    memory_weight: float = 1.0,
+    memory_warmup: int = 0,
     seed: int = 0,
 ) -> Step:
     """Builds `step(state, batch) -> (state, metrics)`.
 
     Args:
       definition: from `create_state`; of a network, or of one `WithLoss`.
-      objective: built with `has_aux=True` and the same axis name.
+      objective: built with `has_aux=True` and the same axis name; with
+        `replicated_references=True` where there are proxies or a memory.
       optimizer: an optax transformation.
       axis_name: the mapped axis over which the batch is spread, or None. The loss is
         that of the whole batch on every device, hence its gradients are averaged.
+      microbatch: rows that a device embeds at a time, which must divide its share; None
+        for all at once. The loss is still that of the whole batch, and so is its
+        gradient (Gao, Zhang, Han, Callan, "Scaling Deep Contrastive Learning Batch Size
+        under Memory Limited Setup", RepL4NLP 2021): everything is embedded without
+        gradients, the loss is differentiated by the embeddings, and each microbatch is
+        embedded again to carry that to the parameters. The network's activations take
+        the memory of one microbatch, for a second forward pass. Batch norm in train
+        mode normalises by the statistics of each microbatch (over all devices), so that
+        the result is not that of the large batch; its running ones move once, by the
+        mean over microbatches. Freeze it, or use another norm, for equality.
+      memory_objective: of the batch against the state's memory; the same one if None.
+      memory_weight: of its value, which is added to that of the batch.
+      memory_warmup: steps before it is; the memory fills from the first step on.
       seed: of the objective's random choices, which are other ones in each step.
 
     Returns:
       A pure function. The batch holds `image` [rows, ...] and `label` [rows]; metrics
       are scalars: loss, grad_norm, embedding_norm (mean length), mean_cosine (of all
-      pairs in the batch), active_share, positive_similarity, negative_similarity.
+      pairs in the batch), active_share, positive_similarity, negative_similarity, and
+      memory_loss where there is a memory. The step raises a ValueError for rows that
+      microbatches do not divide.
     """
+
+    def embed(
+        params: PyTree, rest: PyTree, images: jax.Array, part: Any = (0, 1)
+    ) -> tuple[jax.Array, PyTree]:
+        """Embeddings of a part of the batch, given as its number and that of parts."""
+        # A copy, because variables may not be changed from inside a gradient.
+        model = nnx.merge(definition, params, rest, copy=True)
+        Dropout.choose_part(model, *part)
+        embeddings = model(images)
+        Dropout.choose_part(model, 0, 1)
+        return embeddings, _split(model)[2]
+
+    def loss(
+        params: PyTree, embeddings: jax.Array, state: TrainState, label: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        model = nnx.merge(definition, params, state.rest, copy=True)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        value, aux = objective(embeddings, label, key=key, **_beside(model))
+        memory = state.memory
+        if memory is not None:
+            memory = memory.add(embeddings, label, axis_name=axis_name)
+            given = _beside(model) | memory.references()
+            more, _ = (memory_objective or objective)(
+                embeddings, label, key=key, **given
+            )
+            weight = jnp.where(state.step < memory_warmup, 0, memory_weight)
+            value += weight.astype(more.dtype) * more
+            aux = aux | {"memory_loss": more}
+        return value, (memory, aux | _shape_of(embeddings, axis_name))
+
+    def at_once(state: TrainState, batch: PyTree) -> Any:
+        def of_params(params: PyTree) -> Any:
+            embeddings, rest = embed(params, state.rest, batch["image"])
+            value, aux = loss(params, embeddings, state, batch["label"])
+            return value, (rest, aux)
+
+        return jax.value_and_grad(of_params, has_aux=True)(state.params)
+
+    def in_parts(state: TrainState, batch: PyTree, size: int) -> Any:
+        rows = len(batch["image"])
+        if rows % size:
+            raise ValueError(f"microbatch is {size}, must divide the {rows} rows")
+        count = rows // size
+        images = batch["image"].reshape(count, size, *batch["image"].shape[1:])
+        parts = images, jnp.arange(count, dtype=jnp.int32)
+        embeddings, rests = lax.map(
+            lambda part: embed(state.params, state.rest, part[0], (part[1], count)),
+            parts,
+        )
+        every = embeddings.reshape(rows, -1)
+        (value, aux), (grads, cotangents) = jax.value_and_grad(
+            loss, argnums=(0, 1), has_aux=True
+        )(state.params, every, state, batch["label"])
+
+        def again(grads: PyTree, part: Any) -> tuple[PyTree, None]:
+            images, number, cotangent = part
+            _, pull = jax.vjp(
+                lambda params: embed(params, state.rest, images, (number, count))[0],
+                state.params,
+            )
+            return jax.tree.map(jnp.add, grads, *pull(cotangent)), None
+
+        grads, _ = lax.scan(
+            again, grads, (*parts, cotangents.reshape(embeddings.shape))
+        )
+        return (value, (jax.tree.map(_mean_of_parts, rests), aux)), grads
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:
         chex.assert_equal_shape_prefix((batch["image"], batch["label"]), 1)
-
-        def loss(params: PyTree) -> Any:
-            # A copy, because variables may not be changed from inside a gradient.
-            model = nnx.merge(definition, params, state.rest, copy=True)
-            embeddings = model(batch["image"])
-            key = jax.random.fold_in(jax.random.key(seed), state.step)
-            value, aux = objective(
-                embeddings, batch["label"], key=key, **_beside(model)
-            )
-            _, _, rest = _split(model)
-            return value, (rest, aux | _shape_of(embeddings, axis_name))
-
-        (value, (rest, aux)), grads = jax.value_and_grad(loss, has_aux=True)(
-            state.params
+        (value, (rest, (memory, aux))), grads = (
+            at_once(state, batch)
+            if microbatch is None
+            else in_parts(state, batch, microbatch)
         )
         if axis_name is not None:
             grads = lax.pmean(grads, axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **aux}
-        return TrainState(params, rest, opt_state, state.step + 1), metrics
+        return TrainState(params, rest, opt_state, state.step + 1, memory), metrics
 
     return step
+
+
+def _mean_of_parts(x: jax.Array) -> jax.Array:
+    """A variable after all parts, from its values after each; counters agree."""
+    return jnp.mean(x, 0) if jnp.issubdtype(x.dtype, jnp.floating) else x[0]
 
 
 def _split(model: nnx.Module) -> Any:

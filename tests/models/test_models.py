@@ -7,18 +7,17 @@ from flax import nnx
 
 from rankjax.errors import UsageError
 from rankjax.models import MODELS, Embedder, build
-from rankjax.models.layers import Dropout, conv
+from rankjax.models.layers import Dropout, Layers
 
 
-def embedder(name: str, **options) -> Embedder:
+def embedder(name: str, *, layers=None, **options) -> Embedder:
     settings = {
         "channels": 3,
         "embedding_dim": 16,
         "normalize": True,
-        "axis_name": None,
-        "rngs": nnx.Rngs(0),
     }
-    return build(name, **(settings | options))
+    layers = Layers(**({"axis_name": None, "rngs": nnx.Rngs(0)} | dict(layers or {})))
+    return build(name, layers=layers, **(settings | options))
 
 
 def images(n: int, channels: int = 3, size: int = 32) -> np.ndarray:
@@ -61,7 +60,7 @@ def test_resnet50_strides_in_the_3x3_convolution():
 
 
 def test_strided_convolution_pads_alike_on_all_sides():
-    layer = conv(1, 1, 3, stride=2, rngs=nnx.Rngs(0))
+    layer = Layers(None, nnx.Rngs(0)).conv(1, 1, 3, stride=2)
     x = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
     padded, kernel = np.pad(x, 1), np.asarray(layer.kernel[...])[:, :, 0, 0]
     expected = [
@@ -129,7 +128,7 @@ def test_pmap_with_axis_name_equals_one_device(name):
 
     def forward(axis_name):
         graph, params, rest = nnx.split(
-            embedder(name, axis_name=axis_name), nnx.Param, ...
+            embedder(name, layers={"axis_name": axis_name}), nnx.Param, ...
         )
 
         def run(params, rest, x):

@@ -18,8 +18,9 @@ from flax import nnx
 from jax import lax
 
 from rankjax.losses import LOSSES
+from rankjax.memory import empty
 from rankjax.models import ConvNet, Embedder
-from rankjax.models.layers import conv, norm
+from rankjax.models.layers import Dropout, Layers
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.objective import objective
 from rankjax.parallel import AXIS, data_parallel, replicate
@@ -54,10 +55,10 @@ def batches():
 class OneLayer(nnx.Module):
     """A convolution and a batch norm, which compile in a third of ConvNet's time."""
 
-    def __init__(self, *, channels, axis_name, width, rngs):
+    def __init__(self, layers, *, channels, width):
         self.channels, self.features = channels, 4 * 4 * width
-        self.conv = conv(channels, width, 8, stride=8, rngs=rngs)
-        self.norm = norm(width, axis_name=axis_name, rngs=rngs)
+        self.conv = layers.conv(channels, width, 8, stride=8)
+        self.norm = layers.norm(width)
 
     def __call__(self, images):
         x = nnx.relu(self.norm(self.conv(images)[:, :4, :4]))
@@ -65,10 +66,16 @@ class OneLayer(nnx.Module):
 
 
 @functools.cache
-def model(backbone, norm_axis, normalize):
+def model(backbone, norm_axis, normalize, dropout=0.0, **layers):
     rngs = nnx.Rngs(0)
-    body = backbone(channels=1, axis_name=norm_axis, width=4, rngs=rngs)
-    return Embedder(body, embedding_dim=8, normalize=normalize, rngs=rngs)
+    body = backbone(Layers(norm_axis, rngs, **layers), channels=1, width=4)
+    return Embedder(
+        body,
+        embedding_dim=8,
+        normalize=normalize,
+        dropout=Dropout(dropout, axis_name=norm_axis) if dropout else None,
+        rngs=rngs,
+    )
 
 
 def pieces(
@@ -79,22 +86,31 @@ def pieces(
     loss_axis=AXIS,
     normalize=True,
     backbone=OneLayer,
+    dropout=0.0,
+    norm_kind="batch",
+    dtype=None,
+    remat=False,
+    memory=0,
+    **options,
 ):
     """A step and its first state; without `axis_name` nothing knows of an axis."""
     norm_axis, loss_axis = (axis_name and axis for axis in (norm_axis, loss_axis))
     optimizer = optax.sgd(LEARNING_RATE)
-    network = model(backbone, norm_axis, normalize)
+    layers = {"norm_kind": norm_kind, "dtype": dtype, "remat": remat}
+    network = model(backbone, norm_axis, normalize, dropout, **layers)
     if loss in LEARNED:
         proxies = Proxies(CLASSES, 8, rngs=nnx.Rngs(1))
         network = WithLoss(network, proxies=proxies, learned=LEARNED[loss])
-    definition, state = create_state(network, optimizer)
+    ring = empty(memory, 8) if memory else None
+    definition, state = create_state(network, optimizer, memory=ring)
     whole = objective(
         LOSSES[loss],
         axis_name=loss_axis,
         replicated_references=True,
         has_aux=True,
     )
-    return make_step(definition, whole, optimizer, axis_name=axis_name), state
+    step = make_step(definition, whole, optimizer, axis_name=axis_name, **options)
+    return step, state
 
 
 def train(step, state, devices, steps=STEPS):
@@ -113,8 +129,8 @@ def in_float64(state):
 
 
 @functools.cache
-def one_device(loss="n_pairs", backbone=OneLayer):
-    step, state = pieces(loss, axis_name=None, backbone=backbone)
+def one_device(loss="n_pairs", **options):
+    step, state = pieces(loss, axis_name=None, **options)
     with jax.enable_x64(True):
         return train(jax.jit(step), in_float64(state), jax.devices()[:1])
 
@@ -151,7 +167,7 @@ CASES = [
 
 @pytest.mark.parametrize(("loss", "wrapper", "backbone"), CASES)
 def test_eight_devices_give_the_curve_and_the_state_of_one(loss, wrapper, backbone):
-    losses, state = expected = one_device(loss, backbone)
+    losses, state = expected = one_device(loss, backbone=backbone)
     assert abs(losses[-1] / losses[0] - 1) > 0.05
     assert int(state.step) == STEPS
     assert_same(eight_devices(wrapper, loss, backbone=backbone), expected)
