@@ -191,6 +191,25 @@ def glyphs_angular() -> Config:
     return dataclasses.replace(_GLYPHS, loss="angular")
 
 
+def glyphs_large_batch() -> Config:
+    """SupCon on 512 classes of 8 characters at once, embedded 256 at a time.
+
+    python -m experiments.train glyphs_large_batch
+    """
+    return dataclasses.replace(
+        _GLYPHS,
+        loss="sup_con",
+        norm="group",
+        classes=512,
+        per_class=8,
+        microbatch=256,
+        steps=100,
+        warmup_steps=10,
+        eval_every=50,
+        log_every=5,
+    )
+
+
 def digits() -> Config:
     """N-pairs on handwritten digits, five to train on and five to test on.
 
@@ -218,6 +237,7 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         glyphs_semi_hard,
         glyphs_hard,
         glyphs_angular,
+        glyphs_large_batch,
         digits,
     )
 }

@@ -237,7 +237,7 @@ def _finish(
 
 
 def start(
-    config: Config, train: Split
+    config: Config, train: Split, *, axis_name: str | None = AXIS
 ) -> tuple[Any, optax.GradientTransformation, optax.Schedule, TrainState]:
     """The network's definition, the optimiser, its schedule and the first state."""
     rngs = nnx.Rngs(config.seed)
@@ -248,7 +248,7 @@ def start(
         normalize=config.normalize,
         dropout=config.dropout,
         layers=models.Layers(
-            AXIS,
+            axis_name,
             rngs,
             norm_kind=config.norm,
             dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,

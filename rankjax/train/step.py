@@ -149,10 +149,10 @@ def make_step(
             lambda part: embed(state.params, state.rest, part[0], (part[1], count)),
             parts,
         )
-        every = embeddings.reshape(rows, -1)
+        whole = embeddings.reshape(rows, -1)
         (value, aux), (grads, cotangents) = jax.value_and_grad(
             loss, argnums=(0, 1), has_aux=True
-        )(state.params, every, state, batch["label"])
+        )(state.params, whole, state, batch["label"])
 
         def again(grads: PyTree, part: Any) -> tuple[PyTree, None]:
             images, number, cotangent = part
@@ -162,9 +162,8 @@ def make_step(
             )
             return jax.tree.map(jnp.add, grads, *pull(cotangent)), None
 
-        grads, _ = lax.scan(
-            again, grads, (*parts, cotangents.reshape(embeddings.shape))
-        )
+        every = (*parts, cotangents.reshape(embeddings.shape))
+        grads, _ = lax.scan(again, grads, every)
         return (value, (jax.tree.map(_mean_of_parts, rests), aux)), grads
 
     def step(state: TrainState, batch: PyTree) -> tuple[TrainState, PyTree]:

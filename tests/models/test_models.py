@@ -208,3 +208,33 @@ def test_nothing_is_dropped_in_eval_mode():
 def test_a_dropout_rate_out_of_range_is_refused(rate):
     with pytest.raises(ValueError, match="rate"):
         Dropout(rate, axis_name=None)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "side"),
+    [(3, 1, 7), (3, 2, 8), (7, 2, 15), (1, 2, 6), (8, 8, 32)],
+)
+def test_the_gradient_of_a_convolution_is_that_of_its_sum(size, stride, side):
+    graph, params = nnx.split(
+        Layers(None, nnx.Rngs(0)).conv(2, 3, size, stride=stride), nnx.Param
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, side, side, 2)).astype(np.float32)
+    out = nnx.merge(graph, params)(x).shape
+    g = rng.normal(size=out).astype(np.float32)
+    expected = np.zeros((size, size, 2, 3))
+    padded = np.pad(x, [(0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)])
+    for i in range(out[1]):
+        for j in range(out[2]):
+            window = padded[:, stride * i :, stride * j :][:, :size, :size]
+            expected += np.einsum("nhwc,no->hwco", window, g[:, i, j])
+    grads = jax.grad(lambda p: jnp.sum(nnx.merge(graph, p)(x) * g))(params)
+    np.testing.assert_allclose(grads["kernel"][...], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_networks_have_no_batch_statistics_with_group_norm():
+    model = embedder("resnet18", layers={"norm_kind": "group"})
+    assert not jax.tree.leaves(nnx.state(model, nnx.BatchStat))
+    x = images(2)
+    alone = jnp.concatenate([model(x[:1]), model(x[1:])])
+    np.testing.assert_allclose(model(x), alone, rtol=1e-4, atol=1e-5)
