@@ -12,6 +12,7 @@ import pytest
 from experiments.bench import input as loader
 from experiments.bench import losses, output, retrieval, step, timing
 from experiments.bench.cases import CASES, Case
+from experiments.bench.collectives import Traffic, collectives
 from experiments.bench.peer import Peer
 from experiments.bench.timing import Rep, Shape, Unavailable
 from rankjax import Terms
@@ -215,10 +216,12 @@ def test_collectives_are_read_off_the_compiled_program():
   %d = f32[2]{0} all-reduce-done(%s)
   %u = pred[8]{0} all-gather(%q), dimensions={0}
 """
-    assert step.collectives(text) == {
-        "all-gather": "2: 32,776 B",
-        "all-reduce": "2: 52 B",
+    found = collectives(text)
+    assert found == {
+        "all-gather": Traffic(2, 4 * 128 * 64 + 8),
+        "all-reduce": Traffic(2, 4 * 10 + 4 + 4 * 2),
     }
+    assert str(found["all-gather"]) == "2: 32,776 B"
 
 
 @pytest.mark.slow
