@@ -40,23 +40,22 @@ import numpy as np
 from experiments.bench import output, simulated
 from experiments.bench.output import Row
 from experiments.bench.peer import ROOT
-from experiments.exactness_cases import SUBJECTS, evaluate
+from experiments.exactness_cases import SUBJECTS, Way, evaluate
 from rankjax.errors import RunError
 
 TOLERANCE = 1e-9
 MINUTES = 20.0
 REFERENCE = "one device"
-Wrappers = tuple[str, ...]
 Outcome = dict[str, np.ndarray]
 """By name of a value or parameter, [device, ...]; or alone `error`, a text."""
 Found = dict[tuple[str, str], Outcome]
 """By name of what is tested and of the wrapper."""
 
-GROUPS: dict[int, Wrappers] = {
-    1: (REFERENCE, "pmap", "shard_map", "jit"),
+GROUPS: dict[int, tuple[Way | None, ...]] = {
+    1: (None, "pmap", "shard_map", "jit"),
     2: ("pmap", "shard_map"),
 }
-"""What is compiled in a group of so many processes."""
+"""What is compiled in a group of so many processes; None is one device."""
 DEVICES = 8
 _FLAGS = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 Runner = Callable[[Sequence[str], int], Found]
@@ -76,16 +75,16 @@ def here(names: Sequence[str], hosts: int = 1) -> Found:
     found: Found = {}
     for number, name in enumerate(names, 1):
         for wrapper in GROUPS[hosts]:
-            found[name, wrapper] = _attempt(name, wrapper)
+            found[name, wrapper or REFERENCE] = _attempt(name, wrapper)
         if number % 10 == 0:
             # A process may have 65,530 memory maps, and compiled programs take many.
             jax.clear_caches()
     return found
 
 
-def _attempt(name: str, wrapper: str) -> Outcome:
+def _attempt(name: str, wrapper: Way | None) -> Outcome:
     try:
-        return evaluate(name, None if wrapper == REFERENCE else wrapper)
+        return evaluate(name, wrapper)
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         return {"error": np.array(f"{type(error).__name__}: {first}")}
@@ -239,7 +238,7 @@ def cells(names: Sequence[str], groups: Mapping[int, Found]) -> list[Row]:
         for name in names
         for hosts, found in groups.items()
         for wrapper in GROUPS[hosts]
-        if wrapper != REFERENCE
+        if wrapper is not None
     ]
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,13 @@ from rankjax.models.layers import Dropout, norm
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.objective import objective
 from rankjax.pairs import Pairs
-from rankjax.parallel import AXIS, Step, data_parallel
+from rankjax.parallel import AXIS, Step, Wrapper, data_parallel
 from rankjax.similarity import normalize
 from rankjax.terms import Terms
 from rankjax.train import create_state, make_step
 from rankjax.train.step import TrainState
 
+Way = Wrapper | Literal["jit"]
 ROWS, DIM, WIDTH = 32, 8, 16
 MANY_LABELS = (losses.multi_sup_con_loss,)
 
@@ -89,7 +90,7 @@ class Network(nnx.Module):
         return normalize(self.last(self.dropout(hidden)))
 
 
-def evaluate(name: str, wrapper: str | None) -> dict[str, np.ndarray]:
+def evaluate(name: str, wrapper: Way | None) -> dict[str, np.ndarray]:
     """The loss of the whole batch and its gradients, in float64.
 
     Args:
@@ -178,7 +179,7 @@ def _in_float64(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x
 
 
-def _spread(step: Step, wrapper: str | None, batch: Any) -> tuple[Step, Any]:
+def _spread(step: Step, wrapper: Way | None, batch: Any) -> tuple[Step, Any]:
     """The step over all devices, and of the batch what this process has of it."""
     devices, hosts = jax.devices(), jax.process_count()
     if wrapper is None:
