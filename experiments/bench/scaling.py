@@ -19,6 +19,7 @@ published peaks, not measurements: formula and sources are in `machines.py`.
 """
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.bench import machines, output, simulated
-from experiments.bench.collectives import collectives
+from experiments.bench.collectives import Traffic, collectives
 from experiments.bench.machines import FORMS, MACHINES, Form
 from experiments.bench.output import Row
 from rankjax import losses, objective
@@ -128,7 +129,7 @@ def measure(
                     "devices": len(devices),
                     "batch": batch,
                     "dim": dim,
-                    **{kind: [t.count, t.bytes] for kind, t in found.items()},
+                    **{kind: dataclasses.asdict(t) for kind, t in found.items()},
                     "temp_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6,
                 }
             )
@@ -175,12 +176,8 @@ def _elsewhere(
 
 
 def _shown(row: Row) -> Row:
-    texts = {
-        kind: f"{value[0]}: {value[1]:,} B"
-        for kind, value in row.items()
-        if isinstance(value, list)
-    }
-    return row | texts
+    found = {k: str(Traffic(**v)) for k, v in row.items() if isinstance(v, dict)}
+    return row | found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
