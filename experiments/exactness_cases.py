@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -32,10 +32,26 @@ MANY_LABELS = (losses.multi_sup_con_loss,)
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A loss, with its settings, and a miner."""
+    """A loss, with settings bound or not, a miner, and what is learned.
+
+    Numbers among the loss's settings are parameters with gradients where it is listed,
+    and constants beside a miner or a selection: both are ways to call a loss.
+    """
 
     loss: Callable[..., Any]
     mining: Miner | None = None
+    learned: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def learnable(loss: Callable[..., Any]) -> dict[str, float]:
+    """The hyper-parameters of a loss that have a gradient, and their defaults."""
+    return {
+        name: float(parameter.default)
+        for name, parameter in hyper_parameters(loss).items()
+        if is_traced(loss, name)
+        and isinstance(parameter.default, int | float)
+        and np.isfinite(parameter.default)
+    }
 
 
 def soft_triplets(pairs: Pairs, *, selection: mining.Selection) -> Terms:
@@ -56,7 +72,10 @@ def _subjects() -> dict[str, Subject]:
         "random_pairs": {"positives": 2, "negatives": 5},
         "hierarchical": {"super_class": np.arange(ROWS // 4) // 4},
     }
-    found = {name: Subject(loss) for name, loss in losses.LOSSES.items()}
+    found = {
+        name: Subject(loss, learned=learnable(loss))
+        for name, loss in losses.LOSSES.items()
+    }
     for name, miner in mining.MINERS.items():
         # Smooth, so that every pair that is wrongly chosen is seen in the value.
         chosen = functools.partial(miner, **settings.get(name, {}))
@@ -124,19 +143,9 @@ def make_batch(subject: Subject) -> dict[str, np.ndarray]:
     rows = centres[label] + rng.normal(size=(ROWS, DIM))
     if subject.loss in MANY_LABELS:
         also = (label + 1 + np.arange(ROWS) % 2) % (ROWS // size)
-        label = np.eye(ROWS // size, dtype=bool)[label] | np.eye(8, dtype=bool)[also]
+        classes = np.eye(ROWS // size, dtype=bool)
+        label = classes[label] | classes[also]
     return {"image": rows, "label": label}
-
-
-def learned(loss: Callable[..., Any]) -> dict[str, float]:
-    """The hyper-parameters of a loss that have a gradient, and their defaults."""
-    return {
-        name: float(parameter.default)
-        for name, parameter in hyper_parameters(loss).items()
-        if is_traced(loss, name)
-        and isinstance(parameter.default, int | float)
-        and np.isfinite(parameter.default)
-    }
 
 
 def _pieces(subject: Subject, axis_name: str | None) -> tuple[Step, TrainState]:
@@ -150,7 +159,7 @@ def _pieces(subject: Subject, axis_name: str | None) -> tuple[Step, TrainState]:
             per_class=1 if centers is None else centers.default,
             rngs=nnx.Rngs(1),
         )
-    model = WithLoss(Network(axis_name), proxies=proxies, learned=learned(subject.loss))
+    model = WithLoss(Network(axis_name), proxies=proxies, learned=subject.learned)
     optimizer = _gradient_keeper()
     definition, state = create_state(model, optimizer)
     compute = objective(

@@ -21,7 +21,9 @@ def environment(devices: int, *flags: str) -> dict[str, str]:
     others = _COUNT.sub("", os.environ.get("XLA_FLAGS", ""))
     count = f"--xla_force_host_platform_device_count={devices}"
     words = " ".join([others, count, *flags])
-    return os.environ | {"XLA_FLAGS": words, "JAX_PLATFORMS": "cpu"}
+    # Its own remark on tracebacks would otherwise be the last words.
+    quiet = {"JAX_TRACEBACK_FILTERING": "off"}
+    return os.environ | {"XLA_FLAGS": words, "JAX_PLATFORMS": "cpu"} | quiet
 
 
 def rows_of(
