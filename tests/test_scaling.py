@@ -109,6 +109,22 @@ def test_all_forms_are_one_loss():
         np.testing.assert_allclose(got[1], grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("machine", "devices", "rows"),
+    [(machines.V5E, 256, 164), (machines.H100, 8, 149), (machines.H100, 1024, 298)],
+)
+def test_with_few_rows_each_devices_wait_longer_than_they_multiply(
+    machine, devices, rows
+):
+    """The figures that the module tells, whatever the dimension."""
+    for dim in (64, 1024):
+        for each, waits in ((rows / 1.5, True), (rows * 1.5, False)):
+            batch = int(each) * devices
+            work = machines.work("blocks", devices=devices, batch=batch, dim=dim)
+            times = machines.predict(work, devices, machine)
+            assert (times.link > times.compute) == waits
+
+
 def test_every_prediction_says_what_does_not_fit():
     rows = scaling.predict(512, 128)
     kinds = len(machines.MACHINES) * len(scaling.PREDICTED)
