@@ -19,6 +19,7 @@ relative to itself, of a gradient to its parameter's largest entry, or to a thou
 of the largest entry of all where that is more (what should be 0 is rounding).
 
 The status is 0 if all errors are below 1e-9, else 1, and every cell above is named.
+All takes 16 minutes of CPU time, which two cores share; nearly all of it is compiling.
 """
 
 import argparse
