@@ -128,6 +128,19 @@ def spread(tree: Any, over: Any) -> Any:
     return jax.tree.map(cast, tree)
 
 
+def unspread(tree: Any, like: Any) -> Any:
+    """Gradients summed over the mapped axes that their arrays are not spread over.
+
+    Such an array is one for all devices, and what each has for it is a part.
+    """
+
+    def add(x: Any, y: Any) -> Any:
+        more = tuple(_spread_over(x) - _spread_over(y))
+        return lax.psum(x, more) if more else x
+
+    return jax.tree.map(add, tree, like)
+
+
 def _spread_over(x: Any) -> frozenset[str]:
     known = jax.typeof(x)
     if hasattr(known, "vma"):

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rankjax.blocks import cached, in_blocks, scan_blocks, spread, sum_rows
+from rankjax.blocks import cached, in_blocks, scan_blocks, spread, sum_rows, unspread
 from rankjax.pairs import Pairs
 from rankjax.terms import Terms
 
@@ -341,7 +341,7 @@ def _backward(function: Any, residuals: Any, cotangents: Any) -> tuple[Any, None
         spread(zeros, similarity),
         *(similarity, None if shared else others, fixed, cotangents),
     )
-    of_others = of_shared if shared else of_own
+    of_others = unspread(of_shared if shared else of_own, others)
     return (of_similarity, of_others, of_settings), None
 
 

@@ -12,6 +12,7 @@ import pytest
 from experiments.bench import input as loader
 from experiments.bench import losses, output, retrieval, step, timing
 from experiments.bench.cases import CASES, Case
+from experiments.bench.collectives import Traffic, collectives
 from experiments.bench.peer import Peer
 from experiments.bench.timing import Rep, Shape, Unavailable
 from rankjax import Terms
@@ -215,10 +216,46 @@ def test_collectives_are_read_off_the_compiled_program():
   %d = f32[2]{0} all-reduce-done(%s)
   %u = pred[8]{0} all-gather(%q), dimensions={0}
 """
-    assert step.collectives(text) == {
-        "all-gather": "2: 32,776 B",
-        "all-reduce": "2: 52 B",
+    found = collectives(text)
+    assert found == {
+        "all-gather": Traffic(2, 4 * 128 * 64 + 8),
+        "all-reduce": Traffic(2, 4 * 10 + 4 + 4 * 2),
     }
+    assert str(found["all-gather"]) == "2: 32,776 B"
+
+
+def test_collectives_in_loops_count_as_often_as_they_run():
+    text = """
+%sum (a: f32[], b: f32[]) -> f32[] {
+  ROOT %x = f32[] add(%a, %b)
+}
+
+%body.1 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %r = f32[4]{0} all-reduce(%p), to_apply=%sum, channel_id=1
+  %n = f32[] call(%r), to_apply=%inner
+}
+
+%inner (p: f32[4]) -> f32[4] {
+  %s = f32[2]{0} all-gather(%p), dimensions={0}
+}
+
+ENTRY %main.3_spmd (p: f32[4]) -> f32[4] {
+  %w = (s32[], f32[4]) while(%p), condition=%less, body=%body.1, backend_config=KNOWN
+  %b = f32[4] conditional(%p, %w), branch_computations={%inner, %sum}
+  ROOT %g = f32[8]{0} all-gather(%p), dimensions={0}
+}
+"""
+    known = text.replace("KNOWN", '{"known_trip_count":{"n":"3"}}')
+    assert collectives(known) == {
+        "all-gather": Traffic(3 + 1 + 1, 3 * 4 * 2 + 4 * 2 + 4 * 8),
+        "all-reduce": Traffic(3, 3 * 4 * 4),
+    }
+    unknown = collectives(text)
+    assert unknown == {
+        "all-gather": Traffic(1 + 1 + 1, 4 * 2 + 4 * 2 + 4 * 8, per_turn=1),
+        "all-reduce": Traffic(1, 4 * 4, per_turn=1),
+    }
+    assert str(unknown["all-reduce"]) == "1: 16 B, 1 per turn"
 
 
 @pytest.mark.slow

@@ -16,14 +16,7 @@ have on one device. Two minutes on two cores; `--quick` has two losses, in one m
 
 import argparse
 import functools
-import json
-import math
-import os
-import re
-import subprocess
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,12 +29,13 @@ from flax import nnx
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.bench import output, timing
+from experiments.bench import output, simulated, timing
+from experiments.bench.collectives import collectives
 from experiments.bench.output import Row
-from experiments.bench.peer import ROOT
 from experiments.bench.timing import Rep
 from experiments.config import Config, glyphs
 from rankjax import losses, models, objective
+from rankjax.errors import RunError
 from rankjax.parallel import AXIS
 from rankjax.train import create_state, make_step
 
@@ -66,10 +60,6 @@ SHOWN = {
     "all-reduce": "",
     "reduce-scatter": "",
 }
-_COLLECTIVE = re.compile(
-    r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all)(-start)?\("
-)
-_ARRAY = re.compile(r"(pred|[a-z]+(\d+))[a-z0-9]*\[([\d,]*)\]")
 
 
 def network_alone(axis: str | None) -> Callable[..., Any]:
@@ -128,22 +118,8 @@ class Step:
 
     def collectives(self) -> dict[str, str]:
         """For each kind, the number and the bytes of the results on one device."""
-        return collectives(self._compiled.as_text() or "")
-
-
-def collectives(text: str) -> dict[str, str]:
-    """Counts the collectives of a compiled program and the bytes of their results."""
-    count: Counter[str] = Counter()
-    size: Counter[str] = Counter()
-    for result, kind, _ in _COLLECTIVE.findall(text):
-        count[kind] += 1
-        size[kind] += sum(_bytes(*array) for array in _ARRAY.findall(result))
-    return {kind: f"{count[kind]}: {size[kind]:,} B" for kind in sorted(count)}
-
-
-def _bytes(_: str, bits: str, shape: str) -> int:
-    items = math.prod(int(n) for n in shape.split(",") if n)
-    return items * int(bits or 8) // 8  # a truth value takes a byte
+        found = collectives(self._compiled.as_text() or "")
+        return {kind: str(traffic) for kind, traffic in found.items()}
 
 
 def bench(names: Sequence[str], devices: Sequence[Any], seconds: float) -> list[Row]:
@@ -170,28 +146,9 @@ def bench(names: Sequence[str], devices: Sequence[Any], seconds: float) -> list[
 
 
 def elsewhere(names: Sequence[str], devices: int, seconds: float) -> list[Row]:
-    """The same on simulated devices, whose number a process fixes at its start."""
-    flag = f"--xla_force_host_platform_device_count={devices}"
-    others = re.sub(
-        r"--xla_force_host_platform_device_count=\d+",
-        "",
-        os.environ.get("XLA_FLAGS", ""),
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "rows.json"
-        words = ["--devices", str(devices), "--seconds", str(seconds)]
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "experiments.bench.step"),
-                *("--json", str(file), "--only", *names, *words),
-            ],
-            cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": f"{others} {flag}", "JAX_PLATFORMS": "cpu"},
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-        rows: list[Row] = json.loads(file.read_text())
-    return rows
+    """The same on simulated devices."""
+    words = ["--only", *names, "--seconds", str(seconds)]
+    return simulated.rows_of("experiments.bench.step", words, devices)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -209,11 +166,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     names = options.only or (QUICK if options.quick else list(LOSSES))
     seconds = options.seconds or (1.0 if options.quick else 3.0)
-    if options.devices is not None:
-        rows = bench(names, jax.devices()[: options.devices], seconds)
-    else:
-        rows = bench(names, jax.devices()[:1], seconds)
-        rows += elsewhere(names, DEVICES, seconds)
+    try:
+        if options.devices is not None:
+            rows = bench(names, jax.devices()[: options.devices], seconds)
+        else:
+            rows = bench(names, jax.devices()[:1], seconds)
+            rows += elsewhere(names, DEVICES, seconds)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     output.show("A training step", rows, SHOWN)
     output.save(options.json, rows)
     return 0

@@ -49,9 +49,9 @@ def angular_loss(
     """
     if negatives == "positives":
         pairs = assign_roles(pairs, negatives, "row")
-    t = _squared_tangent(angle)
 
     def terms(view: View) -> Terms:
+        t = _squared_tangent(angle)
         row, positive_row = 4 * t * view.row, 4 * t * view.positive_row
         both = rows.log_sum_exp_of_both(row, positive_row, view.negatives)
         value = jax.nn.softplus(both - 2 * (1 + t) * view.positive)
@@ -97,9 +97,9 @@ def angular_hinge_loss(pairs: Pairs, *, angle: Degrees = 45.0) -> Terms:
     >>> round(float(rankjax.angular_hinge_loss(x, y, angle=10.0)), 3)
     0.164
     """
-    t = _squared_tangent(angle)
 
     def terms(view: View) -> Terms:
+        t = _squared_tangent(angle)
         both = view.row + view.positive_row
         argument = 2 * t * both - (1 + t) * view.positive
         return Terms.of(jax.nn.relu(argument), view.negatives)

@@ -9,6 +9,7 @@ import pytest
 import reference
 from cases import Case
 from evaluation import close, evaluate, value
+from jax.sharding import Mesh, PartitionSpec
 
 import rankjax
 from rankjax import similarity
@@ -251,3 +252,33 @@ def test_other_positives_alone_are_the_cross_entropy_of_the_tensorflow_baseline(
     logits = np.where(np.eye(N), own[:, None], 4 * T40 * (a + p) @ p.T)
     expected = np.log(np.exp(logits).sum(-1)) - own
     close(value(of_roles, EMBEDDINGS, PAIRED, angle=40.0), expected.mean())
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_replicated_references_get_the_gradient_of_one_device(check):
+    """Their own rows of similarities are the same everywhere, and used by parts."""
+    rng = np.random.default_rng(0)
+    x, z = (rng.normal(size=(n, 8)).astype(np.float32) for n in (32, 16))
+    y, names = rng.permutation(np.arange(32) // 4), np.arange(16) // 2
+
+    def gradient(axis_name, z, x, y):
+        compute = rankjax.objective(
+            angular_hinge_loss, axis_name=axis_name, replicated_references=True
+        )
+        return jax.grad(lambda z: compute(x, y, references=z, reference_labels=names))(
+            z
+        )
+
+    def inside(z, x, y):
+        return jax.lax.pmean(gradient("batch", z, x, y), "batch")
+
+    rows, whole = PartitionSpec("batch"), PartitionSpec()
+    spread = jax.shard_map(
+        inside,
+        mesh=Mesh(np.array(jax.devices()), ("batch",)),
+        in_specs=(whole, rows, rows),
+        out_specs=whole,
+        check_vma=check,
+    )
+    expected = jax.jit(functools.partial(gradient, None))(z, x, y)
+    np.testing.assert_allclose(jax.jit(spread)(z, x, y), expected, rtol=1e-4, atol=1e-6)

@@ -511,6 +511,16 @@ def test_eight_devices_give_the_whole_batch_value_and_gradients(case, wrapper):
     close(run(operands, batch), expected, case.tolerance, case.tolerance / 2)
 
 
+@over(EXPORTED, slow=EXPORTED.keys() - _first_of_each_kind())
+def test_shard_map_takes_settings_that_are_constants(case):
+    step = _on_devices("shard_map", case.objective(axis_name=AXIS, block="auto"), case)
+    operands = {"matrix": np.eye(DIM, dtype=np.float32), "params": {}}
+    value, grads = jax.eval_shape(
+        step, operands, {"x": EMBEDDINGS, "y": case.labels(LABELS)}
+    )
+    assert (value.shape, grads["matrix"].shape) == ((), (DIM, DIM))
+
+
 @pytest.mark.slow
 @every_loss
 def test_a_sharded_batch_under_plain_jit_gives_the_same(case):

@@ -1,0 +1,228 @@
+"""What `experiments.exactness` evaluates, and how one device or many do it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rankjax import losses, mining, rows
+from rankjax.entry import entry_of, hyper_parameters, is_traced
+from rankjax.mining import Miner
+from rankjax.models.layers import Dropout, norm
+from rankjax.models.proxies import Proxies, WithLoss
+from rankjax.objective import objective
+from rankjax.pairs import Pairs
+from rankjax.parallel import AXIS, Step, Wrapper, data_parallel
+from rankjax.similarity import normalize
+from rankjax.terms import Terms
+from rankjax.train import create_state, make_step
+from rankjax.train.step import TrainState
+
+Way = Wrapper | Literal["jit"]
+ROWS, DIM, WIDTH = 32, 8, 16
+MANY_LABELS = (losses.multi_sup_con_loss,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A loss, with settings bound or not, a miner, and what is learned.
+
+    Numbers among the loss's settings are parameters with gradients where it is listed,
+    and constants beside a miner or a selection: both are ways to call a loss.
+    """
+
+    loss: Callable[..., Any]
+    mining: Miner | None = None
+    learned: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def learnable(loss: Callable[..., Any]) -> dict[str, float]:
+    """The hyper-parameters of a loss that have a gradient, and their defaults."""
+    return {
+        name: float(parameter.default)
+        for name, parameter in hyper_parameters(loss).items()
+        if is_traced(loss, name)
+        and isinstance(parameter.default, int | float)
+        and np.isfinite(parameter.default)
+    }
+
+
+def soft_triplets(pairs: Pairs, *, selection: mining.Selection) -> Terms:
+    """Triplets without a hinge, of negatives that a margin of 0.2 selects."""
+    return rows.per_positive(
+        pairs,
+        lambda view: Terms.of(
+            jax.nn.softplus(view.row - view.positive), selection(view, 0.2)
+        ),
+    )
+
+
+def _subjects() -> dict[str, Subject]:
+    """Everything by its name; miners and selections as `mining.NAME`."""
+    settings: dict[str, dict[str, Any]] = {
+        "thresholds": {"positive_below": 0.9, "negative_above": -0.5},
+        "top_k": {"positives": 2, "negatives": 5},
+        "random_pairs": {"positives": 2, "negatives": 5},
+        "hierarchical": {"super_class": np.arange(ROWS // 4) // 4},
+    }
+    found = {
+        name: Subject(loss, learned=learnable(loss))
+        for name, loss in losses.LOSSES.items()
+    }
+    for name, miner in mining.MINERS.items():
+        # Smooth, so that every pair that is wrongly chosen is seen in the value.
+        chosen = functools.partial(miner, **settings.get(name, {}))
+        found[f"mining.{name}"] = Subject(losses.binomial_deviance_loss, chosen)
+    for name, selection in mining.SELECTIONS.items():
+        # The hinge makes 0 of what `easy` selects.
+        loss = soft_triplets if name == "easy" else losses.triplet_loss
+        loss = functools.partial(loss, selection=selection)
+        found[f"mining.{name}"] = Subject(loss)
+    return found
+
+
+SUBJECTS = _subjects()
+
+
+class Network(nnx.Module):
+    """Two dense layers, with what mixes rows or draws at random in between."""
+
+    def __init__(self, axis_name: str | None) -> None:
+        """Draws the weights, the same ones every time."""
+        rngs = nnx.Rngs(0)
+        # A bias in front of batch norm has no gradient but rounding.
+        self.first = nnx.Linear(DIM, WIDTH, use_bias=False, rngs=rngs)
+        self.norm = norm(WIDTH, axis_name=axis_name, rngs=rngs)
+        self.dropout = Dropout(0.25, axis_name=axis_name)
+        self.last = nnx.Linear(WIDTH, DIM, use_bias=False, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Embeds rows [n, DIM], in float64 if they are."""
+        hidden = nnx.relu(self.norm(self.first(x)))
+        return normalize(self.last(self.dropout(hidden)))
+
+
+def evaluate(name: str, wrapper: Way | None) -> dict[str, np.ndarray]:
+    """The loss of the whole batch and its gradients, in float64.
+
+    Args:
+      name: in `SUBJECTS`.
+      wrapper: 'pmap', 'shard_map' or 'jit' over all devices of all processes; None for
+        one device.
+
+    Returns:
+      `value` [device] and, by their paths, gradients [device, ...]: what each device of
+      this process holds.
+    """
+    subject = SUBJECTS[name]
+    with jax.enable_x64(True):
+        axis = AXIS if wrapper in ("pmap", "shard_map") else None
+        step, state = _pieces(subject, axis)
+        run, batch = _spread(step, wrapper, make_batch(subject))
+        state, metrics = run(state, batch)
+        found = {"value": _on_devices(metrics["loss"])}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state):
+            found[jax.tree_util.keystr(path)] = _on_devices(leaf)
+    return found
+
+
+def make_batch(subject: Subject) -> dict[str, np.ndarray]:
+    """Rows [n, DIM] of classes in random order, and labels as the loss wants them."""
+    entry = entry_of(subject.loss)
+    pairs = entry is not None and entry.batch in ("pairs", "views")
+    rng, size = np.random.default_rng(0), 2 if pairs else 4
+    label = rng.permutation(np.repeat(np.arange(ROWS // size, dtype=np.int32), size))
+    centres = rng.normal(size=(ROWS // size, DIM))
+    rows = centres[label] + rng.normal(size=(ROWS, DIM))
+    if subject.loss in MANY_LABELS:
+        also = (label + 1 + np.arange(ROWS) % 2) % (ROWS // size)
+        classes = np.eye(ROWS // size, dtype=bool)
+        label = classes[label] | classes[also]
+    return {"image": rows, "label": label}
+
+
+def _pieces(subject: Subject, axis_name: str | None) -> tuple[Step, TrainState]:
+    """A step whose state after it has the gradient, and the state before."""
+    proxies, entry = None, entry_of(subject.loss)
+    if entry is not None and entry.batch == "proxies":
+        centers = hyper_parameters(subject.loss).get("centers")
+        proxies = Proxies(
+            ROWS // 4,
+            DIM,
+            per_class=1 if centers is None else centers.default,
+            rngs=nnx.Rngs(1),
+        )
+    model = WithLoss(Network(axis_name), proxies=proxies, learned=subject.learned)
+    optimizer = _gradient_keeper()
+    definition, state = create_state(model, optimizer)
+    compute = objective(
+        subject.loss,
+        mining=subject.mining,
+        axis_name=axis_name,
+        replicated_references=True,
+        has_aux=True,
+    )
+    step = make_step(definition, compute, optimizer, axis_name=axis_name)
+    return step, jax.tree.map(_in_float64, jax.device_get(state))
+
+
+def _gradient_keeper() -> optax.GradientTransformation:
+    """Leaves parameters as they are; its state is the gradient that it was given."""
+
+    def zeros(tree: Any) -> Any:
+        return jax.tree.map(jnp.zeros_like, tree)
+
+    return optax.GradientTransformation(
+        zeros, lambda grads, state, params=None: (zeros(grads), grads)
+    )
+
+
+def _in_float64(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x
+
+
+def _spread(step: Step, wrapper: Way | None, batch: Any) -> tuple[Step, Any]:
+    """The step over all devices, and of the batch what this process has of it."""
+    devices, hosts = jax.devices(), jax.process_count()
+    if wrapper is None:
+        return jax.jit(step), batch
+    mesh = Mesh(np.asarray(devices), (AXIS,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    by_rows = NamedSharding(mesh, PartitionSpec(AXIS))
+    if wrapper == "jit":
+        run = jax.jit(step, in_shardings=(everywhere, by_rows))
+        return run, jax.device_put(batch, by_rows)
+    if hosts == 1:
+        return data_parallel(step, devices=devices, wrapper=wrapper), batch
+    own = ROWS // hosts
+    first = own * jax.process_index()
+    share = jax.tree.map(lambda x: x[first : first + own], batch)
+    if wrapper == "pmap":
+        local = jax.local_device_count()
+        run = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+        split = lambda x: x.reshape(local, own // local, *x.shape[1:])  # noqa: E731
+        return run, jax.tree.map(split, share)
+    run = jax.jit(
+        jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec(),
+        )
+    )
+    whole = functools.partial(jax.make_array_from_process_local_data, by_rows)
+    return run, jax.tree.map(whole, share)
+
+
+def _on_devices(x: jax.Array) -> np.ndarray:
+    """What each device holds, [device, ...], or the whole where it is in parts."""
+    if x.sharding.is_fully_replicated:
+        return np.stack([np.asarray(shard.data) for shard in x.addressable_shards])
+    return np.asarray(x)[None]
