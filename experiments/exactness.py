@@ -58,7 +58,6 @@ GROUPS: dict[int, tuple[Way | None, ...]] = {
 }
 """What is compiled in a group of so many processes; None is one device."""
 DEVICES = 8
-_FLAGS = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 Runner = Callable[[Sequence[str], int], Found]
 
 
@@ -108,7 +107,9 @@ def elsewhere(names: Sequence[str], hosts: int = 1) -> Found:
             job = {"names": [*share], "hosts": hosts, "number": number, "port": port}
             words = ["--worker", json.dumps(job | {"file": str(file)})]
             commands.append([sys.executable, "-m", "experiments.exactness", *words])
-        environment = simulated.environment(DEVICES // hosts, *_FLAGS)
+        environment = simulated.environment(
+            DEVICES // hosts, *simulated.QUICK_TO_COMPILE
+        )
         _run_together(commands, environment, Path(folder))
         parts = [_load(file) for file in files]
     return _join(parts) if hosts > 1 else functools.reduce(operator.or_, parts)

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rankjax import losses, mining, rows
 from rankjax.entry import entry_of, hyper_parameters, is_traced
 from rankjax.mining import Miner
-from rankjax.models.layers import Dropout, norm
+from rankjax.models.layers import Dropout, Layers
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.objective import objective
 from rankjax.pairs import Pairs
@@ -99,7 +99,7 @@ class Network(nnx.Module):
         rngs = nnx.Rngs(0)
         # A bias in front of batch norm has no gradient but rounding.
         self.first = nnx.Linear(DIM, WIDTH, use_bias=False, rngs=rngs)
-        self.norm = norm(WIDTH, axis_name=axis_name, rngs=rngs)
+        self.norm = Layers(axis_name, rngs).norm(WIDTH)
         self.dropout = Dropout(0.25, axis_name=axis_name)
         self.last = nnx.Linear(WIDTH, DIM, use_bias=False, rngs=rngs)
 

@@ -1,5 +1,6 @@
 """Processes with simulated devices, whose number is fixed when a process starts."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -12,6 +13,12 @@ from pathlib import Path
 from experiments.bench.output import Row
 from experiments.bench.peer import ROOT
 from rankjax.errors import RunError
+
+QUICK_TO_COMPILE = ["--xla_backend_optimization_level=0"]
+"""XLA flags for what compiles for longer than it runs."""
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    # Other versions refuse what they do not know.
+    QUICK_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
 
 _COUNT = re.compile(r"--xla_force_host_platform_device_count=\d+")
 
