@@ -79,7 +79,9 @@ class Loader:
     def _make(self, step: int) -> Batch:
         batch = self._batches(step)
         if len(batch) % self._hosts:
-            raise ValueError(f"{len(batch)} rows do not divide over {self._hosts} hosts")
+            raise ValueError(
+                f"{len(batch)} rows do not divide over {self._hosts} hosts"
+            )
         # Drawn for all rows, so that no row's draws depend on how many hosts there are.
         draws = generator(self._seed, Stream.AUGMENTATION, step).random(
             (len(batch), DRAWS)
