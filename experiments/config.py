@@ -89,7 +89,7 @@ class Config:
     wrapper: Wrapper = "pmap"
     """How the step is spread over devices."""
     hosts: str | None = None
-    """Of several processes: auto, or HOST:PORT,PROCESSES,ID, the address of process 0."""
+    """For several processes: auto, or HOST:PORT,PROCESSES,ID (HOST runs process 0)."""
     host_timeout: int = 100
     """Seconds without a sign of life after which a process counts as dead."""
     run_dir: Path | None = None
