@@ -4,9 +4,9 @@ python -m experiments.killtest [--times 10] [--processes 1] [--experiment NAME]
 
 An experiment is trained for a few dozen steps per kill, once undisturbed and once in a
 folder where the same command is started, killed with SIGKILL and started again. Kills
-strike at random, a third each while training, saving and evaluating. Of several
-processes one is killed, and the others must end by themselves. The exit status is 0 if
-both runs end with the same weights, optimiser state and batch statistics, bit for bit.
+strike at random, aimed in turn at training, saving and evaluating. Of several processes
+one is killed, and the others must end by themselves. The exit status is 0 if both runs
+end with the same weights, optimiser state and batch statistics, bit for bit.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from rankjax.errors import RunError
 
 PHASES = ("training", "saving", "evaluating")
 
-_STEPS_PER_KILL, _EVAL_EVERY, _HOST_TIMEOUT = 24, 4, 5
+_STEPS_PER_KILL, _EVAL_EVERY, _HOST_TIMEOUT = 24, 8, 5
 _SETTINGS = f"--eval-every {_EVAL_EVERY} --log-every 1 --classes 4 --per-class 4"
 _SLACK = 10.0  # seconds to end in, beyond the time-out; the machine may be busy
 
@@ -64,8 +64,16 @@ def phase(run_dir: Path) -> str:
     return "evaluating" if is_judged else "training"
 
 
-def strike(job: Job, run_dir: Path, generator: random.Random) -> tuple[str, str]:
+def strike(
+    job: Job, run_dir: Path, aim: str, generator: random.Random
+) -> tuple[str, str]:
     """Kills one process of a run at some time after the run's first step.
+
+    Args:
+      job: the processes of the run.
+      run_dir: its folder.
+      aim: one of `PHASES`; the run may have gone on to the next when the kill arrives.
+      generator: of the moment and the victim.
 
     Returns:
       What the run was at, and a line about the kill.
@@ -73,8 +81,7 @@ def strike(job: Job, run_dir: Path, generator: random.Random) -> tuple[str, str]
     Raises:
       RunError: the run ended before, or the other processes did not end after it.
     """
-    begun_at, aim = last_row(run_dir)["step"], generator.choice(PHASES)
-    delay = generator.uniform(0, 0.5 if aim == "training" else 0.02)
+    begun_at, delay = last_row(run_dir)["step"], generator.uniform(0, 0.02)
     number = generator.randrange(len(job))
 
     def wait_until(done: Callable[[], bool]) -> None:
@@ -188,7 +195,8 @@ def killtest(
     killed, generator = folder / "killed", random.Random(seed)
     struck: Counter[str] = Counter()
     for number in range(1, times + 1):
-        what, line = strike(start(killed), killed, generator)
+        aim = PHASES[number % len(PHASES)]
+        what, line = strike(start(killed), killed, aim, generator)
         struck[what] += 1
         print(f"kill {number}: {line}", flush=True)
     return finish(killed) == expected, struck

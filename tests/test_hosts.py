@@ -254,6 +254,17 @@ def test_hosts_that_cannot_be_read_are_one_line(wrong, capsys):
     assert said[0].endswith(f"got {wrong!r}")
 
 
+@pytest.mark.slow
+def test_auto_outside_of_a_cluster_is_one_line(environment):
+    command = [sys.executable, "-m", "experiments.train", "digits", "--hosts", "auto"]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 2
+    assert "error: hosts auto: " in ended.stderr
+    assert "say HOST:PORT,PROCESSES,ID" in ended.stderr
+
+
 def test_classes_that_processes_cannot_share_are_refused():
     config = dataclasses.replace(EXPERIMENTS["digits"](), classes=5, per_class=4)
     check(config, 4)

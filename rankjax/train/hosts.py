@@ -57,13 +57,13 @@ def join(hosts: str | None, *, timeout: int) -> None:
     where = _parse(hosts)
     try:
         jax.distributed.initialize(**where, heartbeat_timeout_seconds=timeout)
-    except (RuntimeError, ValueError) as error:
+    except ValueError as error:
+        raise UsageError(
+            f"hosts {hosts}: {error}; where JAX does not find out by itself, say "
+            "HOST:PORT,PROCESSES,ID"
+        ) from error
+    except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        if hosts == "auto":
-            raise UsageError(
-                "hosts auto: this is no cluster that JAX knows, say hosts "
-                f"HOST:PORT,PROCESSES,ID ({reason})"
-            ) from error
         raise RunError(f"hosts {hosts}: cannot connect: {reason}") from error
     # JAX has taken SIGTERM over, to say of it at some later step.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
