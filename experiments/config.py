@@ -103,16 +103,22 @@ class Config:
     """Number of devices that share a batch; 0 for all."""
     wrapper: Wrapper = "pmap"
     """How the step is spread over devices."""
+    hosts: str | None = None
+    """For several processes: auto, or HOST:PORT,PROCESSES,ID (HOST runs process 0)."""
+    host_timeout: int = 100
+    """Seconds without a sign of life after which a process counts as dead."""
     run_dir: Path | None = None
     """Folder of the run; by default runs/NAME-DIGEST, with a digest of the settings."""
     data_dir: Path = Path("~/.cache/rankjax")
     """Folder of prepared data sets."""
 
     def settings(self) -> dict[str, Any]:
-        """What makes two runs the same run: all but where things are kept."""
+        """What makes two runs the same run: all but where it is kept and computed."""
         values = dataclasses.asdict(self)
-        return {k: v for k, v in values.items() if k not in ("run_dir", "data_dir")}
+        return {k: v for k, v in values.items() if k not in _ELSEWHERE}
 
+
+_ELSEWHERE = {"run_dir", "data_dir", "devices", "wrapper", "hosts", "host_timeout"}
 
 _GLYPHS = Config(steps=1500, learning_rate=2e-3, eval_every=250)
 
@@ -306,7 +312,7 @@ def _loss(config: Config) -> functools.partial[Any]:
     return functools.partial(loss, **settings)
 
 
-def check(config: Config, devices: int) -> None:
+def check(config: Config, devices: int, hosts: int = 1) -> None:
     """Raises a UsageError for settings that cannot be meant, before anything runs."""
     _look_up("model", config.model, dict.fromkeys(MODELS))
     _look_up("augmentation", config.augmentation, AUGMENTATIONS)
@@ -321,7 +327,14 @@ def check(config: Config, devices: int) -> None:
             f"per_class must be at least 2, got {config.per_class}: "
             "with one image a class has no positives"
         )
-    for name in ("classes", "steps", "eval_every", "log_every", "embedding_dim"):
+    for name in (
+        "classes",
+        "steps",
+        "eval_every",
+        "log_every",
+        "embedding_dim",
+        "host_timeout",
+    ):
         if getattr(config, name) < 1:
             raise UsageError(f"{name} must be at least 1, got {getattr(config, name)}")
     for name in (
@@ -362,6 +375,11 @@ def check(config: Config, devices: int) -> None:
         raise UsageError(
             "memory and proxies_per_class exclude each other: a batch is compared with "
             "one or with the other"
+        )
+    if config.classes % hosts:
+        raise UsageError(
+            f"classes must be divisible by the number of processes, {hosts}, "
+            f"got {config.classes}"
         )
 
 

@@ -14,11 +14,12 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ from rankjax.data import Dataset, Loader, Split, class_balanced_batches, load
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
-from rankjax.parallel import AXIS, data_parallel, replicate
+from rankjax.parallel import AXIS, data_parallel, place_among, replicate
 from rankjax.report import ReportInputs, write_report
 from rankjax.train import (
     Checkpoints,
@@ -43,6 +44,7 @@ from rankjax.train import (
     TrainState,
     create_state,
     evaluate,
+    hosts,
     make_embed,
     make_step,
     pixels,
@@ -55,8 +57,17 @@ class Interrupted(Exception):
     """The run was asked to stop, and everything is saved."""
 
 
+class _Records(NamedTuple):
+    """What a run leaves behind, which the first process keeps."""
+
+    folder: RunFolder
+    checkpoints: Checkpoints
+
+
 def run(name: str, config: Config) -> Path:
     """Runs an experiment to its end, from wherever its folder says it is.
+
+    The processes of `hosts.join` run it together.
 
     Args:
       name: of the experiment, for titles.
@@ -71,7 +82,9 @@ def run(name: str, config: Config) -> Path:
       Interrupted: by Ctrl-C or SIGTERM.
     """
     devices = _devices(config.devices)
-    check(config, len(devices))
+    process, processes = place_among(devices)
+    check(config, len(devices), processes)
+    _check_agreed(config)
     data = load(
         config.dataset,
         data_dir=config.data_dir.expanduser(),
@@ -83,44 +96,50 @@ def run(name: str, config: Config) -> Path:
     definition, optimizer, schedule, untrained = start(config, data.train)
     embed = make_embed(definition, devices=devices)
     step = data_parallel(
-        make_step(
-            definition,
-            build_objective(config),
-            optimizer,
-            axis_name=AXIS,
-            microbatch=config.microbatch or None,
-            memory_objective=build_objective(config, regularized=False),
-            memory_weight=config.memory_weight,
-            memory_warmup=config.memory_warmup,
-            seed=config.seed,
+        hosts.StopVote.counting(
+            make_step(
+                definition,
+                build_objective(config),
+                optimizer,
+                axis_name=AXIS,
+                microbatch=config.microbatch or None,
+                memory_objective=build_objective(config, regularized=False),
+                memory_weight=config.memory_weight,
+                memory_warmup=config.memory_warmup,
+                seed=config.seed,
+            )
         ),
         devices=devices,
         wrapper=config.wrapper,
     )
     size = sum(x.nbytes for x in jax.tree.leaves(untrained))
     path = config.run_dir or default_run_dir(name, config)
-    with (
-        RunFolder(path, config.settings(), needs=4 * size + 20_000_000) as folder,
-        Checkpoints(path / "checkpoints") as checkpoints,
-    ):
-        state = replicate(untrained, devices)
-        latest = checkpoints.latest_step()
-        if latest is not None:
-            state = checkpoints.restore(latest, state)
-        folder.rewind(latest or 0)
+    with ExitStack() as stack:
+        records, state = None, untrained
+        if hosts.is_first():
+            folder = RunFolder(path, config.settings(), needs=4 * size + 20_000_000)
+            records = _Records(
+                stack.enter_context(folder),
+                stack.enter_context(Checkpoints(path / "checkpoints")),
+            )
+            latest = records.checkpoints.latest_step()
+            if latest is not None:
+                state = records.checkpoints.restore(latest, untrained)
+            folder.rewind(latest or 0)
+        state = replicate(hosts.broadcast(state), devices)
         loader = Loader(
             data.train,
             batches,
             augmentation=config.augmentation,
             seed=config.seed,
-            start_step=latest or 0,
+            start_step=int(state.step),
             stop_step=config.steps,
+            host=process,
+            hosts=processes,
         )
         with loader:
-            state = _train(
-                config, step, state, loader, schedule, embed, data, folder, checkpoints
-            )
-        _finish(name, config, data, embed, untrained, state, folder)
+            state = _train(config, step, state, loader, schedule, embed, data, records)
+        _finish(name, config, data, embed, untrained, state, devices, records)
     return path
 
 
@@ -138,8 +157,7 @@ def _train(
     schedule: optax.Schedule,
     embed: Any,
     data: Dataset,
-    folder: RunFolder,
-    checkpoints: Checkpoints,
+    records: _Records | None,
 ) -> TrainState:
     """All steps that are left; evaluates and saves on the way."""
     judged_on = data.train if data.validation is None else data.validation
@@ -152,13 +170,14 @@ def _train(
         unit="step",
         mininterval=0.5 if sys.stderr.isatty() else 30,
         dynamic_ncols=True,
+        disable=records is None,
     )
     mark = done, time.perf_counter()
 
     def log(rows: Sequence[dict[str, float]]) -> None:
         nonlocal mark
         logged = [row for row in rows if row["step"] % config.log_every == 0]
-        if not logged:
+        if not logged or records is None:
             return
         now, newest = time.perf_counter(), int(rows[-1]["step"])
         images = (newest - mark[0]) * config.classes * config.per_class
@@ -166,32 +185,40 @@ def _train(
         mark = newest, now
         for row in logged:
             rate = float(schedule(int(row["step"]) - 1))
-            folder.log(row | {"images_per_second": speed, "learning_rate": rate})
+            records.folder.log(
+                row | {"images_per_second": speed, "learning_rate": rate}
+            )
         shown = {"loss": f"{logged[-1]['loss']:.3f}", "img/s": f"{speed:.0f}"}
         bar.set_postfix(shown | score, refresh=False)
 
     with bar, _stop_requests() as stop_requested:
+        vote = hosts.StopVote(stop_requested)
         for number, batch in loader:
-            state, metrics = step(state, batch)
+            state, metrics = step(state, vote.cast(batch))
             done = number + 1
+            stop = vote.outcome(metrics)
             log(monitor.add(done, metrics))
             bar.update()
-            stop = stop_requested()
             if stop or done % config.eval_every == 0 or done == config.steps:
                 log(monitor.flush())  # a state that is not finite must not be saved
-                figures = _judge(embed, state, judged_on)
-                folder.log({"step": done} | figures)
-                checkpoints.save(done, state, score=figures["validation/recall_at_1"])
-                score = {"R@1": f"{figures['validation/recall_at_1']:.3f}"}
+                embeddings = embed(state, judged_on.images)
+                if records is not None:
+                    figures = _judge(embeddings, judged_on)
+                    records.folder.log({"step": done} | figures)
+                    recall = figures["validation/recall_at_1"]
+                    records.checkpoints.save(done, state, score=recall)
+                    score = {"R@1": f"{recall:.3f}"}
                 mark = done, time.perf_counter()
             if stop and done < config.steps:
-                checkpoints.wait()
+                if records is not None:
+                    records.checkpoints.wait()
+                hosts.from_first("stopped", "saved")
                 raise Interrupted(f"stopped at step {done}, which is saved")
     return state
 
 
-def _judge(embed: Any, state: TrainState, split: Split) -> dict[str, float]:
-    figures = evaluate(embed(state, split.images), split.labels, seed=0)
+def _judge(embeddings: np.ndarray, split: Split) -> dict[str, float]:
+    figures = evaluate(embeddings, split.labels, seed=0)
     return {f"validation/{name}": value for name, value in figures.items()}
 
 
@@ -202,15 +229,16 @@ def _finish(
     embed: Any,
     untrained: TrainState,
     state: TrainState,
-    folder: RunFolder,
+    devices: Sequence[jax.Device],
+    records: _Records | None,
 ) -> None:
     """Evaluates on the test classes and writes summary.json and report.html."""
     images, labels = data.test.images, data.test.labels
-    embeddings = {
-        "test": embed(state, images),
-        "raw_pixels": pixels(images),
-        "untrained": embed(untrained, images),
-    }
+    trained, before = embed(state, images), embed(untrained, images)
+    if records is None:
+        return
+    folder = records.folder
+    embeddings = {"test": trained, "raw_pixels": pixels(images), "untrained": before}
     summary = {
         who: evaluate(what, labels, seed=config.seed)
         for who, what in embeddings.items()
@@ -221,7 +249,12 @@ def _finish(
         ReportInputs(
             title=name,
             command=_command(name, config),
-            config=config.settings(),
+            config=config.settings()
+            | {
+                "devices": len(devices),
+                "processes": jax.process_count(),
+                "wrapper": config.wrapper,
+            },
             versions={"python": platform.python_version(), "rankjax": __version__}
             | {package: version(package) for package in _PACKAGES},
             summary=summary,
@@ -318,12 +351,29 @@ def _batches(config: Config, train: Split) -> Callable[[int], np.ndarray]:
 
 
 def _devices(number: int) -> Sequence[jax.Device]:
-    devices = jax.devices()
-    if not 0 <= number <= len(devices):
+    """So many devices, equally many of each process, those of one side by side."""
+    processes, total = jax.process_count(), jax.device_count()
+    if not 0 <= number <= total or number % processes:
+        equally = f", equally many in {processes} processes" if processes > 1 else ""
         raise UsageError(
-            f"devices must be from 1 to {len(devices)}, or 0 for all, got {number}"
+            f"devices must be from 1 to {total}{equally}, or 0 for all, got {number}"
         )
-    return devices[:number] if number else devices
+    each = (number or total) // processes
+    return [d for i in range(processes) for d in jax.local_devices(i)[:each]]
+
+
+def _check_agreed(config: Config) -> None:
+    """Raises a UsageError where another process was started with other settings."""
+    ours = {k: str(v) for k, v in dataclasses.asdict(config).items() if k != "hosts"}
+    theirs = json.loads(hosts.from_first("settings", json.dumps(ours)))
+    for name in ("run_dir", "data_dir"):
+        theirs[name] = ours[name]  # may be other places on other machines
+    differing = [name for name in ours if theirs[name] != ours[name]]
+    if differing:
+        differences = ", ".join(
+            f"{name} {theirs[name]} (here {ours[name]})" for name in differing
+        )
+        raise UsageError(f"process 0 has other settings: {differences}")
 
 
 def _command(name: str, config: Config) -> str:
@@ -332,7 +382,8 @@ def _command(name: str, config: Config) -> str:
     words = ["python", "-m", "experiments.train", name]
     for field in dataclasses.fields(Config):
         value = getattr(config, field.name)
-        if value == getattr(default, field.name):
+        # Each process has its own word for where the others are.
+        if field.name == "hosts" or value == getattr(default, field.name):
             continue
         flag = field.name.replace("_", "-")
         if isinstance(value, bool):
@@ -392,22 +443,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        path = run(*parse(words))
+        name, config = parse(words)
+        hosts.join(config.hosts, timeout=config.host_timeout)
+        path = run(name, config)
+        hosts.from_first("finished", str(path))
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return hosts.end(f"error: {error}", 2)
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return hosts.end(f"error: {error}", 1)
     except Interrupted as stop:
         again = shlex.join(["python", "-m", "experiments.train", *words])
         print(f"{stop}; go on with: {again}", file=sys.stderr)
+        hosts.leave()
         return 130
     except KeyboardInterrupt:
-        print("interrupted; the last checkpoint is whole", file=sys.stderr)
-        return 130
-    print(f"report: {path / 'report.html'}\n{path}")
+        return hosts.end("interrupted; the last checkpoint is whole", 130)
+    except Exception as error:
+        if not hosts.joined():
+            raise
+        return hosts.end(_explain(error), 1)
+    if hosts.is_first():
+        print(f"report: {path / 'report.html'}\n{path}")
+    hosts.leave()
     return 0
+
+
+def _explain(error: Exception) -> str:
+    """One line for an error that nobody foresaw, after its traceback if need be."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return (
+            "error: a computation of all processes failed, likely because one of them "
+            f"died ({reason}); {hosts.AGAIN}"
+        )
+    traceback.print_exception(error)
+    return f"error: {reason}"
 
 
 if __name__ == "__main__":

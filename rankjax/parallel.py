@@ -25,14 +25,18 @@ def data_parallel(
     Args:
       step: pure; gathers over the axis `AXIS` where it needs the whole batch, and
         returns a state and metrics that are the same on every device.
-      devices: the devices; the state is donated.
+      devices: the devices, of all processes, those of one side by side; the state is
+        donated.
       wrapper: 'pmap', or 'shard_map' under jit, which also checks while tracing that
         what comes out is the same everywhere (`pmap` takes the step's word for it).
 
     Returns:
-      `step` for a batch of arrays [rows, ...]; rows are spread in order over devices.
-      Raises a ValueError when they do not divide.
+      `step` for a batch of arrays [rows, ...], of several processes each with its own
+      rows; rows are spread in order over devices. Raises a ValueError when they do not
+      divide.
     """
+    _, processes = place_among(devices)
+    own_devices = len(devices) // processes
     if wrapper == "pmap":
         mapped = jax.pmap(
             step,
@@ -42,7 +46,7 @@ def data_parallel(
             devices=devices,
             donate_argnums=0,
         )
-        return lambda state, batch: mapped(state, _split(batch, len(devices)))
+        return lambda state, batch: mapped(state, _split(batch, own_devices))
     mesh = Mesh(np.asarray(devices), (AXIS,))
     mapped = jax.jit(
         jax.shard_map(
@@ -54,17 +58,38 @@ def data_parallel(
         donate_argnums=0,
     )
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    return lambda state, batch: mapped(state, jax.device_put(batch, sharding))
+    if processes == 1:
+        return lambda state, batch: mapped(state, jax.device_put(batch, sharding))
+    return lambda state, batch: mapped(state, from_processes(batch, sharding))
+
+
+def place_among(devices: Sequence[jax.Device]) -> tuple[int, int]:
+    """This process's place among those that the devices belong to, and their number."""
+    processes = sorted({device.process_index for device in devices})
+    return processes.index(jax.process_index()), len(processes)
+
+
+def from_processes(batch: Any, sharding: NamedSharding) -> Any:
+    """Arrays [rows, ...] of all processes, from the [own rows, ...] of each."""
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+    )
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """A copy of the tree on every device, without a leading axis.
 
-    The copy goes through the host: a device's own buffer would be shared with the
-    original, and donating one would delete the other.
+    Where devices are those of several processes, each process gives the same tree. The
+    copy goes through the host: a device's own buffer would be shared with the original,
+    and donating one would delete the other.
     """
-    mesh = Mesh(np.asarray(devices), (AXIS,))
-    return jax.device_put(jax.device_get(tree), NamedSharding(mesh, PartitionSpec()))
+    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+
+    def put(x: Any) -> jax.Array:
+        # `device_put` would compare the values of all processes, one leaf at a time.
+        return jax.make_array_from_callback(x.shape, everywhere, lambda index: x[index])
+
+    return jax.tree.map(put, jax.device_get(tree))
 
 
 def _split(batch: Any, devices: int) -> Any:

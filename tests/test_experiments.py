@@ -357,18 +357,26 @@ def test_a_named_experiment_can_run_and_says_how(name):
 def test_settings_that_differ_have_folders_that_differ():
     config = EXPERIMENTS["digits"]()
     folder = default_run_dir("digits", config)
-    elsewhere = dataclasses.replace(config, data_dir=Path("elsewhere"))
-    assert default_run_dir("digits", elsewhere) == folder
+    for place in (
+        {"data_dir": Path("elsewhere")},
+        {"devices": 1},
+        {"wrapper": "shard_map"},
+        {"hosts": "auto"},
+        {"host_timeout": 5},
+    ):
+        elsewhere = dataclasses.replace(config, **place)
+        assert default_run_dir("digits", elsewhere) == folder
     for change in ({"seed": 1}, {"steps": 1}, {"loss_options": ()}):
         changed = dataclasses.replace(config, **change)
         assert default_run_dir("digits", changed) != folder
 
 
 @pytest.mark.slow
-def test_a_run_killed_three_times_loses_nothing(data_dir):
-    command = [sys.executable, "-m", "experiments.killtest", "--times", "3"]
+@pytest.mark.parametrize(("processes", "times"), [(1, 3), (2, 2)])
+def test_a_run_killed_a_few_times_loses_nothing(data_dir, processes, times):
+    command = [sys.executable, "-m", "experiments.killtest", "--times", str(times)]
     ended = subprocess.run(
-        [*command, "--data-dir", str(data_dir)],
+        [*command, "--processes", str(processes), "--data-dir", str(data_dir)],
         cwd=ROOT,
         env=ONE_DEVICE,
         capture_output=True,
@@ -376,5 +384,6 @@ def test_a_run_killed_three_times_loses_nothing(data_dir):
         check=True,
     )
     lines = ended.stdout.splitlines()
-    assert len(lines) == 4
-    assert lines[-1] == "3 kills, final weights bit-identical"
+    assert len(lines) == times + 1
+    assert lines[-1].startswith(f"{times} kills (")
+    assert lines[-1].endswith("), final weights bit-identical")

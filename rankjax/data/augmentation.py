@@ -5,6 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+# Numbers that each image's change is made of, from the uniform distribution on [0, 1).
+DRAWS = 5
+
 # Coefficients on this grid make the transform's arithmetic exact in double precision,
 # so that every machine gives the same bytes.
 _GRID = 2**16
@@ -37,13 +40,13 @@ def affine_coefficients(
     return np.round(table * _GRID) / _GRID
 
 
-def _affine(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _affine(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Rotation 10 degrees, scale .85-1.15, shear .1, shift 1/16; edges continue."""
     size = images.shape[1]
     margin = size // 4 + 1
     inside = np.clip(np.arange(-margin, size + margin), 0, size - 1)
     padded = images[:, inside[:, None], inside]
-    draws = rng.uniform(-1, 1, (len(images), 5))
+    draws = 2 * draws - 1
     coefficients = affine_coefficients(
         size,
         10 * draws[:, 0],
@@ -61,13 +64,13 @@ def _affine(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return changed
 
 
-def _crop_flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _crop_flip(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """A part of 20-100% of the area, sides 3:4 to 4:3, resized; half are mirrored."""
-    count, height, width, _ = images.shape
-    areas = rng.uniform(0.2, 1.0, count)
-    ratios = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count))
-    places = rng.uniform(size=(count, 2))
-    flips = np.asarray(rng.random(count) < 0.5)
+    _, height, width, _ = images.shape
+    areas = 0.2 + 0.8 * draws[:, 0]
+    ratios = np.exp(np.log(4 / 3) * (2 * draws[:, 1] - 1))
+    places = draws[:, 2:4]
+    flips = draws[:, 4] < 0.5
     # A part wider or higher than the image is cut to it.
     wide = width * np.minimum(np.sqrt(areas * ratios), 1)
     high = height * np.minimum(np.sqrt(areas / ratios), 1)
@@ -85,12 +88,12 @@ def _to_pil(image: np.ndarray) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-def _none(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _none(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
     return images
 
 
-# uint8 [n, h, w, c] and a generator -> uint8 [n, h, w, c]; row i takes the i-th draws.
-AUGMENTATIONS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+# uint8 [n, h, w, c] and draws [n, DRAWS] -> uint8 [n, h, w, c], each row by itself.
+AUGMENTATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "none": _none,
     "affine": _affine,
     "crop_flip": _crop_flip,

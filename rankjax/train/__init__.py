@@ -1,5 +1,6 @@
 """Training: a pure step, its state on disk, and evaluation on unseen classes."""
 
+from rankjax.train import hosts
 from rankjax.train.checkpoint import Checkpoints
 from rankjax.train.evaluation import evaluate, make_embed, pixels
 from rankjax.train.monitor import Monitor
@@ -13,6 +14,7 @@ __all__ = [
     "TrainState",
     "create_state",
     "evaluate",
+    "hosts",
     "make_embed",
     "make_step",
     "pixels",

@@ -38,6 +38,8 @@ class Checkpoints:
 
     What a killed run left half-written is never listed, and deleted by the next save.
 
+    One process of a run uses this; the others know nothing of it.
+
     Args:
       folder: made when it does not exist.
 
@@ -52,12 +54,19 @@ class Checkpoints:
         self._saving: int | None = None
         self._delete()
         options = ocp.CheckpointManagerOptions(
+            create=False,
             preservation_policy=_LatestAndBest(self._scores),
             cleanup_tmp_directories=True,
             # A rename is atomic: a run killed while deleting leaves no half checkpoint.
             todelete_subdir=_DELETED,
+            # Orbax would wait for the other processes.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(),
+                active_processes={jax.process_index()},
+            ),
         )
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         except OSError as error:
             raise RunError(

@@ -15,7 +15,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from rankjax.data import ImageSource
 from rankjax.metrics import retrieval_metrics
-from rankjax.parallel import AXIS
+from rankjax.parallel import AXIS, from_processes, place_among, replicate
 from rankjax.similarity import normalize
 from rankjax.train.step import TrainState
 
@@ -29,25 +29,33 @@ def make_embed(
 
     Args:
       definition: from `create_state`.
-      devices: each embeds its share of a batch.
+      devices: each embeds its share of a batch, and each process reads that of its own
+        devices alone; all of them call `embed` together and get all embeddings.
       batch_size: images at a time, rounded up to a multiple of the devices; the last
         batch is filled up with images that are thrown away.
     """
-    rows = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
+    mesh = Mesh(np.asarray(devices), (AXIS,))
+    rows, everywhere = (
+        NamedSharding(mesh, spec) for spec in (PartitionSpec(AXIS), PartitionSpec())
+    )
     batch_size = -(-batch_size // len(devices)) * len(devices)
+    process, processes = place_among(devices)
 
-    @jax.jit
+    @jax.jit(out_shardings=everywhere)
     def forward(params: Any, rest: Any, images: jax.Array) -> jax.Array:
         model = nnx.merge(definition, params, rest)
         model.eval()
         return model(images)
 
     def embed(state: TrainState, images: ImageSource) -> np.ndarray:
+        # What `pmap` returns is placed on the devices of one process only.
+        variables = replicate((state.params, state.rest), devices)
         parts = []
         for start in range(0, len(images), batch_size):
             indices = np.arange(start, start + batch_size) % len(images)
-            batch = jax.device_put(images.read(indices), rows)
-            parts.append(np.asarray(forward(state.params, state.rest, batch)))
+            own = np.split(indices, processes)[process]
+            batch = from_processes(images.read(own), rows)
+            parts.append(np.asarray(forward(*variables, batch)))
         return np.concatenate(parts)[: len(images)]
 
     return embed

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rankjax.data import AUGMENTATIONS, Loader, Split, class_balanced_batches
+from rankjax.data.augmentation import DRAWS
 from rankjax.data.randomness import Stream, generator
 from rankjax.errors import RunError, UsageError
 
@@ -46,10 +47,10 @@ def test_batches_come_in_order_and_equal_direct_computation(threads):
         seen = list(loader)
     assert [step for step, _ in seen] == list(range(20))
     for step, batch in seen:
-        rng = generator(4, Stream.AUGMENTATION, step)
+        draws = generator(4, Stream.AUGMENTATION, step).random((8, DRAWS))
         images = split.images.images[batches(step)]
         np.testing.assert_array_equal(
-            batch["image"], AUGMENTATIONS["affine"](images, rng)
+            batch["image"], AUGMENTATIONS["affine"](images, draws)
         )
         np.testing.assert_array_equal(batch["label"], split.labels[batches(step)])
         assert batch["label"].dtype == np.int32
@@ -63,6 +64,38 @@ def test_late_start_gives_the_same_batches():
         for (step, batch), (late_step, late_batch) in zip(expected, late, strict=True):
             assert step == late_step
             np.testing.assert_array_equal(batch["image"], late_batch["image"])
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_share_the_batch_of_one_host_by_classes(hosts, augmentation):
+    split = _split()
+    batches = class_balanced_batches(split.labels, classes=4, per_class=3, seed=0)
+
+    def batches_of(host, hosts):
+        options = {"host": host, "hosts": hosts, "augmentation": augmentation}
+        with _loader(split, batches, start=5, stop=9, **options) as loader:
+            return list(loader)
+
+    shares = [batches_of(host, hosts) for host in range(hosts)]
+    for step, whole in batches_of(0, 1):
+        parts = [share[step - 5] for share in shares]
+        assert [number for number, _ in parts] == [step] * hosts
+        for name, expected in whole.items():
+            joined = np.concatenate([part[name] for _, part in parts])
+            np.testing.assert_array_equal(joined, expected)
+        classes = [set(part["label"].tolist()) for _, part in parts]
+        assert sum(map(len, classes)) == len(set.union(*classes)) == 4
+
+
+def test_a_host_reads_no_image_of_another():
+    split, read = _split(), []
+    original = split.images.read
+    split.images.read = lambda indices: read.extend(indices) or original(indices)
+    batches = class_balanced_batches(split.labels, classes=4, per_class=3, seed=0)
+    with _loader(split, batches, host=1, hosts=2, stop=1) as loader:
+        list(loader)
+    assert read == list(batches(0)[6:])
 
 
 def test_worker_error_is_raised_at_its_step_and_threads_end():
@@ -111,6 +144,13 @@ def test_wrong_arguments_are_named():
         _loader(_split(), None, augmentation="afine")
     with pytest.raises(ValueError, match="threads and prefetch must be at least 1"):
         _loader(_split(), None, threads=0)
+    with pytest.raises(ValueError, match="host must be from 0 to 1, got 2"):
+        _loader(_split(), None, host=2, hosts=2)
+    with (
+        _loader(_split(), lambda step: np.arange(3), hosts=2) as loader,
+        pytest.raises(ValueError, match="3 rows do not divide over 2 hosts"),
+    ):
+        next(iter(loader))
 
 
 def _loader_threads():
