@@ -41,8 +41,9 @@ import numpy as np
 from experiments.bench import output, simulated
 from experiments.bench.output import Row
 from experiments.bench.peer import ROOT
-from experiments.exactness_cases import SUBJECTS, Way, evaluate
+from experiments.exactness_cases import SUBJECTS, evaluate
 from rankjax.errors import RunError
+from rankjax.parallel import Wrapper
 
 TOLERANCE = 1e-9
 MINUTES = 20.0
@@ -52,7 +53,7 @@ Outcome = dict[str, np.ndarray]
 Found = dict[tuple[str, str], Outcome]
 """By name of what is tested and of the wrapper."""
 
-GROUPS: dict[int, tuple[Way | None, ...]] = {
+GROUPS: dict[int, tuple[Wrapper | None, ...]] = {
     1: (None, "pmap", "shard_map", "jit"),
     2: ("pmap", "shard_map"),
 }
@@ -82,7 +83,7 @@ def here(names: Sequence[str], hosts: int = 1) -> Found:
     return found
 
 
-def _attempt(name: str, wrapper: Way | None) -> Outcome:
+def _attempt(name: str, wrapper: Wrapper | None) -> Outcome:
     try:
         return evaluate(name, wrapper)
     except Exception as error:

@@ -3,14 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rankjax import losses, mining, rows
 from rankjax.entry import entry_of, hyper_parameters, is_traced
@@ -25,7 +24,6 @@ from rankjax.terms import Terms
 from rankjax.train import create_state, make_step
 from rankjax.train.step import TrainState
 
-Way = Wrapper | Literal["jit"]
 ROWS, DIM, WIDTH = 32, 8, 16
 MANY_LABELS = (losses.multi_sup_con_loss,)
 
@@ -109,7 +107,7 @@ class Network(nnx.Module):
         return normalize(self.last(self.dropout(hidden)))
 
 
-def evaluate(name: str, wrapper: Way | None) -> dict[str, np.ndarray]:
+def evaluate(name: str, wrapper: Wrapper | None) -> dict[str, np.ndarray]:
     """The loss of the whole batch and its gradients, in float64.
 
     Args:
@@ -188,37 +186,14 @@ def _in_float64(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x
 
 
-def _spread(step: Step, wrapper: Way | None, batch: Any) -> tuple[Step, Any]:
+def _spread(step: Step, wrapper: Wrapper | None, batch: Any) -> tuple[Step, Any]:
     """The step over all devices, and of the batch what this process has of it."""
-    devices, hosts = jax.devices(), jax.process_count()
     if wrapper is None:
         return jax.jit(step), batch
-    mesh = Mesh(np.asarray(devices), (AXIS,))
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    by_rows = NamedSharding(mesh, PartitionSpec(AXIS))
-    if wrapper == "jit":
-        run = jax.jit(step, in_shardings=(everywhere, by_rows))
-        return run, jax.device_put(batch, by_rows)
-    if hosts == 1:
-        return data_parallel(step, devices=devices, wrapper=wrapper), batch
-    own = ROWS // hosts
+    own = ROWS // jax.process_count()
     first = own * jax.process_index()
     share = jax.tree.map(lambda x: x[first : first + own], batch)
-    if wrapper == "pmap":
-        local = jax.local_device_count()
-        run = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
-        split = lambda x: x.reshape(local, own // local, *x.shape[1:])  # noqa: E731
-        return run, jax.tree.map(split, share)
-    run = jax.jit(
-        jax.shard_map(
-            step,
-            mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-            out_specs=PartitionSpec(),
-        )
-    )
-    whole = functools.partial(jax.make_array_from_process_local_data, by_rows)
-    return run, jax.tree.map(whole, share)
+    return data_parallel(step, devices=jax.devices(), wrapper=wrapper), share
 
 
 def _on_devices(x: jax.Array) -> np.ndarray:

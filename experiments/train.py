@@ -35,7 +35,7 @@ from rankjax.data import Dataset, Loader, Split, class_balanced_batches, load
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
-from rankjax.parallel import AXIS, data_parallel, place_among, replicate
+from rankjax.parallel import AXIS, axis_of, data_parallel, place_among, replicate
 from rankjax.report import ReportInputs, write_report
 from rankjax.train import (
     Checkpoints,
@@ -93,21 +93,25 @@ def run(name: str, config: Config) -> Path:
     )
     _check_judged(data)
     batches = _batches(config, data.train)
-    definition, optimizer, schedule, untrained = start(config, data.train)
+    axis = axis_of(config.wrapper)
+    definition, optimizer, schedule, untrained = start(
+        config, data.train, axis_name=axis
+    )
     embed = make_embed(definition, devices=devices)
     step = data_parallel(
         hosts.StopVote.counting(
             make_step(
                 definition,
-                build_objective(config),
+                build_objective(config, axis),
                 optimizer,
-                axis_name=AXIS,
+                axis_name=axis,
                 microbatch=config.microbatch or None,
-                memory_objective=build_objective(config, regularized=False),
+                memory_objective=build_objective(config, axis, regularized=False),
                 memory_weight=config.memory_weight,
                 memory_warmup=config.memory_warmup,
                 seed=config.seed,
-            )
+            ),
+            axis,
         ),
         devices=devices,
         wrapper=config.wrapper,

@@ -14,7 +14,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 AXIS = "batch"
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
-Wrapper = Literal["pmap", "shard_map"]
+Wrapper = Literal["pmap", "shard_map", "jit"]
+
+
+def axis_of(wrapper: Wrapper) -> str | None:
+    """The name of the axis inside a step that is run by a wrapper."""
+    return None if wrapper == "jit" else AXIS
 
 
 def data_parallel(
@@ -23,12 +28,14 @@ def data_parallel(
     """Runs a step on devices that each hold a share of the batch.
 
     Args:
-      step: pure; gathers over the axis `AXIS` where it needs the whole batch, and
-        returns a state and metrics that are the same on every device.
+      step: pure; gathers over the axis `axis_of(wrapper)` where it needs the whole
+        batch, and returns a state and metrics that are the same on every device.
       devices: the devices, of all processes, those of one side by side; the state is
         donated.
       wrapper: 'pmap', or 'shard_map' under jit, which also checks while tracing that
-        what comes out is the same everywhere (`pmap` takes the step's word for it).
+        what comes out is the same everywhere (`pmap` takes the step's word for it), or
+        'jit' alone: the step is written for one device, and XLA finds out what to
+        exchange.
 
     Returns:
       `step` for a batch of arrays [rows, ...], of several processes each with its own
@@ -48,19 +55,19 @@ def data_parallel(
         )
         return lambda state, batch: mapped(state, _split(batch, own_devices))
     mesh = Mesh(np.asarray(devices), (AXIS,))
+    whole, rows = PartitionSpec(), PartitionSpec(AXIS)
+    if wrapper == "shard_map":
+        step = jax.shard_map(step, mesh=mesh, in_specs=(whole, rows), out_specs=whole)
+    everywhere, by_rows = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
     mapped = jax.jit(
-        jax.shard_map(
-            step,
-            mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-            out_specs=PartitionSpec(),
-        ),
+        step,
+        in_shardings=(everywhere, by_rows),
+        out_shardings=everywhere,
         donate_argnums=0,
     )
-    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     if processes == 1:
-        return lambda state, batch: mapped(state, jax.device_put(batch, sharding))
-    return lambda state, batch: mapped(state, from_processes(batch, sharding))
+        return lambda state, batch: mapped(state, jax.device_put(batch, by_rows))
+    return lambda state, batch: mapped(state, from_processes(batch, by_rows))
 
 
 def place_among(devices: Sequence[jax.Device]) -> tuple[int, int]:

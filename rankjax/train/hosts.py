@@ -21,7 +21,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 
 from rankjax.errors import RunError, UsageError
-from rankjax.parallel import AXIS, Step
+from rankjax.parallel import Step
 
 AGAIN = "start all processes again to go on from the last whole checkpoint"
 
@@ -139,8 +139,8 @@ class StopVote:
         self._votes: deque[jax.Array] = deque()
 
     @staticmethod
-    def counting(step: Step) -> Step:
-        """The step over the axis `AXIS`, which counts the votes cast in its batch."""
+    def counting(step: Step, axis_name: str | None) -> Step:
+        """The step over an axis, or None, which counts the votes cast in its batch."""
         if _store is None:
             return step
 
@@ -148,7 +148,9 @@ class StopVote:
             votes = batch["stop"].sum()
             rest = {name: x for name, x in batch.items() if name != "stop"}
             state, metrics = step(state, rest)
-            return state, metrics | {"stop": lax.psum(votes, AXIS)}
+            if axis_name is not None:
+                votes = lax.psum(votes, axis_name)
+            return state, metrics | {"stop": votes}
 
         return counted
 
