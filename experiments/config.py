@@ -107,6 +107,10 @@ class Config:
     """For several processes: auto, or HOST:PORT,PROCESSES,ID (HOST runs process 0)."""
     host_timeout: int = 100
     """Seconds without a sign of life after which a process counts as dead."""
+    fall_back: bool = False
+    """Where the last checkpoint is damaged, go on from the one before."""
+    profile: int = 0
+    """Steps to trace, from the tenth on, into the run's folder trace/; 0 for none."""
     run_dir: Path | None = None
     """Folder of the run; by default runs/NAME-DIGEST, with a digest of the settings."""
     data_dir: Path = Path("~/.cache/rankjax")
@@ -118,7 +122,10 @@ class Config:
         return {k: v for k, v in values.items() if k not in _ELSEWHERE}
 
 
-_ELSEWHERE = {"run_dir", "data_dir", "devices", "wrapper", "hosts", "host_timeout"}
+_ELSEWHERE = {
+    *("run_dir", "data_dir", "devices", "wrapper", "hosts", "host_timeout"),
+    *("fall_back", "profile"),
+}
 
 _GLYPHS = Config(steps=1500, learning_rate=2e-3, eval_every=250)
 
@@ -349,6 +356,7 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
         "memory_weight",
         "memory_warmup",
         "microbatch",
+        "profile",
     ):
         if not 0 <= getattr(config, name) < 2**32:
             raise UsageError(
@@ -360,6 +368,11 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
         raise UsageError(
             f"classes x per_class = {config.classes} x {config.per_class} must be "
             f"divisible by the number of devices, {devices}"
+        )
+    if config.profile and config.steps < 10 + config.profile:
+        raise UsageError(
+            f"profile must be at most {max(config.steps - 10, 0)} in {config.steps} "
+            f"steps, the first 10 of which compile, got {config.profile}"
         )
     batch = config.classes * config.per_class
     if config.microbatch and batch // devices % config.microbatch:

@@ -10,7 +10,7 @@ of the loss. One device with all rows is held against
     pmap         8 devices
     shard_map    8 devices, with its check of what is the same everywhere
     jit          8 devices, no axis: XLA spreads a program of the whole batch
-    pmap, shard_map of 2 processes with 4 devices each, over gloo on 127.0.0.1
+    pmap, shard_map, jit of 2 processes with 4 devices each, over gloo on 127.0.0.1
 
 all simulated, in processes that the command starts. Everything is in float64, where
 rounding is far below the tolerance and every mistake far above it. Printed are the
@@ -55,7 +55,7 @@ Found = dict[tuple[str, str], Outcome]
 
 GROUPS: dict[int, tuple[Wrapper | None, ...]] = {
     1: (None, "pmap", "shard_map", "jit"),
-    2: ("pmap", "shard_map"),
+    2: ("pmap", "shard_map", "jit"),
 }
 """What is compiled in a group of so many processes; None is one device."""
 DEVICES = 8

@@ -121,10 +121,12 @@ def run(name: str, config: Config) -> Path:
     with ExitStack() as stack:
         records, state = None, untrained
         if hosts.is_first():
-            folder = RunFolder(path, config.settings(), needs=4 * size + 20_000_000)
+            folder = RunFolder(path, config.settings(), needs=5 * size + 20_000_000)
             records = _Records(
                 stack.enter_context(folder),
-                stack.enter_context(Checkpoints(path / "checkpoints")),
+                stack.enter_context(
+                    Checkpoints(path / "checkpoints", fall_back=config.fall_back)
+                ),
             )
             latest = records.checkpoints.latest_step()
             if latest is not None:
@@ -195,11 +197,13 @@ def _train(
         shown = {"loss": f"{logged[-1]['loss']:.3f}", "img/s": f"{speed:.0f}"}
         bar.set_postfix(shown | score, refresh=False)
 
-    with bar, _stop_requests() as stop_requested:
+    trace = _Trace(config, records, done)
+    with bar, trace, _stop_requests() as stop_requested:
         vote = hosts.StopVote(stop_requested)
         for number, batch in loader:
             state, metrics = step(state, vote.cast(batch))
             done = number + 1
+            trace.after(done, metrics)
             stop = vote.outcome(metrics)
             log(monitor.add(done, metrics))
             bar.update()
@@ -219,6 +223,35 @@ def _train(
                 hosts.from_first("stopped", "saved")
                 raise Interrupted(f"stopped at step {done}, which is saved")
     return state
+
+
+class _Trace:
+    """A profile of a few steps, for TensorBoard or Perfetto; see `Config.profile`."""
+
+    def __init__(self, config: Config, records: _Records | None, done: int) -> None:
+        self._folder = records.folder.path / "trace" if records is not None else None
+        # The first steps compile.
+        self._first, self._last = done + 10, done + 10 + config.profile
+        self._open = False
+
+    def after(self, done: int, metrics: Any) -> None:
+        """Begins or ends after a step, of which something may not be there yet."""
+        if self._folder is None or self._first == self._last:
+            return
+        if done == self._first:
+            jax.profiler.start_trace(self._folder)
+            self._open = True
+        if done == self._last:
+            jax.block_until_ready(metrics)
+            self.__exit__()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        if self._open:
+            self._open = False
+            jax.profiler.stop_trace()
 
 
 def _judge(embeddings: np.ndarray, split: Split) -> dict[str, float]:

@@ -4,6 +4,8 @@ import dataclasses
 import inspect
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +18,9 @@ import pytest
 from PIL import Image
 
 from experiments.config import EXPERIMENTS, Config, check
-from experiments.train import default_run_dir, main
+from experiments.train import default_run_dir, main, parse
 from rankjax.data import load
+from rankjax.errors import UsageError
 
 # What is prepared for one of these tests serves the others of the same process.
 pytestmark = pytest.mark.xdist_group("experiments")
@@ -387,3 +390,52 @@ def test_a_run_killed_a_few_times_loses_nothing(data_dir, processes, times):
     assert len(lines) == times + 1
     assert lines[-1].startswith(f"{times} kills (")
     assert lines[-1].endswith("), final weights bit-identical")
+
+
+@pytest.mark.slow
+def test_a_large_batch_run_resumes_with_its_memory_full_and_past_damage(
+    data_dir, tmp_path
+):
+    settings = ["--norm", "group", "--dropout", "0.1", "--microbatch", "10"]
+    settings += ["--memory", "50", "--memory-warmup", "2"]
+    settings += ["--precision", "bfloat16", "--remat", "--data-dir", str(data_dir)]
+    steps = [*BATCH, "--steps", "14", "--eval-every", "5", "--log-every", "1"]
+    command = ["digits", *settings, *steps, "--profile", "2"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finish(*command, "--run-dir", str(whole))
+    assert list((whole / "trace").rglob("*.xplane.pb"))
+    logged = [row for row in rows(whole) if "memory_loss" in row]
+    assert [row["step"] for row in logged] == list(range(1, 15))
+    assert all(np.isfinite(row["memory_loss"]) for row in logged)
+
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "checkpoints" / "14")
+    (cut / "summary.json").unlink()
+    largest = max(
+        (p for p in (cut / "checkpoints" / "10" / "state").rglob("*") if p.is_file()),
+        key=os.path.getsize,
+    )
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    process = start(*command, "--run-dir", str(cut))
+    assert "damaged" in process.communicate()[1].splitlines()[-1]
+    assert process.returncode == 1
+    finish(*command, "--run-dir", str(cut), "--fall-back")
+    assert final_state(cut) == final_state(whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--microbatch", "3"], "microbatch must divide the 20 images of a device"),
+        (["--memory", "7"], "memory must be at least the batch, 20, or 0, got 7"),
+        (
+            ["--memory", "20", "--proxies-per-class", "1"],
+            "memory and proxies_per_class exclude each other",
+        ),
+        (["--profile", "31"], "profile must be at most 30 in 40 steps"),
+        (["--dropout", "1"], r"dropout must be in [0, 1), got 1.0"),
+    ],
+)
+def test_settings_of_large_batches_that_cannot_be_meant_are_refused(arguments, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        check(parse(["digits", *SHORT, *arguments])[1], devices=1)

@@ -1,10 +1,11 @@
-"""Checkpoints of a run: the latest and the best, restored exactly or refused."""
+"""Checkpoints of a run: the latest two and the best, restored exactly or refused."""
 
 import errno
 import json
 import logging
 import math
 import shutil
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import (
@@ -24,11 +26,15 @@ from rankjax.errors import RunError
 
 PyTree = Any
 
+FORMAT = 1
+"""Of what is stored; a checkpoint of a later one is refused."""
+
 _DELETED = ".superseded-checkpoints"
+_DAMAGED = ".damaged-checkpoints"
 
 
 class Checkpoints:
-    """The latest checkpoint of a run and the best one, in one folder.
+    """The latest two checkpoints of a run and the best one, in one folder.
 
     A state is any pytree of plain arrays (NNX states and optax states are; a typed PRNG
     key is not, save its `jax.random.key_data`). Orbax restores flipped bytes without a
@@ -42,12 +48,15 @@ class Checkpoints:
 
     Args:
       folder: made when it does not exist.
+      fall_back: puts latest checkpoints that are damaged aside, into a folder
+        `.damaged-checkpoints`, so that the latest is one that is whole.
 
     Raises:
-      RunError: the folder cannot be used, or a checkpoint in it is damaged.
+      RunError: the folder cannot be used, or a checkpoint in it is damaged or of a
+        newer version.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, fall_back: bool = False) -> None:
         logging.getLogger("absl").addFilter(_not_from_orbax)
         self._folder = folder.absolute()
         self._scores: dict[int, float] = {}
@@ -73,6 +82,8 @@ class Checkpoints:
                 f"{self._folder}: no place for checkpoints: {error}"
             ) from error
         try:
+            if fall_back:
+                self._put_damaged_aside()
             for step in self._manager.all_steps():
                 self._scores[step] = self._manifest(step)["score"]
         except RunError:
@@ -83,7 +94,8 @@ class Checkpoints:
         """Copy the state to the host and write it in the background.
 
         The state may be donated as soon as this returns; it is on the disk after
-        `wait`. Once it is, all older checkpoints but the best are deleted.
+        `wait`. Once it is, older checkpoints but the one before and the best are
+        deleted.
 
         Args:
           step: above every step saved so far.
@@ -104,6 +116,7 @@ class Checkpoints:
         named = _named_leaves(state)
         leaves = {name: _bytes(leaf) for name, leaf in named.items()}
         manifest = {
+            "format": FORMAT,
             "score": float(score),
             "leaves": {
                 k: [_kind(named[k]), zlib.crc32(x.data)] for k, x in leaves.items()
@@ -149,14 +162,8 @@ class Checkpoints:
                     f"{self._folder / str(step)}: holds {there} as {name}, this run "
                     f"has {here}; use the settings it was saved with or another folder"
                 )
-        sizes = [math.prod(wanted[k].shape) * wanted[k].dtype.itemsize for k in stored]
-        empty = {"bytes": np.empty(sum(sizes), np.uint8)}
-        everything = self._read(step, "state", ocp.args.StandardRestore(empty))["bytes"]
-        parts = np.split(everything, np.cumsum(sizes)[:-1])
         placed = {}
-        for (name, (_, checksum)), part in zip(stored.items(), parts, strict=True):
-            if zlib.crc32(part.data) != checksum:
-                raise self._damaged(step, f"the checksum of {name} is wrong")
+        for name, part in self._parts(step, stored).items():
             leaf = wanted[name]
             array = part.copy().view(leaf.dtype).reshape(leaf.shape)
             placed[name] = jax.device_put(array, _sharding(leaf))
@@ -194,8 +201,37 @@ class Checkpoints:
     def _delete(self) -> None:
         shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
 
+    def _put_damaged_aside(self) -> None:
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                self._parts(step, self._manifest(step)["leaves"])
+                return
+            except _DamagedError:
+                aside = self._folder / _DAMAGED
+                aside.mkdir(exist_ok=True)
+                shutil.move(
+                    self._folder / str(step), aside / f"{step}-{time.time_ns()}"
+                )
+                self._manager.reload()
+
+    def _parts(self, step: int, stored: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The bytes of every leaf in the manifest, verified."""
+        sizes = [_size(kind) for kind, _ in stored.values()]
+        empty = {"bytes": np.empty(sum(sizes), np.uint8)}
+        everything = self._read(step, "state", ocp.args.StandardRestore(empty))["bytes"]
+        parts = np.split(everything, np.cumsum(sizes)[:-1])
+        for (name, (_, checksum)), part in zip(stored.items(), parts, strict=True):
+            if zlib.crc32(part.data) != checksum:
+                raise self._damaged(step, f"the checksum of {name} is wrong")
+        return dict(zip(stored, parts, strict=True))
+
     def _manifest(self, step: int) -> dict[str, Any]:
         manifest = self._read(step, "manifest", ocp.args.JsonRestore())
+        if manifest.get("format", 0) > FORMAT:
+            raise RunError(
+                f"{self._folder / str(step)}: saved by a newer rankjax, in format "
+                f"{manifest['format']}; this one reads up to {FORMAT}: run with that"
+            )
         if _json_sum(manifest) != manifest.pop("checksum", None):
             raise self._damaged(step, "the checksum of its manifest is wrong")
         return manifest
@@ -208,14 +244,14 @@ class Checkpoints:
             raise self._damaged(step, f"{item} unreadable ({reason[:160]})") from error
         return found[item]
 
-    def _damaged(self, step: int, what: str) -> RunError:
+    def _damaged(self, step: int, what: str) -> "_DamagedError":
         others = [other for other in self._manager.all_steps() if other != step]
         remedy = (
             f"delete that folder to go on from step {max(others)}"
             if others
             else "delete it to start again"
         )
-        return RunError(f"{self._folder / str(step)}: damaged, {what}; {remedy}")
+        return _DamagedError(f"{self._folder / str(step)}: damaged, {what}; {remedy}")
 
     @contextmanager
     def _save_errors(self) -> Iterator[None]:
@@ -228,6 +264,10 @@ class Checkpoints:
                 f"disk full while saving step {self._saving} to {self._folder}; "
                 "make room and run again to go on from the last whole checkpoint"
             ) from error
+
+
+class _DamagedError(RunError):
+    """A checkpoint is not what was saved."""
 
 
 class _LatestAndBest:
@@ -243,7 +283,7 @@ class _LatestAndBest:
         context: PreservationContext,
     ) -> list[bool]:
         steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = {max(steps), _best(steps, self._scores)}
+        kept = {*sorted(steps)[-2:], _best(steps, self._scores)}
         return [step in kept for step in steps]
 
 
@@ -260,12 +300,19 @@ def _kind(leaf: Any) -> str:
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
+def _size(kind: str) -> int:
+    """Bytes of a leaf, from what `_kind` says of it."""
+    dtype, _, shape = kind.rstrip("]").partition("[")
+    return jnp.dtype(dtype).itemsize * math.prod(int(n) for n in shape.split(",") if n)
+
+
 def _bytes(leaf: Any) -> np.ndarray:
     return np.asarray(leaf).reshape(-1).view(np.uint8)
 
 
 def _json_sum(manifest: dict[str, Any]) -> int:
-    signed = {name: manifest.get(name) for name in ("score", "leaves")}
+    names = ("format", "score", "leaves")
+    signed = {name: manifest[name] for name in names if name in manifest}
     return zlib.crc32(json.dumps(signed, sort_keys=True).encode())
 
 

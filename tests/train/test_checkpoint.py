@@ -58,19 +58,19 @@ def test_restored_state_is_bit_exact_in_a_new_process_or_the_same(tmp_path):
         assert_same(checkpoints.restore(7, abstract), state)
 
 
-def test_only_the_latest_and_the_best_are_kept_also_after_reopening(tmp_path):
+def test_only_the_latest_two_and_the_best_are_kept_also_after_reopening(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert (checkpoints.latest_step(), checkpoints.best_step()) == (None, None)
         for step, score in [(1, 0.1), (2, 0.9), (3, 0.2), (4, 0.3)]:
             checkpoints.save(step, {"x": jnp.ones(3)}, score=score)
         checkpoints.wait()
-        assert steps_in(tmp_path) == ["2", "4"]
+        assert steps_in(tmp_path) == ["2", "3", "4"]
     with Checkpoints(tmp_path) as checkpoints:
         assert (checkpoints.latest_step(), checkpoints.best_step()) == (4, 2)
         checkpoints.save(5, {"x": jnp.ones(3)}, score=0.9)
         checkpoints.wait()
         assert checkpoints.best_step() == 5
-        assert steps_in(tmp_path) == ["5"]
+        assert steps_in(tmp_path) == ["4", "5"]
 
 
 def test_donating_right_after_a_save_or_a_restore_corrupts_nothing(tmp_path):
@@ -175,6 +175,35 @@ def test_no_damage_to_any_file_restores_a_wrong_state(tmp_path, two_checkpoints)
                 refused += 1
             shutil.rmtree(folder)
     assert refused >= 9
+
+
+@pytest.mark.parametrize("damage", [delete, truncate, flip])
+@pytest.mark.parametrize("item", ["state", "manifest"])
+def test_a_damaged_checkpoint_is_put_aside_for_the_one_before_when_asked(
+    tmp_path, two_checkpoints, item, damage
+):
+    folder = shutil.copytree(two_checkpoints, tmp_path / "run")
+    damage(largest(folder / "8" / item))
+    with Checkpoints(folder, fall_back=True) as checkpoints:
+        assert checkpoints.latest_step() == 3
+        assert_same(checkpoints.restore(3, trained_state()), trained_state(3))
+        checkpoints.save(8, trained_state(1), score=0.0)
+        checkpoints.wait()
+        assert_same(checkpoints.restore(8, trained_state()), trained_state(1))
+    assert len([*(folder / ".damaged-checkpoints").iterdir()]) == 1
+    with Checkpoints(folder, fall_back=True) as checkpoints:
+        assert checkpoints.latest_step() == 8
+
+
+def test_a_checkpoint_of_a_newer_version_is_refused_and_stays(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("rankjax.train.checkpoint.FORMAT", 7)
+        with Checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(1, trained_state(), score=0.0)
+    for fall_back in (False, True):
+        with pytest.raises(RunError, match="by a newer rankjax, in format 7; this one"):
+            Checkpoints(tmp_path, fall_back=fall_back)
+    assert steps_in(tmp_path) == ["1"]
 
 
 def test_a_lone_damaged_checkpoint_says_to_start_again(tmp_path):
