@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 # Steps so small that a ReLU which rounding decides otherwise does not part two runs.
 BATCH = ["--classes", "4", "--per-class", "4", "--optimizer", "sgd", "--log-every", "1"]
 SHORT = [*BATCH, "--learning-rate", "1e-4", "--steps", "8", "--eval-every", "4"]
-LONG = [*BATCH, "--learning-rate", "1e-5", "--steps", "40", "--eval-every", "20"]
+LONG = [*BATCH, "--learning-rate", "1e-6", "--steps", "40", "--eval-every", "20"]
 TIMEOUT, A_HANG = 5, 200
 
 
