@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from rankjax.blocks import unspread
+
 _HE_FAN_OUT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 Norm = Literal["batch", "frozen", "group"]
@@ -116,7 +118,8 @@ def _convolve(
             sides,
             **(settings | {"rhs_dilation": tuple(strides)}),
         )
-        return of_images, of_kernel.transpose(1, 2, 0, 3).astype(kernel.dtype)
+        of_kernel = of_kernel.transpose(1, 2, 0, 3).astype(kernel.dtype)
+        return of_images, unspread(of_kernel, kernel)
 
     fast = jax.custom_vjp(convolve)
     fast.defvjp(

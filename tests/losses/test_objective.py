@@ -481,12 +481,12 @@ BAD = {
     "labels without references": (
         (EMBEDDINGS, LABELS, {"reference_labels": OTHER_LABELS}),
         ValueError,
-        "reference_labels and reference_valid need references, which is None",
+        "reference_labels, reference_valid and reference_index need references, ",
     ),
     "validity without references": (
         (EMBEDDINGS, LABELS, {"reference_valid": np.ones(5, bool)}),
         ValueError,
-        "reference_labels and reference_valid need references, which is None",
+        "reference_labels, reference_valid and reference_index need references, ",
     ),
     "positive alone": (
         (EMBEDDINGS, None, {"positive": MASK}),

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from rankjax.data.sources import DecodedImages
-from rankjax.models import build
+from rankjax.models import Layers, build
 from rankjax.train import create_state, evaluate, make_embed, pixels
 
 
@@ -21,7 +21,7 @@ def images(n):
 @pytest.fixture(scope="module")
 def network():
     options = {"channels": 1, "embedding_dim": 4, "normalize": False}
-    model = build("convnet", **options, axis_name=None, rngs=nnx.Rngs(0))
+    model = build("convnet", **options, layers=Layers(None, nnx.Rngs(0)))
     return model, *create_state(model, optax.sgd(0.1))
 
 
