@@ -267,3 +267,15 @@ def test_the_step_and_the_loader_are_timed(tmp_path):
     words = ["--dataset", "digits", "--data-dir", str(tmp_path)]
     assert loader.main(["--quick", "--json", str(file), *words]) == 0
     assert [row["threads"] for row in json.loads(file.read_text())] == [1, 2, 3, 4]
+
+
+def test_of_several_runs_the_median_one_is_shown_whole():
+    def run(ratio):
+        return [
+            {"variant": "rankjax", "over_limit": ratio, "cpu_s": ratio},
+            {"variant": "limit", "over_limit": 1.0, "cpu_s": 0.5},
+        ]
+
+    assert losses.usual([run(3.0), run(1.0), run(2.0)]) == run(2.0)
+    assert losses.usual([run(3.0), run(1.0)]) == run(1.0)
+    assert losses.usual([run(3.0), run(None)]) == run(3.0)
