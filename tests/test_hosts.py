@@ -228,7 +228,7 @@ def test_a_run_goes_on_on_another_number_of_devices(data_dir, tmp_path, monkeypa
 
         return stop_requests
 
-    settings = [*SHORT[:-2], "--eval-every", "8"]
+    settings = [*BATCH, "--learning-rate", "1e-5", "--steps", "8", "--eval-every", "8"]
     _, expected = alone(settings, data_dir, tmp_path / "alone", 8)
     for devices, steps in ((8, 3), (1, 2)):
         with monkeypatch.context() as patch:
