@@ -83,7 +83,8 @@ class Memory:
         first: Any = 0
         if axis_name is not None and replicated:
             embeddings, labels = (
-                lax.all_gather(x, axis_name, tiled=True) for x in (embeddings, labels)
+                lax.all_gather(x, axis_name, tiled=True, to="invarying")
+                for x in (embeddings, labels)
             )
         elif axis_name is not None:
             first = lax.axis_index(axis_name) * len(labels)
