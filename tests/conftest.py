@@ -37,6 +37,16 @@ def _below_the_limit_of_memory_maps():
             jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A folder in which `digits` is prepared."""
+    from rankjax.data import load
+
+    folder = tmp_path_factory.mktemp("data")
+    load("digits", data_dir=folder)
+    return folder
+
+
 def pytest_terminal_summary(terminalreporter):
     """Says how much the conformance suite checked."""
     results = {

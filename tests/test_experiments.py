@@ -19,7 +19,6 @@ from PIL import Image
 
 from experiments.config import EXPERIMENTS, Config, check
 from experiments.train import default_run_dir, main, parse
-from rankjax.data import load
 from rankjax.errors import UsageError
 
 # What is prepared for one of these tests serves the others of the same process.
@@ -40,13 +39,6 @@ def compiled(tmp_path_factory):
     """What one process has compiled, the next need not."""
     folder = str(tmp_path_factory.mktemp("compiled"))
     ONE_DEVICE.update(CACHE_EVERYTHING, JAX_COMPILATION_CACHE_DIR=folder)
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    load("digits", data_dir=folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

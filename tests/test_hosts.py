@@ -18,7 +18,6 @@ import experiments.train
 from experiments.config import EXPERIMENTS, check
 from experiments.killtest import final_state, last_row
 from experiments.train import main
-from rankjax.data import load
 from rankjax.errors import UsageError
 from rankjax.train import hosts
 
@@ -30,13 +29,6 @@ BATCH = ["--classes", "4", "--per-class", "4", "--optimizer", "sgd", "--log-ever
 SHORT = [*BATCH, "--learning-rate", "1e-4", "--steps", "8", "--eval-every", "4"]
 LONG = [*BATCH, "--learning-rate", "1e-6", "--steps", "40", "--eval-every", "20"]
 TIMEOUT, A_HANG = 5, 200
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    load("digits", data_dir=folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ and in its microbatches. Printed are, of the compiled step on one device,
 for a batch of one microbatch, for the whole batch at once and in microbatches; the time
 of a step; and the largest relative difference of the two curves. The exit status is 1
 if that is above 1e-5, or if the encoder in microbatches needs over 1.2 times what a
-batch of one microbatch needs. Five minutes on two cores.
+batch of one microbatch needs. Three minutes on two cores.
 """
 
 import argparse

@@ -144,7 +144,7 @@ def test_half_precision_keeps_weights_statistics_and_embeddings_whole():
     assert np.any(a != b)
 
 
-def test_recomputed_activations_change_nothing_and_take_less_memory():
+def test_recomputed_activations_change_nothing():
     step, state = pieces("sup_con", axis_name=None, backbone=ConvNet, remat=True)
     plain, _ = pieces("sup_con", axis_name=None, backbone=ConvNet)
     with jax.enable_x64(True):
@@ -154,7 +154,11 @@ def test_recomputed_activations_change_nothing_and_take_less_memory():
         got, expected = (jax.jit(f)(wide, batches()[0]) for f in (step, plain))
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
-    assert "remat" in str(jax.make_jaxpr(step)(state, batches()[0]))
+    kept, again = (
+        str(jax.make_jaxpr(f)(state, batches()[0])).count(" remat")
+        for f in (plain, step)
+    )
+    assert (kept > 0, again > 0) == (False, True)
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_scale():
