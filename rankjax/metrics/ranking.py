@@ -40,6 +40,24 @@ class Ranks(NamedTuple):
     positives: np.ndarray
 
 
+def ranks_of_scores(search: Search, scores: np.ndarray) -> Ranks:
+    """Ranks of the positives of all queries in given similarities [q, n], sorted."""
+    groups = _Groups.of(search)
+    widest = max(int(groups.size.max()), 1)
+    member = np.minimum(
+        groups.start[:, None] + np.arange(widest), len(groups.gallery_order) - 1
+    )
+    own = scores[groups.order[:, None], groups.gallery_order[member]]
+    thresholds, before, positives = _thresholds(search, groups, groups, own)
+    counts = np.stack(
+        [
+            scores.shape[1] - np.searchsorted(np.sort(scores[query]), some)
+            for query, some in zip(groups.order, thresholds, strict=True)
+        ]
+    )
+    return _ranks(groups.order, counts, before, positives)
+
+
 def ranks_of_positives(
     search: Search,
     *,
@@ -91,12 +109,18 @@ def ranks_of_positives(
         counts = run(_reaching, (tiles, wanted), combine=lax.psum)
         counts = counts.transpose(0, 3, 1, 2).reshape(len(counts) * block, -1)
         counts = counts[: len(part.order), :width]
-        # What reaches a threshold are negatives and what of the query's own class
-        # does, which is known; of those the positives up to this one rank before.
-        place = np.arange(1, width + 1)
-        ranks = counts.astype(np.int64) - before[:, :width] + place
-        ranks[place > positives[:, None]] = 0
-        yield Ranks(part.order, ranks, positives)
+        yield _ranks(part.order, counts, before, positives)
+
+
+def _ranks(
+    queries: np.ndarray, counts: np.ndarray, before: np.ndarray, positives: np.ndarray
+) -> Ranks:
+    # What reaches a threshold are negatives and what of the query's own class does,
+    # which is known; of those the positives up to this one rank before.
+    place = np.arange(1, counts.shape[1] + 1)
+    ranks = counts.astype(np.int64) - before[:, : counts.shape[1]] + place
+    ranks[place > positives[:, None]] = 0
+    return Ranks(queries, ranks, positives)
 
 
 class _Groups(NamedTuple):

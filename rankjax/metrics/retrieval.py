@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from rankjax.inputs import check_shape
 from rankjax.metrics.protocols import Search, leave_one_out
-from rankjax.metrics.ranking import Ranks, ranks_of_positives
+from rankjax.metrics.ranking import Ranks, ranks_of_positives, ranks_of_scores
 from rankjax.similarity import Similarity, cosine
 
 
@@ -55,6 +56,7 @@ def retrieval(
     precision_at: Sequence[int] = (),
     first_only: bool = False,
     similarity: Similarity = cosine,
+    scores: np.ndarray | None = None,
     block: int | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Retrieval:
@@ -92,13 +94,14 @@ def retrieval(
       first_only: compute `recall_at_K` and `mrr` alone, which takes one comparison per
         pair however large classes are.
       similarity: of queries and gallery, in full float32.
+      scores: [q, n] similarities to rank by instead, such as re-ranked ones.
       block: height and width of the tiles of similarities; by default 512 on CPU and
         4,096 elsewhere.
       devices: they share the tiles; by default all of this process. Devices of several
         processes must be given to the same call in each.
 
     Raises:
-      ValueError: no query has a positive, or a K is out of range.
+      ValueError: no query has a positive, a K is out of range, or scores do not fit.
     """
     most = len(search.gallery) - (search.itself is not None)
     for name, chosen in (("recall_at", recall_at), ("precision_at", precision_at)):
@@ -110,19 +113,28 @@ def retrieval(
             )
     if first_only and precision_at:
         raise ValueError("precision_at needs all positives, got first_only=True")
+    if scores is not None:
+        check_shape("scores", scores, (len(search.queries), len(search.gallery)))
+        if not np.isfinite(scores).all():
+            raise ValueError("scores must be finite")
     metrics = _metrics(recall_at, precision_at, first_only)
     if search.query_cameras is None:
         metrics.pop("map_trapezoid", None)
     n = len(search.queries)
     values = {name: np.zeros(n) for name in metrics}
     scored = np.zeros(n, bool)
-    for part in ranks_of_positives(
-        search,
-        similarity=similarity,
-        first_only=first_only,
-        block=block,
-        devices=jax.local_devices() if devices is None else devices,
-    ):
+    parts = (
+        [ranks_of_scores(search, scores)]
+        if scores is not None
+        else ranks_of_positives(
+            search,
+            similarity=similarity,
+            first_only=first_only,
+            block=block,
+            devices=jax.local_devices() if devices is None else devices,
+        )
+    )
+    for part in parts:
         some = part.positives > 0
         part = Ranks(*(x[some] for x in part))
         scored[part.queries] = True

@@ -141,6 +141,9 @@ def test_queries_of_a_gallery_equal_slow_loops(cameras, most, monkeypatch):
         trapezoid=cameras,
     )
     assert_equal(got.means(), expected)
+    given = retrieval(search, recall_at=(1, 3), scores=scores[:, ~junk])
+    for name, values in given.values.items():
+        np.testing.assert_allclose(values, got.values[name], rtol=1e-14)
     first = retrieval(
         search, recall_at=(1, 3), similarity=similarity.dot, block=8, first_only=True
     )
@@ -307,6 +310,12 @@ EYE = np.eye(3, dtype=np.float32)
         (
             lambda: query_gallery(EYE, [1] * 3, EYE, [1] * 3, junk=np.ones(3, bool)),
             "junk leaves nothing",
+        ),
+        (
+            lambda: retrieval(
+                leave_one_out(EYE, [1, 1, 2]), recall_at=(1,), scores=EYE[:2]
+            ),
+            r"scores must have shape \(3, 3\)",
         ),
         (
             lambda: retrieval(leave_one_out(EYE, [1, 1, 2]), recall_at=(0,)),
