@@ -3,12 +3,16 @@
 from rankjax.metrics.clustering import Clusters, clustering_scores, kmeans
 from rankjax.metrics.health import health
 from rankjax.metrics.retrieval import nearest, retrieval_metrics
+from rankjax.metrics.verification import Verification, open_set, verification
 
 __all__ = [
     "Clusters",
+    "Verification",
     "clustering_scores",
     "health",
     "kmeans",
     "nearest",
+    "open_set",
     "retrieval_metrics",
+    "verification",
 ]

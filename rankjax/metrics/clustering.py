@@ -10,7 +10,7 @@ from jax import lax
 from scipy import special
 
 from rankjax import inputs
-from rankjax.blocks import pad, scan_blocks
+from rankjax.blocks import in_blocks, pad, scan_blocks
 from rankjax.metrics import checks
 from rankjax.similarity import at_least_float32, dot, squared_lengths
 
@@ -35,7 +35,7 @@ def kmeans(
     restarts: int = 4,
     trials: int | None = None,
     iterations: int = 50,
-    block: int = 1024,
+    block: int = 256,
 ) -> Clusters:
     """The best of several runs of Lloyd's algorithm from k-means++ centres.
 
@@ -179,15 +179,19 @@ def _assign(
     points: jax.Array, centres: jax.Array, block: int
 ) -> tuple[jax.Array, jax.Array]:
     """The nearest centre [n] of each point, and the squared distance [n] to it."""
-    half = squared_lengths(centres) / 2
+    half = squared_lengths(centres)[None, :] / 2
+    number = jnp.arange(len(centres), dtype=jnp.int32)[None, :]
 
-    def some(_: None, x: jax.Array) -> tuple[None, Any]:
-        score = dot(x, centres) - half[None, :]
-        nearest = jnp.argmax(score, -1).astype(jnp.int32)
-        own = centres[nearest]
-        return None, (nearest, squared_lengths(x - own))
+    def some(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        score = dot(x, centres) - half
+        # The same as argmax, in a third of its time on CPU.
+        best = jnp.where(
+            score == score.max(-1, keepdims=True), number, len(centres) - 1
+        )
+        nearest = best.min(-1)
+        return nearest, squared_lengths(x - centres[nearest])
 
-    return scan_blocks(some, block, None, points)[1]
+    return in_blocks(some, block, points)
 
 
 def _sums(
