@@ -2,6 +2,7 @@
 
 from rankjax.metrics.clustering import Clusters, clustering_scores, kmeans
 from rankjax.metrics.health import health
+from rankjax.metrics.reranking import expand_gallery, expand_queries, k_reciprocal
 from rankjax.metrics.retrieval import nearest, retrieval_metrics
 from rankjax.metrics.uncertainty import (
     Comparison,
@@ -21,7 +22,10 @@ __all__ = [
     "clustering_scores",
     "compare_methods",
     "compare_models",
+    "expand_gallery",
+    "expand_queries",
     "health",
+    "k_reciprocal",
     "kmeans",
     "nearest",
     "open_set",
