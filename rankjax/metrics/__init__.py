@@ -1,6 +1,7 @@
 """Measures of an embedding."""
 
-from rankjax.metrics.clustering import Clusters, clustering_scores, kmeans
+from rankjax.metrics.agreement import clustering_scores
+from rankjax.metrics.clustering import Clusters, kmeans
 from rankjax.metrics.health import health
 from rankjax.metrics.reranking import expand_gallery, expand_queries, k_reciprocal
 from rankjax.metrics.retrieval import nearest, retrieval_metrics

@@ -1,5 +1,6 @@
 """Second looks at a ranking: k-reciprocal neighbours and query expansion."""
 
+import functools
 from typing import Any
 
 import jax
@@ -242,9 +243,8 @@ def _average(
 
     def average(query: jax.Array, neighbour: jax.Array) -> jax.Array:
         near = gallery[neighbour]
-        exact = {"precision": lax.Precision.HIGHEST}
-        similarity = jnp.einsum("qd,qkd->qk", query, near, **exact)
-        weight = jnp.maximum(similarity, 0) ** alpha
-        return normalize(query + jnp.einsum("qk,qkd->qd", weight, near, **exact))
+        einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
+        weight = jnp.maximum(einsum("qd,qkd->qk", query, near), 0) ** alpha
+        return normalize(query + einsum("qk,qkd->qd", weight, near))
 
     return in_blocks(average, _ROWS, queries, neighbours)
