@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from rankjax.metrics.across import across
-from rankjax.metrics.protocols import embeddings_of
+from rankjax.metrics.checks import as_embeddings
 from rankjax.similarity import Similarity, cosine
 
 _MOST = 2**25  # similarities that are held at once
@@ -56,8 +56,8 @@ def nearest(
     Raises:
       ValueError: k is out of range, or shapes do not fit.
     """
-    queries = embeddings_of("embeddings", embeddings)
-    others = queries if gallery is None else embeddings_of("gallery", gallery)
+    queries = as_embeddings("embeddings", embeddings)
+    others = queries if gallery is None else as_embeddings("gallery", gallery)
     if queries.shape[1] != others.shape[1]:
         raise ValueError(
             f"gallery must have {queries.shape[1]} dimensions as the queries, got "

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rankjax.inputs import check_shape
+from rankjax.metrics import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,8 @@ def leave_one_out(embeddings: Any, labels: Any) -> Search:
       ValueError: a wrong shape, no row, or an entry that is not finite.
       TypeError: a wrong type.
     """
-    rows = embeddings_of("embeddings", embeddings)
-    labels = _integers("labels", labels, len(rows))
+    rows = checks.as_embeddings("embeddings", embeddings)
+    labels = checks.as_labels("labels", labels, len(rows))
     return Search(rows, labels, rows, labels, itself=np.arange(len(rows)))
 
 
@@ -84,25 +84,24 @@ def query_gallery(
         or an entry that is not finite.
       TypeError: a wrong type.
     """
-    queries = embeddings_of("queries", queries)
-    gallery = embeddings_of("gallery", gallery)
+    queries = checks.as_embeddings("queries", queries)
+    gallery = checks.as_embeddings("gallery", gallery)
     if queries.shape[1] != gallery.shape[1]:
         raise ValueError(
             f"queries and gallery must have equally many dimensions, got "
             f"{queries.shape[1]} and {gallery.shape[1]}"
         )
-    query_labels = _integers("query_labels", query_labels, len(queries))
-    gallery_labels = _integers("gallery_labels", gallery_labels, len(gallery))
+    query_labels = checks.as_labels("query_labels", query_labels, len(queries))
+    gallery_labels = checks.as_labels("gallery_labels", gallery_labels, len(gallery))
     if (query_cameras is None) != (gallery_cameras is None):
         raise ValueError("query_cameras and gallery_cameras must be given together")
     if query_cameras is not None:
-        query_cameras = _integers("query_cameras", query_cameras, len(queries))
-        gallery_cameras = _integers("gallery_cameras", gallery_cameras, len(gallery))
+        query_cameras = checks.as_labels("query_cameras", query_cameras, len(queries))
+        gallery_cameras = checks.as_labels(
+            "gallery_cameras", gallery_cameras, len(gallery)
+        )
     if junk is not None:
-        junk = np.asarray(junk)
-        check_shape("junk", junk, (len(gallery),))
-        if junk.dtype != bool:
-            raise TypeError(f"junk must be a bool mask, got {junk.dtype}")
+        junk = checks.as_mask("junk", junk, len(gallery))
         if junk.all():
             raise ValueError(f"junk leaves nothing of a gallery of {len(gallery)} rows")
         gallery, gallery_labels = gallery[~junk], gallery_labels[~junk]
@@ -116,31 +115,3 @@ def query_gallery(
         query_cameras=query_cameras,
         gallery_cameras=gallery_cameras,
     )
-
-
-def embeddings_of(name: str, embeddings: Any) -> np.ndarray:
-    """Rows [n, dim] in float32 or float64; a wrong shape, type or entry is an error."""
-    rows = np.asarray(embeddings)
-    if rows.ndim != 2 or not rows.size:
-        raise ValueError(
-            f"{name} must have shape [rows, dim], neither 0, got {rows.shape}"
-        )
-    if rows.dtype.kind in "iub":
-        raise TypeError(f"{name} must be floating point, got {rows.dtype}")
-    if rows.dtype != np.float64:
-        rows = rows.astype(np.float32)
-    wrong = np.flatnonzero(~np.isfinite(rows).all(1))
-    if len(wrong):
-        raise ValueError(
-            f"{name} must be finite, got {len(wrong)} rows that are not, first "
-            f"{wrong[0]}"
-        )
-    return rows
-
-
-def _integers(name: str, values: Any, n: int) -> np.ndarray:
-    values = np.asarray(values)
-    check_shape(name, values, (n,))
-    if values.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got {values.dtype}")
-    return values
