@@ -5,14 +5,16 @@ from rankjax.data.datasets import load
 from rankjax.data.loading import Loader
 from rankjax.data.sampling import class_balanced_batches
 from rankjax.data.sources import ImageSource
-from rankjax.data.splits import Dataset, Split
+from rankjax.data.splits import Dataset, Protocol, Split, VerificationPairs
 
 __all__ = [
     "AUGMENTATIONS",
     "Dataset",
     "ImageSource",
     "Loader",
+    "Protocol",
     "Split",
+    "VerificationPairs",
     "class_balanced_batches",
     "load",
 ]
