@@ -1,6 +1,7 @@
 """Labelled images: data sets, class-balanced batches, augmentation, loading."""
 
 from rankjax.data.augmentation import AUGMENTATIONS
+from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.datasets import load
 from rankjax.data.loading import Loader
 from rankjax.data.sampling import class_balanced_batches
@@ -9,6 +10,7 @@ from rankjax.data.splits import Dataset, Protocol, Split, VerificationPairs
 
 __all__ = [
     "AUGMENTATIONS",
+    "CATALOGUE",
     "Dataset",
     "ImageSource",
     "Loader",
