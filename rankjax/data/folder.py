@@ -5,14 +5,21 @@ from pathlib import Path
 import numpy as np
 
 from rankjax.data.randomness import Stream, generator
-from rankjax.data.sources import Shape, decode_image
+from rankjax.data.sources import read_file
 from rankjax.data.splits import Dataset, Pool
-from rankjax.errors import RunError, UsageError
+from rankjax.errors import UsageError
 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
-def load_folder(path: Path, *, name: str, image_size: int, seed: int) -> Dataset:
+def load_folder(
+    path: Path,
+    *,
+    name: str,
+    image_size: int,
+    seed: int,
+    short_side: int | None = None,
+) -> Dataset:
     """Images in `path`/CLASS/ or in `path`/{train,validation,test}/CLASS/, as RGB.
 
     Without folders `train` and `test`, half of the classes, chosen by `seed`, is for
@@ -38,12 +45,15 @@ def load_folder(path: Path, *, name: str, image_size: int, seed: int) -> Dataset
     images = [_images(folder) for folder in folders]
     files = [file for of_class in images for file in of_class]
     labels = np.repeat(np.arange(len(names)), [len(of_class) for of_class in images])
-    shape = (image_size, image_size, 3)
 
-    def decode(indices: np.ndarray) -> np.ndarray:
-        return np.stack([_decode_file(files[i], shape) for i in indices])
-
-    pool = Pool(decode, labels, names, shape)
+    pool = Pool(
+        lambda indices: [read_file(files[i]) for i in indices],
+        lambda index: str(files[index]),
+        labels,
+        names,
+        (image_size, image_size, 3),
+        short_side,
+    )
     if split_by_hand:
         sizes = [len(split) for split in members]
         train, validation, test = np.split(np.arange(len(names)), np.cumsum(sizes)[:2])
@@ -71,10 +81,3 @@ def _images(folder: Path) -> list[Path]:
     if not files:
         raise UsageError(f"{folder} holds no image ({', '.join(_SUFFIXES)})")
     return files
-
-
-def _decode_file(file: Path, shape: Shape) -> np.ndarray:
-    try:
-        return decode_image(file, shape)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise RunError(f"cannot read the image {file}: {error}") from error

@@ -1,13 +1,13 @@
 """Splits whose classes are disjoint: what is learnt is judged on unseen classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from rankjax.data.randomness import Stream, generator
-from rankjax.data.sources import Decode, DecodedImages, ImageSource, Shape
+from rankjax.data.sources import EncodedImages, Fetch, ImageSource, Shape
 from rankjax.errors import UsageError
 
 _FEWEST_CLASSES_TO_HOLD_OUT_OF = 20
@@ -86,24 +86,32 @@ class Pool:
     """All images of a data set, before they are split.
 
     Attributes:
-      decode: indices into `labels` -> uint8 [n, *shape].
+      fetch: indices into `labels` -> the contents of image files.
+      name: what the image of an index is called.
       labels: int [images].
       class_names: the name of label i at i.
       shape: height, width, channels.
+      short_side: see `rankjax.data.sources.fit`.
     """
 
-    decode: Decode
+    fetch: Fetch
+    name: Callable[[int], str]
     labels: np.ndarray
     class_names: Sequence[str]
     shape: Shape
+    short_side: int | None = None
 
     def choose(self, classes: np.ndarray) -> Split:
         """The images of some classes, with labels counted from 0."""
         members = np.flatnonzero(np.isin(self.labels, classes))
         kept, local = np.unique(self.labels[members], return_inverse=True)
         return Split(
-            DecodedImages(
-                lambda indices: self.decode(members[indices]), len(members), self.shape
+            EncodedImages(
+                lambda indices: self.fetch(members[indices]),
+                len(members),
+                self.shape,
+                name=lambda index: self.name(members[index]),
+                short_side=self.short_side,
             ),
             local.astype(np.int32),
             tuple(self.class_names[label] for label in kept),

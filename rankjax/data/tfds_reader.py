@@ -6,7 +6,7 @@ import io
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,20 @@ import tensorflow_datasets as tfds
 
 from rankjax.data import glyphs
 from rankjax.data.glyph_images import class_name
-from rankjax.data.sources import Shape, decode_image
+from rankjax.data.sources import Fetch
 from rankjax.data.splits import Dataset, Pool
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.files import write_atomic
 
 
 def load_tfds(
-    reference: str, *, name: str, data_dir: Path, image_size: int, seed: int
+    reference: str,
+    *,
+    name: str,
+    data_dir: Path,
+    image_size: int,
+    seed: int,
+    short_side: int | None = None,
 ) -> Dataset:
     """The TFDS data set `reference`, NAME or NAME/CONFIG, prepared if need be.
 
@@ -39,13 +45,17 @@ def load_tfds(
     try:
         with _locked(data_dir):
             builder = _prepared(reference, name, data_dir)
-        return _divided(builder, name, image_size, seed)
+        return _divided(builder, name, image_size, seed, short_side)
     except OSError as error:
         raise RunError(f"cannot use {data_dir}: {error}") from error
 
 
 def _divided(
-    builder: tfds.core.DatasetBuilder, name: str, image_size: int, seed: int
+    builder: tfds.core.DatasetBuilder,
+    name: str,
+    image_size: int,
+    seed: int,
+    short_side: int | None,
 ) -> Dataset:
     image_key, label_key = _keys(name, builder.info.features)
     labels = {
@@ -55,12 +65,13 @@ def _divided(
     used = disjoint or list(labels)
     joined = np.concatenate([labels[split] for split in used])
     channels = 1 if builder.info.features[image_key].shape[-1] == 1 else 3
-    shape = (image_size, image_size, channels)
     pool = Pool(
-        _decoder(builder, used, image_key, shape),
+        _fetcher(builder, used, image_key),
+        lambda index: f"{index} of {builder.data_path} ({'+'.join(used)})",
         joined,
         _class_names(builder, used, label_key, joined),
-        shape,
+        (image_size, image_size, channels),
+        short_side,
     )
     if disjoint:
         classes = {split: np.unique(labels[split]) for split in used}
@@ -179,18 +190,14 @@ def _raw(builder: tfds.core.DatasetBuilder, split: str) -> Any:
     return builder.as_data_source(split, decoders=skip)
 
 
-def _decoder(
-    builder: tfds.core.DatasetBuilder, splits: list[str], key: str, shape: Shape
-) -> Callable[[np.ndarray], np.ndarray]:
+def _fetcher(builder: tfds.core.DatasetBuilder, splits: list[str], key: str) -> Fetch:
     source, lock = _raw(builder, "+".join(splits)), threading.Lock()
 
-    def decode(indices: np.ndarray) -> np.ndarray:
-        with _damage(builder):
-            with lock:
-                examples = source.__getitems__(indices.tolist())
-            return np.stack([decode_image(example[key], shape) for example in examples])
+    def fetch(indices: np.ndarray) -> list[bytes]:
+        with _damage(builder), lock:
+            return [each[key] for each in source.__getitems__(indices.tolist())]
 
-    return decode
+    return fetch
 
 
 @contextlib.contextmanager
