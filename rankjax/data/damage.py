@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from rankjax.data.sources import decode_image
+from rankjax.data.decoding import DamagedImage, decode
+from rankjax.errors import RunError
 
 if TYPE_CHECKING:
     from rankjax.data.splits import Pool
 
 _CHUNK = 64
-_LISTED = 20
 
 
 class Look(NamedTuple):
@@ -61,14 +61,12 @@ def find_damaged(pool: "Pool", rows: np.ndarray) -> list[int]:
 
 def _look(pool: "Pool", row: int) -> Look:
     try:
-        (content,) = pool.read(np.array([row]))
-        if not content:
-            raise ValueError("it is empty")
-        decode_image(content, (8, 8, 3))
-        with Image.open(io.BytesIO(content)) as image:
-            return Look(row, image.size, tuple(_kinds(image)), "")
-    except (OSError, ValueError, SyntaxError) as error:
+        (content,) = pool.fetch(np.array([row]))
+        height, width, _ = decode(content, channels=3).shape
+    except (DamagedImage, RunError) as error:
         return Look(row, (0, 0), (), str(error))
+    with Image.open(io.BytesIO(content)) as image:
+        return Look(row, (width, height), tuple(_kinds(image)), "")
 
 
 def _kinds(image: Image.Image) -> Iterator[str]:

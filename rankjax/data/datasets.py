@@ -16,6 +16,7 @@ def load(
     data_dir: Path,
     manual_dir: Path | None = None,
     image_size: int | tuple[int, int] | None = 32,
+    short_side: int | None = None,
     seed: int = 0,
     fold: int | None = None,
     folds: int = 4,
@@ -41,8 +42,11 @@ def load(
       data_dir: where prepared data sets are kept; made if missing.
       manual_dir: where archives that have to be fetched by hand are, maybe each
         benchmark's in a folder of its name; by default `data_dir`/downloads/manual.
-      image_size: height and width, or both; images are resized by the short side and
-        cut. None for what a benchmark's papers use.
+      image_size: height and width of images as they are judged, or both; None for what
+        a benchmark's papers use.
+      short_side: what their short side is resized to before the centre is cut out; by
+        default as much larger than `image_size` as in a benchmark's papers, and
+        `image_size` for other data sets.
       seed: which classes are for validation, and for training in a plain folder or
         list, where the data set does not say.
       fold: for cross-validation, which of `folds` disjoint parts of the training
@@ -52,7 +56,7 @@ def load(
         all such images, which decodes every image beforehand and names them on stderr.
 
     Raises:
-      ValueError: `image_size` < 1.
+      ValueError: `image_size` < 1, or `short_side` < `image_size`.
       UsageError: no such data set, folder or fold.
       RunError: a data set that cannot be prepared, of another size than expected, or
         damaged files.
@@ -67,7 +71,14 @@ def load(
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if min(size) < 1:
         raise ValueError(f"image_size must be at least 1, got {image_size}")
-    choice = Choice(size, seed, fold, folds, on_damage)
+    if short_side is None and entry:
+        resize, *crop = entry.preprocessing
+        short_side = round(min(size) * resize / min(crop))
+    if short_side is not None and short_side < min(size):
+        raise ValueError(
+            f"short_side must be at least image_size, {min(size)}, got {short_side}"
+        )
+    choice = Choice(size, short_side, seed, fold, folds, on_damage)
     if entry:
         # Importing TFDS takes a second that own images need not spend.
         from rankjax.data.benchmarks import load_benchmark

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rankjax.data.randomness import Stream, generator
+from rankjax.data.sources import read_file
 from rankjax.data.splits import Choice, Dataset, Pool
 from rankjax.errors import RunError, UsageError
 
@@ -64,7 +65,7 @@ def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
                 raise UsageError(f"class {names[label]} of {name} is in two splits")
     cameras = _numbered([row.camera for row in rows], "camera", name)
     pool = Pool(
-        lambda indices: [rows[i].path.read_bytes() for i in indices],
+        lambda indices: [read_file(rows[i].path) for i in indices],
         lambda index: str(rows[index].path),
         labels,
         names.tolist(),

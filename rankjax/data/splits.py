@@ -9,7 +9,7 @@ import numpy as np
 
 from rankjax.data.damage import find_damaged
 from rankjax.data.randomness import Stream, generator
-from rankjax.data.sources import DecodedImages, ImageSource, Shape, decode_image
+from rankjax.data.sources import EncodedImages, Fetch, ImageSource
 from rankjax.errors import RunError, UsageError
 
 _FEWEST_CLASSES_TO_HOLD_OUT_OF = 20
@@ -95,7 +95,8 @@ class Choice:
     """How the user wants a data set split and read.
 
     Attributes:
-      size: height and width.
+      size: height and width of images as they are judged.
+      short_side: what is cut out of; see `rankjax.data.sources.fit`.
       seed: which classes are for validation, where the data set does not say.
       fold: the part of the training classes that validates; None for the data set's
         own validation classes, or a tenth.
@@ -104,6 +105,7 @@ class Choice:
     """
 
     size: tuple[int, int]
+    short_side: int | None = None
     seed: int = 0
     fold: int | None = None
     folds: int = 4
@@ -115,8 +117,8 @@ class Pool:
     """All images of a data set, before they are split.
 
     Attributes:
-      read: indices into `labels` -> the encoded images.
-      name: index -> what to call the image when it is damaged.
+      fetch: indices into `labels` -> the contents of image files.
+      name: what the image of an index is called.
       labels: int [images].
       class_names: the name of label i at i.
       channels: 1 or 3.
@@ -126,7 +128,7 @@ class Pool:
       folder: where it is prepared, for errors.
     """
 
-    read: Callable[[np.ndarray], Sequence[bytes]]
+    fetch: Fetch
     name: Callable[[int], str]
     labels: np.ndarray
     class_names: Sequence[str]
@@ -137,21 +139,26 @@ class Pool:
     folder: Path | None = None
 
     def choose(
-        self, rows: np.ndarray, size: tuple[int, int], among: np.ndarray | None = None
+        self, rows: np.ndarray, choice: Choice, among: np.ndarray | None = None
     ) -> Split:
         """The images of some rows; labels count the classes `among` other rows."""
-        shape = (*size, self.channels)
         kept = np.unique(self.labels[rows if among is None else among])
+        cameras, groups = (
+            None if column is None else column[rows].astype(np.int32)
+            for column in (self.cameras, self.super_labels)
+        )
         return Split(
-            DecodedImages(
-                lambda indices: self._decode(rows[indices], shape), len(rows), shape
+            EncodedImages(
+                lambda indices: self.fetch(rows[indices]),
+                len(rows),
+                (*choice.size, self.channels),
+                name=lambda index: self.name(int(rows[index])),
+                short_side=choice.short_side,
             ),
             np.searchsorted(kept, self.labels[rows]).astype(np.int32),
             tuple(self.class_names[label] for label in kept),
-            None if self.cameras is None else self.cameras[rows].astype(np.int32),
-            None
-            if self.super_labels is None
-            else self.super_labels[rows].astype(np.int32),
+            cameras,
+            groups,
         )
 
     def divide(
@@ -188,10 +195,10 @@ class Pool:
         among = test if gallery is None else np.concatenate([test, gallery])
         return Dataset(
             name,
-            self.choose(train, choice.size),
-            None if validation is None else self.choose(validation, choice.size),
-            self.choose(test, choice.size, among),
-            None if gallery is None else self.choose(gallery, choice.size, among),
+            self.choose(train, choice),
+            None if validation is None else self.choose(validation, choice),
+            self.choose(test, choice, among),
+            None if gallery is None else self.choose(gallery, choice, among),
             **more,
         )
 
@@ -254,21 +261,3 @@ class Pool:
         if more.get("pairs") is not None:
             more = more | {"pairs": more["pairs"].among(keep["test"])}
         return {split: part[keep[split]] for split, part in parts.items()}, more
-
-    def _decode(self, rows: np.ndarray, shape: Shape) -> np.ndarray:
-        images = []
-        try:
-            contents = self.read(rows)
-        except OSError as error:
-            raise RunError(
-                f"cannot read the image {error.filename}: {error.strerror}"
-            ) from error
-        for row, content in zip(rows, contents, strict=True):
-            try:
-                images.append(decode_image(content, shape))
-            except (OSError, ValueError, SyntaxError) as error:
-                raise RunError(
-                    f"cannot read the image {self.name(int(row))}: {error}; "
-                    "--on-damage skip leaves such images out"
-                ) from error
-        return np.stack(images)

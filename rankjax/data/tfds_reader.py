@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 
 from rankjax.data import glyphs
 from rankjax.data.glyph_images import class_name
+from rankjax.data.sources import Fetch
 from rankjax.data.splits import Choice, Counts, Dataset, Pool
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.files import write_atomic
@@ -240,15 +241,15 @@ def _raw(builder: tfds.core.DatasetBuilder, split: str) -> Any:
 
 def encoded_images(
     builder: tfds.core.DatasetBuilder, splits: list[str], key: str
-) -> tuple[Callable[[np.ndarray], list[bytes]], Callable[[int], str]]:
-    """Two functions of indices into joined splits: the encoded images, and a name."""
+) -> tuple[Fetch, Callable[[int], str]]:
+    """Two functions of indices into joined splits: the image files, and a name."""
     source, lock = _raw(builder, "+".join(splits)), threading.Lock()
 
     def examples(indices: np.ndarray) -> list[dict[str, Any]]:
         with _damage(builder), lock:
             return source.__getitems__(indices.tolist())
 
-    def read(indices: np.ndarray) -> list[bytes]:
+    def fetch(indices: np.ndarray) -> list[bytes]:
         return [example[key] for example in examples(indices)]
 
     def name(index: int) -> str:
@@ -256,7 +257,7 @@ def encoded_images(
         file = example.get("file", example.get("file_name", b"")) or b""
         return file.decode() or f"{index} of {builder.info.full_name}"
 
-    return read, name
+    return fetch, name
 
 
 @contextlib.contextmanager
