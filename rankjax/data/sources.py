@@ -127,7 +127,8 @@ class EncodedImages(DecodedImages):
             return decode(content, channels=self._shape[-1], at_least=at_least)
         except DamagedImage as error:
             raise RunError(
-                f"cannot read the image {self._name(index)}: {error}"
+                f"cannot read the image {self._name(index)}: {error} "
+                "(on_damage=skip leaves such images out)"
             ) from error
 
 

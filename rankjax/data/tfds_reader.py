@@ -21,6 +21,7 @@ from rankjax.data import glyphs
 from rankjax.data.glyph_images import class_name
 from rankjax.data.sources import Fetch
 from rankjax.data.splits import Choice, Counts, Dataset, Pool
+from rankjax.data.tfrecords import TFRecords
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.files import write_atomic
 
@@ -175,7 +176,7 @@ def open_builder(reference: str, name: str, data_dir: Path) -> tfds.core.Dataset
     try:
         if Path(reference).is_dir():
             return tfds.builder_from_directory(reference)
-        return tfds.builder(reference, data_dir=data_dir, file_format="array_record")
+        return tfds.builder(reference, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         known = [
             f"tfds:{other}"
@@ -236,7 +237,10 @@ def _raw(builder: tfds.core.DatasetBuilder, split: str) -> Any:
         for key, value in builder.info.features.items()
         if isinstance(value, tfds.features.Image)
     }
-    return builder.as_data_source(split, decoders=skip)
+    with _damage(builder):
+        if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
+            return TFRecords(builder, split, skip)
+        return builder.as_data_source(split, decoders=skip)
 
 
 def encoded_images(
