@@ -33,9 +33,18 @@ class Config:
     """Settings of a training run."""
 
     dataset: str = "glyphs"
-    """glyphs[/clean|lite|pose|clutter|modes], digits, folder:PATH or tfds:NAME."""
+    """glyphs[/clean|lite|pose|clutter|modes], digits, cub, cars, sop and others (python -m
+    experiments.data lists them), folder:PATH, list:FILE, reid:PATH or tfds:NAME."""
     image_size: int = 32
     """Height and width of images, in pixels."""
+    image_width: int = 0
+    """Width, where it is not the height; 0 for square images."""
+    fold: int | None = None
+    """Of cross-validation: the part of the training classes that validates."""
+    folds: int = 4
+    """Parts that cross-validation cuts the training classes into."""
+    on_damage: Literal["stop", "skip"] = "stop"
+    """At an image that cannot be decoded; skip decodes all images beforehand."""
     augmentation: str = "affine"
     """none, affine (small rotations and shifts) or crop_flip (photos)."""
     model: str = "convnet"
@@ -115,6 +124,12 @@ class Config:
     """Folder of the run; by default runs/NAME-DIGEST, with a digest of the settings."""
     data_dir: Path = Path("~/.cache/rankjax")
     """Folder of prepared data sets."""
+    manual_dir: Path | None = None
+    """Folder of archives fetched by hand; by default data_dir/downloads/manual."""
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of images."""
+        return self.image_size, self.image_width or self.image_size
 
     def settings(self) -> dict[str, Any]:
         """What makes two runs the same run: all but where it is kept and computed."""
@@ -123,7 +138,15 @@ class Config:
 
 
 _ELSEWHERE = {
-    *("run_dir", "data_dir", "devices", "wrapper", "hosts", "host_timeout"),
+    *(
+        "run_dir",
+        "data_dir",
+        "manual_dir",
+        "devices",
+        "wrapper",
+        "hosts",
+        "host_timeout",
+    ),
     *("fall_back", "profile"),
 }
 
@@ -241,6 +264,21 @@ def digits() -> Config:
     )
 
 
+def omniglot_small() -> Config:
+    """N-pairs on handwritten characters: five alphabets to train on, three to test on.
+
+    python -m experiments.train omniglot_small --manual-dir tests/data/omniglot_small
+    TIME; Recall@1 NUMBER.
+    """
+    return dataclasses.replace(
+        _GLYPHS,
+        dataset="omniglot_small",
+        loss_options=("scale=16",),
+        steps=1000,
+        eval_every=200,
+    )
+
+
 EXPERIMENTS: dict[str, Callable[[], Config]] = {
     f.__name__: f
     for f in (
@@ -252,6 +290,7 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         glyphs_angular,
         glyphs_large_batch,
         digits,
+        omniglot_small,
     )
 }
 
@@ -324,9 +363,10 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
     _look_up("model", config.model, dict.fromkeys(MODELS))
     _look_up("augmentation", config.augmentation, AUGMENTATIONS)
     _check_objective(config)
-    if config.model == "convnet" and config.image_size != 32:
+    height, width = config.size()
+    if config.model == "convnet" and (height, width) != (32, 32):
         raise UsageError(
-            f"model convnet needs image_size 32, got {config.image_size}; "
+            f"model convnet needs image_size 32, got {height} x {width}; "
             "resnet18 and resnet50 take any"
         )
     if config.per_class < 2:
@@ -357,6 +397,7 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
         "memory_warmup",
         "microbatch",
         "profile",
+        "image_width",
     ):
         if not 0 <= getattr(config, name) < 2**32:
             raise UsageError(

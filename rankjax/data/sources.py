@@ -63,6 +63,9 @@ class EncodedImages(DecodedImages):
     """Image files of any size, by index; the first GiB of them that is read is kept.
 
     `read` gives them resized and cut, kept too if all fit in a GiB; `originals` whole.
+
+    Attributes:
+      fetch, name: as given.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class EncodedImages(DecodedImages):
           short_side: see `fit`.
         """
         super().__init__(self._fitted, count, shape)
-        self._fetch, self._name = fetch, name
+        self.fetch, self.name = fetch, name
         self._shape, self._short_side = shape, short_side
         self._files: dict[int, bytes] = {}
         self._room = _KEEP_BYTES
@@ -111,7 +114,7 @@ class EncodedImages(DecodedImages):
         wanted = indices.tolist()
         missing = [i for i in dict.fromkeys(wanted) if i not in self._files]
         fetched = (
-            dict(zip(missing, self._fetch(np.array(missing)), strict=True))
+            dict(zip(missing, self.fetch(np.array(missing)), strict=True))
             if missing
             else {}
         )
@@ -127,7 +130,7 @@ class EncodedImages(DecodedImages):
             return decode(content, channels=self._shape[-1], at_least=at_least)
         except DamagedImage as error:
             raise RunError(
-                f"cannot read the image {self._name(index)}: {error} "
+                f"cannot read the image {self.name(index)}: {error} "
                 "(on_damage=skip leaves such images out)"
             ) from error
 

@@ -1,5 +1,6 @@
 """Splits whose classes are disjoint: what is learnt is judged on unseen classes."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rankjax.data.damage import find_damaged
+from rankjax.data.damage import look_at
 from rankjax.data.randomness import Stream, generator
 from rankjax.data.sources import EncodedImages, Fetch, ImageSource
 from rankjax.errors import RunError, UsageError
@@ -251,7 +252,12 @@ class Pool:
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The rows of images that can be decoded; names the others on stderr."""
         rows = np.concatenate(list(parts.values()))
-        damaged = np.array(find_damaged(self, rows), np.int64)
+        looks = [look for look in look_at(self.fetch, rows) if look.damage]
+        if looks:
+            lines = [f"{self.name(look.index)}: {look.damage}" for look in looks]
+            title = f"left out {len(lines)} damaged images of {name}:"
+            print(title, *lines, sep="\n", file=sys.stderr)
+        damaged = np.array([look.index for look in looks], np.int64)
         keep = {split: ~np.isin(part, damaged) for split, part in parts.items()}
         for split, kept in keep.items():
             if not kept.any():
