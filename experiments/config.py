@@ -33,8 +33,8 @@ class Config:
     """Settings of a training run."""
 
     dataset: str = "glyphs"
-    """glyphs[/clean|lite|pose|clutter|modes], digits, cub, cars, sop and others (python -m
-    experiments.data lists them), folder:PATH, list:FILE, reid:PATH or tfds:NAME."""
+    """glyphs[/clean|lite|pose|clutter|modes], digits, a benchmark such as cub (python
+    -m experiments.data lists them), folder:PATH, list:FILE, reid:PATH or tfds:NAME."""
     image_size: int = 32
     """Height and width of images, in pixels."""
     image_width: int = 0

@@ -372,8 +372,8 @@ def _are_proxies(params: Any) -> Any:
 def _check_judged(data: Dataset) -> None:
     if data.protocol != "leave-one-out":
         raise UsageError(
-            f"{data.name} is judged by the protocol {data.protocol}; only leave-one-out "
-            "can be trained on here"
+            f"{data.name} is judged by {data.protocol}; experiments.train knows the "
+            "protocol leave-one-out alone"
         )
     judged_on = data.train if data.validation is None else data.validation
     for split in (judged_on, data.test):
