@@ -46,7 +46,14 @@ def load_benchmark(
         can_prepare = not entry.files or (entry.downloads and find_spec("tensorflow"))
         if stock and (can_prepare or _is_prepared(stock, data_dir)):
             builder = prepare(stock, entry.name, data_dir, folder)
-            data = divided(builder, entry.name, choice, entry.super_key, entry.counts)
+            data = divided(
+                builder,
+                entry.name,
+                choice,
+                channels=entry.channels,
+                super_key=entry.super_key,
+                counts=entry.counts,
+            )
             return dataclasses.replace(data, recall_at=entry.recall_at)
     also = ""
     if stock and entry.downloads:

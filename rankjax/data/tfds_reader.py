@@ -33,8 +33,6 @@ def load_tfds(
     data_dir: Path,
     choice: Choice,
     manual_dir: Path | None = None,
-    super_key: str | None = None,
-    counts: Counts | None = None,
 ) -> Dataset:
     """The TFDS data set `reference`, prepared if need be.
 
@@ -49,8 +47,6 @@ def load_tfds(
       data_dir: where prepared data sets are.
       choice: how to split and read it.
       manual_dir: where archives fetched by hand are, which TFDS would download.
-      super_key: the feature that is the super-class.
-      counts: images and classes that splits must have.
 
     Raises:
       UsageError: no such data set, or one without an image and an integer label.
@@ -58,7 +54,7 @@ def load_tfds(
     """
     with using(data_dir):
         builder = prepare(reference, name, data_dir, manual_dir)
-        return divided(builder, name, choice, super_key, counts)
+        return divided(builder, name, choice)
 
 
 @contextlib.contextmanager
@@ -77,10 +73,21 @@ def divided(
     builder: tfds.core.DatasetBuilder,
     name: str,
     choice: Choice,
+    *,
+    channels: int | None = None,
     super_key: str | None = None,
     counts: Counts | None = None,
 ) -> Dataset:
-    """A prepared data set, split as `load_tfds` says."""
+    """A prepared data set, split as `load_tfds` says.
+
+    Args:
+      builder: of the data set.
+      name: what the user calls it.
+      choice: how to split and read it.
+      channels: of images; by default as the feature has them.
+      super_key: the feature that is the super-class.
+      counts: images and classes that splits must have.
+    """
     image_key, label_key = _keys(name, builder.info.features)
     labels = {split: column(builder, split, label_key) for split in builder.info.splits}
     disjoint = _disjoint_splits(labels)
@@ -91,7 +98,7 @@ def divided(
         *encoded_images(builder, used, image_key),
         joined,
         _class_names(builder, used, label_key, joined),
-        1 if feature.shape[-1] == 1 else 3,
+        channels or (1 if feature.shape[-1] == 1 else 3),
         super_labels=None
         if super_key is None
         else np.concatenate([column(builder, split, super_key) for split in used]),
@@ -123,7 +130,7 @@ def prepare(
     """The builder, its data set prepared, whole; the arguments are `load_tfds`'s."""
     manual_dir = manual_dir or data_dir / "downloads" / "manual"
     builder = open_builder(reference, name, data_dir)
-    if builder.is_prepared():
+    if builder.is_prepared() or _is_folder(reference):
         return builder
     _keys(name, builder.info.features)
     is_stock = type(builder).__module__.startswith("tensorflow_datasets.")
@@ -152,6 +159,11 @@ def prepare(
     return builder
 
 
+def _is_folder(reference: str) -> bool:
+    """Whether it is a folder that TFDS has prepared, of any name."""
+    return (Path(reference) / "dataset_info.json").is_file()
+
+
 def _check_sources(
     builder: tfds.core.DatasetBuilder, name: str, manual_dir: Path
 ) -> None:
@@ -174,7 +186,7 @@ def open_builder(reference: str, name: str, data_dir: Path) -> tfds.core.Dataset
     logging.getLogger("absl").setLevel(logging.ERROR)
     tfds.disable_progress_bar()
     try:
-        if Path(reference).is_dir():
+        if _is_folder(reference):
             return tfds.builder_from_directory(reference)
         return tfds.builder(reference, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
