@@ -153,7 +153,7 @@ def _report(options: argparse.Namespace) -> None:
         assert isinstance(split.images, EncodedImages)
         for look in looks[name]:
             if look.damage:
-                print(f"damaged: {split.images.name(look.index)}: {look.damage}")
+                print(f"damaged: {split.images.name(look.row)}: {look.damage}")
     file_name = "".join(c if c.isalnum() else "-" for c in data.name)
     sheet = options.sheet or Path("runs") / f"data-{file_name}.png"
     sound = {

@@ -20,13 +20,13 @@ class Look(NamedTuple):
     """What one image turned out to be.
 
     Attributes:
-      index: of the image.
+      row: index of the image.
       size: width and height; zeros if it cannot be decoded.
       kinds: what is unusual: `animated`, `16-bit`, `CMYK`, `greyscale`.
       damage: why it cannot be decoded; empty if it can.
     """
 
-    index: int
+    row: int
     size: tuple[int, int]
     kinds: tuple[str, ...]
     damage: str
@@ -36,7 +36,7 @@ def look_at(fetch: Fetch, indices: np.ndarray) -> Iterator[Look]:
     """Decodes images, all of each, in threads; looks come in the order of indices."""
 
     def look(chunk: np.ndarray) -> list[Look]:
-        return [_look(fetch, index) for index in chunk.tolist()]
+        return [_look(fetch, row) for row in chunk.tolist()]
 
     starts = range(0, len(indices), _CHUNK)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -44,14 +44,14 @@ def look_at(fetch: Fetch, indices: np.ndarray) -> Iterator[Look]:
             yield from looks
 
 
-def _look(fetch: Fetch, index: int) -> Look:
+def _look(fetch: Fetch, row: int) -> Look:
     try:
-        (content,) = fetch(np.array([index]))
+        (content,) = fetch(np.array([row]))
         height, width, _ = decode(content, channels=3).shape
     except (DamagedImage, RunError) as error:
-        return Look(index, (0, 0), (), str(error))
+        return Look(row, (0, 0), (), str(error))
     with Image.open(io.BytesIO(content)) as image:
-        return Look(index, (width, height), tuple(_kinds(image)), "")
+        return Look(row, (width, height), tuple(_kinds(image)), "")
 
 
 def _kinds(image: Image.Image) -> Iterator[str]:

@@ -254,10 +254,10 @@ class Pool:
         rows = np.concatenate(list(parts.values()))
         looks = [look for look in look_at(self.fetch, rows) if look.damage]
         if looks:
-            lines = [f"{self.name(look.index)}: {look.damage}" for look in looks]
+            lines = [f"{self.name(look.row)}: {look.damage}" for look in looks]
             title = f"left out {len(lines)} damaged images of {name}:"
             print(title, *lines, sep="\n", file=sys.stderr)
-        damaged = np.array([look.index for look in looks], np.int64)
+        damaged = np.array([look.row for look in looks], np.int64)
         keep = {split: ~np.isin(part, damaged) for split, part in parts.items()}
         for split, kept in keep.items():
             if not kept.any():

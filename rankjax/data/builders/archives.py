@@ -4,6 +4,7 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -43,12 +44,13 @@ class Archives:
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
                     if not info.is_dir():
-                        yield info.filename, lambda i=info: archive.read(i)
+                        yield info.filename, partial(archive.read, info)
         elif tarfile.is_tarfile(path):
             with tarfile.open(path, "r|*") as archive:
                 for entry in archive:
-                    if entry.isfile():
-                        yield entry.name, lambda e=entry: archive.extractfile(e).read()
+                    content = archive.extractfile(entry)
+                    if content is not None and entry.isfile():
+                        yield entry.name, content.read
         else:
             raise ValueError(f"{path} is neither zip nor tar; it may be cut off")
 
