@@ -164,8 +164,9 @@ class HardClassBatches(MinedBatches):
         groups = []
         for number, keys in zip(dealt, near, strict=True):
             top = np.argpartition(keys, -self._neighbours)[-self._neighbours :]
+            top = top[np.argsort(-keys[top])]
+            groups.append([number, *top])
             near[:, top] = np.iinfo(np.int64).min
-            groups.append([number, *top[np.argsort(-keys[top])]])
         return np.concatenate(groups)
 
 
