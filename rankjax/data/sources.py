@@ -17,7 +17,9 @@ Shape = tuple[int, int, int]
 
 
 class ImageSource(Protocol):
-    """Images that are read by index, from any thread."""
+    """Images that are read by index, from any thread; `shape` is of those judged."""
+
+    shape: Shape
 
     def __len__(self) -> int:
         """The number of images."""
@@ -34,7 +36,7 @@ class DecodedImages:
 
     def __init__(self, decode: Decode, count: int, shape: Shape) -> None:
         """`decode` takes indices below `count` and gives uint8 [n, *shape]."""
-        self._decode, self._count = decode, count
+        self._decode, self._count, self.shape = decode, count, shape
         self._kept: np.ndarray | None = None
         if count * int(np.prod(shape)) <= _KEEP_BYTES:
             self._kept = np.empty((count, *shape), np.uint8)
@@ -88,7 +90,7 @@ class EncodedImages(DecodedImages):
         """
         super().__init__(self._fitted, count, shape)
         self.fetch, self.name = fetch, name
-        self._shape, self._short_side = shape, short_side
+        self._short_side = short_side
         self._files: dict[int, bytes] = {}
         self._room = _KEEP_BYTES
 
@@ -101,7 +103,7 @@ class EncodedImages(DecodedImages):
         return [self._pixels(i, file, None) for i, file in self._contents(indices)]
 
     def _fitted(self, indices: np.ndarray) -> np.ndarray:
-        height, width, _ = self._shape
+        height, width, _ = self.shape
         least = self._short_side or max(height, width)
         return np.stack(
             [
@@ -127,12 +129,31 @@ class EncodedImages(DecodedImages):
 
     def _pixels(self, index: int, content: bytes, at_least: int | None) -> np.ndarray:
         try:
-            return decode(content, channels=self._shape[-1], at_least=at_least)
+            return decode(content, channels=self.shape[-1], at_least=at_least)
         except DamagedImage as error:
             raise RunError(
                 f"cannot read the image {self.name(index)}: {error} "
                 "(on_damage=skip leaves such images out)"
             ) from error
+
+
+class ChosenImages:
+    """Some images of a source."""
+
+    def __init__(self, source: ImageSource, indices: np.ndarray) -> None:
+        """`indices` are int [n]."""
+        self._source, self._indices, self.shape = source, indices, source.shape
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 [len(indices), height, width, channels]."""
+        return self._source.read(self._indices[indices])
+
+    def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
+        """uint8 [h, w, channels] each."""
+        return self._source.originals(self._indices[indices])
 
 
 def fit(
