@@ -288,15 +288,16 @@ def digits() -> Config:
 def omniglot_small() -> Config:
     """N-pairs on handwritten characters: five alphabets to train on, three to test on.
 
-    python -m experiments.train omniglot_small --manual-dir tests/data/omniglot_small
+    python -m experiments.train omniglot_small
     TIME; Recall@1 NUMBER.
     """
     return dataclasses.replace(
         _GLYPHS,
         dataset="omniglot_small",
+        manual_dir=Path(__file__).parent.parent / "tests" / "data" / "omniglot_small",
         loss_options=("scale=16",),
-        steps=1000,
-        eval_every=200,
+        steps=500,
+        eval_every=100,
     )
 
 

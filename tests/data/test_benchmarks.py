@@ -1,23 +1,27 @@
 import dataclasses
 import inspect
 import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_archives
 
-from rankjax.data import CATALOGUE
+from experiments.train import main
+from rankjax.data import CATALOGUE, load
 from rankjax.data.benchmarks import load_benchmark
 from rankjax.data.builders.benchmark import LAYOUTS
 from rankjax.data.splits import Choice
 from rankjax.errors import RunError
 
+ARCHIVES = Path(__file__).parent / "omniglot_small"
 MAKERS = dict(inspect.getmembers(tiny_archives, inspect.isfunction))
 EXPECTED = {
     "cub": {"train": (5864, 100), "test": (5924, 100)},
@@ -123,6 +127,29 @@ def test_images_labels_and_splits_are_those_of_the_archive(name, tmp_path):
             file.unlink()
     again = read(name, tmp_path, counted(found))
     np.testing.assert_array_equal(again.test.labels, data.test.labels)
+
+
+def test_real_archives_have_the_counts_of_the_catalogue(tmp_path):
+    data = load("omniglot_small", data_dir=tmp_path, manual_dir=ARCHIVES, image_size=28)
+    splits = data.train, data.validation, data.test
+    assert [len(split.class_names) for split in splits] == [122, 14, 106]
+    for split in splits:
+        assert set(np.bincount(split.labels)) == {20}
+        ink = 255 - split.images.read(np.arange(len(split.images)))
+        assert 0.03 < ink.mean() / 255 < 0.2
+    groups = [set(split.super_labels) for split in (data.train, data.test)]
+    assert [len(group) for group in groups] == [5, 3]
+    assert not groups[0] & groups[1]
+
+
+@pytest.mark.slow
+def test_what_is_learnt_of_five_real_alphabets_tells_characters_of_three(tmp_path):
+    folders = ["--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "run")]
+    short = ["--steps", "200", "--eval-every", "100"]
+    assert main(["omniglot_small", *short, *folders]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["raw_pixels"]["recall_at_1"] < 0.35
+    assert summary["test"]["recall_at_1"] > 0.6
 
 
 def test_classification_splits_of_cars_are_split_anew_by_class(tmp_path):
