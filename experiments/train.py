@@ -40,7 +40,7 @@ from experiments.config import (
 )
 from rankjax import __version__, models
 from rankjax.data import Batches, Dataset, Loader, MinedBatches, Split, load
-from rankjax.data.sources import ChosenImages
+from rankjax.data.sources import ChosenImages, EncodedImages
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
@@ -58,6 +58,9 @@ from rankjax.train import (
     make_step,
     pixels,
 )
+
+INPUTS = "inputs.json"
+"""The file in a run's folder that says what its network's images are like."""
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
@@ -149,6 +152,7 @@ def run(name: str, config: Config) -> Path:
             if latest is not None:
                 state = records.checkpoints.restore(latest, untrained)
             folder.rewind(latest or 0)
+            folder.write(INPUTS, json.dumps(_inputs(data.train)) + "\n")
         state = replicate(hosts.broadcast(state), devices)
         mine = _Mining(batches, data.train, embed, devices)
         mine.resume(state)
@@ -181,6 +185,18 @@ def default_run_dir(name: str, config: Config) -> Path:
     """Where a run goes if nobody says: settings that differ never share a folder."""
     settings = json.dumps(config.settings(), sort_keys=True)
     return Path("runs") / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+
+def _inputs(train: Split) -> dict[str, int | None]:
+    """What the network's images are like."""
+    assert isinstance(train.images, EncodedImages)
+    height, width, channels = train.images.shape
+    return {
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "short_side": train.images.short_side,
+    }
 
 
 def _train(
@@ -366,20 +382,7 @@ def start(
 ) -> tuple[Any, optax.GradientTransformation, optax.Schedule, TrainState]:
     """The network's definition, the optimiser, its schedule and the first state."""
     rngs = nnx.Rngs(config.seed)
-    model: nnx.Module = models.build(
-        config.model,
-        channels=train.images.shape[-1],
-        embedding_dim=config.embedding_dim,
-        normalize=config.normalize,
-        dropout=config.dropout,
-        layers=models.Layers(
-            axis_name,
-            rngs,
-            norm_kind=config.norm,
-            dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
-            remat=config.remat,
-        ),
-    )
+    model: nnx.Module = network(config, train.images.shape[-1], axis_name, rngs)
     if config.proxies_per_class or config.learn:
         model = WithLoss(
             model, proxies=_proxies(config, train, rngs), learned=learned(config)
@@ -400,6 +403,26 @@ def start(
     ring = empty(config.memory, config.embedding_dim) if config.memory else None
     definition, state = create_state(model, optimizer, memory=ring)
     return definition, optimizer, schedule, state
+
+
+def network(
+    config: Config, channels: int, axis_name: str | None, rngs: nnx.Rngs
+) -> models.Embedder:
+    """The network, with random weights."""
+    return models.build(
+        config.model,
+        channels=channels,
+        embedding_dim=config.embedding_dim,
+        normalize=config.normalize,
+        dropout=config.dropout,
+        layers=models.Layers(
+            axis_name,
+            rngs,
+            norm_kind=config.norm,
+            dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
+            remat=config.remat,
+        ),
+    )
 
 
 def _proxies(config: Config, train: Split, rngs: nnx.Rngs) -> Proxies | None:

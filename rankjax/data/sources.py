@@ -67,7 +67,7 @@ class EncodedImages(DecodedImages):
     `read` gives them resized and cut, kept too if all fit in a GiB; `originals` whole.
 
     Attributes:
-      fetch, name: as given.
+      fetch, name, short_side: as given.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class EncodedImages(DecodedImages):
         """
         super().__init__(self._fitted, count, shape)
         self.fetch, self.name = fetch, name
-        self._short_side = short_side
+        self.short_side = short_side
         self._files: dict[int, bytes] = {}
         self._room = _KEEP_BYTES
 
@@ -104,10 +104,10 @@ class EncodedImages(DecodedImages):
 
     def _fitted(self, indices: np.ndarray) -> np.ndarray:
         height, width, _ = self.shape
-        least = self._short_side or max(height, width)
+        least = self.short_side or max(height, width)
         return np.stack(
             [
-                fit(self._pixels(i, file, least), height, width, self._short_side)
+                fit(self._pixels(i, file, least), height, width, self.short_side)
                 for i, file in self._contents(indices)
             ]
         )

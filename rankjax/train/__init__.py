@@ -2,7 +2,13 @@
 
 from rankjax.train import hosts
 from rankjax.train.checkpoint import Checkpoints
-from rankjax.train.evaluation import evaluate, make_embed, pixels
+from rankjax.train.evaluation import (
+    evaluate,
+    forward_of,
+    make_embed,
+    over_images,
+    pixels,
+)
 from rankjax.train.monitor import Monitor
 from rankjax.train.run_folder import RunFolder
 from rankjax.train.step import TrainState, create_state, make_step
@@ -14,8 +20,10 @@ __all__ = [
     "TrainState",
     "create_state",
     "evaluate",
+    "forward_of",
     "hosts",
     "make_embed",
     "make_step",
+    "over_images",
     "pixels",
 ]

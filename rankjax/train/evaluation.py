@@ -1,6 +1,9 @@
 """How well an embedding retrieves and clusters images of classes it never saw."""
 
+import os
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -16,6 +19,22 @@ from rankjax.similarity import normalize
 from rankjax.train.step import TrainState
 
 Embed = Callable[[TrainState, ImageSource], np.ndarray]
+Forward = Callable[[Any, jax.Array], jax.Array]
+
+
+def forward_of(definition: Any) -> Forward:
+    """`forward((params, rest), images)`, the network in eval mode.
+
+    Args:
+      definition: from `create_state`.
+    """
+
+    def forward(variables: Any, images: jax.Array) -> jax.Array:
+        model = nnx.merge(definition, *variables)
+        model.eval()
+        return model(images)
+
+    return forward
 
 
 def make_embed(
@@ -25,8 +44,23 @@ def make_embed(
 
     Args:
       definition: from `create_state`.
-      devices: each embeds its share of a batch, and each process reads that of its own
-        devices alone; all of them call `embed` together and get all embeddings.
+      devices, batch_size: as of `over_images`.
+    """
+    run = over_images(forward_of(definition), devices=devices, batch_size=batch_size)
+    return lambda state, images: run((state.params, state.rest), images)
+
+
+def over_images(
+    forward: Forward, *, devices: Sequence[jax.Device], batch_size: int = 512
+) -> Callable[[Any, ImageSource], np.ndarray]:
+    """Builds `run(variables, images) -> [n, dim]`, a function of images on all of them.
+
+    While a batch is computed, threads read the next one.
+
+    Args:
+      forward: pure; maps variables and images [rows, ...] to [rows, dim].
+      devices: each computes its share of a batch, and each process reads that of its
+        own devices alone; all of them call `run` together and get all rows.
       batch_size: images at a time, rounded up to a multiple of the devices; the last
         batch is filled up with images that are thrown away.
     """
@@ -36,25 +70,37 @@ def make_embed(
     )
     batch_size = -(-batch_size // len(devices)) * len(devices)
     process, processes = place_among(devices)
+    compiled = jax.jit(forward, out_shardings=everywhere)
+    workers = os.cpu_count() or 1
 
-    @jax.jit(out_shardings=everywhere)
-    def forward(params: Any, rest: Any, images: jax.Array) -> jax.Array:
-        model = nnx.merge(definition, params, rest)
-        model.eval()
-        return model(images)
-
-    def embed(state: TrainState, images: ImageSource) -> np.ndarray:
+    def run(variables: Any, images: ImageSource) -> np.ndarray:
         # What `pmap` returns is placed on the devices of one process only.
-        variables = replicate((state.params, state.rest), devices)
-        parts = []
-        for start in range(0, len(images), batch_size):
-            indices = np.arange(start, start + batch_size) % len(images)
-            own = np.split(indices, processes)[process]
-            batch = from_processes(images.read(own), rows)
-            parts.append(np.asarray(forward(*variables, batch)))
+        placed = replicate(variables, devices)
+        parts: list[Any] = []
+        with ThreadPoolExecutor(workers) as threads:
+            begun: deque[list[Future[np.ndarray]]] = deque()
+
+            def begin(start: int) -> None:
+                indices = np.arange(start, start + batch_size) % len(images)
+                own = np.split(indices, processes)[process]
+                begun.append(
+                    [
+                        threads.submit(images.read, few)
+                        for few in np.array_split(own, min(workers, len(own)))
+                    ]
+                )
+
+            begin(0)
+            for start in range(0, len(images), batch_size):
+                if start + batch_size < len(images):
+                    begin(start + batch_size)
+                read = np.concatenate([few.result() for few in begun.popleft()])
+                parts.append(compiled(placed, from_processes(read, rows)))
+                # The one before is done by now; nothing waits for it.
+                parts[-2:-1] = [np.asarray(part) for part in parts[-2:-1]]
         return np.concatenate(parts)[: len(images)]
 
-    return embed
+    return run
 
 
 def evaluate(
