@@ -10,25 +10,13 @@ from flax import nnx
 
 from experiments.config import Config
 from experiments.train import INPUTS, network
+from rankjax import exported
 from rankjax.errors import RunError, UsageError
+from rankjax.exported import Inputs, Network
 from rankjax.models.proxies import WithLoss
-from rankjax.train import Checkpoints, TrainState, create_state
+from rankjax.train import Checkpoints, TrainState, create_state, forward_of
 
 Which = Literal["latest", "best"]
-
-
-class Inputs(NamedTuple):
-    """What a network's images are like; see `rankjax.data.sources.fit`.
-
-    Attributes:
-      height, width, channels: of an image.
-      short_side: what the short side is resized to before the centre is cut out.
-    """
-
-    height: int
-    width: int
-    channels: int
-    short_side: int | None = None
 
 
 class Run(NamedTuple):
@@ -49,6 +37,27 @@ class Run(NamedTuple):
     definition: Any
     state: TrainState
     step: int
+
+    def network(self) -> Network:
+        """What embeds images."""
+        return Network(
+            self.inputs,
+            self.config.normalize,
+            forward_of(self.definition),
+            (self.state.params, self.state.rest),
+        )
+
+
+def load_network(path: Path, *, which: Which = "latest") -> Network:
+    """The network of a run's folder, or one that `experiments.export` wrote.
+
+    Raises:
+      UsageError: the folder holds neither.
+      RunError: it is damaged.
+    """
+    if (path / exported.CONTENTS).is_file():
+        return exported.load(path)
+    return load_run(path, which=which).network()
 
 
 def load_run(path: Path, *, which: Which = "latest") -> Run:
@@ -83,6 +92,21 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
             raise RunError(f"{path} has no checkpoint yet")
         state = checkpoints.restore(step, like, part=True)
     return Run(path, config, inputs, definition, state, step)
+
+
+def validation(path: Path) -> dict[int, dict[str, float]]:
+    """What a run found on validation images, by step."""
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    prefix = "validation/"
+    rows = {
+        row["step"]: {
+            name.removeprefix(prefix): value
+            for name, value in row.items()
+            if name.startswith(prefix)
+        }
+        for row in map(json.loads, lines)
+    }
+    return {step: figures for step, figures in rows.items() if figures}
 
 
 def _config(file: Path) -> Config:

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -34,3 +36,26 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to be filled, which has its name only once it is full.
+
+    Args:
+      path: where the folder goes; its parent must exist.
+
+    Raises:
+      FileExistsError: there is something at `path`, now or when the folder is full.
+      OSError: the folder cannot be made.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} exists")
+    with tempfile.TemporaryDirectory(
+        dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True
+    ) as temporary:
+        full = Path(temporary) / path.name
+        full.mkdir()
+        yield full
+        os.rename(full, path)
