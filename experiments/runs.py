@@ -43,6 +43,7 @@ class Run(NamedTuple):
         return Network(
             self.inputs,
             self.config.normalize,
+            self.step,
             forward_of(self.definition),
             (self.state.params, self.state.rest),
         )

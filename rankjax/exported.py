@@ -48,6 +48,7 @@ class Network:
     Attributes:
       inputs: what its images are like.
       normalized: whether embeddings have length 1.
+      step: after how many it had been trained.
       forward: pure; `forward(variables, images)` with uint8 images [n, height, width,
         channels] gives float32 [n, dim].
       variables: a pytree of its weights.
@@ -55,6 +56,7 @@ class Network:
 
     inputs: Inputs
     normalized: bool
+    step: int
     forward: Callable[[Any, jax.Array], jax.Array]
     variables: Any
 
@@ -104,7 +106,7 @@ def load(path: str | Path) -> Network:
             )
         blobs = {name: (path / name).read_bytes() for name in contents["sha256"]}
         inputs = Inputs(**contents["inputs"])
-        normalized = contents["normalized"]
+        normalized, step = contents["normalized"], contents["step"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: damaged, {error!r}") from error
     for name, blob in blobs.items():
@@ -116,4 +118,4 @@ def load(path: str | Path) -> Network:
     function = export.deserialize(bytearray(blobs[FUNCTION]))
     with np.load(io.BytesIO(blobs[WEIGHTS])) as arrays:
         weights = dict(arrays)
-    return Network(inputs, normalized, function.call, weights)
+    return Network(inputs, normalized, step, function.call, weights)

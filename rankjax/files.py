@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
@@ -17,12 +18,25 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
     Raises:
       OSError: the disk is full or the folder cannot be written; `path` is as it was.
     """
+    with open_atomic(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to be written bit by bit, which has its name only once it is whole.
+
+    Args:
+      path: where the file goes; its folder must exist.
+
+    Raises:
+      OSError: as `write_atomic`.
+    """
     path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())

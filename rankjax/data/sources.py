@@ -16,16 +16,20 @@ Fetch = Callable[[np.ndarray], Sequence[bytes]]
 Shape = tuple[int, int, int]
 
 
-class ImageSource(Protocol):
-    """Images that are read by index, from any thread; `shape` is of those judged."""
-
-    shape: Shape
+class Readable(Protocol):
+    """Images of one size that are read by index, from any thread."""
 
     def __len__(self) -> int:
         """The number of images."""
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """As they are judged, uint8 [len(indices), height, width, channels]."""
+
+
+class ImageSource(Readable, Protocol):
+    """Images that can also be had as they are; `shape` is of those judged."""
+
+    shape: Shape
 
     def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
         """As they are stored, uint8 [h, w, channels] each, of any size."""

@@ -1,8 +1,7 @@
 """How well an embedding retrieves and clusters images of classes it never saw."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rankjax import metrics
 from rankjax.data import ImageSource
+from rankjax.data.sources import Readable
 from rankjax.parallel import AXIS, from_processes, place_among, replicate
 from rankjax.similarity import normalize
 from rankjax.train.step import TrainState
@@ -47,13 +47,15 @@ def make_embed(
       devices, batch_size: as of `over_images`.
     """
     run = over_images(forward_of(definition), devices=devices, batch_size=batch_size)
-    return lambda state, images: run((state.params, state.rest), images)
+    return lambda state, images: np.concatenate(
+        list(run((state.params, state.rest), images))
+    )
 
 
 def over_images(
     forward: Forward, *, devices: Sequence[jax.Device], batch_size: int = 512
-) -> Callable[[Any, ImageSource], np.ndarray]:
-    """Builds `run(variables, images) -> [n, dim]`, a function of images on all of them.
+) -> Callable[[Any, Readable], Iterator[np.ndarray]]:
+    """Builds `run(variables, images)`, which gives [batch, dim] for batch after batch.
 
     While a batch is computed, threads read the next one.
 
@@ -73,32 +75,28 @@ def over_images(
     compiled = jax.jit(forward, out_shardings=everywhere)
     workers = os.cpu_count() or 1
 
-    def run(variables: Any, images: ImageSource) -> np.ndarray:
+    def run(variables: Any, images: Readable) -> Iterator[np.ndarray]:
         # What `pmap` returns is placed on the devices of one process only.
         placed = replicate(variables, devices)
-        parts: list[Any] = []
+        computing: jax.Array | None = None
         with ThreadPoolExecutor(workers) as threads:
-            begun: deque[list[Future[np.ndarray]]] = deque()
 
-            def begin(start: int) -> None:
+            def begin(start: int) -> list[Future[np.ndarray]]:
                 indices = np.arange(start, start + batch_size) % len(images)
                 own = np.split(indices, processes)[process]
-                begun.append(
-                    [
-                        threads.submit(images.read, few)
-                        for few in np.array_split(own, min(workers, len(own)))
-                    ]
-                )
+                shares = np.array_split(own, min(workers, len(own)))
+                return [threads.submit(images.read, share) for share in shares]
 
-            begin(0)
-            for start in range(0, len(images), batch_size):
-                if start + batch_size < len(images):
-                    begin(start + batch_size)
-                read = np.concatenate([few.result() for few in begun.popleft()])
-                parts.append(compiled(placed, from_processes(read, rows)))
-                # The one before is done by now; nothing waits for it.
-                parts[-2:-1] = [np.asarray(part) for part in parts[-2:-1]]
-        return np.concatenate(parts)[: len(images)]
+            reading = begin(0)
+            for after in range(batch_size, len(images) + batch_size, batch_size):
+                read, reading = reading, begin(after) if after < len(images) else []
+                batch = np.concatenate([share.result() for share in read])
+                before = computing
+                computing = compiled(placed, from_processes(batch, rows))
+                if before is not None:  # done by now: nothing waits for it
+                    yield np.asarray(before)
+        if computing is not None:
+            yield np.asarray(computing)[: (len(images) - 1) % batch_size + 1]
 
     return run
 
