@@ -68,7 +68,13 @@ def embed_views(
 
 
 def embed_all(
-    network: Network, job: Job, listed: Listed, out: Path, *, batch_size: int
+    network: Network,
+    job: Job,
+    listed: Listed,
+    out: Path,
+    *,
+    skip_damaged: bool = False,
+    batch_size: int = 512,
 ) -> int:
     """Embeds images into a file, from wherever the folder beside it says.
 
@@ -77,6 +83,7 @@ def embed_all(
       job: the settings, which the file will tell.
       listed: the images.
       out: the file.
+      skip_damaged: leave damaged images out, and name them on stderr.
       batch_size: views at a time.
 
     Returns:
@@ -89,9 +96,19 @@ def embed_all(
     work = out.with_name(f"{out.name}.parts")
     digest = hashlib.sha256("\0".join(listed.paths).encode("utf-8", "surrogatepass"))
     job_of_list = job | {"images": digest.hexdigest()}
+
+    def views(done: int) -> Views:
+        return Views(
+            listed.paths[done:],
+            network.inputs,
+            flip=job["flip"],
+            crops=job["crops"],
+            skip_damaged=skip_damaged,
+        )
+
     if not hosts.is_first():
         done = int(hosts.from_first("shards", ""))
-        for _ in _shards(network, job, listed, done, batch_size):
+        for _ in _shards(network, views(done), listed, done, batch_size):
             pass
         return 0
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +116,7 @@ def embed_all(
         shards = sorted(work.glob("shard-*.npz"))
         done = sum(_read(shard)["read"].item() for shard in shards)
         hosts.from_first("shards", str(done))
-        for shard in _shards(network, job, listed, done, batch_size):
+        for shard in _shards(network, views(done), listed, done, batch_size):
             buffer = io.BytesIO()
             np.savez(buffer, allow_pickle=False, **shard)
             folder.write(f"shard-{len(shards):08d}.npz", buffer.getvalue())
@@ -119,19 +136,11 @@ def embed_all(
 
 
 def _shards(
-    network: Network, job: Job, listed: Listed, done: int, batch_size: int
+    network: Network, views: Views, listed: Listed, done: int, batch_size: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Embeddings and row numbers of images from `done` on; `read` counts damaged ones."""
-    views = Views(
-        listed.paths[done:],
-        network.inputs,
-        flip=job["flip"],
-        crops=job["crops"],
-        skip_damaged=job["on_damage"] == "skip",
-    )
+    """Embeddings and row numbers of images from `done` on; `read` counts all."""
     if not len(views):
         return
-    devices = jax.devices()
     bar = tqdm(
         total=len(listed.paths),
         initial=done,
@@ -142,29 +151,30 @@ def _shards(
     )
     parts: list[np.ndarray] = []
     first = at = done
+    batches = embed_views(network, views, devices=jax.devices(), batch_size=batch_size)
     with bar:
-        for found in embed_views(
-            network, views, devices=devices, batch_size=batch_size
-        ):
+        for found in batches:
             parts.append(found)
             at += len(found)
             bar.update(len(found))
             if len(parts) == _PER_SHARD or at == len(listed.paths):
-                kept = ~_damaged(views, first - done, at - done, listed)
-                rows = np.arange(first, at)[kept]
-                embeddings = np.concatenate(parts)[kept]
-                read = np.array(at - first)
-                yield {"embeddings": embeddings, "rows": rows, "read": read}
+                kept = ~_damaged(views, range(first, at), listed, done)
+                yield {
+                    "embeddings": np.concatenate(parts)[kept],
+                    "rows": np.arange(first, at)[kept],
+                    "read": np.array(at - first),
+                }
                 parts, first = [], at
 
 
-def _damaged(views: Views, start: int, stop: int, listed: Listed) -> np.ndarray:
-    """Which images of a range any process found damaged; names those of this one."""
-    mask = np.zeros(stop - start, bool)
-    for index in sorted(i for i in views.damaged if start <= i < stop):
-        mask[index - start] = True
-        path = listed.paths[len(listed.paths) - len(views) // views.per_image + index]
-        print(f"left out: {path}: {views.damaged.pop(index)}", file=sys.stderr)
+def _damaged(views: Views, rows: range, listed: Listed, done: int) -> np.ndarray:
+    """Which of some rows any process found damaged; names those of this one."""
+    mask = np.zeros(len(rows), bool)
+    for row in rows:
+        if row - done in views.damaged:
+            mask[row - rows.start] = True
+            damage = views.damaged.pop(row - done)
+            print(f"left out: {listed.paths[row]}: {damage}", file=sys.stderr)
     if hosts.joined():
         mask = np.asarray(multihost_utils.process_allgather(mask)).any(0)
     return mask
@@ -300,7 +310,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "step": network.step,
             "crops": options.crops,
             "flip": options.flip,
-            "on_damage": options.on_damage,
         }
         number = hosts.from_first("images", str(len(listed.paths)))
         if int(number) != len(listed.paths):
@@ -308,7 +317,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"process 0 finds {number} images, this one {len(listed.paths)}"
             )
         left_out = embed_all(
-            network, job, listed, options.out, batch_size=options.batch_size
+            network,
+            job,
+            listed,
+            options.out,
+            skip_damaged=options.on_damage == "skip",
+            batch_size=options.batch_size,
         )
         hosts.from_first("finished", "")
     except UsageError as error:

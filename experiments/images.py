@@ -82,7 +82,7 @@ class Views:
 
     def __init__(
         self,
-        paths: Sequence[str],
+        images: Sequence[str | bytes],
         inputs: Inputs,
         *,
         flip: bool = False,
@@ -92,20 +92,20 @@ class Views:
         """Reads nothing yet.
 
         Args:
-          paths: of the files.
+          images: paths of files, or their contents.
           inputs: what the network takes.
           flip: also each view's mirror image.
           crops: 1 for the centre, or 5 for the corners too, of an image that is an
             eighth larger than the network's where `inputs` do not make it larger.
           skip_damaged: instead of raising a RunError at an image that cannot be read.
         """
-        self._paths, self._inputs = paths, inputs
+        self._images, self._inputs = images, inputs
         self._flip, self._crops, self._skip = flip, crops, skip_damaged
         self.per_image = crops * (1 + flip)
         self.damaged: dict[int, str] = {}
 
     def __len__(self) -> int:
-        return len(self._paths) * self.per_image
+        return len(self._images) * self.per_image
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """uint8 [len(indices), height, width, channels].
@@ -123,15 +123,14 @@ class Views:
         least = inputs.short_side or max(shape[:2])
         if self._crops > 1:
             least = max(least, _larger(max(shape[:2])))
+        given = self._images[index]
         try:
-            content = Path(self._paths[index]).read_bytes()
+            content = given if isinstance(given, bytes) else Path(given).read_bytes()
             image = decode(content, channels=inputs.channels, at_least=least)
         except (DamagedImage, OSError) as error:
             if not self._skip:
-                raise RunError(
-                    f"cannot read the image {self._paths[index]}: {error} "
-                    "(--on-damage skip leaves such images out)"
-                ) from error
+                name = f"number {index + 1}" if isinstance(given, bytes) else given
+                raise RunError(f"cannot read the image {name}: {error}") from error
             self.damaged[index] = str(error)
             return [np.zeros(shape, np.uint8)] * self.per_image
         views = _crops(image, inputs) if self._crops > 1 else [_centre(image, inputs)]
