@@ -1,9 +1,9 @@
+import io
 import json
 import shutil
-import signal
+import socket
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from experiments.embed import embed_views, main
 from experiments.images import Views, list_images
 from experiments.runs import load_network, load_run
 from rankjax.data import load
-from rankjax.data.splits import Choice
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
 from rankjax.train import Checkpoints, evaluate, make_embed
@@ -117,13 +116,12 @@ def test_views_of_an_image_are_their_mean_at_length_1(run, photos, tmp_path, cap
 def test_images_that_are_not_square_are_stretched(crops):
     half = np.zeros((90, 30), np.uint8)
     half[:, 15:] = 255
-    file = Path("half.png")
-    buffer = __import__("io").BytesIO()
+    buffer = io.BytesIO()
     Image.fromarray(half).save(buffer, "PNG")
     views = Views([buffer.getvalue()], Inputs(16, 8, 1), crops=crops)
     seen = views.read(np.arange(len(views)))
     assert seen.shape == (crops, 16, 8, 1)
-    assert (seen[:, :, 0] == 0).all() and (seen[:, :, -1] == 255).all(), file
+    assert (seen[:, :, 0] == 0).all() and (seen[:, :, -1] == 255).all()
 
 
 def test_words_mean_files_folders_and_patterns_each_file_once(tmp_path):
@@ -246,8 +244,6 @@ def test_memory_does_not_grow_with_the_images(run, photos):
 
 @pytest.mark.slow
 def test_two_processes_embed_what_one_does(run, photos, index, tmp_path):
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
