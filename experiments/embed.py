@@ -169,14 +169,14 @@ def _shards(
 
 def _damaged(views: Views, rows: range, listed: Listed, done: int) -> np.ndarray:
     """Which of some rows any process found damaged; names those of this one."""
-    mask = np.zeros(len(rows), bool)
+    mask: np.ndarray = np.zeros(len(rows), bool)
     for row in rows:
         if row - done in views.damaged:
             mask[row - rows.start] = True
             damage = views.damaged.pop(row - done)
             print(f"left out: {listed.paths[row]}: {damage}", file=sys.stderr)
     if hosts.joined():
-        mask = np.asarray(multihost_utils.process_allgather(mask)).any(0)
+        mask = np.any(multihost_utils.process_allgather(mask), axis=0)
     return mask
 
 

@@ -119,9 +119,10 @@ def _config(file: Path) -> Config:
             f"{file} has settings that this version does not know: {', '.join(unknown)}"
         )
     # JSON has no tuples.
-    return Config(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-    )
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()
+    }
+    return Config(**settings)
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -72,4 +72,9 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         full = Path(temporary) / path.name
         full.mkdir()
         yield full
-        os.rename(full, path)
+        try:
+            os.rename(full, path)
+        except OSError as error:
+            if path.exists():
+                raise FileExistsError(f"{path} exists") from error
+            raise

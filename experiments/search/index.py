@@ -1,6 +1,7 @@
 """What is searched: embeddings from `experiments.embed` and what belongs to them."""
 
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from rankjax.similarity import dot
 
 Find = Callable[[np.ndarray, int], Neighbours]
 """Queries [q, dim] of length 1 and k to the nearest rows of an index."""
+
+
+_KEYS = {"embeddings", "paths", "labels", "class_names"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,7 @@ def read_index(file: Path) -> Index:
         raise UsageError(f"there is no index {file}")
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            names = {"embeddings", "paths", "labels", "class_names"}
-            found = {name: arrays[name] for name in names & {*arrays.files}}
+            found = {name: arrays[name] for name in _KEYS & {*arrays.files}}
         with zipfile.ZipFile(file) as archive:
             job = json.loads(archive.comment or b"{}")
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -76,10 +79,17 @@ def read_index(file: Path) -> Index:
             f"{embeddings.shape} and {paths.shape}"
         )
     labels = found.get("labels")
-    if labels is not None:
-        names = found.get("class_names")
-        labels = (names[labels] if names is not None else labels).astype(str).tolist()
-    return Index(file, _of_length_1(embeddings), paths.tolist(), labels, job)
+    if labels is not None and "class_names" in found:
+        if not np.isin(labels, np.arange(len(found["class_names"]))).all():
+            raise UsageError(f"{file}: class_names must have one for each label")
+        labels = found["class_names"][labels]
+    return Index(
+        file,
+        _of_length_1(embeddings),
+        [os.path.join(file.absolute().parent, path) for path in paths.tolist()],
+        None if labels is None else labels.astype(str).tolist(),
+        job,
+    )
 
 
 class QueryEmbedder:

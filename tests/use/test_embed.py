@@ -67,7 +67,9 @@ def test_a_part_of_a_checkpoint_is_restored_but_nothing_that_it_lacks(tmp_path):
         ("checkpoints", None, "no checkpoint yet"),
     ],
 )
-def test_what_is_no_whole_run_is_one_line(run, tmp_path, capsys, name, content, message):
+def test_what_is_no_whole_run_is_one_line(
+    run, tmp_path, capsys, name, content, message
+):
     folder = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(folder / name, ignore_errors=True)
     (folder / name).unlink(missing_ok=True)
@@ -121,7 +123,8 @@ def test_images_that_are_not_square_are_stretched(crops):
     views = Views([buffer.getvalue()], Inputs(16, 8, 1), crops=crops)
     seen = views.read(np.arange(len(views)))
     assert seen.shape == (crops, 16, 8, 1)
-    assert (seen[:, :, 0] == 0).all() and (seen[:, :, -1] == 255).all()
+    assert (seen[:, :, 0] == 0).all()
+    assert (seen[:, :, -1] == 255).all()
 
 
 def test_words_mean_files_folders_and_patterns_each_file_once(tmp_path):
@@ -129,7 +132,12 @@ def test_words_mean_files_folders_and_patterns_each_file_once(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "[x].png").touch()
-    named = [tmp_path / "b" / "2.png", tmp_path / "[x].png", tmp_path / "*.png", tmp_path]
+    named = [
+        tmp_path / "b" / "2.png",
+        tmp_path / "[x].png",
+        tmp_path / "*.png",
+        tmp_path,
+    ]
     found = list_images([str(name) for name in named])
     names = [str(Path(path).relative_to(tmp_path)) for path in found.paths]
     assert names == ["b/2.png", "[x].png", "a.png", "b/1.JPG"]
@@ -196,9 +204,7 @@ def test_an_interrupted_embedding_goes_on_and_is_that_of_one_that_was_not(
     assert max(read) == 50 - 32 - 1  # four batches of eight were kept
     with np.load(out) as found, np.load(index) as whole:
         np.testing.assert_array_equal(found["paths"], whole["paths"])
-        np.testing.assert_allclose(
-            found["embeddings"], whole["embeddings"], atol=1e-5
-        )
+        np.testing.assert_allclose(found["embeddings"], whole["embeddings"], atol=1e-5)
     words = run, photos, "--flip", "--out", tmp_path / "y.npz"
     status, _, said = _run(capsys, *words)
     assert status == 2
@@ -221,7 +227,7 @@ def test_parquet_has_a_row_per_image(run, photos, index, tmp_path, capsys):
 
 
 def test_memory_does_not_grow_with_the_images(run, photos):
-    """Batches leave one by one: of 10,000 images never more than a few are read ahead."""
+    """Batches leave one by one, and never more than a few are read ahead."""
     (path, *_), most, given = list_images([str(photos)]).paths, 0, 0
     read = 0
 

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -105,7 +106,9 @@ def test_other_libraries_find_nearly_what_exact_search_finds(backend, random_ind
     find = open_backend(backend, random_index)
     queries = _unit(np.random.default_rng(1), 20, 8)
     found, exact = find(queries, 10), random_index.exact(queries, 10)
-    same = [len(np.intersect1d(*rows)) for rows in zip(found.rows, exact.rows)]
+    same = [
+        len(np.intersect1d(*rows)) for rows in zip(found.rows, exact.rows, strict=True)
+    ]
     assert sum(same) / 200 > 0.95
     products = queries @ random_index.embeddings.T
     np.testing.assert_allclose(
@@ -184,11 +187,13 @@ def test_the_page_may_load_nothing_from_elsewhere(served):
     assert status == 200
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
-    assert "unsafe" not in policy and "http" not in policy and "*" not in policy
+    assert not re.search(r"unsafe|http|\*", policy)
     for path in ("/page.css", "/page.js"):
         assert path.encode() in body
         assert _ask(url + path)[0] == 200
-    parts = [Path(module.__file__).with_name(f"page.{x}") for x in ("html", "css", "js")]
+    parts = [
+        Path(module.__file__).with_name(f"page.{x}") for x in ("html", "css", "js")
+    ]
     assert not any("http" in part.read_text() for part in parts)
 
 
@@ -246,8 +251,10 @@ def test_what_is_no_image_or_too_large_is_refused(
 
 def test_a_port_that_is_taken_is_one_line(served, random_index):
     server, _ = served
-    with pytest.raises(RunError, match="cannot listen on 127.0.0.1"):
-        make_server(random_index, random_index.exact, None, k=1, port=server.server_port)
+    with pytest.raises(RunError, match="cannot listen on"):
+        make_server(
+            random_index, random_index.exact, None, k=1, port=server.server_port
+        )
 
 
 @pytest.mark.slow
@@ -261,15 +268,24 @@ def test_a_person_sees_the_neighbours_of_an_image(served, photos, tmp_path, dark
         page.wait("document.querySelector('#about')?.textContent.includes('50 images')")
         # The file is chosen by keyboard: the first thing that Tab reaches.
         for kind in ("keyDown", "keyUp"):
-            page.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab",
-                      windowsVirtualKeyCode=9)
+            page.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key="Tab",
+                code="Tab",
+                windowsVirtualKeyCode=9,
+            )
         assert page.evaluate("document.activeElement.id") == "file"
         page.choose("#file", query)
         page.wait("document.querySelectorAll('li img').length == 6")
         page.wait("[...document.images].every(i => i.complete && i.naturalWidth)")
-        items = page.evaluate("[...document.querySelectorAll('li')].map(x => x.innerText)")
+        items = page.evaluate(
+            "[...document.querySelectorAll('li')].map(x => x.innerText)"
+        )
         assert items[0].splitlines() == [
-            "数字2", "cosine 1.000", f"{query.parent.name}/{query.name}"
+            "数字2",
+            "cosine 1.000",
+            f"{query.parent.name}/{query.name}",
         ]
         page.screenshot(tmp_path / "neighbours.png")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
