@@ -354,6 +354,7 @@ def test_settings_that_differ_have_folders_that_differ():
     folder = default_run_dir("digits", config)
     for place in (
         {"data_dir": Path("elsewhere")},
+        {"manual_dir": Path("elsewhere")},
         {"devices": 1},
         {"wrapper": "shard_map"},
         {"hosts": "auto"},
@@ -361,7 +362,15 @@ def test_settings_that_differ_have_folders_that_differ():
     ):
         elsewhere = dataclasses.replace(config, **place)
         assert default_run_dir("digits", elsewhere) == folder
-    for change in ({"seed": 1}, {"steps": 1}, {"loss_options": ()}):
+    for change in (
+        {"seed": 1},
+        {"steps": 1},
+        {"loss_options": ()},
+        {"fold": 0},
+        {"folds": 5},
+        {"on_damage": "skip"},
+        {"image_width": 64},
+    ):
         changed = dataclasses.replace(config, **change)
         assert default_run_dir("digits", changed) != folder
 

@@ -23,7 +23,7 @@ import jax
 from experiments.bench import output, timing
 from experiments.bench.output import Row
 from experiments.bench.step import LOSSES, Step
-from experiments.config import Config, digits, glyphs
+from experiments.config import Config, build_augmentation, digits, glyphs
 from rankjax import objective
 from rankjax.data import Loader, Split, class_balanced_batches, load
 
@@ -44,7 +44,7 @@ def rate(config: Config, split: Split, *, threads: int, steps: int) -> Row:
         class_balanced_batches(
             split.labels, classes=config.classes, per_class=config.per_class, seed=0
         ),
-        augmentation=config.augmentation,
+        augmentation=build_augmentation(config),
         seed=0,
         start_step=0,
         stop_step=steps,
