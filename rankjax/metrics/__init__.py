@@ -2,6 +2,8 @@
 
 from rankjax.metrics.agreement import clustering_scores
 from rankjax.metrics.clustering import Clusters, kmeans
+from rankjax.metrics.compression import Compressed, compress
+from rankjax.metrics.curves import precision_recall, some_queries
 from rankjax.metrics.health import health
 from rankjax.metrics.neighbours import Neighbours, nearest
 from rankjax.metrics.protocols import Search, leave_one_out, query_gallery
@@ -19,6 +21,7 @@ from rankjax.metrics.verification import Verification, open_set, verification
 __all__ = [
     "Clusters",
     "Comparison",
+    "Compressed",
     "Interval",
     "Neighbours",
     "Retrieval",
@@ -28,6 +31,7 @@ __all__ = [
     "clustering_scores",
     "compare_methods",
     "compare_models",
+    "compress",
     "expand_gallery",
     "expand_queries",
     "health",
@@ -36,8 +40,10 @@ __all__ = [
     "leave_one_out",
     "nearest",
     "open_set",
+    "precision_recall",
     "query_gallery",
     "retrieval",
     "retrieval_metrics",
+    "some_queries",
     "verification",
 ]
