@@ -3,10 +3,15 @@
 from rankjax.metrics.agreement import clustering_scores
 from rankjax.metrics.clustering import Clusters, kmeans
 from rankjax.metrics.compression import Compressed, compress
-from rankjax.metrics.curves import precision_recall, some_queries
+from rankjax.metrics.curves import precision_recall
 from rankjax.metrics.health import health
 from rankjax.metrics.neighbours import Neighbours, nearest
-from rankjax.metrics.protocols import Search, leave_one_out, query_gallery
+from rankjax.metrics.protocols import (
+    Search,
+    leave_one_out,
+    query_gallery,
+    some_queries,
+)
 from rankjax.metrics.reranking import expand_gallery, expand_queries, k_reciprocal
 from rankjax.metrics.retrieval import Retrieval, retrieval, retrieval_metrics
 from rankjax.metrics.uncertainty import (

@@ -1,6 +1,5 @@
 """Precision over recall."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -63,16 +62,3 @@ def precision_recall(
     if not scored:
         raise ValueError("search must hold a query that has a positive, got none")
     return recall, total / scored
-
-
-def some_queries(search: Search, rows: np.ndarray) -> Search:
-    """The search of some of its queries, by their row numbers [m], in the same gallery."""
-    return dataclasses.replace(
-        search,
-        queries=search.queries[rows],
-        query_labels=search.query_labels[rows],
-        itself=None if search.itself is None else search.itself[rows],
-        query_cameras=None
-        if search.query_cameras is None
-        else search.query_cameras[rows],
-    )

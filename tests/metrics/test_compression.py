@@ -54,5 +54,5 @@ def test_the_fewer_bits_the_more_recall_is_lost():
 
 
 def test_a_kind_that_does_not_exist_is_named():
-    with pytest.raises(ValueError, match="kind must be float16, .*, got 'int8'"):
+    with pytest.raises(ValueError, match=r"kind must be float16, .*, got 'int8'"):
         compress(embeddings(2, 2), "int8")
