@@ -51,7 +51,7 @@ class Table(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """A search and its figures; `query_rows` and `gallery_rows` are those of `Shown`."""
+    """A search, its figures, and the rows of `Shown` that its two sides are."""
 
     search: Search
     retrieval: Retrieval
