@@ -64,7 +64,7 @@ def health_table(figures: dict[str, Any]) -> Table | None:
         (name.replace("_", " "), _number(value), _HEALTH[name])
         for name, value in figures["health"].items()
     ]
-    return Table("Health", "", ("", "value", "what it is"), rows)
+    return Table("Health", "", ("", "value", "what it is"), rows, words=[2])
 
 
 def counts(figures: dict[str, Any]) -> dict[str, str]:
@@ -82,7 +82,8 @@ def counts(figures: dict[str, Any]) -> dict[str, str]:
         found[f"{name} pairs"] = f"{number:,}"
     for name, number in figures.get("queries", {}).items():
         kind = {"scored": "scored queries", "excluded": "queries without a match"}
-        found[kind.get(name, name)] = f"{number:,}"
+        if number or name in kind:
+            found[kind.get(name, name)] = f"{number:,}"
     return found
 
 
@@ -95,9 +96,11 @@ def result(figures: dict[str, Any]) -> str:
     name = next(iter(figures["means_over_classes"]))
     queries = f"{figures['queries']['scored']:,} queries"
     classes = f"{len(figures['class_means']['label']):,} classes"
+    found = f"{_name(name)} {figures[name]:.3f} over {queries} of {classes}"
     bounds = figures.get("intervals", {}).get(name, {}).get("by_class")
-    sure = f" ({bounds[0]:.3f} to {bounds[1]:.3f} on such classes)" if bounds else ""
-    return f"{_name(name)} {figures[name]:.3f}{sure}, {queries} of {classes}"
+    if bounds is None:
+        return found
+    return f"{found}; 95% interval by class {bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
 def show(table: Table) -> None:
@@ -111,7 +114,7 @@ def show(table: Table) -> None:
         box=box.SIMPLE_HEAD,
     )
     for number, name in enumerate(table.head):
-        left = number == 0 or name.startswith(("what", "verdict"))
+        left = number == 0 or number in table.words
         printed.add_column(Text(name), justify="left" if left else "right")
     for row in table.rows:
         printed.add_row(*map(Text, row))
@@ -145,8 +148,8 @@ def _any(intervals: dict[str, Any], by: str) -> bool:
 
 def _clustering(figures: dict[str, Any]) -> Table:
     note = "k-means with as many clusters as classes, against the classes."
-    rows = [tuple(_number(figures[name]) for name in _CLUSTERING)]
-    return Table("Clustering", note, [_name(n) for n in _CLUSTERING], rows)
+    rows = [(_name(name), _number(figures[name])) for name in _CLUSTERING]
+    return Table("Clustering", note, ("", "value"), rows)
 
 
 def _open_set(found: dict[str, Any]) -> Table:
@@ -177,7 +180,8 @@ def _variants(variants: Sequence[dict[str, Any]]) -> Table:
 
 def _comparison(found: dict[str, Any]) -> Table:
     rows = [(_name(k), one["sentence"]) for k, one in found["metrics"].items()]
-    return Table(f"Against {found['other']}", "", ("", "verdict"), rows)
+    heading = f"Against {found['other']}"
+    return Table(heading, "", ("", "verdict"), rows, words=[1])
 
 
 def _verification(figures: dict[str, Any]) -> Table:

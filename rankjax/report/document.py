@@ -3,7 +3,7 @@
 import base64
 import html
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,22 +71,31 @@ def document(
 """
 
 
-def wide_table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Columns under `head`, rows of a class name and cells, the first their name.
+def wide_table(
+    head: Sequence[str],
+    rows: Iterable[tuple[str, Sequence[str]]],
+    words: Container[int] = (),
+) -> str:
+    """Columns under `head`, and rows: a class name and cells, the first their name.
 
-    All of it is HTML.
+    All of it is HTML. The columns `words` are set as text and not as numbers.
     """
-    columns = "".join(f'<th scope="col">{name}</th>' for name in head[1:])
-    corner = f"<td>{head[0]}</td>"
+
+    def cell(column: int, kind: str, content: str) -> str:
+        style = ' class="words"' if column in words else ""
+        scope = ' scope="col"' if kind == "th" else ""
+        return f"<{kind}{scope}{style}>{content}</{kind}>"
+
+    columns = "".join(cell(i, "th", name) for i, name in enumerate(head) if i)
     body = "".join(
         (f'<tr class="{kind}">' if kind else "<tr>")
         + f'<th scope="row">{cells[0]}</th>'
-        + "".join(f"<td>{cell}</td>" for cell in cells[1:])
+        + "".join(cell(i, "td", content) for i, content in enumerate(cells) if i)
         + "</tr>"
         for kind, cells in rows
     )
     return (
-        f'<div class="wide"><table><thead><tr>{corner}{columns}</tr></thead>'
+        f'<div class="wide"><table><thead><tr><td>{head[0]}</td>{columns}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 

@@ -42,12 +42,14 @@ class Table(NamedTuple):
       note: how to read it.
       head: names of columns.
       rows: cells.
+      words: numbers of columns, after the first, that hold words.
     """
 
     heading: str
     note: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: Sequence[int] = ()
 
 
 class Ranked(NamedTuple):
@@ -127,7 +129,8 @@ def _table(table: Table, *, heading: bool = True) -> str:
     rows = [("", [text(cell) if cell else "" for cell in row]) for row in table.rows]
     above = f"<h3>{text(table.heading)}</h3>" if heading else ""
     note = f"<p>{text(table.note)}</p>" if table.note else ""
-    return above + note + wide_table([text(x) if x else "" for x in table.head], rows)
+    head = [text(cell) if cell else "" for cell in table.head]
+    return above + note + wide_table(head, rows, table.words)
 
 
 def _of_a_search(ranked: Ranked, shown: Shown, seed: int) -> dict[str, Section]:
@@ -212,8 +215,8 @@ def _classes(retrieval: Retrieval, shown: Shown) -> str:
     counts = np.unique(retrieval.labels, return_counts=True)[1]
     values = means["map_at_r"]
     rising = np.argsort(values, kind="stable")
-    worst = rising[:_CLASSES]
-    best = rising[_CLASSES:][::-1][:_CLASSES]
+    half = min(_CLASSES, -(-len(classes) // 2))
+    worst, best = rising[:half], rising[half:][::-1][:half]
 
     def bars(heading: str, chosen: np.ndarray) -> str:
         items = "".join(

@@ -89,10 +89,12 @@ def _line(shown: Shown, found: Found) -> str:
         )
     name = shown.name(found.query)
     said = f" <small>{text(found.note)}</small>" if found.note else ""
+    query = ""  # without a picture it is the caption again
+    if shown.read is not None:
+        query = shown.thumbnail(found.query, f"query: {name}", "query")
     return (
-        f'<figure class="row"><figcaption><bdi>{name}</bdi>{said}</figcaption><div>'
-        + shown.thumbnail(found.query, f"query: {name}", "query")
-        + f"<ol>{''.join(items)}</ol></div></figure>"
+        f'<figure class="row"><figcaption><bdi>{name}</bdi>{said}</figcaption>'
+        f"<div>{query}<ol>{''.join(items)}</ol></div></figure>"
     )
 
 
@@ -142,7 +144,7 @@ def _mark(shown: Shown, row: int, x: int, y: int) -> str:
 def similarities(chart: Sequence[bytes]) -> str:
     """Histograms of pairs, and what they are."""
     return (
-        "<p>Cosine similarity of two images of one class (positive) and of two classes"
+        "<p>Cosine similarity of pairs of one class (positive) and of two classes"
         " (negative): the less the two overlap, the better. AUC is how often a positive"
         " pair is more similar than a negative one.</p>"
         + picture(chart, "Histograms of the similarity of positive and negative pairs")
