@@ -191,11 +191,10 @@ def _variants(ranked: Ranked, options: Options) -> list[Figures]:
     search = ranked.search
     rows = [_variant("float32", ranked, bytes_per_row=4 * search.gallery.shape[1])]
     for kind in options.compress:
-        queries, gallery = (
-            metrics.compress(side, kind) for side in (search.queries, search.gallery)
-        )
+        gallery = metrics.compress(search.gallery, kind)
         # One set of rows stays one: it is ranked in half the time.
-        own = gallery if search.queries is search.gallery else queries
+        one = search.queries is search.gallery
+        own = gallery if one else metrics.compress(search.queries, kind)
         changed = dataclasses.replace(search, queries=own.rows, gallery=gallery.rows)
         rows.append(
             _variant(

@@ -3,9 +3,9 @@
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
@@ -38,26 +38,27 @@ def read_npz(path: Path, *, pictures: bool) -> Subject:
 
 
 def _load(path: Path, pictures: bool) -> dict[str, np.ndarray]:
+    skipped = () if pictures else ("images", "paths")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, for np.load leaves a damaged file open.
+        with open(path, "rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, NpzFile):
+                raise RunError(f"cannot read {path}: it is no .npz file")
             unknown = [key for key in file.files if key not in KEYS]
             if unknown:
                 raise UsageError(
                     f"{path}: no key may be {unknown[0]!r}, known are {', '.join(KEYS)}"
                 )
-            skipped = () if pictures else ("images", "paths")
-            return {
-                key: _entry(path, file, key) for key in file.files if key not in skipped
-            }
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
+            keys = [key for key in file.files if key not in skipped]
+            return {key: _entry(path, file, key) for key in keys}
+    except UsageError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise RunError(f"cannot read {path}: it is no .npz file ({error})") from error
 
 
-def _entry(path: Path, file: Any, key: str) -> np.ndarray:
+def _entry(path: Path, file: NpzFile, key: str) -> np.ndarray:
     try:
         return file[key]
     except ValueError as error:

@@ -55,7 +55,7 @@ def embed_run(
     labels = np.concatenate([split.labels for split in splits])
     cameras = [split.cameras for split in splits if split.cameras is not None]
     values, codes = np.unique(labels, return_inverse=True)
-    sides = {}
+    sides: dict[str, Any] = {}
     if data.gallery is not None:
         kept_rows = np.ones(len(data.gallery.labels), bool)
         if data.junk is not None:
@@ -76,7 +76,7 @@ def embed_run(
         data.protocol,
         **sides,
         cameras=np.concatenate(cameras) if len(cameras) == len(splits) else None,
-        pairs=pairs and Pairs(pairs.indices, pairs.same, pairs.folds),
+        pairs=None if pairs is None else Pairs(pairs.indices, pairs.same, pairs.folds),
         recall_at=data.recall_at,
         read=_reader([split.images for split in splits]),
     )
@@ -96,9 +96,11 @@ def _config(path: Path, settings: dict[str, Any]) -> Config:
     unknown = settings.keys() - {field.name for field in dataclasses.fields(Config)}
     if unknown:
         raise RunError(f"{path} holds a run of another version: {min(unknown)}")
-    return Config(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    )
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in settings.items()
+    }
+    return Config(**values)
 
 
 def _reader(sources: list[ImageSource]) -> Any:

@@ -101,7 +101,9 @@ class Subject:
         )
         return search, self.queries, self.gallery
 
-    def recall_levels(self, protocol: Protocol, asked: Sequence[int], most: int):
+    def recall_levels(
+        self, protocol: Protocol, asked: Sequence[int], most: int
+    ) -> tuple[int, ...]:
         """The values of K asked for, or the usual ones up to what a query can meet."""
         if asked:
             return tuple(dict.fromkeys(asked))

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.manifold import TSNE
@@ -109,7 +110,9 @@ def top_matches(search: Search, queries: np.ndarray, *, most: int = 8) -> np.nda
 
     Of a query that meets fewer rows than others, the last are -1.
     """
-    scores = np.array(cosine(search.queries[queries], search.gallery))
+    scores = np.array(
+        cosine(jnp.asarray(search.queries[queries]), jnp.asarray(search.gallery))
+    )
     every = np.arange(len(search.gallery))
     for line, query in zip(scores, queries, strict=True):
         line[skipped(search, np.full(len(every), query), every)] = -np.inf
