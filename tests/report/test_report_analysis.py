@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rankjax.metrics import leave_one_out
+from rankjax.metrics import leave_one_out, query_gallery
 from rankjax.report import analysis
 
 
@@ -145,3 +145,35 @@ def test_the_map_puts_far_classes_apart(rng):
 def test_there_is_no_map_of_one_point_or_few_images(rng):
     assert analysis.lay_out(np.ones((20, 4)), np.arange(20) // 4, seed=0) is None
     assert analysis.lay_out(rng.normal(size=(9, 4)), np.arange(9), seed=0) is None
+
+
+def test_pairs_of_a_gallery_are_all_but_those_of_the_querys_camera(rng):
+    labels, gallery = np.array([0, 1, 5]), np.array([1, 0, 0, 1, 0])
+    cameras, others = np.array([0, 1, 0]), np.array([0, 0, 1, 1, 2])
+    found = query_gallery(
+        *(np.eye(3), labels, np.eye(5, 3) + 1, gallery),
+        query_cameras=cameras,
+        gallery_cameras=others,
+    )
+    positive, negative = analysis.sample_pairs(found, rng, limit=50)
+    assert sorted(positive.tolist()) == [[0, 2], [0, 4], [1, 0]]
+    assert (labels[negative[:, 0]] != gallery[negative[:, 1]]).all()
+    assert set(negative[:, 0]) == {0, 1, 2}
+    # Ten thousand of few pairs are drawn, and evenly.
+    large = query_gallery(
+        *(np.eye(200, 3) + 1, np.zeros(200, int), np.eye(5, 3) + 1, gallery),
+        query_cameras=np.repeat([1, 3], 100),
+        gallery_cameras=others,
+    )
+    drawn = analysis.sample_pairs(large, rng, limit=100).positive
+    assert 60 < len(drawn) <= 100
+    assert set(drawn[:, 1]) == {1, 2, 4}
+    assert not ((drawn[:, 0] < 100) & (drawn[:, 1] == 2)).any()
+
+
+def test_top_matches_are_the_slow_loops_and_end_where_a_query_meets_no_more(rng):
+    points, labels = blobs(rng, 4, 3)
+    found = analysis.top_matches(leave_one_out(points, labels), np.array([5, 0]))
+    expected = slow_nearest(points, 6)[[5, 0]]
+    np.testing.assert_array_equal(found[:, :6], expected)
+    assert (found[:, 6:] == -1).all()
