@@ -13,6 +13,7 @@ from experiments.evaluate import main
 from experiments.evaluation.runs import embed_run
 from rankjax.data import load
 from rankjax.metrics import compare_models
+from rankjax.train import Checkpoints
 
 QUICK = ["--samples", "200", "--restarts", "1"]
 
@@ -401,6 +402,9 @@ def test_a_run_is_evaluated_as_its_own_summary_says(
     assert subject.labels.tolist() == test.labels.tolist()
     picture = subject.read(np.array([5, 3]))[1]
     assert picture.tolist() == test.images.read(np.array([3]))[0].tolist()
+    monkeypatch.setattr(Checkpoints, "best_step", lambda self: 2)
+    best = embed_run(run_dir, checkpoint="best", data_dir=data_dir, manual_dir=None)
+    assert (best.embeddings != subject.embeddings).any()
     capsys.readouterr()
 
     settings = json.loads((run_dir / "config.json").read_text())
