@@ -377,6 +377,7 @@ def test_the_report_shows_what_the_file_has_of_rows(tmp_path, stored):
         assert file.read_text() == page
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_as_its_own_summary_says(
     data_dir, tmp_path, capsys, monkeypatch
 ):
