@@ -11,7 +11,7 @@ from flax import nnx
 from experiments.config import Config
 from experiments.train import INPUTS, network
 from rankjax import exported
-from rankjax.errors import RunError, UsageError
+from rankjax.errors import RunError
 from rankjax.exported import Inputs, Network
 from rankjax.models.proxies import WithLoss
 from rankjax.train import Checkpoints, TrainState, create_state, forward_of
@@ -53,8 +53,7 @@ def load_network(path: Path, *, which: Which = "latest") -> Network:
     """The network of a run's folder, or one that `experiments.export` wrote.
 
     Raises:
-      UsageError: the folder holds neither.
-      RunError: it is damaged.
+      RunError: the folder holds neither, or it is damaged.
     """
     if (path / exported.CONTENTS).is_file():
         return exported.load(path)
@@ -69,11 +68,11 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
       which: checkpoint, the last one or that of the best validation.
 
     Raises:
-      UsageError: the folder holds no run.
-      RunError: it has no checkpoint yet, or something in it is damaged.
+      RunError: the folder holds no run, or one without a checkpoint yet, of another
+        version, or damaged.
     """
     if not (path / "config.json").is_file():
-        raise UsageError(f"{path} holds no run: it has no config.json")
+        raise RunError(f"{path} holds no run: it has no config.json")
     config = _config(path / "config.json")
     inputs = Inputs(**_json(path / INPUTS))
     if not (path / "checkpoints").is_dir():

@@ -91,7 +91,7 @@ def test_the_card_tells_data_figures_settings_and_licence(artefact, run):
 def test_nothing_is_overwritten_nor_left_half_written(run, artefact, tmp_path, capsys):
     assert main([str(run), "--out", str(artefact)]) == 2
     assert f"{artefact} exists" in capsys.readouterr().err
-    assert main([str(tmp_path), "--out", str(tmp_path / "x")]) == 2
+    assert main([str(tmp_path), "--out", str(tmp_path / "x")]) == 1
 
     def interrupted():
         with new_folder(tmp_path / "y") as folder:
