@@ -44,7 +44,14 @@ from rankjax.data.sources import ChosenImages, EncodedImages
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
-from rankjax.parallel import AXIS, axis_of, data_parallel, place_among, replicate
+from rankjax.parallel import (
+    AXIS,
+    Spread,
+    axis_of,
+    data_parallel,
+    place_among,
+    replicate,
+)
 from rankjax.report import ReportInputs, write_report
 from rankjax.train import (
     Checkpoints,
@@ -93,36 +100,18 @@ def run(name: str, config: Config) -> Path:
       RunError: something outside must be mended; what was saved is whole.
       Interrupted: by Ctrl-C or SIGTERM.
     """
-    devices = _devices(config.devices)
+    devices = choose_devices(config.devices)
     process, processes = place_among(devices)
     check(config, len(devices), processes)
     _check_agreed(config)
     data = load_data(config)
-    _check_judged(data)
+    check_judged(data)
     batches = build_batches(config, data.train)
-    axis = axis_of(config.wrapper)
     definition, optimizer, schedule, untrained = start(
-        config, data.train, axis_name=axis, batches=batches
+        config, data.train, axis_name=axis_of(config.wrapper), batches=batches
     )
     embed = make_embed(definition, devices=devices)
-    step = data_parallel(
-        hosts.StopVote.counting(
-            make_step(
-                definition,
-                build_objective(config, axis),
-                optimizer,
-                axis_name=axis,
-                microbatch=config.microbatch or None,
-                memory_objective=build_objective(config, axis, regularized=False),
-                memory_weight=config.memory_weight,
-                memory_warmup=config.memory_warmup,
-                seed=config.seed,
-            ),
-            axis,
-        ),
-        devices=devices,
-        wrapper=config.wrapper,
-    )
+    step = make_spread_step(config, definition, optimizer, devices)
     size = sum(x.nbytes for x in jax.tree.leaves(untrained))
     path = config.run_dir or default_run_dir(name, config)
     with ExitStack() as stack:
@@ -166,6 +155,34 @@ def run(name: str, config: Config) -> Path:
             )
         _finish(name, config, data, embed, untrained, state, devices, records)
     return path
+
+
+def make_spread_step(
+    config: Config,
+    definition: Any,
+    optimizer: optax.GradientTransformation,
+    devices: Sequence[jax.Device],
+) -> Spread:
+    """The training step over devices."""
+    axis = axis_of(config.wrapper)
+    return data_parallel(
+        hosts.StopVote.counting(
+            make_step(
+                definition,
+                build_objective(config, axis),
+                optimizer,
+                axis_name=axis,
+                microbatch=config.microbatch or None,
+                memory_objective=build_objective(config, axis, regularized=False),
+                memory_weight=config.memory_weight,
+                memory_warmup=config.memory_warmup,
+                seed=config.seed,
+            ),
+            axis,
+        ),
+        devices=devices,
+        wrapper=config.wrapper,
+    )
 
 
 def load_data(config: Config) -> Dataset:
@@ -452,7 +469,8 @@ def _are_proxies(params: Any) -> Any:
     )
 
 
-def _check_judged(data: Dataset) -> None:
+def check_judged(data: Dataset) -> None:
+    """Raises a UsageError for a data set that a run cannot be judged on."""
     if data.protocol != "leave-one-out":
         raise UsageError(
             f"{data.name} is judged by {data.protocol}; experiments.train knows the "
@@ -467,7 +485,7 @@ def _check_judged(data: Dataset) -> None:
             )
 
 
-def _devices(number: int) -> Sequence[jax.Device]:
+def choose_devices(number: int) -> Sequence[jax.Device]:
     """So many devices, equally many of each process, those of one side by side."""
     processes, total = jax.process_count(), jax.device_count()
     if not 0 <= number <= total or number % processes:
@@ -562,6 +580,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         name, config = parse(words)
         hosts.join(config.hosts, timeout=config.host_timeout)
+        if config.dry_run:
+            # It takes from here what it tries.
+            from experiments.dry_run import dry_run
+
+            return dry_run(name, config)
         path = run(name, config)
         hosts.from_first("finished", str(path))
     except UsageError as error:
