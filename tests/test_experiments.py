@@ -349,6 +349,16 @@ def test_a_named_experiment_can_run_and_says_how(name):
     assert f"python -m experiments.train {name}" in documentation.splitlines()
 
 
+def test_gallery_is_no_set_to_train_on_yet(tmp_path, capsys):
+    for split, names in (("train", "ab"), ("test", "xy"), ("gallery", "xy")):
+        for name in names:
+            file = tmp_path / split / name / f"{split}.png"
+            file.parent.mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(file)
+    assert main(["digits", "--dataset", f"folder:{tmp_path}"]) == 2
+    assert "judged by query-gallery" in capsys.readouterr().err
+
+
 def test_settings_that_differ_have_folders_that_differ():
     config = EXPERIMENTS["digits"]()
     folder = default_run_dir("digits", config)

@@ -9,6 +9,7 @@ import numpy as np
 from rankjax.data.decoding import DamagedImage, decode, resize
 from rankjax.errors import RunError
 
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _KEEP_BYTES = 2**30
 
 Decode = Callable[[np.ndarray], np.ndarray]
