@@ -441,7 +441,6 @@ def _options(
 def check(config: Config, devices: int, hosts: int = 1) -> None:
     """Raises a UsageError for settings that cannot be meant, before anything runs."""
     _look_up("model", config.model, dict.fromkeys(MODELS))
-    build_augmentation(config)
     _look_up("batches", config.batches, BATCHES)
     _check_objective(config)
     height, width = config.size()
@@ -461,6 +460,7 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
             f"{config.short_side}"
         )
     for name in (
+        "image_size",
         "classes",
         "per_class",
         "steps",
@@ -490,6 +490,7 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
             raise UsageError(
                 f"{name} must not be negative, got {getattr(config, name)}"
             )
+    build_augmentation(config)
     if not 0 <= config.dropout < 1:
         raise UsageError(f"dropout must be in [0, 1), got {config.dropout}")
     if config.classes * config.per_class % devices:
@@ -562,6 +563,9 @@ def _value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (SyntaxError, ValueError):
-        raise UsageError(f"{name} must be like {default}, got {text!r}") from None
+        value = text
+    if isinstance(value, str) or isinstance(value, tuple) != isinstance(default, tuple):
+        raise UsageError(f"{name} must be like {default}, got {text!r}")
+    return value
