@@ -9,15 +9,10 @@ import numpy as np
 
 from rankjax.data.builders.archives import Archives
 from rankjax.data.catalogue import Entry
-from rankjax.data.splits import Choice, Dataset, Pool, VerificationPairs
-from rankjax.data.tfds_reader import (
-    column,
-    divided,
-    encoded_images,
-    open_builder,
-    prepare,
-    using,
-)
+from rankjax.data.pool import Choice, Pool
+from rankjax.data.preparation import open_builder, prepare, using
+from rankjax.data.splits import Dataset, VerificationPairs
+from rankjax.data.tfds_reader import column, divided, encoded_images
 from rankjax.errors import RunError
 
 _JUNK = b"-1"

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from rankjax.data.own_files import Row, load_rows
+from rankjax.data.pool import Choice
 from rankjax.data.sources import SUFFIXES
-from rankjax.data.splits import Choice, Dataset
+from rankjax.data.splits import Dataset
 from rankjax.errors import UsageError
 
 

@@ -21,7 +21,7 @@ from experiments.train import main
 from rankjax.data import CATALOGUE, load
 from rankjax.data.benchmarks import load_benchmark
 from rankjax.data.builders.benchmark import LAYOUTS
-from rankjax.data.splits import Choice
+from rankjax.data.pool import Choice
 from rankjax.errors import RunError
 
 ARCHIVES = Path(__file__).parent / "omniglot_small"
