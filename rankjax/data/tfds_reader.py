@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from rankjax.data import glyphs
 from rankjax.data.glyph_images import class_name
+from rankjax.data.records import RecordFiles
 from rankjax.data.sources import Fetch
 from rankjax.data.splits import Dataset, Pool
 from rankjax.errors import RunError, UsageError, unknown_name
@@ -118,7 +119,8 @@ def _builder(reference: str, name: str, data_dir: Path) -> tfds.core.DatasetBuil
     logging.getLogger("absl").setLevel(logging.ERROR)
     tfds.disable_progress_bar()
     try:
-        return tfds.builder(reference, data_dir=data_dir, file_format="array_record")
+        # No format, so that what somebody prepared in another one is found too.
+        return tfds.builder(reference, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         known = [
             f"tfds:{other}"
@@ -187,7 +189,15 @@ def _raw(builder: tfds.core.DatasetBuilder, split: str) -> Any:
         for key, value in builder.info.features.items()
         if isinstance(value, tfds.features.Image)
     }
-    return builder.as_data_source(split, decoders=skip)
+    if builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
+        return builder.as_data_source(split, decoders=skip)
+    names = split.split("+")
+    return RecordFiles(
+        [Path(file) for name in names for file in builder.info.splits[name].filepaths],
+        lambda record: builder.info.features.deserialize_example_np(
+            record, decoders=skip
+        ),
+    )
 
 
 def _fetcher(builder: tfds.core.DatasetBuilder, splits: list[str], key: str) -> Fetch:
