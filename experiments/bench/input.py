@@ -3,18 +3,18 @@
 python -m experiments.bench.input [--json FILE] [--quick] [--dataset NAME]
 
 photos: JPEGs of 500 x 375 to random crops of 224, mirrored or not. `bare` only decodes
-and resizes, `loader` makes whole batches, `tf.data` decodes only the part that is cut out
-(where TensorFlow is installed). `over_bare` is the speed over that of `bare` with as
-many threads, `over_bare_cpu` the same of CPU time.
+and resizes, `loader` makes whole batches, `tf.data` decodes only the part that is cut
+out (where TensorFlow is installed). `over_bare` is the speed over that of `bare` with
+as many threads, `over_bare_cpu` the same of CPU time.
 
 batches: each kind for a million images of a hundred thousand classes. `start_s` is the
-time from labels to the first batch, `share` the time for an image over that of `bare` with
-one thread, `bytes_per_image` what is held and `peak_bytes_per_image` what the start takes
-beside the labels.
+time from labels to the first batch, `share` the time for an image over that of `bare`
+with one thread, `bytes_per_image` what is held and `peak_bytes_per_image` what the
+start takes beside the labels.
 
-step: the step of the default experiment on batches from the loader (`fed`), and on the
-same ones in memory. `over_memory` is the speed over that of the latter, and
-`loader_over_need` how fast the loader alone is over what the step takes.
+step: the step of the default experiment on batches from the loader, and on the same
+ones in memory. `over_memory` is the speed over that of the latter, `loader_over_need`
+how fast the loader alone is over what the step takes.
 
 Three minutes on two cores once the data set is there; `--quick` takes one.
 """
@@ -67,6 +67,7 @@ SHOWN = {
     "step": {
         "batches_from": "",
         "images_per_s": ",.0f",
+        "cpu_us_per_image": ",.0f",
         "over_memory": ".3f",
         "loader_over_need": ".2f",
     },
@@ -156,11 +157,13 @@ def fed(config: Config, split: Split, *, steps: int, seconds: float) -> list[Row
         reps=30,
         seconds=seconds,
     )
-    walls = {name: timing.spread(reps)["wall_s"] for name, reps in found.items()}
+    spreads = {name: timing.spread(reps) for name, reps in found.items()}
+    walls = {name: each["wall_s"] for name, each in spreads.items()}
     return [
         {
             "batches_from": name,
             "images_per_s": steps * step.rows / walls[name],
+            "cpu_us_per_image": 1e6 * spreads[name]["cpu_s"] / steps / step.rows,
             "over_memory": walls["memory"] / walls[name],
             "loader_over_need": walls["memory"] / walls["alone"],
         }

@@ -33,7 +33,7 @@ def photo(number: int) -> bytes:
     image = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
     for _ in range(12):
-        x, y, r = rng.integers(0, 500), rng.integers(0, 375), rng.integers(10, 90)
+        x, y, r = rng.integers((0, 0, 10), (500, 375, 90)).tolist()
         colour = tuple(rng.integers(0, 256, 3).tolist())
         draw.ellipse((x - r, y - r // 2, x + r, y + r // 2), fill=colour)
     grain = rng.normal(128, 9, (375, 500, 3)).clip(0, 255).astype(np.uint8)

@@ -99,7 +99,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def mirror(image: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, c] with left and right exchanged; NumPy takes twenty times as long."""
+    """uint8 [h, w, c] with left and right exchanged; NumPy takes 20 times as long."""
     if cv2 is None:
         mirrored = to_pil(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     else:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from rankjax.data import glyphs
 from rankjax.data.glyph_images import class_name
 from rankjax.data.pool import Choice, Counts, Pool
 from rankjax.data.preparation import first_line, keys, prepare, using
+from rankjax.data.records import RecordFiles
 from rankjax.data.sources import Fetch
 from rankjax.data.splits import Dataset
-from rankjax.data.tfrecords import TFRecords
 from rankjax.errors import RunError
 from rankjax.files import write_atomic
 
@@ -138,9 +139,13 @@ def _raw(builder: tfds.core.DatasetBuilder, split: str) -> Any:
         if isinstance(value, tfds.features.Image)
     }
     with _damage(builder):
-        if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
-            return TFRecords(builder, split, skip)
-        return builder.as_data_source(split, decoders=skip)
+        if builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
+            return builder.as_data_source(split, decoders=skip)
+        infos = [builder.info.splits[name] for name in split.split("+")]
+        return RecordFiles(
+            [Path(file) for info in infos for file in info.filepaths],
+            partial(builder.info.features.deserialize_example_np, decoders=skip),
+        )
 
 
 def encoded_images(

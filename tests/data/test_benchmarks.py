@@ -152,7 +152,7 @@ def test_what_is_learnt_of_five_real_alphabets_tells_characters_of_three(tmp_pat
     assert main(["omniglot_small", *short, *folders]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["raw_pixels"]["recall_at_1"] < 0.35
-    assert summary["test"]["recall_at_1"] > 0.6
+    assert summary["test"]["recall_at_1"] > 0.5
 
 
 def test_photos_are_judged_by_the_centre_of_a_larger_one(tmp_path, monkeypatch):
