@@ -3,15 +3,25 @@
 import ast
 import dataclasses
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rankjax import losses, mining, similarity, terms
-from rankjax.data import AUGMENTATIONS
+from rankjax.data import (
+    AUGMENTATIONS,
+    BATCHES,
+    Augmentation,
+    Batches,
+    Split,
+    make_batches,
+)
+from rankjax.data.augmentation import arguments
 from rankjax.entry import check_settings, entry_of, hyper_parameters, is_traced
 from rankjax.errors import UsageError, unknown_name
 from rankjax.models import MODELS, Norm
@@ -33,11 +43,27 @@ class Config:
     """Settings of a training run."""
 
     dataset: str = "glyphs"
-    """glyphs[/clean|lite|pose|clutter|modes], digits, folder:PATH or tfds:NAME."""
+    """glyphs[/clean|lite|pose|clutter|modes], digits, a benchmark such as cub (python
+    -m experiments.data lists them), folder:PATH, list:FILE, reid:PATH or tfds:NAME."""
     image_size: int = 32
     """Height and width of images, in pixels."""
+    short_side: int = 0
+    """What the short side of images is resized to, in pixels, before their centre is
+    cut out to judge them; 0 for what is the custom of a
+    benchmark, such as 256 with 224 for photos, and image_size elsewhere."""
+    image_width: int = 0
+    """Width, where it is not the height; 0 for square images."""
+    fold: int | None = None
+    """Of cross-validation: the part of the training classes that validates."""
+    folds: int = 4
+    """Parts that cross-validation cuts the training classes into."""
+    on_damage: Literal["stop", "skip"] = "stop"
+    """At an image that cannot be decoded; skip decodes all images beforehand."""
     augmentation: str = "affine"
-    """none, affine (small rotations and shifts) or crop_flip (photos)."""
+    """Names in rankjax.data.AUGMENTATIONS, joined by +, such as
+    random_resized_crop+color_jitter."""
+    augmentation_options: tuple[str, ...] = ()
+    """Settings of them, such as scale=(0.2,1)."""
     model: str = "convnet"
     """convnet (32 x 32 images), resnet18 or resnet50."""
     norm: Norm = "batch"
@@ -76,6 +102,10 @@ class Config:
     """Steps before it is."""
     l2_weight: float = 0.0
     """Weight of the mean squared length of embeddings."""
+    batches: str = "class_balanced"
+    """A name in rankjax.data.BATCHES, such as hierarchical or hard_classes."""
+    batch_options: tuple[str, ...] = ()
+    """Settings of the batches, such as super_classes=4."""
     classes: int = 64
     """Classes in a batch."""
     per_class: int = 2
@@ -115,6 +145,12 @@ class Config:
     """Folder of the run; by default runs/NAME-DIGEST, with a digest of the settings."""
     data_dir: Path = Path("~/.cache/rankjax")
     """Folder of prepared data sets."""
+    manual_dir: Path | None = None
+    """Folder of archives fetched by hand; by default data_dir/downloads/manual."""
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of images."""
+        return self.image_size, self.image_width or self.image_size
 
     def settings(self) -> dict[str, Any]:
         """What makes two runs the same run: all but where it is kept and computed."""
@@ -123,7 +159,15 @@ class Config:
 
 
 _ELSEWHERE = {
-    *("run_dir", "data_dir", "devices", "wrapper", "hosts", "host_timeout"),
+    *(
+        "run_dir",
+        "data_dir",
+        "manual_dir",
+        "devices",
+        "wrapper",
+        "hosts",
+        "host_timeout",
+    ),
     *("fall_back", "profile"),
 }
 
@@ -241,6 +285,22 @@ def digits() -> Config:
     )
 
 
+def omniglot_small() -> Config:
+    """N-pairs on handwritten characters: five alphabets to train on, three to test on.
+
+    python -m experiments.train omniglot_small
+    TIME; Recall@1 NUMBER.
+    """
+    return dataclasses.replace(
+        _GLYPHS,
+        dataset="omniglot_small",
+        manual_dir=Path(__file__).parent.parent / "tests" / "data" / "omniglot_small",
+        loss_options=("scale=16",),
+        steps=500,
+        eval_every=100,
+    )
+
+
 EXPERIMENTS: dict[str, Callable[[], Config]] = {
     f.__name__: f
     for f in (
@@ -252,6 +312,7 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         glyphs_angular,
         glyphs_large_batch,
         digits,
+        omniglot_small,
     )
 }
 
@@ -308,34 +369,100 @@ def learned(config: Config) -> dict[str, float]:
 def _loss(config: Config) -> functools.partial[Any]:
     """The loss with its options bound."""
     loss = _look_up("loss", config.loss, losses.LOSSES)
-    known = hyper_parameters(loss)
+    known = {key: each.default for key, each in hyper_parameters(loss).items()}
+    settings = _options("loss_options", config.loss, config.loss_options, known)
+    return functools.partial(loss, **settings)
+
+
+def build_augmentation(config: Config) -> Augmentation:
+    """The augmentation that a configuration describes.
+
+    Raises:
+      UsageError: a change or a setting of one that does not exist or cannot be meant.
+    """
+    known: dict[str, Any] = {}
+    for name in config.augmentation.split("+"):
+        _look_up("augmentation", name, AUGMENTATIONS)
+        known |= arguments(name)
+    given = _options(
+        "augmentation_options", config.augmentation, config.augmentation_options, known
+    )
+    size = config.size()
+    try:
+        built = Augmentation(config.augmentation, given)
+        # On one image, where settings out of range show.
+        built([np.zeros((*size, 3), np.uint8)], np.zeros((1, built.draws)), size)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return built
+
+
+def build_batches(config: Config, split: Split) -> Batches:
+    """The batches that a configuration describes.
+
+    Raises:
+      UsageError: settings that do not exist, cannot be meant, or do not suit the split.
+    """
+    maker = _look_up("batches", config.batches, BATCHES)
+    known = {
+        key: each.default
+        for key, each in inspect.signature(maker).parameters.items()
+        if each.default is not inspect.Parameter.empty and key != "per_class"
+    }
+    try:
+        return make_batches(
+            config.batches,
+            split,
+            classes=config.classes,
+            per_class=config.per_class,
+            seed=config.seed,
+            options=_options(
+                "batch_options", config.batches, config.batch_options, known
+            ),
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _options(
+    field: str, owner: str, texts: Sequence[str], known: dict[str, Any]
+) -> dict[str, Any]:
+    """Settings from NAME=VALUE; `known` are those there are and their defaults."""
     settings = {}
-    for option in config.loss_options:
+    for option in texts:
         name, equals, text = option.partition("=")
         if not equals:
-            raise UsageError(f"loss_options must be NAME=VALUE, got {option!r}")
-        _look_up(f"option of {config.loss}", name, known)
-        settings[name] = _value(name, text, known[name].default)
-    return functools.partial(loss, **settings)
+            raise UsageError(f"{field} must be NAME=VALUE, got {option!r}")
+        _look_up(f"option of {owner}", name, known)
+        settings[name] = _value(name, text, known[name])
+    return settings
 
 
 def check(config: Config, devices: int, hosts: int = 1) -> None:
     """Raises a UsageError for settings that cannot be meant, before anything runs."""
     _look_up("model", config.model, dict.fromkeys(MODELS))
-    _look_up("augmentation", config.augmentation, AUGMENTATIONS)
+    _look_up("batches", config.batches, BATCHES)
     _check_objective(config)
-    if config.model == "convnet" and config.image_size != 32:
+    height, width = config.size()
+    if config.model == "convnet" and (height, width) != (32, 32):
         raise UsageError(
-            f"model convnet needs image_size 32, got {config.image_size}; "
+            f"model convnet needs image_size 32, got {height} x {width}; "
             "resnet18 and resnet50 take any"
         )
-    if config.per_class < 2:
+    if config.per_class < 2 and config.batches not in ("proxy_balanced", "random"):
         raise UsageError(
             f"per_class must be at least 2, got {config.per_class}: "
             "with one image a class has no positives"
         )
+    if config.short_side and config.short_side < min(height, width):
+        raise UsageError(
+            f"short_side must be at least image_size, {min(height, width)}, or 0, got "
+            f"{config.short_side}"
+        )
     for name in (
+        "image_size",
         "classes",
+        "per_class",
         "steps",
         "eval_every",
         "log_every",
@@ -357,11 +484,13 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
         "memory_warmup",
         "microbatch",
         "profile",
+        "image_width",
     ):
         if not 0 <= getattr(config, name) < 2**32:
             raise UsageError(
                 f"{name} must not be negative, got {getattr(config, name)}"
             )
+    build_augmentation(config)
     if not 0 <= config.dropout < 1:
         raise UsageError(f"dropout must be in [0, 1), got {config.dropout}")
     if config.classes * config.per_class % devices:
@@ -434,6 +563,9 @@ def _value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (SyntaxError, ValueError):
-        raise UsageError(f"{name} must be like {default}, got {text!r}") from None
+        value = text
+    if isinstance(value, str) or isinstance(value, tuple) != isinstance(default, tuple):
+        raise UsageError(f"{name} must be like {default}, got {text!r}")
+    return value

@@ -29,9 +29,18 @@ import tyro
 from flax import nnx
 from tqdm import tqdm
 
-from experiments.config import EXPERIMENTS, Config, build_objective, check, learned
+from experiments.config import (
+    EXPERIMENTS,
+    Config,
+    build_augmentation,
+    build_batches,
+    build_objective,
+    check,
+    learned,
+)
 from rankjax import __version__, models
-from rankjax.data import Dataset, Loader, Split, class_balanced_batches, load
+from rankjax.data import Batches, Dataset, Loader, MinedBatches, Split, load
+from rankjax.data.sources import ChosenImages
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
@@ -88,15 +97,23 @@ def run(name: str, config: Config) -> Path:
     data = load(
         config.dataset,
         data_dir=config.data_dir.expanduser(),
-        image_size=config.image_size,
+        manual_dir=config.manual_dir and config.manual_dir.expanduser(),
+        image_size=config.size(),
+        short_side=config.short_side or None,
         seed=config.seed,
+        fold=config.fold,
+        folds=config.folds,
+        on_damage=config.on_damage,
     )
     _check_judged(data)
-    batches = _batches(config, data.train)
+    batches = build_batches(config, data.train)
     axis = axis_of(config.wrapper)
     definition, optimizer, schedule, untrained = start(
         config, data.train, axis_name=axis
     )
+    if isinstance(batches, MinedBatches):
+        shape = (len(batches.examples(0)), config.embedding_dim)
+        untrained = untrained._replace(mined=jnp.zeros(shape, jnp.float32))
     embed = make_embed(definition, devices=devices)
     step = data_parallel(
         hosts.StopVote.counting(
@@ -133,19 +150,24 @@ def run(name: str, config: Config) -> Path:
                 state = records.checkpoints.restore(latest, untrained)
             folder.rewind(latest or 0)
         state = replicate(hosts.broadcast(state), devices)
+        mine = _Mining(batches, data.train, embed, devices)
+        mine.resume(state)
         loader = Loader(
             data.train,
             batches,
-            augmentation=config.augmentation,
+            augmentation=build_augmentation(config),
             seed=config.seed,
             start_step=int(state.step),
             stop_step=config.steps,
             host=process,
             hosts=processes,
+            refresh_every=mine.every,
         )
         with loader:
-            state = _train(config, step, state, loader, schedule, embed, data, records)
-        _finish(name, config, data, embed, untrained, state, devices, records)
+            state = _train(
+                config, step, state, loader, schedule, mine, embed, data, records
+            )
+        _finish(name, config, data, batches, embed, untrained, state, devices, records)
     return path
 
 
@@ -161,6 +183,7 @@ def _train(
     state: TrainState,
     loader: Loader,
     schedule: optax.Schedule,
+    mine: "_Mining",
     embed: Any,
     data: Dataset,
     records: _Records | None,
@@ -207,6 +230,7 @@ def _train(
             stop = vote.outcome(metrics)
             log(monitor.add(done, metrics))
             bar.update()
+            state = mine.after(done, state)
             if stop or done % config.eval_every == 0 or done == config.steps:
                 log(monitor.flush())  # a state that is not finite must not be saved
                 embeddings = embed(state, judged_on.images)
@@ -223,6 +247,31 @@ def _train(
                 hosts.from_first("stopped", "saved")
                 raise Interrupted(f"stopped at step {done}, which is saved")
     return state
+
+
+class _Mining:
+    """Gives `MinedBatches` new embeddings in time, and the state what they were."""
+
+    def __init__(
+        self, batches: Batches, train: Split, embed: Any, devices: Sequence[jax.Device]
+    ) -> None:
+        self._batches = batches if isinstance(batches, MinedBatches) else None
+        self._images, self._embed, self._devices = train.images, embed, devices
+        self.every = self._batches.refresh_every if self._batches else 0
+
+    def resume(self, state: TrainState) -> None:
+        """Has the batches be what they were when the state was saved."""
+        if self._batches and int(state.step) >= self.every:
+            self._batches.refresh(np.asarray(state.mined))
+
+    def after(self, done: int, state: TrainState) -> TrainState:
+        """Renews the embeddings, if it is time, before another batch is begun."""
+        if not self._batches or done % self.every:
+            return state
+        chosen = ChosenImages(self._images, self._batches.examples(done))
+        embeddings = self._embed(state, chosen)
+        self._batches.refresh(embeddings)
+        return state._replace(mined=replicate(jnp.asarray(embeddings), self._devices))
 
 
 class _Trace:
@@ -263,6 +312,7 @@ def _finish(
     name: str,
     config: Config,
     data: Dataset,
+    batches: Batches,
     embed: Any,
     untrained: TrainState,
     state: TrainState,
@@ -291,6 +341,8 @@ def _finish(
                 "devices": len(devices),
                 "processes": jax.process_count(),
                 "wrapper": config.wrapper,
+                "epoch": f"{batches.epoch:.4g} steps, with {batches.classes:.0%} of "
+                f"the classes and {batches.images:.0%} of the images",
             },
             versions={"python": platform.python_version(), "rankjax": __version__}
             | {package: version(package) for package in _PACKAGES},
@@ -313,7 +365,7 @@ def start(
     rngs = nnx.Rngs(config.seed)
     model: nnx.Module = models.build(
         config.model,
-        channels=train.images.read(np.arange(1)).shape[-1],
+        channels=train.images.shape[-1],
         embedding_dim=config.embedding_dim,
         normalize=config.normalize,
         dropout=config.dropout,
@@ -366,6 +418,11 @@ def _are_proxies(params: Any) -> Any:
 
 
 def _check_judged(data: Dataset) -> None:
+    if data.protocol != "leave-one-out":
+        raise UsageError(
+            f"{data.name} is judged by {data.protocol}; experiments.train knows the "
+            "protocol leave-one-out alone"
+        )
     judged_on = data.train if data.validation is None else data.validation
     for split in (judged_on, data.test):
         if len(split.labels) < 9 or np.bincount(split.labels).max() < 2:
@@ -373,18 +430,6 @@ def _check_judged(data: Dataset) -> None:
                 f"{data.name} must have 9 images or more, two of them of one class, "
                 f"to validate and to test on, got {len(split.labels)}"
             )
-
-
-def _batches(config: Config, train: Split) -> Callable[[int], np.ndarray]:
-    try:
-        return class_balanced_batches(
-            train.labels,
-            classes=config.classes,
-            per_class=config.per_class,
-            seed=config.seed,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _devices(number: int) -> Sequence[jax.Device]:
@@ -403,7 +448,7 @@ def _check_agreed(config: Config) -> None:
     """Raises a UsageError where another process was started with other settings."""
     ours = {k: str(v) for k, v in dataclasses.asdict(config).items() if k != "hosts"}
     theirs = json.loads(hosts.from_first("settings", json.dumps(ours)))
-    for name in ("run_dir", "data_dir"):
+    for name in ("run_dir", "data_dir", "manual_dir"):
         theirs[name] = ours[name]  # may be other places on other machines
     differing = [name for name in ours if theirs[name] != ours[name]]
     if differing:

@@ -29,7 +29,12 @@ import numpy as np
 from experiments.bench import output
 from experiments.bench.output import Row
 from experiments.bench.step import network_alone
-from experiments.config import EXPERIMENTS, Config, build_objective
+from experiments.config import (
+    EXPERIMENTS,
+    Config,
+    build_augmentation,
+    build_objective,
+)
 from experiments.train import start
 from rankjax.data import Dataset, Loader, class_balanced_batches, load
 from rankjax.train import make_step
@@ -80,7 +85,7 @@ def curve(
     loader = Loader(
         data.train,
         batches,
-        augmentation=config.augmentation,
+        augmentation=build_augmentation(config),
         seed=config.seed,
         start_step=0,
         stop_step=steps,

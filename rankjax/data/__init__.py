@@ -1,18 +1,33 @@
 """Labelled images: data sets, class-balanced batches, augmentation, loading."""
 
-from rankjax.data.augmentation import AUGMENTATIONS
+from rankjax.data.augmentation import AUGMENTATIONS, Augmentation
+from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.datasets import load
 from rankjax.data.loading import Loader
-from rankjax.data.sampling import class_balanced_batches
+from rankjax.data.sampling import (
+    BATCHES,
+    Batches,
+    MinedBatches,
+    class_balanced_batches,
+    make_batches,
+)
 from rankjax.data.sources import ImageSource
-from rankjax.data.splits import Dataset, Split
+from rankjax.data.splits import Dataset, Protocol, Split, VerificationPairs
 
 __all__ = [
     "AUGMENTATIONS",
+    "BATCHES",
+    "CATALOGUE",
+    "Augmentation",
+    "Batches",
     "Dataset",
     "ImageSource",
     "Loader",
+    "MinedBatches",
+    "Protocol",
     "Split",
+    "VerificationPairs",
     "class_balanced_batches",
     "load",
+    "make_batches",
 ]

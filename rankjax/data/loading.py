@@ -1,5 +1,6 @@
 """Batches made ahead of the consumer by a few threads."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,12 +8,15 @@ from typing import Self
 
 import numpy as np
 
-from rankjax.data.augmentation import AUGMENTATIONS, DRAWS
+from rankjax.data.augmentation import Augmentation
 from rankjax.data.randomness import Stream, generator
 from rankjax.data.splits import Split
-from rankjax.errors import unknown_name
 
 Batch = dict[str, np.ndarray]
+# A batch, and the parts of its images that threads are filling in.
+_Begun = tuple[Batch, list[Future[None]]]
+
+_PART = 16  # images at most that a thread takes at once, so that all threads have some
 
 
 class Loader:
@@ -33,36 +37,39 @@ class Loader:
         split: Split,
         batches: Callable[[int], np.ndarray],
         *,
-        augmentation: str,
+        augmentation: Augmentation,
         seed: int,
         start_step: int,
         stop_step: int,
         host: int = 0,
         hosts: int = 1,
-        threads: int = 2,
+        threads: int | None = None,
         prefetch: int = 4,
+        refresh_every: int = 0,
     ) -> None:
         """Start the threads.
 
         Args:
           split: where images and labels are read.
-          batches: step -> indices into `split`, see `class_balanced_batches`.
-          augmentation: a key of `AUGMENTATIONS`.
+          batches: step -> indices into `split`, see `rankjax.data.make_batches`.
+          augmentation: what becomes of each image.
           seed: the augmentation's randomness.
           start_step: the first step.
           stop_step: the step after the last.
           host: from 0 to `hosts` - 1; the one whose share is made.
           hosts: number of shares; must divide the rows of a batch.
-          threads: batches made at the same time.
+          threads: which read and change the images of a batch together; by default one
+            for each core.
           prefetch: batches begun before they are asked for, at least 1.
+          refresh_every: a batch whose step is a multiple of this is not begun before
+            it is asked for, nor is any after it; for `MinedBatches`. 0 for no waiting.
 
         Raises:
-          UsageError: no such augmentation.
           ValueError: `threads` or `prefetch` < 1, or no such host; at a batch's turn,
             rows that `hosts` does not divide.
         """
-        if augmentation not in AUGMENTATIONS:
-            raise unknown_name("augmentation", augmentation, list(AUGMENTATIONS))
+        if threads is None:
+            threads = os.cpu_count() or 1
         if threads < 1 or prefetch < 1:
             raise ValueError(
                 f"threads and prefetch must be at least 1, got {threads} and {prefetch}"
@@ -71,12 +78,13 @@ class Loader:
             raise ValueError(f"host must be from 0 to {hosts - 1}, got {host}")
         self._split, self._batches, self._seed = split, batches, seed
         self._host, self._hosts = host, hosts
-        self._augment = AUGMENTATIONS[augmentation]
+        self._augment, self._threads = augmentation, threads
+        self._refresh_every = refresh_every
         self._steps = range(start_step, stop_step)
         self._prefetch = prefetch
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rankjax-loader")
 
-    def _make(self, step: int) -> Batch:
+    def _begin(self, step: int) -> _Begun:
         batch = self._batches(step)
         if len(batch) % self._hosts:
             raise ValueError(
@@ -84,21 +92,34 @@ class Loader:
             )
         # Drawn for all rows, so that no row's draws depend on how many hosts there are.
         draws = generator(self._seed, Stream.AUGMENTATION, step).random(
-            (len(batch), DRAWS)
+            (len(batch), self._augment.draws)
         )
         rows = len(batch) // self._hosts
         share = slice(self._host * rows, (self._host + 1) * rows)
-        indices = batch[share]
-        return {
-            "image": self._augment(self._split.images.read(indices), draws[share]),
-            "label": self._split.labels[indices],
-        }
+        indices, draws = batch[share], draws[share]
+        images = np.empty((rows, *self._split.images.shape), np.uint8)
+        each = min(-(-rows // self._threads), _PART)
+        parts = [
+            self._pool.submit(self._fill, images[part], indices[part], draws[part])
+            for part in (slice(i, i + each) for i in range(0, rows, each))
+        ]
+        return {"image": images, "label": self._split.labels[indices]}, parts
+
+    def _fill(self, images: np.ndarray, indices: np.ndarray, draws: np.ndarray) -> None:
+        source = self._split.images
+        read = source.originals if self._augment.whole else source.read
+        changed = self._augment(read(indices), draws, source.shape[:2])
+        for row, image in zip(images, changed, strict=True):
+            row[:] = image
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
-        pending: deque[tuple[int, Future[Batch]]] = deque()
+        pending: deque[tuple[int, Future[_Begun]]] = deque()
         try:
             for step in self._steps:
-                pending.append((step, self._pool.submit(self._make, step)))
+                if self._refresh_every and step % self._refresh_every == 0:
+                    while pending:
+                        yield _result(pending)
+                pending.append((step, self._pool.submit(self._begin, step)))
                 if len(pending) > self._prefetch:
                     yield _result(pending)
             while pending:
@@ -118,6 +139,9 @@ class Loader:
         self.close()
 
 
-def _result(pending: deque[tuple[int, Future[Batch]]]) -> tuple[int, Batch]:
+def _result(pending: deque[tuple[int, Future[_Begun]]]) -> tuple[int, Batch]:
     step, future = pending.popleft()
-    return step, future.result()
+    batch, parts = future.result()
+    for part in parts:
+        part.result()
+    return step, batch

@@ -1,35 +1,43 @@
 """Images read by index, and how they are decoded and kept."""
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from rankjax.data.decoding import DamagedImage, decode, resize
+from rankjax.errors import RunError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _KEEP_BYTES = 2**30
 
 Decode = Callable[[np.ndarray], np.ndarray]
+Fetch = Callable[[np.ndarray], Sequence[bytes]]
 Shape = tuple[int, int, int]
 
 
 class ImageSource(Protocol):
-    """Images of one size that are read by index, from any thread."""
+    """Images that are read by index, from any thread; `shape` is of those judged."""
+
+    shape: Shape
 
     def __len__(self) -> int:
         """The number of images."""
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 [len(indices), height, width, channels]."""
+        """As they are judged, uint8 [len(indices), height, width, channels]."""
+
+    def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
+        """As they are stored, uint8 [h, w, channels] each, of any size."""
 
 
 class DecodedImages:
-    """Images that are decoded when first read, and kept if all fit in 1 GiB."""
+    """Images of one size, decoded when first read, and kept if all fit in 1 GiB."""
 
     def __init__(self, decode: Decode, count: int, shape: Shape) -> None:
         """`decode` takes indices below `count` and gives uint8 [n, *shape]."""
-        self._decode, self._count = decode, count
+        self._decode, self._count, self.shape = decode, count, shape
         self._kept: np.ndarray | None = None
         if count * int(np.prod(shape)) <= _KEEP_BYTES:
             self._kept = np.empty((count, *shape), np.uint8)
@@ -49,18 +57,130 @@ class DecodedImages:
             self._known[missing] = True
         return self._kept[indices]
 
+    def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
+        """The same images as `read` gives."""
+        return list(self.read(indices))
 
-def decode_image(file: bytes | Path, shape: Shape) -> np.ndarray:
-    """An encoded image as uint8 [*shape]: short side resized, centre cut out.
+
+class EncodedImages(DecodedImages):
+    """Image files of any size, by index; the first GiB of them that is read is kept.
+
+    `read` gives them resized and cut, kept too if all fit in a GiB; `originals` whole.
+
+    Attributes:
+      fetch, name: as given.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        count: int,
+        shape: Shape,
+        *,
+        name: Callable[[int], str],
+        short_side: int | None = None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+          fetch: takes indices below `count` and gives the contents of files.
+          count: number of images.
+          shape: of the images that `read` gives, see `fit`.
+          name: what to call the image of an index when it is damaged.
+          short_side: see `fit`.
+        """
+        super().__init__(self._fitted, count, shape)
+        self.fetch, self.name = fetch, name
+        self._short_side = short_side
+        self._files: dict[int, bytes] = {}
+        self._room = _KEEP_BYTES
+
+    def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
+        """Whole images, uint8 [h, w, channels] each.
+
+        Raises:
+          RunError: a damaged image, by its name.
+        """
+        return [self._pixels(i, file, None) for i, file in self._contents(indices)]
+
+    def _fitted(self, indices: np.ndarray) -> np.ndarray:
+        height, width, _ = self.shape
+        least = self._short_side or max(height, width)
+        return np.stack(
+            [
+                fit(self._pixels(i, file, least), height, width, self._short_side)
+                for i, file in self._contents(indices)
+            ]
+        )
+
+    def _contents(self, indices: np.ndarray) -> list[tuple[int, bytes]]:
+        wanted = indices.tolist()
+        missing = [i for i in dict.fromkeys(wanted) if i not in self._files]
+        fetched = (
+            dict(zip(missing, self.fetch(np.array(missing)), strict=True))
+            if missing
+            else {}
+        )
+        for i, file in fetched.items():
+            # Threads that take from the room at the same time overdraw it by a little.
+            if len(file) <= self._room:
+                self._room -= len(file)
+                self._files[i] = file
+        return [(i, fetched[i] if i in fetched else self._files[i]) for i in wanted]
+
+    def _pixels(self, index: int, content: bytes, at_least: int | None) -> np.ndarray:
+        try:
+            return decode(content, channels=self.shape[-1], at_least=at_least)
+        except DamagedImage as error:
+            raise RunError(
+                f"cannot read the image {self.name(index)}: {error} "
+                "(on_damage=skip leaves such images out)"
+            ) from error
+
+
+class ChosenImages:
+    """Some images of a source."""
+
+    def __init__(self, source: ImageSource, indices: np.ndarray) -> None:
+        """`indices` are int [n]."""
+        self._source, self._indices, self.shape = source, indices, source.shape
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 [len(indices), height, width, channels]."""
+        return self._source.read(self._indices[indices])
+
+    def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
+        """uint8 [h, w, channels] each."""
+        return self._source.originals(self._indices[indices])
+
+
+def fit(
+    image: np.ndarray, height: int, width: int, short_side: int | None = None
+) -> np.ndarray:
+    """An image as it is judged, uint8 [height, width, c].
+
+    To a square the short side is resized to `short_side`, by default the square's, and
+    the centre cut out; 256 and 224 are the custom for photos. To any other size the
+    image is stretched, as is the custom in person re-identification.
+    """
+    if height == width:
+        goal, shape = max(short_side or height, height), np.array(image.shape[:2])
+        image = resize(image, *(shape * goal // shape.min()).tolist())
+        top, left = (np.array(image.shape[:2]) - height) // 2
+        return image[top : top + height, left : left + width]
+    return resize(image, height, width)
+
+
+def read_file(path: Path) -> bytes:
+    """A file's content.
 
     Raises:
-      OSError, ValueError, SyntaxError: not a whole image; PIL raises any of these.
+      RunError: it cannot be read, by its name.
     """
-    height, width, channels = shape
-    mode = "L" if channels == 1 else "RGB"
-    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-        image.draft(mode, (width, height))
-        upright = ImageOps.exif_transpose(image).convert(mode)
-    if upright.size != (width, height):
-        upright = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
-    return np.asarray(upright).reshape(shape)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read the image {path}: {error}") from error

@@ -4,88 +4,144 @@ import contextlib
 import fcntl
 import io
 import logging
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from rankjax.data import glyphs
 from rankjax.data.glyph_images import class_name
-from rankjax.data.sources import Shape, decode_image
-from rankjax.data.splits import Dataset, Pool
+from rankjax.data.sources import Fetch
+from rankjax.data.splits import Choice, Counts, Dataset, Pool
+from rankjax.data.tfrecords import TFRecords
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.files import write_atomic
 
 
 def load_tfds(
-    reference: str, *, name: str, data_dir: Path, image_size: int, seed: int
+    reference: str,
+    *,
+    name: str,
+    data_dir: Path,
+    choice: Choice,
+    manual_dir: Path | None = None,
 ) -> Dataset:
-    """The TFDS data set `reference`, NAME or NAME/CONFIG, prepared if need be.
+    """The TFDS data set `reference`, prepared if need be.
 
     If the data set's own train and test splits have no class in common, they are kept,
     and its validation split too if that is disjoint. Otherwise they are made for
     classification: all splits are joined and the first half of the labels is for
     training, the rest for testing, as is the custom for CUB and Cars.
 
+    Args:
+      reference: NAME, NAME/CONFIG, or a folder that TFDS has prepared.
+      name: what the user calls it.
+      data_dir: where prepared data sets are.
+      choice: how to split and read it.
+      manual_dir: where archives fetched by hand are, which TFDS would download.
+
     Raises:
       UsageError: no such data set, or one without an image and an integer label.
       RunError: it cannot be prepared, or its files are damaged.
     """
+    with using(data_dir):
+        builder = prepare(reference, name, data_dir, manual_dir)
+        return divided(builder, name, choice)
+
+
+@contextlib.contextmanager
+def using(data_dir: Path) -> Iterator[None]:
+    """Alone among processes that prepare data sets in a folder."""
     try:
-        with _locked(data_dir):
-            builder = _prepared(reference, name, data_dir)
-        return _divided(builder, name, image_size, seed)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with open(data_dir / ".lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
     except OSError as error:
         raise RunError(f"cannot use {data_dir}: {error}") from error
 
 
-def _divided(
-    builder: tfds.core.DatasetBuilder, name: str, image_size: int, seed: int
+def divided(
+    builder: tfds.core.DatasetBuilder,
+    name: str,
+    choice: Choice,
+    *,
+    channels: int | None = None,
+    super_key: str | None = None,
+    counts: Counts | None = None,
 ) -> Dataset:
+    """A prepared data set, split as `load_tfds` says.
+
+    Args:
+      builder: of the data set.
+      name: what the user calls it.
+      choice: how to split and read it.
+      channels: of images; by default as the feature has them.
+      super_key: the feature that is the super-class.
+      counts: images and classes that splits must have.
+    """
     image_key, label_key = _keys(name, builder.info.features)
-    labels = {
-        split: _column(builder, split, label_key) for split in builder.info.splits
-    }
+    labels = {split: column(builder, split, label_key) for split in builder.info.splits}
     disjoint = _disjoint_splits(labels)
     used = disjoint or list(labels)
     joined = np.concatenate([labels[split] for split in used])
-    channels = 1 if builder.info.features[image_key].shape[-1] == 1 else 3
-    shape = (image_size, image_size, channels)
+    feature = builder.info.features[image_key]
     pool = Pool(
-        _decoder(builder, used, image_key, shape),
+        *encoded_images(builder, used, image_key),
         joined,
         _class_names(builder, used, label_key, joined),
-        shape,
+        channels or (1 if feature.shape[-1] == 1 else 3),
+        super_labels=None
+        if super_key is None
+        else np.concatenate([column(builder, split, super_key) for split in used]),
+        counts=counts or {},
+        folder=builder.data_path,
     )
     if disjoint:
-        classes = {split: np.unique(labels[split]) for split in used}
-        return pool.divide(
-            name, classes["train"], classes.get("validation"), classes["test"], seed
-        )
-    present = np.unique(joined)
-    number = getattr(builder.info.features[label_key], "num_classes", None)
+        ends = np.cumsum([len(labels[split]) for split in used])
+        rows = np.split(np.arange(len(joined)), ends[:-1])
+        return pool.divide(name, dict(zip(used, rows, strict=True)), choice)
+    halves = _halves(builder.info.features[label_key], joined)
+    return pool.divide(name, halves, choice)
+
+
+def _halves(feature: Any, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of the first half of the labels, and of the rest."""
+    present = np.unique(labels)
+    number = getattr(feature, "num_classes", None)
     middle = number // 2 if number else present[len(present) // 2]
-    train, test = present[present < middle], present[present >= middle]
-    return pool.divide(name, train, None, test, seed)
+    return {
+        "train": np.flatnonzero(labels < middle),
+        "test": np.flatnonzero(labels >= middle),
+    }
 
 
-def _prepared(reference: str, name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
-    """The builder, its data set prepared."""
-    builder = _builder(reference, name, data_dir)
-    if builder.is_prepared():
+def prepare(
+    reference: str, name: str, data_dir: Path, manual_dir: Path | None = None
+) -> tfds.core.DatasetBuilder:
+    """The builder, its data set prepared, whole; the arguments are `load_tfds`'s."""
+    manual_dir = manual_dir or data_dir / "downloads" / "manual"
+    builder = open_builder(reference, name, data_dir)
+    if builder.is_prepared() or _is_folder(reference):
         return builder
     _keys(name, builder.info.features)
     is_stock = type(builder).__module__.startswith("tensorflow_datasets.")
     if is_stock and not find_spec("tensorflow"):
         raise RunError(f"preparing {name} needs TensorFlow: pip install 'rankjax[tf]'")
+    if is_stock:
+        _check_sources(builder, name, manual_dir)
     print(f"preparing {name} (once) ...", file=sys.stderr, flush=True)
     config = tfds.download.DownloadConfig(
         try_download_gcs=False,
+        manual_dir=manual_dir,
         # Overwrites a folder that lacks the files that are written last.
         download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS,
     )
@@ -98,16 +154,41 @@ def _prepared(reference: str, name: str, data_dir: Path) -> tfds.core.DatasetBui
     except Exception as error:  # Builders raise whatever their authors liked.
         raise RunError(
             f"could not prepare {name}: {type(error).__name__}: {_first_line(error)} "
-            f"(archives fetched by hand go into {data_dir / 'downloads' / 'manual'})"
+            f"(archives fetched by hand go into {manual_dir})"
         ) from error
     return builder
 
 
-def _builder(reference: str, name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
+def _is_folder(reference: str) -> bool:
+    """Whether it is a folder that TFDS has prepared, of any name."""
+    return (Path(reference) / "dataset_info.json").is_file()
+
+
+def _check_sources(
+    builder: tfds.core.DatasetBuilder, name: str, manual_dir: Path
+) -> None:
+    """Raises a RunError where TFDS would ask for minutes for a host it cannot find."""
+    for url, info in builder.url_infos.items():
+        host = urlsplit(str(url)).hostname
+        if not host or getproxies() or (manual_dir / (info.filename or "")).is_file():
+            continue
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            raise RunError(
+                f"could not prepare {name}: {host} is not found; place "
+                f"{info.filename or url} in {manual_dir}"
+            ) from error
+
+
+def open_builder(reference: str, name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
+    """The builder of a data set, or of a folder that TFDS has prepared."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     tfds.disable_progress_bar()
     try:
-        return tfds.builder(reference, data_dir=data_dir, file_format="array_record")
+        if _is_folder(reference):
+            return tfds.builder_from_directory(reference)
+        return tfds.builder(reference, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         known = [
             f"tfds:{other}"
@@ -116,15 +197,6 @@ def _builder(reference: str, name: str, data_dir: Path) -> tfds.core.DatasetBuil
         raise unknown_name("data set", name, known) from None
     except ValueError as error:
         raise UsageError(f"data set {name!r}: {_first_line(error)}") from None
-
-
-@contextlib.contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    """Alone among processes that prepare data sets in a folder."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with open(data_dir / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _keys(name: str, features: tfds.features.FeaturesDict) -> tuple[str, str]:
@@ -147,8 +219,8 @@ def _keys(name: str, features: tfds.features.FeaturesDict) -> tuple[str, str]:
     )
 
 
-def _column(builder: tfds.core.DatasetBuilder, split: str, key: str) -> np.ndarray:
-    """One integer feature of all examples, kept as a file beside the data set."""
+def column(builder: tfds.core.DatasetBuilder, split: str, key: str) -> np.ndarray:
+    """One feature of all examples, a number or text, kept as a file beside them."""
     file = builder.data_path / f"{split}-{key.replace('/', '-')}.npy"
     expected = builder.info.splits[split].num_examples
     if file.exists():
@@ -157,7 +229,8 @@ def _column(builder: tfds.core.DatasetBuilder, split: str, key: str) -> np.ndarr
     else:
         source = _raw(builder, split)
         with _damage(builder):
-            values = np.array([example[key] for example in source], np.int64)
+            # Text is bytes here, which numpy keeps without a terminating zero.
+            values = np.array([example[key] for example in source])
         content = io.BytesIO()
         np.save(content, values)
         write_atomic(file, content.getvalue())
@@ -176,21 +249,31 @@ def _raw(builder: tfds.core.DatasetBuilder, split: str) -> Any:
         for key, value in builder.info.features.items()
         if isinstance(value, tfds.features.Image)
     }
-    return builder.as_data_source(split, decoders=skip)
+    with _damage(builder):
+        if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
+            return TFRecords(builder, split, skip)
+        return builder.as_data_source(split, decoders=skip)
 
 
-def _decoder(
-    builder: tfds.core.DatasetBuilder, splits: list[str], key: str, shape: Shape
-) -> Callable[[np.ndarray], np.ndarray]:
+def encoded_images(
+    builder: tfds.core.DatasetBuilder, splits: list[str], key: str
+) -> tuple[Fetch, Callable[[int], str]]:
+    """Two functions of indices into joined splits: the image files, and a name."""
     source, lock = _raw(builder, "+".join(splits)), threading.Lock()
 
-    def decode(indices: np.ndarray) -> np.ndarray:
-        with _damage(builder):
-            with lock:
-                examples = source.__getitems__(indices.tolist())
-            return np.stack([decode_image(example[key], shape) for example in examples])
+    def examples(indices: np.ndarray) -> list[dict[str, Any]]:
+        with _damage(builder), lock:
+            return source.__getitems__(indices.tolist())
 
-    return decode
+    def fetch(indices: np.ndarray) -> list[bytes]:
+        return [example[key] for example in examples(indices)]
+
+    def name(index: int) -> str:
+        (example,) = examples(np.array([index]))
+        file = example.get("file", example.get("file_name", b"")) or b""
+        return file.decode() or f"{index} of {builder.info.full_name}"
+
+    return fetch, name
 
 
 @contextlib.contextmanager
@@ -219,7 +302,7 @@ def _class_names(
 ) -> list[str]:
     """The name of every label from 0 to the largest."""
     if isinstance(builder, glyphs.Glyphs):
-        columns = [_column(builder, split, "codepoint") for split in splits]
+        columns = [column(builder, split, "codepoint") for split in splits]
         lowest = np.full(labels.max() + 1, np.iinfo(np.int64).max)
         np.minimum.at(lowest, labels, np.concatenate(columns))
         return [class_name(int(codepoint)) for codepoint in lowest]

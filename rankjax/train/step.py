@@ -28,6 +28,7 @@ class TrainState(NamedTuple):
       opt_state: the optimiser's state.
       step: [] int32, steps done.
       memory: embeddings of earlier batches, or None.
+      mined: the embeddings that `rankjax.data.MinedBatches` was given last, or None.
     """
 
     params: PyTree
@@ -35,6 +36,7 @@ class TrainState(NamedTuple):
     opt_state: PyTree
     step: jax.Array
     memory: Memory | None = None
+    mined: jax.Array | None = None
 
 
 def create_state(
@@ -178,7 +180,10 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **aux}
-        return TrainState(params, rest, opt_state, state.step + 1, memory), metrics
+        return (
+            TrainState(params, rest, opt_state, state.step + 1, memory, state.mined),
+            metrics,
+        )
 
     return step
 

@@ -1,52 +1,252 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rankjax.data import AUGMENTATIONS
-from rankjax.data.augmentation import DRAWS, affine_coefficients
+from rankjax import data
+from rankjax.data import AUGMENTATIONS, decoding
+from rankjax.data.augmentation import affine_coefficients
+from rankjax.data.distortions import random_boxes
+from rankjax.errors import UsageError
+
+_SQUARE = (32, 32)
 
 
-def _draws(rows, seed=0):
-    return np.random.default_rng(seed).random((rows, DRAWS))
+class Augmentation(data.Augmentation):
+    """With the images as one array."""
+
+    def __call__(self, images, draws, size):
+        return np.array(super().__call__(images, draws, size))
 
 
-def _photo(channels):
+def _draws(augmentation, rows, seed=0):
+    return np.random.default_rng(seed).random((rows, augmentation.draws))
+
+
+def _noise(channels, rows=6):
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (6, 32, 32, channels), np.uint8)
+    return rng.integers(0, 256, (rows, 32, 32, channels), np.uint8)
+
+
+def _coordinates(height, width):
+    """A photo whose red and green are the column and the row, and blue 100."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, np.full_like(x, 100)], -1).astype(np.uint8)
+
+
+@pytest.fixture(params=["installed", "pillow"])
+def backend(request, monkeypatch):
+    if request.param == "pillow":
+        monkeypatch.setattr(decoding, "cv2", None)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["affine", "crop_flip"])
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "none"])
 def test_shape_and_type_stay_and_every_row_changes_by_itself(name, channels):
-    images = np.repeat(_photo(channels)[:1], 6, axis=0)
-    before = images.copy()
-    changed = AUGMENTATIONS[name](images, _draws(6))
+    rows = 40
+    images = np.repeat(_noise(channels)[:1], rows, axis=0)
+    before, augmentation = images.copy(), Augmentation(name)
+    changed = augmentation(images, _draws(augmentation, rows), _SQUARE)
     assert changed.shape == images.shape
     assert changed.dtype == np.uint8
-    assert len(np.unique(changed.reshape(6, -1), axis=0)) == 6
+    # Some rows are left as they are, of what does not change all of them.
+    assert len(np.unique(changed.reshape(rows, -1), axis=0)) > rows / 3
     np.testing.assert_array_equal(images, before)
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+_CHAIN = "random_resized_crop+rand_augment+color_jitter+random_erasing"
+
+
+@pytest.mark.parametrize("name", [*AUGMENTATIONS, _CHAIN])
 def test_an_image_and_its_draws_give_the_same_bytes_in_any_company(name):
-    images, draws = _photo(3), _draws(6)
-    together = AUGMENTATIONS[name](images, draws)
+    augmentation = Augmentation(name)
+    images, draws = _noise(3), _draws(augmentation, 6)
+    together = augmentation(images, draws, _SQUARE)
     for row in range(6):
-        alone = AUGMENTATIONS[name](images[row : row + 1], draws[row : row + 1])
+        alone = augmentation(images[row : row + 1], draws[row : row + 1], _SQUARE)
         np.testing.assert_array_equal(alone[0], together[row])
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize(
+    "name", ["none", "affine", "resize_crop_flip", "random_resized_crop"]
+)
 def test_flat_image_stays_flat_so_no_border_is_filled(name):
     flat = np.full((20, 32, 32, 1), 200, np.uint8)
-    changed = AUGMENTATIONS[name](flat, _draws(20))
+    augmentation = Augmentation(name)
+    changed = augmentation(flat, _draws(augmentation, 20), _SQUARE)
     np.testing.assert_array_equal(changed, flat)
 
 
-def test_crop_flip_mirrors_about_half():
+@pytest.mark.parametrize(
+    "name", ["resize_crop_flip", "random_resized_crop", "pad_crop_flip"]
+)
+def test_about_half_are_mirrored(name):
     ramp = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None] * 8, (400, 32, 32, 1))
-    changed = AUGMENTATIONS["crop_flip"](ramp, _draws(400)).astype(int)
-    mirrored = changed[:, 0, 0, 0] > changed[:, 0, -1, 0]
+    augmentation = Augmentation(name)
+    changed = augmentation(ramp, _draws(augmentation, 400), _SQUARE).astype(int)
+    mirrored = changed[:, 16, 10, 0] > changed[:, 16, 21, 0]
     assert 160 < mirrored.sum() < 240
+
+
+@pytest.mark.usefixtures("backend")
+def test_random_resized_crop_shows_a_part_of_the_asked_area_and_shape():
+    augmentation = Augmentation(
+        "random_resized_crop", {"scale": (0.25, 0.5), "ratio": (0.5, 2.0)}
+    )
+    photos = [_coordinates(150, 250)] * 300
+    changed = augmentation(photos, _draws(augmentation, 300), (40, 40)).astype(float)
+    # The middle of a result's pixel is that of 1/40 of the part.
+    wide = np.abs(changed[:, 20, 38, 0] - changed[:, 20, 1, 0]) * 40 / 37
+    high = (changed[:, 38, 20, 1] - changed[:, 1, 20, 1]) * 40 / 37
+    areas, ratios = wide * high / (150 * 250), wide / high
+    assert 0.24 < areas.min() < 0.28 < 0.45 < areas.max() < 0.52
+    assert 0.48 < ratios.min() < 0.6 < 1.8 < ratios.max() < 2.1
+    # Straight: columns in rows, and rows in columns, do not change.
+    assert np.ptp(changed[:, :, 20, 0], axis=1).max() <= 1
+    assert (changed[..., 2] == 100).all()
+    # Everywhere: some parts touch each side of the photo.
+    for channel, last in ((0, 249), (1, 149)):
+        assert changed[..., channel].min() < 3
+        assert changed[..., channel].max() > last - 3
+
+
+def test_random_resized_crop_falls_back_to_the_centre():
+    options = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
+    augmentation = Augmentation("random_resized_crop", options)
+    draws = _draws(augmentation, 1)
+    draws[:, -1] = 0.9  # not mirrored
+    (changed,) = augmentation([_coordinates(60, 100)], draws, (60, 60))
+    np.testing.assert_array_equal(changed, _coordinates(60, 100)[:, 20:80])
+
+
+@pytest.mark.usefixtures("backend")
+def test_resize_crop_flip_cuts_the_size_out_of_the_resized_photo():
+    augmentation = Augmentation("resize_crop_flip", {"resize_to": 64})
+    draws = np.array([[0.0, 0.0, 0.9], [0.999, 0.999, 0.9], [0.0, 0.0, 0.1]])
+    photos = [_coordinates(128, 256)] * 3
+    first, last, mirrored = augmentation(photos, draws, (56, 56)).astype(int)
+    # Resized to 64 x 128: a pixel's middle is at twice its place and a half.
+    assert abs(first[1, 1] - (2.5, 2.5, 100)).max() <= 1
+    assert abs(last[-2, -2] - (252.5, 124.5, 100)).max() <= 1
+    np.testing.assert_array_equal(mirrored, first[:, ::-1])
+    default = Augmentation("resize_crop_flip")
+    photo = _coordinates(256, 256)
+    (kept,) = default([photo], np.array([[0.999, 0.0, 0.9]]), (224, 224))
+    np.testing.assert_array_equal(kept, photo[32:, :224])
+
+
+def test_pad_crop_moves_by_the_padding_at_most_and_brings_in_black():
+    augmentation = Augmentation("pad_crop_flip", {"padding": 3})
+    image = np.full((1, 20, 10, 3), 50, np.uint8)
+    for draw, rows in ((0.0, np.s_[:3]), (0.9999, np.s_[-3:])):
+        (changed,) = augmentation(image, np.array([[draw, 0.5, 0.9]]), (20, 10))
+        black = (changed == 0).all((1, 2))
+        assert black[rows].all()
+        assert black.sum() == 3
+    draws = _draws(augmentation, 500)
+    moved = augmentation(np.repeat(image, 500, 0), draws, (20, 10))
+    shifts = np.unique((moved[:, :, 5, 0] == 0).sum(1))
+    np.testing.assert_array_equal(shifts, [0, 1, 2, 3])
+
+
+def test_colour_jitter_multiplies_brightness_as_drawn_and_leaves_grey_alone():
+    only = {"contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+    augmentation = Augmentation("color_jitter", {"brightness": 0.5, **only})
+    image = np.full((1, 4, 4, 3), (100, 60, 20), np.uint8)
+    draws = np.array([[0.75, 0.5, 0.5, 0.5, 0.0]])
+    np.testing.assert_allclose(
+        augmentation(image, draws, (4, 4))[0, 0, 0], (125, 75, 25), atol=1
+    )
+    hue = Augmentation("color_jitter", {**only, "brightness": 0.0, "hue": 0.5})
+    red = np.full((1, 4, 4, 3), (200, 0, 0), np.uint8)
+    # A third of the circle on from red is green.
+    draws[0, 3] = 0.5 + 1 / 3
+    np.testing.assert_allclose(hue(red, draws, (4, 4))[0, 0, 0], (0, 200, 0), atol=6)
+    saturation = Augmentation("color_jitter", {"brightness": 0.0, "contrast": 0.0})
+    grey = _noise(1)
+    draws = _draws(saturation, 6)
+    np.testing.assert_array_equal(saturation(grey, draws, _SQUARE), grey)
+
+
+def test_erased_share_area_and_shape_are_as_asked():
+    augmentation = Augmentation(
+        "random_erasing", {"probability": 0.3, "area": (0.1, 0.2), "aspect": (0.5, 2.0)}
+    )
+    images = np.zeros((1000, 40, 60, 3), np.uint8)
+    changed = augmentation(images, _draws(augmentation, 1000), (40, 60))
+    erased = (changed == (124, 116, 104)).all(-1)
+    assert (changed[~erased] == 0).all()
+    hit = erased.any((1, 2))
+    assert 0.25 < hit.mean() < 0.35
+    areas = erased[hit].mean((1, 2))
+    assert 0.09 < areas.min() < 0.12 < 0.18 < areas.max() < 0.21
+    high, wide = erased[hit].any(2).sum(1), erased[hit].any(1).sum(1)
+    np.testing.assert_array_equal(high * wide, erased[hit].sum((1, 2)))  # rectangles
+    assert 0.45 < (wide / high).min() < 0.6 < 1.7 < (wide / high).max() < 2.2
+
+
+def test_rand_augment_at_zero_keeps_all_but_contrast_and_at_thirty_moves():
+    images = np.repeat(_coordinates(60, 60)[None], 300, 0)
+    none = Augmentation("rand_augment", {"magnitude": 0, "operations": 1})
+    draws = _draws(none, 300)
+    kinds = (draws[:, 0] * 14).astype(int)
+    still = ~np.isin(kinds, [1, 2])  # autocontrast and equalize have no strength
+    np.testing.assert_array_equal(none(images, draws, (60, 60))[still], images[still])
+    full = Augmentation("rand_augment", {"magnitude": 30, "operations": 1})
+    changed = full(images, draws, (60, 60)).astype(int)
+    # Moved to the right by 150 / 331 of the width, either way.
+    shift = 60 * 150 / 331
+    moved = np.unique(changed[kinds == 12][:, 30, 30, 0])
+    assert len(moved) == 2
+    np.testing.assert_allclose(moved, (30 - shift, 30 + shift), atol=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
+    st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)).map(sorted),
+    st.integers(0, 2**32),
+)
+def test_boxes_that_fit_lie_inside(height, width, area, ratio, seed):
+    draws = np.random.default_rng(seed).random((20, 22))
+    shapes = np.array([[height, width]] * 20)
+    boxes, fits = random_boxes(draws, shapes, tuple(area), tuple(ratio))
+    top, left, high, wide = boxes[fits].T
+    assert (np.minimum.reduce([top, left, high - 1, wide - 1], initial=0) == 0).all()
+    assert (top + high <= height).all()
+    assert (left + wide <= width).all()
+
+
+def test_wrong_settings_are_named():
+    with pytest.raises(UsageError, match="no augmentation 'afine'; did you mean affin"):
+        Augmentation("afine")
+    with pytest.raises(UsageError, match=r"no option of .*crop 'scales'; did .* scale"):
+        Augmentation("random_resized_crop", {"scales": (0, 1)})
+    with pytest.raises(ValueError, match="random_resized_crop must be the first"):
+        Augmentation("color_jitter+random_resized_crop")
+    for name, options, message in (
+        ("random_resized_crop", {"scale": (0.5, 0.2)}, "in \\(0, 1\\].*\\(0.5, 0.2\\)"),
+        (
+            "resize_crop_flip",
+            {"resize_to": 20},
+            "at least the image's size, 32, got 20",
+        ),
+        ("pad_crop_flip", {"padding": -1}, "padding must not be negative, got -1"),
+        (
+            "color_jitter",
+            {"brightness": 2.0},
+            "brightness must be in \\[0, 1\\], got 2",
+        ),
+        ("color_jitter", {"hue": 0.6}, "hue must be in \\[0, 0.5\\], got 0.6"),
+        ("rand_augment", {"operations": 9}, "operations must be from 1 to 8, got 9"),
+        ("rand_augment", {"magnitude": 31}, "magnitude must be from 0 to 30, got 31"),
+        ("random_erasing", {"probability": 2}, "probability must be in"),
+    ):
+        augmentation = Augmentation(name, options)
+        with pytest.raises(ValueError, match=message):
+            augmentation(_noise(3), _draws(augmentation, 6), _SQUARE)
 
 
 def test_coefficients_undo_the_described_map():

@@ -1,7 +1,19 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rankjax.data import class_balanced_batches
+from rankjax.data import BATCHES, MinedBatches, Split, class_balanced_batches
+from rankjax.data.sampling import (
+    GreedyClassBatches,
+    HardClassBatches,
+    camera_balanced_batches,
+    hierarchical_batches,
+    make_batches,
+    n_pair_batches,
+    proxy_balanced_batches,
+    random_batches,
+)
 
 
 def _labels(sizes):
@@ -9,33 +21,114 @@ def _labels(sizes):
     return np.random.default_rng(0).permutation(labels)
 
 
+def _split(labels):
+    """Super-classes are of seven classes each, and cameras are three."""
+    cameras = np.random.default_rng(1).integers(0, 3, len(labels)).astype(np.int32)
+    return Split(None, labels, (), cameras, (labels // 7).astype(np.int32))
+
+
+def _make(name, labels, classes, per_class, seed):
+    """Batches of any kind; those that are mined have embeddings of few dimensions."""
+    per_class = 2 if name == "n_pairs" else per_class
+    options = {"neighbours": 1} if name == "hard_classes" else {}
+    batches = make_batches(
+        name,
+        _split(labels),
+        classes=classes,
+        per_class=per_class,
+        seed=seed,
+        options=options,
+    )
+    if isinstance(batches, MinedBatches):
+        rng = np.random.default_rng(0)
+        batches.refresh(rng.standard_normal((len(batches.examples(0)), 3)))
+    return batches, per_class
+
+
+# Enough classes and super-classes of several images for every kind.
+_SIZES = st.lists(st.integers(2, 9), min_size=14, max_size=40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([name for name in BATCHES if name != "random"]),
+    _SIZES,
+    st.sampled_from([2, 4, 6]),
+    st.integers(2, 12),
+    st.integers(0, 2**63),
+    st.integers(0, 10**6),
+)
+def test_any_batch_holds_p_distinct_classes_of_k_images_so_that_hosts_are_disjoint(
+    name, sizes, classes, per_class, seed, step
+):
+    labels = _labels(sizes)
+    batches, per_class = _make(name, labels, classes, per_class, seed)
+    indices = batches(step)
+    assert indices.dtype == np.int64
+    groups = labels[indices].reshape(classes, per_class)
+    assert (groups == groups[:, :1]).all()
+    assert len(np.unique(groups[:, 0])) == classes
+    for number, images in zip(groups[:, 0], indices.reshape(groups.shape), strict=True):
+        # All images of a short class, as often as each other but for one.
+        shown, counts = np.unique(images, return_counts=True)
+        assert len(shown) == min(per_class, sizes[number])
+        assert counts.max() - counts.min() <= 1
+    for hosts in (2, classes):
+        shares = [set(each) for each in groups.reshape(hosts, -1).tolist()]
+        assert sum(map(len, shares)) == len(set.union(*shares))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(list(BATCHES)),
+    _SIZES,
+    st.integers(0, 2**63),
+    st.lists(st.integers(0, 300), min_size=1, max_size=6),
+)
+def test_batches_depend_on_seed_and_step_alone_in_whatever_order(
+    name, sizes, seed, steps
+):
+    labels = _labels(sizes)
+    undisturbed, _ = _make(name, labels, 4, 3, seed)
+    expected = {step: undisturbed(step) for step in range(max(steps) + 1)}
+    jumping, _ = _make(name, labels, 4, 3, seed)
+    for step in steps:
+        resumed, _ = _make(name, labels, 4, 3, seed)
+        np.testing.assert_array_equal(resumed(step), expected[step])
+        np.testing.assert_array_equal(jumping(step), expected[step])
+    other, _ = _make(name, labels, 4, 3, seed ^ 1)
+    assert any((other(step) != undisturbed(step)).any() for step in range(5))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(list(BATCHES)), _SIZES, st.integers(0, 2**63))
+def test_an_epoch_shows_the_stated_share_of_classes_and_images(name, sizes, seed):
+    labels = _labels([*sizes, 1, 1])
+    batches, _ = _make(name, labels, 4, 3, seed)
+    whole = [batches(step) for step in range(int(np.ceil(batches.epoch * 12)))]
+    rows = round(batches.epoch * len(whole[0]))
+    # Twelve epochs, each of which may begin and end inside a batch.
+    images = np.concatenate(whole)[: 12 * rows].reshape(12, rows)
+    classes = [len(np.unique(labels[epoch])) for epoch in images]
+    shown = [len(np.unique(epoch)) for epoch in images]
+    if isinstance(batches, MinedBatches):  # the least of it
+        assert min(classes) >= round(batches.classes * len(np.unique(labels)))
+        return
+    np.testing.assert_allclose(classes, batches.classes * len(np.unique(labels)))
+    assert np.mean(shown) == pytest.approx(batches.images * len(labels), rel=0.1)
+
+
 @pytest.mark.parametrize("number", [8, 9, 13, 15, 16, 17, 40, 101])
-def test_batch_holds_p_distinct_classes_grouped_and_decks_cover_all_classes(number):
+def test_decks_of_classes_cover_all_classes(number):
     labels = _labels([5] * number)
     batch = class_balanced_batches(labels, classes=8, per_class=4, seed=3)
     dealt = []
     for step in range(4 * number):
-        indices = batch(step)
-        assert indices.dtype == np.int64
-        assert len(np.unique(indices)) == 32
-        groups = labels[indices].reshape(8, 4)
-        assert (groups == groups[:, :1]).all()
+        groups = labels[batch(step)].reshape(8, 4)
         assert len(np.unique(groups[:, 0])) == 8
         dealt.extend(groups[:, 0])
     for start in range(0, len(dealt) - number + 1, number):
         assert sorted(dealt[start : start + number]) == list(range(number))
-
-
-def test_batches_depend_on_seed_and_step_alone():
-    labels = _labels([6] * 21)
-    one = class_balanced_batches(labels, classes=8, per_class=4, seed=0)
-    forward = [one(step) for step in range(200)]
-    for step in (199, 0, 57, 58, 3, 150):
-        fresh = class_balanced_batches(labels, classes=8, per_class=4, seed=0)
-        np.testing.assert_array_equal(fresh(step), forward[step])
-        np.testing.assert_array_equal(one(step), forward[step])
-    other = class_balanced_batches(labels, classes=8, per_class=4, seed=1)
-    assert any((other(step) != forward[step]).any() for step in range(3))
 
 
 def test_small_class_gives_all_its_images_then_repeats_evenly():
@@ -47,19 +140,170 @@ def test_small_class_gives_all_its_images_then_repeats_evenly():
             assert sorted(counts[labels[indices] == label]) == expected
 
 
+def test_with_replacement_images_repeat_as_often_as_chance_has_it():
+    labels = _labels([5] * 4)
+    batch = class_balanced_batches(
+        labels, classes=4, per_class=3, seed=0, replacement=True
+    )
+    drawn = np.concatenate([batch(step).reshape(4, 3) for step in range(2000)])
+    distinct = np.array([len(np.unique(row)) for row in drawn])
+    assert (labels[drawn] == labels[drawn][:, :1]).all()
+    assert distinct.mean() == pytest.approx(5 * (1 - 0.8**3), rel=0.01)
+    assert batch.images == pytest.approx(1 - 0.8**3)
+    np.testing.assert_allclose(
+        np.bincount(drawn.ravel()) / drawn.size, 1 / 20, rtol=0.1
+    )
+
+
 def test_single_images_are_left_out_and_labels_may_be_any_integers():
     labels = np.array([7, -3, 7, 100, 100, 5, 7])
     batch = class_balanced_batches(labels, classes=2, per_class=2, seed=0)
-    assert {int(label) for step in range(9) for label in labels[batch(step)]} == {
-        7,
-        100,
-    }
+    found = {int(label) for step in range(9) for label in labels[batch(step)]}
+    assert found == {7, 100}
+    assert batch.classes == 0.5
+
+
+def test_proxies_of_all_classes_also_of_single_images_come_equally_often():
+    labels = _labels([1, 1, 2, 5, 9, 30])
+    batch = proxy_balanced_batches(labels, classes=3, per_class=1, seed=0)
+    counts = np.bincount(labels[np.concatenate([batch(step) for step in range(50)])])
+    np.testing.assert_array_equal(counts, 25)
 
 
 def test_every_image_of_a_large_class_comes_up():
     labels = _labels([40, 40])
     batch = class_balanced_batches(labels, classes=2, per_class=4, seed=0)
     assert len(np.unique([batch(step) for step in range(150)])) == 80
+
+
+def test_random_batches_deal_every_image_once_an_epoch_and_none_twice_in_a_batch():
+    labels = _labels([3] * 7)
+    batch = random_batches(labels, classes=4, per_class=2, seed=0)
+    stream = np.concatenate([batch(step) for step in range(21)])
+    for epoch in stream.reshape(8, 21):
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(21))
+    for step in range(21):
+        assert len(np.unique(batch(step))) == 8
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=30), st.integers(2, 8))
+def test_images_of_a_class_are_from_as_many_cameras_as_can_be(cameras, per_class):
+    cameras = np.array(cameras)
+    labels = np.zeros(len(cameras), int)
+    batch = camera_balanced_batches(
+        labels, cameras, classes=1, per_class=per_class, seed=0
+    )
+    have = np.bincount(cameras, minlength=6)
+    for step in range(5):
+        images = batch(step)
+        assert len(np.unique(cameras[images])) == min(per_class, (have > 0).sum())
+        assert len(np.unique(images)) == min(per_class, len(cameras))
+        # No camera gives two more than another that has images left.
+        given = np.bincount(cameras[np.unique(images)], minlength=6)
+        assert given.max() <= given[given < have].min(initial=10**6) + 1
+
+
+def test_super_classes_are_few_in_a_batch_and_come_equally_often():
+    sizes = np.random.default_rng(0).integers(2, 6, 40)
+    labels = _labels(sizes)
+    parents = np.repeat([0, 1, 2, 3, 4], [20, 8, 6, 4, 2])
+    batch = hierarchical_batches(
+        labels, parents[labels], classes=6, per_class=2, seed=0, super_classes=2
+    )
+    dealt = np.array([labels[batch(step)].reshape(2, 3, 2) for step in range(200)])
+    found = parents[dealt]
+    assert (found == found[:, :, :1, :1]).all()
+    assert (found[:, 0, 0, 0] != found[:, 1, 0, 0]).all()
+    # The last super-class has too few classes.
+    counts = np.bincount(found[:, :, 0, 0].ravel(), minlength=5)
+    np.testing.assert_array_equal(counts, [100, 100, 100, 100, 0])
+    # Within a super-class its own deck: 100 turns of 3 among 20 classes.
+    within = np.bincount(dealt[..., 0].ravel(), minlength=40)
+    np.testing.assert_array_equal(within[:20], 15)
+    assert batch.epoch == 2
+    assert batch.classes == 12 / 40
+
+
+def _clusters():
+    """Twelve classes in four clusters of three, in the order of the labels."""
+    rng = np.random.default_rng(0)
+    labels = _labels([4] * 12)
+    around = np.repeat(4 * np.eye(6)[:4], 3, axis=0)
+    return labels, around + 0.1 * rng.standard_normal((12, 6))
+
+
+def test_hard_classes_are_the_nearest_of_those_dealt_as_a_slow_search_has_it():
+    labels, centres = _clusters()
+    batch = HardClassBatches(
+        labels, classes=6, per_class=2, seed=0, neighbours=2, refresh_every=10
+    )
+    plain = class_balanced_batches(labels, classes=6, per_class=2, seed=0)
+    np.testing.assert_array_equal(batch(3), plain(3))
+    batch.refresh(centres[labels[batch.examples(10)]])
+    unit = np.round(2048 * centres / np.linalg.norm(centres, axis=1, keepdims=True))
+    dealt = []
+    for step in range(12):
+        groups = labels[batch(step)].reshape(2, 3, 2)[..., 0]
+        dealt.extend(groups[:, 0])
+        taken = set(groups[:, 0])
+        for first, *near in groups.tolist():
+            free = [c for c in range(12) if c not in taken]
+            expected = sorted(free, key=lambda c: -unit[first] @ unit[c])[:2]
+            assert near == expected
+            taken |= set(near)
+    assert batch.epoch == 6
+    for epoch in np.reshape(dealt, (2, 12)):
+        assert sorted(epoch) == list(range(12))
+
+
+def test_greedy_classes_violate_the_triplet_constraint_most_as_a_slow_search_has_it():
+    labels = _labels([3] * 15)
+    batch = GreedyClassBatches(
+        labels, classes=5, per_class=2, seed=0, candidates=15, refresh_every=10
+    )
+    examples = batch.examples(10)
+    np.testing.assert_array_equal(labels[examples], np.repeat(np.arange(15), 2))
+    vectors = np.random.default_rng(0).standard_normal((15, 2, 4))
+    batch.refresh(vectors.reshape(30, 4))
+    unit = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    f, f_plus = np.round(2048 * unit).swapaxes(0, 1)
+    firsts = []
+    for step in range(15):
+        chosen = labels[batch(step)].reshape(5, 2)[:, 0].tolist()
+        firsts.append(chosen[0])
+        for length in range(1, 5):
+            taken, new = chosen[:length], chosen[length]
+            violation = {
+                j: max(f[i] @ f_plus[j] - f[i] @ f_plus[i] for i in taken)
+                for j in range(15)
+                if j not in taken
+            }
+            assert violation[new] == max(violation.values())
+    assert sorted(firsts) == list(range(15))
+
+
+def test_greedy_classes_are_of_the_random_set():
+    labels = _labels([2] * 60)
+    batch = GreedyClassBatches(
+        labels, classes=4, per_class=2, seed=0, candidates=4, refresh_every=1
+    )
+    batch.refresh(np.ones((120, 3)))
+    seen = {int(label) for step in range(60) for label in labels[batch(step)]}
+    assert len(seen) > 50  # with as many candidates as classes, any class comes up
+
+
+def test_mined_batches_change_with_the_embeddings_and_not_with_their_length():
+    labels, centres = _clusters()
+    options = {"classes": 6, "per_class": 2, "seed": 0, "neighbours": 2}
+    one, other = (HardClassBatches(labels, **options) for _ in range(2))
+    one.refresh(np.repeat(centres, 2, 0))
+    other.refresh(7 * np.repeat(centres, 2, 0))
+    np.testing.assert_array_equal(one(5), other(5))
+    other.refresh(np.repeat(centres[::-1] ** 2, 2, 0))
+    assert any((one(step) != other(step)).any() for step in range(5))
+    with pytest.raises(ValueError, match="embeddings must be 24, got 12"):
+        one.refresh(centres)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +318,54 @@ def test_every_image_of_a_large_class_comes_up():
 def test_wrong_argument_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         class_balanced_batches(_labels([2, 2, 2, 1]), **{"seed": 0, **options})(0)
+
+
+def test_wrong_arguments_of_other_batches_are_named():
+    labels = _labels([2] * 12)
+    common = {"classes": 4, "per_class": 2, "seed": 0}
+    cases = [
+        (lambda: n_pair_batches(labels, classes=4, per_class=3, seed=0), "must be 2"),
+        (
+            lambda: proxy_balanced_batches(labels, classes=4, per_class=0, seed=0),
+            "per_class must be at least 1, got 0",
+        ),
+        (
+            lambda: random_batches(labels, classes=13, per_class=2, seed=0),
+            "from 1 to the 24 images, got 13 x 2",
+        ),
+        (
+            lambda: hierarchical_batches(labels, labels, **common, super_classes=3),
+            "super_classes must divide the 4 classes, got 3",
+        ),
+        (
+            lambda: hierarchical_batches(labels, labels, **common),
+            "super_classes must be at most 0, the number of those with 2 or more",
+        ),
+        (
+            lambda: hierarchical_batches(labels, np.arange(24), **common),
+            "super_labels must be the same for all images of a class",
+        ),
+        (
+            lambda: camera_balanced_batches(labels, labels[:3], **common),
+            r"cameras has shape \(3,\), must be \(24,\)",
+        ),
+        (
+            lambda: HardClassBatches(labels, **common, neighbours=2),
+            r"neighbours \+ 1 must divide the 4 classes, got 2",
+        ),
+        (
+            lambda: HardClassBatches(labels, **common, refresh_every=0),
+            "refresh_every must be at least 1",
+        ),
+        (
+            lambda: GreedyClassBatches(labels, **common, candidates=3),
+            "candidates must be at least the 4 classes, got 3",
+        ),
+        (
+            lambda: make_batches("hierarchical", Split(None, labels, ()), **common),
+            "batches hierarchical need super_labels, which the data set lacks",
+        ),
+    ]
+    for call, message in cases:
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -1,0 +1,243 @@
+"""Batches of classes that the network confuses, which its own embeddings tell."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import numpy as np
+
+from rankjax.data.randomness import Stream, generator
+from rankjax.data.sampling.balanced import (
+    Batches,
+    Members,
+    class_balanced_batches,
+    draw_some,
+)
+from rankjax.data.sampling.deck import dealer
+
+# Unit vectors on this grid have inner products that float32 holds exactly, in whatever
+# order they are added, so that all machines choose the same classes.
+_GRID = 2**11
+
+
+class MinedBatches(Batches, ABC):
+    """Batches that depend on the seed, the step and the embeddings given last.
+
+    After every `refresh_every` steps embed the images `examples(done)`, `done` being
+    the steps done, and give `refresh` the result before the next batch is made (see the
+    `Loader`'s argument `refresh_every`). Until the first time the batches are those of
+    `class_balanced_batches`. A run that goes on needs the embeddings that were in
+    force: keep them with the rest of its state.
+
+    `epoch` counts the classes that are dealt from decks, and the shares are the least
+    that it shows, since it also shows what these are confused with. Beside 10 bytes per
+    image these take 4 per class and number of what they keep of embeddings.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        classes: int,
+        per_class: int,
+        seed: int,
+        refresh_every: int,
+        examples: int,
+        dealt: int,
+    ) -> None:
+        """As `class_balanced_batches`, with `dealt` of the classes from a deck."""
+        plain = class_balanced_batches(
+            labels, classes=classes, per_class=per_class, seed=seed
+        )
+        if refresh_every < 1 or examples < 2:
+            raise ValueError(
+                "refresh_every must be at least 1 and examples at least 2, got "
+                f"{refresh_every} and {examples}"
+            )
+        self._plain, self._members = plain, Members(labels)
+        self._deal = dealer(len(self._members), dealt, seed)
+        self._per_class, self._seed = per_class, seed
+        self._examples, self._vectors = examples, np.empty(0, np.float32)
+        self.refresh_every = refresh_every
+        super().__init__(
+            self._make, len(self._members) / dealt, plain.classes, plain.images
+        )
+
+    def examples(self, done: int) -> np.ndarray:
+        """The images to embed after so many steps, int64 [n]: some of each class."""
+        rng = generator(self._seed, Stream.IMAGES, done, 1)
+        return self._draw(rng, range(len(self._members)), self._examples)
+
+    def refresh(self, embeddings: np.ndarray) -> None:
+        """Chooses classes by these from now on.
+
+        Args:
+          embeddings: [n, dim], those of `examples`; their directions alone count.
+
+        Raises:
+          ValueError: not as many as there are examples.
+        """
+        expected = len(self._members) * self._examples
+        if len(embeddings) != expected:
+            raise ValueError(f"embeddings must be {expected}, got {len(embeddings)}")
+        rows = np.reshape(embeddings, (len(self._members), self._examples, -1))
+        vectors = self._kept(_unit(np.asarray(rows, np.float64)))
+        self._vectors = np.round(_GRID * vectors).astype(np.float32)
+
+    def _make(self, step: int) -> np.ndarray:
+        if not len(self._vectors):
+            return self._plain(step)
+        rng = generator(self._seed, Stream.IMAGES, step)
+        return self._draw(rng, self._choose(step).tolist(), self._per_class)
+
+    def _draw(
+        self, rng: np.random.Generator, numbers: Iterable[int], count: int
+    ) -> np.ndarray:
+        drawn = [draw_some(rng, self._members.of(i), count) for i in numbers]
+        return np.concatenate(drawn).astype(np.int64)
+
+    @abstractmethod
+    def _kept(self, vectors: np.ndarray) -> np.ndarray:
+        """What is kept of unit vectors [classes, examples, dim]."""
+
+    @abstractmethod
+    def _choose(self, step: int) -> np.ndarray:
+        """The numbers of the classes of a batch, none twice."""
+
+
+class HardClassBatches(MinedBatches):
+    """Classes from a deck, each followed by the classes with the nearest centres.
+
+    A centre is the mean direction of a few images, and near is by cosine. Every usable
+    class is dealt once in an epoch (usable classes x (neighbours + 1) / P steps).
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        classes: int,
+        per_class: int,
+        seed: int,
+        neighbours: int = 3,
+        refresh_every: int = 500,
+        examples: int = 2,
+    ) -> None:
+        """Batches of `class_balanced_batches` until `refresh` is called.
+
+        Args:
+          labels: int [n].
+          classes: P, classes in a batch.
+          per_class: images of each.
+          seed: the order.
+          neighbours: classes taken for each class from the deck; this and one must
+            divide P.
+          refresh_every: steps between new centres.
+          examples: images of a class that make its centre, at least 2.
+
+        Raises:
+          ValueError: an argument out of its range, by its name.
+        """
+        if neighbours < 1 or classes % (neighbours + 1):
+            raise ValueError(
+                f"neighbours + 1 must divide the {classes} classes, got {neighbours}"
+            )
+        self._neighbours = neighbours
+        super().__init__(
+            labels,
+            classes=classes,
+            per_class=per_class,
+            seed=seed,
+            refresh_every=refresh_every,
+            examples=examples,
+            dealt=classes // (neighbours + 1),
+        )
+
+    def _kept(self, vectors: np.ndarray) -> np.ndarray:
+        return _unit(vectors.mean(1))
+
+    def _choose(self, step: int) -> np.ndarray:
+        dealt = self._deal(step)
+        near = (self._vectors[dealt] @ self._vectors.T).astype(np.int64)
+        near[:, dealt] = np.iinfo(np.int32).min
+        # Of classes equally near the first: a key of its own for every class.
+        near = near * near.shape[1] - np.arange(near.shape[1])
+        groups = []
+        for number, keys in zip(dealt, near, strict=True):
+            top = np.argpartition(keys, -self._neighbours)[-self._neighbours :]
+            top = top[np.argsort(-keys[top])]
+            groups.append([number, *top])
+            near[:, top] = np.iinfo(np.int64).min
+        return np.concatenate(groups)
+
+
+class GreedyClassBatches(MinedBatches):
+    """The N-pair paper's hard negative class mining (Sohn, NIPS 2016, section 3.2.1).
+
+    Of a random set of classes with two embeddings each, f and f+, the first is taken
+    (from a deck here: every class once in an epoch of as many steps as classes), and
+    then again and again the class j that violates the triplet constraint of a class i
+    taken before the most, max_i f_i . f_j+ - f_i . f_i+, with unit vectors. Of several
+    the first in the random order of the set.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        classes: int,
+        per_class: int,
+        seed: int,
+        candidates: int = 1000,
+        refresh_every: int = 500,
+    ) -> None:
+        """Batches of `class_balanced_batches` until `refresh` is called.
+
+        Args:
+          labels: int [n].
+          classes: classes in a batch.
+          per_class: images of each; the paper takes 2.
+          seed: the order.
+          candidates: size of the set, at least `classes`; of fewer classes all.
+          refresh_every: steps between new embeddings; the paper makes them anew for
+            every batch.
+
+        Raises:
+          ValueError: an argument out of its range, by its name.
+        """
+        if candidates < classes:
+            raise ValueError(
+                f"candidates must be at least the {classes} classes, got {candidates}"
+            )
+        self._candidates, self._classes = candidates, classes
+        super().__init__(
+            labels,
+            classes=classes,
+            per_class=per_class,
+            seed=seed,
+            refresh_every=refresh_every,
+            examples=2,
+            dealt=1,
+        )
+
+    def _kept(self, vectors: np.ndarray) -> np.ndarray:
+        return vectors
+
+    def _choose(self, step: int) -> np.ndarray:
+        rng = generator(self._seed, Stream.IMAGES, step, 2)
+        total, first = len(self._members), self._deal(step)
+        drawn = rng.choice(total, min(self._candidates, total), replace=False)
+        drawn = np.concatenate([first, drawn[drawn != first]])
+        anchors, positives = self._vectors[drawn].swapaxes(0, 1)
+        taken = [0]
+        worst = np.full(len(drawn), -np.inf, np.float32)
+        while len(taken) < self._classes:
+            newest = taken[-1]
+            to_anchor = positives @ anchors[newest]
+            worst = np.maximum(worst, to_anchor - to_anchor[newest])
+            worst[taken] = -np.inf
+            taken.append(int(worst.argmax()))
+        return drawn[taken]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
