@@ -19,6 +19,7 @@ from experiments.bench import timing
 from experiments.bench.output import Row
 from experiments.bench.timing import Rep, Unavailable
 from rankjax.data import Augmentation, Loader, Split, class_balanced_batches, decoding
+from rankjax.data.distortions import random_boxes
 from rankjax.data.sources import EncodedImages
 
 SIZE = 224
@@ -63,13 +64,13 @@ class Photos:
 
     def bare(self) -> Rep:
         """Nothing but the decoder and the resizing, of parts that are known before."""
-        draws = np.random.default_rng(0).random((len(self.files), 4))
-        sides = (np.sqrt(0.08 + 0.92 * draws[:, :2]) * (375, 500)).astype(int)
-        tops = (draws[:, 2:] * ((375, 500) - sides)).astype(int)
+        draws = np.random.default_rng(0).random((len(self.files), 22))
+        shapes = np.array([[375, 500]] * len(self.files))
+        boxes, _ = random_boxes(draws, shapes, (0.08, 1.0), (3 / 4, 4 / 3))
 
         def one(number: int) -> np.ndarray:
             pixels = decoding.decode(self.files[number], channels=3)
-            (top, left), (high, wide) = tops[number], sides[number]
+            top, left, high, wide = boxes[number]
             part = pixels[top : top + high, left : left + wide]
             return decoding.resize(part, SIZE, SIZE)
 

@@ -179,12 +179,17 @@ class HardClassBatches(MinedBatches):
         return _unit(vectors.mean(1))
 
     def _among(self, vectors: np.ndarray, dealt: int) -> list[int]:
-        near = vectors[:dealt] @ vectors.T
-        near[:, :dealt] = -np.inf
+        # Of classes equally near the first: a key of its own for each.
+        # One by one, as BLAS would wake all cores for their product.
+        near = np.stack([vectors @ vector for vector in vectors[:dealt]])
+        keys = near.astype(np.int64) * len(vectors) - np.arange(len(vectors))
+        taken = np.iinfo(np.int64).min
+        keys[:, :dealt] = taken
         chosen = []
-        for number, row in enumerate(near):
-            top = np.argsort(-row, kind="stable")[: self._neighbours]
-            near[:, top] = -np.inf
+        for number, row in enumerate(keys):
+            top = np.argpartition(row, -self._neighbours)[-self._neighbours :]
+            top = top[np.argsort(row[top])[::-1]]
+            keys[:, top] = taken
             chosen += [number, *top.tolist()]
         return chosen
 
