@@ -43,12 +43,22 @@ class Config:
     """Settings of a training run."""
 
     dataset: str = "glyphs"
-    """glyphs[/clean|lite|pose|clutter|modes], digits, folder:PATH or tfds:NAME."""
+    """glyphs[/clean|lite|pose|clutter|modes], digits, a benchmark such as cub (python
+    -m experiments.data lists them), folder:PATH, list:FILE, reid:PATH or tfds:NAME."""
     image_size: int = 32
     """Height and width of images, in pixels."""
     short_side: int = 0
     """What the short side of images is resized to, in pixels, before their centre is
-    cut out to judge them; 0 for image_size. 256 with 224 is the custom for photos."""
+    cut out to judge them; 0 for a benchmark's custom, such as 256 with 224 for photos,
+    and image_size elsewhere."""
+    image_width: int = 0
+    """Width, where it is not the height; 0 for square images."""
+    fold: int | None = None
+    """Of cross-validation: the part of the training classes that validates."""
+    folds: int = 4
+    """Parts that cross-validation cuts the training classes into."""
+    on_damage: Literal["stop", "skip"] = "stop"
+    """At an image that cannot be decoded; skip decodes all images beforehand."""
     augmentation: str = "affine"
     """Names in rankjax.data.AUGMENTATIONS, joined by +, such as
     random_resized_crop+color_jitter."""
@@ -135,6 +145,12 @@ class Config:
     """Folder of the run; by default runs/NAME-DIGEST, with a digest of the settings."""
     data_dir: Path = Path("~/.cache/rankjax")
     """Folder of prepared data sets."""
+    manual_dir: Path | None = None
+    """Folder of archives fetched by hand; by default data_dir/downloads/manual."""
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of images."""
+        return self.image_size, self.image_width or self.image_size
 
     def settings(self) -> dict[str, Any]:
         """What makes two runs the same run: all but where it is kept and computed."""
@@ -143,7 +159,15 @@ class Config:
 
 
 _ELSEWHERE = {
-    *("run_dir", "data_dir", "devices", "wrapper", "hosts", "host_timeout"),
+    *(
+        "run_dir",
+        "data_dir",
+        "manual_dir",
+        "devices",
+        "wrapper",
+        "hosts",
+        "host_timeout",
+    ),
     *("fall_back", "profile"),
 }
 
@@ -261,6 +285,23 @@ def digits() -> Config:
     )
 
 
+def omniglot_small() -> Config:
+    """N-pairs on handwritten characters: five alphabets to train on, three to test on.
+
+    python -m experiments.train omniglot_small
+    Two minutes on two CPU cores; Recall@1 0.707 ± 0.012 over three seeds, 0.298 for
+    raw pixels.
+    """
+    return dataclasses.replace(
+        _GLYPHS,
+        dataset="omniglot_small",
+        manual_dir=Path(__file__).parent.parent / "tests" / "data" / "omniglot_small",
+        loss_options=("scale=16",),
+        steps=500,
+        eval_every=100,
+    )
+
+
 EXPERIMENTS: dict[str, Callable[[], Config]] = {
     f.__name__: f
     for f in (
@@ -272,6 +313,7 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         glyphs_angular,
         glyphs_large_batch,
         digits,
+        omniglot_small,
     )
 }
 
@@ -346,7 +388,7 @@ def build_augmentation(config: Config) -> Augmentation:
     given = _options(
         "augmentation_options", config.augmentation, config.augmentation_options, known
     )
-    size = (config.image_size, config.image_size)
+    size = config.size()
     try:
         built = Augmentation(config.augmentation, given)
         # On one image, where settings out of range show.
@@ -402,9 +444,10 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
     _look_up("model", config.model, dict.fromkeys(MODELS))
     _look_up("batches", config.batches, BATCHES)
     _check_objective(config)
-    if config.model == "convnet" and config.image_size != 32:
+    height, width = config.size()
+    if config.model == "convnet" and (height, width) != (32, 32):
         raise UsageError(
-            f"model convnet needs image_size 32, got {config.image_size}; "
+            f"model convnet needs image_size 32, got {height} x {width}; "
             "resnet18 and resnet50 take any"
         )
     if config.per_class < 2 and config.batches not in ("proxy_balanced", "random"):
@@ -412,9 +455,9 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
             f"per_class must be at least 2, got {config.per_class}: "
             "with one image a class has no positives"
         )
-    if config.short_side and config.short_side < config.image_size:
+    if config.short_side and config.short_side < min(height, width):
         raise UsageError(
-            f"short_side must be at least image_size, {config.image_size}, or 0, got "
+            f"short_side must be at least image_size, {min(height, width)}, or 0, got "
             f"{config.short_side}"
         )
     for name in (
@@ -442,6 +485,7 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
         "memory_warmup",
         "microbatch",
         "profile",
+        "image_width",
     ):
         if not 0 <= getattr(config, name) < 2**32:
             raise UsageError(

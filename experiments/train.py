@@ -97,9 +97,13 @@ def run(name: str, config: Config) -> Path:
     data = load(
         config.dataset,
         data_dir=config.data_dir.expanduser(),
-        image_size=config.image_size,
+        manual_dir=config.manual_dir and config.manual_dir.expanduser(),
+        image_size=config.size(),
         short_side=config.short_side or None,
         seed=config.seed,
+        fold=config.fold,
+        folds=config.folds,
+        on_damage=config.on_damage,
     )
     _check_judged(data)
     batches = build_batches(config, data.train)
@@ -414,6 +418,11 @@ def _are_proxies(params: Any) -> Any:
 
 
 def _check_judged(data: Dataset) -> None:
+    if data.protocol != "leave-one-out":
+        raise UsageError(
+            f"{data.name} is judged by {data.protocol}; experiments.train knows the "
+            "protocol leave-one-out alone"
+        )
     judged_on = data.train if data.validation is None else data.validation
     for split in (judged_on, data.test):
         if len(split.labels) < 9 or np.bincount(split.labels).max() < 2:
@@ -439,7 +448,7 @@ def _check_agreed(config: Config) -> None:
     """Raises a UsageError where another process was started with other settings."""
     ours = {k: str(v) for k, v in dataclasses.asdict(config).items() if k != "hosts"}
     theirs = json.loads(hosts.from_first("settings", json.dumps(ours)))
-    for name in ("run_dir", "data_dir"):
+    for name in ("run_dir", "data_dir", "manual_dir"):
         theirs[name] = ours[name]  # may be other places on other machines
     differing = [name for name in ours if theirs[name] != ours[name]]
     if differing:

@@ -165,7 +165,7 @@ def as_weights(weights: Any, n: int) -> jax.Array | None:
     return array
 
 
-def check_shape(name: str, array: jax.Array, shape: tuple[int, ...]) -> None:
+def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
     """Raises a ValueError that names the array where its shape is another."""
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")

@@ -369,11 +369,22 @@ def test_a_named_experiment_can_run_and_says_how(name):
     assert f"python -m experiments.train {name}" in documentation.splitlines()
 
 
+def test_gallery_is_no_set_to_train_on_yet(tmp_path, capsys):
+    for split, names in (("train", "ab"), ("test", "xy"), ("gallery", "xy")):
+        for name in names:
+            file = tmp_path / split / name / f"{split}.png"
+            file.parent.mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(file)
+    assert main(["digits", "--dataset", f"folder:{tmp_path}"]) == 2
+    assert "judged by query-gallery" in capsys.readouterr().err
+
+
 def test_settings_that_differ_have_folders_that_differ():
     config = EXPERIMENTS["digits"]()
     folder = default_run_dir("digits", config)
     for place in (
         {"data_dir": Path("elsewhere")},
+        {"manual_dir": Path("elsewhere")},
         {"devices": 1},
         {"wrapper": "shard_map"},
         {"hosts": "auto"},
@@ -381,7 +392,15 @@ def test_settings_that_differ_have_folders_that_differ():
     ):
         elsewhere = dataclasses.replace(config, **place)
         assert default_run_dir("digits", elsewhere) == folder
-    for change in ({"seed": 1}, {"steps": 1}, {"loss_options": ()}):
+    for change in (
+        {"seed": 1},
+        {"steps": 1},
+        {"loss_options": ()},
+        {"fold": 0},
+        {"folds": 5},
+        {"on_damage": "skip"},
+        {"image_width": 64},
+    ):
         changed = dataclasses.replace(config, **change)
         assert default_run_dir("digits", changed) != folder
 

@@ -1,20 +1,27 @@
-"""Exact retrieval: the search, the metrics, the bare work, and other libraries.
+"""Exact retrieval: the metrics, the bare work, and other libraries.
 
 python -m experiments.bench.retrieval [--json FILE] [--quick] [--peer PYTHON]
 
-At N = 2,000 and 10,000 rows of length 128, five of each class, timed in turn:
+At N = 2,000, 10,000 and 60,502 (the test set of Stanford Online Products) rows of
+length 128, classes of 2 to 9, timed in turn:
 
+    recall    `rankjax.metrics.retrieval(first_only=True)`: every Recall@K, MRR
+    metrics   `rankjax.metrics.retrieval`: also MAP@R, R-precision, full mAP, nDCG
     nearest   `rankjax.metrics.nearest`, ten neighbours
-    metrics   `rankjax.metrics.retrieval_metrics`, neighbours and labels
-    limit     the products of all rows, block by block, and the greatest of each row
-    sklearn   `NearestNeighbors`, brute force, ten neighbours
+    limit     the products of all rows and the greatest of each row, in tiles of 512
+    sklearn   `NearestNeighbors`, brute force, ten neighbours; up to N = 10,000
     faiss     `IndexFlatIP`, where it can be imported, ten neighbours
     peer      `AccuracyCalculator` of pytorch-metric-learning 2.9.0, without faiss, in a
-              process of its own; it finds the same Recall@1, which is checked first
+              process of its own; up to N = 10,000
 
-Printed are CPU time (all threads) and wall time, medians, peak memory and the ratio of
-CPU times to the limit's. One minute on two cores; `--quick` has N = 2,000 alone, in ten
-seconds.
+All of them find the same Recall@1, which is checked first. Printed are CPU time (all
+threads) and wall time, medians, peak memory and the ratio of CPU times to the limit's.
+The limit does not use that a product serves both its rows; `recall` and `metrics` do.
+
+A last row searches among a million rows with 10,000 queries, 1 % of them: its time for
+all is extrapolated, its memory is that of any number of queries.
+
+Four minutes on two cores; `--quick` has N = 2,000 alone, in ten seconds.
 """
 
 import argparse
@@ -37,7 +44,8 @@ from experiments.bench.timing import Rep, Shape, Unavailable
 from rankjax import metrics
 from rankjax.similarity import dot
 
-NEIGHBOURS, BLOCK, PER_CLASS = 10, 500, 5
+NEIGHBOURS, TILE = 10, 512
+FEW = 10_000  # what libraries that hold N x N at once are asked for
 SHOWN = {
     "what": "",
     "N": "d",
@@ -52,14 +60,17 @@ SHOWN = {
 }
 
 
-@functools.partial(jax.jit, static_argnames="block")
-def bare(unit: jax.Array, *, block: int) -> jax.Array:
+@jax.jit
+def bare(tiles: jax.Array) -> jax.Array:
     """The greatest product of each row, the least that a search computes."""
 
-    def one(part: jax.Array) -> jax.Array:
-        return jnp.max(dot(part, unit), 1)
+    def row(queries: jax.Array) -> jax.Array:
+        def tile(best: jax.Array, gallery: jax.Array) -> tuple[jax.Array, None]:
+            return jnp.maximum(best, jnp.max(dot(gallery, queries), 0)), None
 
-    return jax.lax.map(one, unit.reshape(-1, block, unit.shape[1]))
+        return jax.lax.scan(tile, jnp.full(TILE, -jnp.inf), tiles)[0]
+
+    return jax.lax.map(row, tiles)
 
 
 def calls_of(rows: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[], Any]]:
@@ -67,7 +78,9 @@ def calls_of(rows: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[], Any
     from sklearn.neighbors import NearestNeighbors
 
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    device, block = jax.device_put(unit), min(BLOCK, len(rows))
+    filled = np.pad(unit, [(0, -len(unit) % TILE), (0, 0)])
+    device = jax.device_put(filled.reshape(-1, TILE, unit.shape[1]))
+    search = metrics.leave_one_out(unit, labels)
 
     def first_right(neighbours: np.ndarray) -> float:
         return float((labels[neighbours[:, 1]] == labels).mean())  # after itself
@@ -82,11 +95,15 @@ def calls_of(rows: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[], Any
         return first_right(index.search(unit, NEIGHBOURS + 1)[1])
 
     calls: dict[str, Callable[[], Any]] = {
-        "nearest": lambda: metrics.nearest(rows, k=NEIGHBOURS),
-        "metrics": lambda: metrics.retrieval_metrics(rows, labels)["recall_at_1"],
-        "limit": lambda: bare(device, block=block).block_until_ready(),
-        "sklearn": sklearn,
+        "metrics": lambda: metrics.retrieval(search).means()["recall_at_1"],
+        "recall": lambda: metrics.retrieval(search, first_only=True).means()[
+            "recall_at_1"
+        ],
+        "limit": lambda: bare(device).block_until_ready(),
+        "nearest": lambda: metrics.nearest(unit, k=NEIGHBOURS),
     }
+    if len(rows) <= FEW:
+        calls["sklearn"] = sklearn
     return calls | ({"faiss": faiss} if importlib.util.find_spec("faiss") else {})
 
 
@@ -98,7 +115,7 @@ def cell(
     Raises:
       ValueError: two of them find another Recall@1.
     """
-    data, labels = timing.clusters(shape, seed=seed)
+    data, labels = timing.clusters(shape, seed=seed, layout="uneven")
     calls = calls_of(data, labels)
     runs: dict[str, Callable[[], Rep]] = {
         name: functools.partial(timing.timed, call) for name, call in calls.items()
@@ -107,9 +124,9 @@ def cell(
         name: call() for name, call in calls.items() if name not in ("nearest", "limit")
     }
     failed: dict[str, str] = {}
-    if peer is not None:
+    if peer is not None and shape.B <= FEW:
         try:
-            peer.setup("retrieval", shape, seed=seed, layout="shuffled")
+            peer.setup("retrieval", shape, seed=seed, layout="uneven")
             recall["peer"] = peer.value()[0]
             runs["peer"] = peer.run
         except Unavailable as error:
@@ -148,6 +165,30 @@ def cell(
     return rows
 
 
+def among_a_million(*, seed: int) -> Row:
+    """The time of 1 % of a million queries, times 100, and the memory of them."""
+    shape = Shape(10**6)
+    rows, labels = timing.clusters(shape, seed=seed, layout="uneven")
+    some = slice(shape.B // 100)
+    search = metrics.query_gallery(rows[some], labels[some], rows, labels)
+    cell: Row = {}
+
+    def call() -> None:
+        cell["recall_at_1"] = metrics.retrieval(search).means()["recall_at_1"]
+
+    peak = timing.peak_mb(call)
+    rep = timing.timed(call)
+    return cell | {
+        "what": "metrics of 1,000,000 queries, extrapolated",
+        "N": shape.B,
+        "D": shape.D,
+        "cpu_s": 100 * rep.cpu_s,
+        "wall_s": 100 * rep.wall_s,
+        "peak_mb": peak,
+        "note": "",
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -159,23 +200,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--peer", metavar="PYTHON", help="interpreter that has the peer"
     )
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="these only")
+    parser.add_argument("--million", action="store_true", help="that row alone")
     parser.add_argument("--seed", type=int, default=0, help="of the rows")
     options = parser.parse_args(arguments)
-    sizes = options.sizes or ([2000] if options.quick else [2000, 10000])
-    reps, seconds = (3, 1.0) if options.quick or options.sizes else (9, 5.0)
-    python = find(options.peer) if options.peer or not options.quick else None
+    whole = not (options.quick or options.sizes or options.million)
+    sizes = options.sizes or ([2000] if options.quick else [])
+    sizes = [2000, 10000, 60502] if whole else sizes
+    python = find(options.peer) if options.peer or whole else None
     rows: list[Row] = []
     try:
         with ExitStack() as stack:
             peer = None if python is None else stack.enter_context(Peer(python))
             for size in sizes:
                 rows += cell(
-                    Shape(size, K=PER_CLASS),
+                    Shape(size),
                     peer=peer,
-                    reps=reps,
-                    seconds=seconds,
+                    reps=9 if whole and size <= FEW else 3,
+                    seconds=5.0 if whole else 1.0,
                     seed=options.seed,
                 )
+            if whole or options.million:
+                rows.append(among_a_million(seed=options.seed))
     except (ValueError, Unavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

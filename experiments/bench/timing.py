@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Layout = Literal["shuffled", "halves"]
+Layout = Literal["shuffled", "halves", "uneven"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +43,16 @@ def clusters(
     """Embeddings [B, D] float32 of any length around a centre per class, and labels.
 
     At the default noise triplets are partly active, which a loss may take advantage of.
-    The layout 'halves' repeats the classes in order, for pairs cut in two halves.
+    The layout 'halves' repeats the classes in order, for pairs cut in two halves;
+    'uneven' has 2 to 9 rows of each class instead of K, the last one cut short.
     """
     rng = np.random.default_rng(seed)
     classes = shape.B // shape.K
     labels = np.tile(np.arange(classes), shape.K)
-    if layout == "shuffled":
+    if layout == "uneven":
+        labels = np.repeat(np.arange(shape.B), rng.integers(2, 10, shape.B))[: shape.B]
+        classes = labels[-1] + 1
+    if layout != "halves":
         labels = rng.permutation(labels)
     centres = rng.standard_normal((classes, shape.D))
     rows = centres[labels] + noise * rng.standard_normal((len(labels), shape.D))

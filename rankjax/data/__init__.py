@@ -1,6 +1,7 @@
 """Labelled images: data sets, class-balanced batches, augmentation, loading."""
 
 from rankjax.data.augmentation import AUGMENTATIONS, Augmentation
+from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.datasets import load
 from rankjax.data.loading import Loader
 from rankjax.data.sampling import (
@@ -16,6 +17,7 @@ from rankjax.data.splits import Dataset, Protocol, Split, VerificationPairs
 __all__ = [
     "AUGMENTATIONS",
     "BATCHES",
+    "CATALOGUE",
     "Augmentation",
     "Batches",
     "Dataset",

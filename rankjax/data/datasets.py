@@ -1,77 +1,106 @@
 """Data sets by name."""
 
 from pathlib import Path
+from typing import Literal
 
+from rankjax.data.catalogue import CATALOGUE
+from rankjax.data.pool import Choice
 from rankjax.data.splits import Dataset
-from rankjax.errors import unknown_name
+from rankjax.errors import UsageError, unknown_name
 
-_GLYPHS = tuple(
-    f"glyphs/{level}" for level in ("clean", "lite", "pose", "clutter", "modes")
-)
-_NAMES = (*_GLYPHS, "digits")
+_KINDS = ("folder:PATH", "list:FILE", "reid:PATH", "tfds:NAME")
 
 
 def load(
     name: str,
     *,
     data_dir: Path,
-    image_size: int = 32,
+    manual_dir: Path | None = None,
+    image_size: int | tuple[int, int] | None = 32,
     short_side: int | None = None,
     seed: int = 0,
+    fold: int | None = None,
+    folds: int = 4,
+    on_damage: Literal["stop", "skip"] = "stop",
 ) -> Dataset:
     """A data set whose splits have no class in common; prepared on first use.
 
     Names:
+      cub, cars, sop, in_shop and others: benchmarks, see `rankjax.data.CATALOGUE`.
       glyphs: characters in many fonts, `glyphs/lite`; also `glyphs/clean`, `/pose`,
         `/clutter` and `/modes`. Its splits are fixed.
       digits: ten classes of 8x8 pixels, for quick checks.
       folder:PATH: one folder of images per class, or the same below folders `train`,
         `validation` (optional) and `test`.
-      tfds:NAME, tfds:NAME/CONFIG: any TFDS data set with images and integer labels.
+      list:FILE: a CSV or Parquet file with the columns path and label, and maybe
+        split, camera and super.
+      reid:PATH: persons in the folders of Market-1501.
+      tfds:NAME, tfds:NAME/CONFIG, tfds:PATH: any TFDS data set with images and integer
+        labels, or a folder that TFDS has prepared, of array_record or TFRecord files.
 
     Args:
       name: one of the above.
       data_dir: where prepared data sets are kept; made if missing.
-      image_size: height and width of images as they are judged.
+      manual_dir: where archives that have to be fetched by hand are, maybe each
+        benchmark's in a folder of its name; by default `data_dir`/downloads/manual.
+      image_size: height and width of images as they are judged, or both; None for what
+        a benchmark's papers use.
       short_side: what their short side is resized to before the centre is cut out; by
-        default `image_size`.
-      seed: which classes are for validation, and for training in a plain folder,
-        where the data set does not say.
+        default as much larger than `image_size` as in a benchmark's papers, and
+        `image_size` for other data sets.
+      seed: which classes are for validation, and for training in a plain folder or
+        list, where the data set does not say.
+      fold: for cross-validation, which of `folds` disjoint parts of the training
+        classes (those for validation among them) validates; the rest trains.
+      folds: the number of parts.
+      on_damage: `stop` at an image that cannot be decoded, when it is read, or `skip`
+        all such images, which decodes every image beforehand and names them on stderr.
 
     Raises:
-      ValueError: `image_size` < 1.
-      UsageError: no such data set or folder.
-      RunError: a data set that cannot be prepared, or damaged files.
+      ValueError: `image_size` < 1, or `short_side` < `image_size`.
+      UsageError: no such data set, folder or fold.
+      RunError: a data set that cannot be prepared, of another size than expected, or
+        damaged files.
     """
-    if image_size < 1:
+    name = "glyphs/lite" if name == "glyphs" else name
+    entry = CATALOGUE.get(name)
+    if image_size is None and entry:
+        size = entry.preprocessing.height, entry.preprocessing.width
+    elif image_size is None:
+        raise UsageError(f"image_size must be given for {name}")
+    else:
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if min(size) < 1:
         raise ValueError(f"image_size must be at least 1, got {image_size}")
-    if short_side is not None and short_side < image_size:
+    if short_side is None and entry:
+        resize, *crop = entry.preprocessing
+        short_side = round(min(size) * resize / min(crop))
+    if short_side is not None and short_side < min(size):
         raise ValueError(
-            f"short_side must be at least image_size, {image_size}, got {short_side}"
+            f"short_side must be at least image_size, {min(size)}, got {short_side}"
         )
-    if name == "glyphs":
-        name = "glyphs/lite"
-    kind, _, rest = name.partition(":")
-    if kind == "folder" and rest:
-        from rankjax.data.folder import load_folder
+    choice = Choice(size, short_side, seed, fold, folds, on_damage)
+    if entry:
+        # Importing TFDS takes a second that own images need not spend.
+        from rankjax.data.benchmarks import load_benchmark
 
-        return load_folder(
-            Path(rest),
-            name=name,
-            image_size=image_size,
-            seed=seed,
-            short_side=short_side,
+        return load_benchmark(
+            entry, data_dir=data_dir, manual_dir=manual_dir, choice=choice
         )
-    if name in _NAMES or (kind == "tfds" and rest):
-        # Importing TFDS takes a second that the other kinds need not spend.
+    kind, _, rest = name.partition(":")
+    if kind == "tfds" and rest:
         from rankjax.data.tfds_reader import load_tfds
 
         return load_tfds(
-            rest or name,
-            name=name,
-            data_dir=data_dir,
-            image_size=image_size,
-            seed=seed,
-            short_side=short_side,
+            rest, name=name, data_dir=data_dir, manual_dir=manual_dir, choice=choice
         )
-    raise unknown_name("data set", name, (*_NAMES, "folder:PATH", "tfds:NAME"))
+    if kind in ("folder", "reid") and rest:
+        from rankjax.data.folder import load_folder, load_reid
+
+        load_kind = load_reid if kind == "reid" else load_folder
+        return load_kind(Path(rest), name=name, choice=choice)
+    if kind == "list" and rest:
+        from rankjax.data.lists import load_list
+
+        return load_list(Path(rest), name=name, choice=choice)
+    raise unknown_name("data set", name, (*CATALOGUE, *_KINDS))

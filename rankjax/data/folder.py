@@ -1,29 +1,19 @@
-"""Folders of images: one folder per class."""
+"""Folders of images: one folder per class, or as re-identification's sets have it."""
 
 from pathlib import Path
 
-import numpy as np
-
-from rankjax.data.randomness import Stream, generator
-from rankjax.data.sources import read_file
-from rankjax.data.splits import Dataset, Pool
+from rankjax.data.own_files import Row, load_rows
+from rankjax.data.pool import Choice
+from rankjax.data.sources import SUFFIXES
+from rankjax.data.splits import Dataset
 from rankjax.errors import UsageError
 
-_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
-
-def load_folder(
-    path: Path,
-    *,
-    name: str,
-    image_size: int,
-    seed: int,
-    short_side: int | None = None,
-) -> Dataset:
+def load_folder(path: Path, *, name: str, choice: Choice) -> Dataset:
     """Images in `path`/CLASS/ or in `path`/{train,validation,test}/CLASS/, as RGB.
 
-    Without folders `train` and `test`, half of the classes, chosen by `seed`, is for
-    training and the rest for testing.
+    Beside `test` there may be `gallery`. Without folders `train` and `test`, half of
+    the classes, chosen by the seed, is for training and the rest for testing.
 
     Raises:
       UsageError: no such folder, a class folder without images, too few classes, or a
@@ -31,37 +21,37 @@ def load_folder(
     """
     if not path.is_dir():
         raise UsageError(f"there is no folder {path}")
-    split_by_hand = (path / "train").is_dir() and (path / "test").is_dir()
-    roots = [path]
-    if split_by_hand:
-        roots = [path / split for split in ("train", "validation", "test")]
-    members = [_class_folders(root) for root in roots]
-    folders = [folder for split in members for folder in split]
-    names = [folder.name for folder in folders]
-    for label, folder in enumerate(folders):
-        if folder.name in names[:label]:
-            raise UsageError(f"class {folder.name} of {path} is in two splits")
+    splits = ["train", "validation", "test", "gallery"]
+    if not ((path / "train").is_dir() and (path / "test").is_dir()):
+        splits = [""]
+    rows = [
+        Row(file, folder.name, split)
+        for split in splits
+        for folder in _class_folders(path / split)
+        for file in _images(folder)
+    ]
+    return load_rows(rows, name=name, choice=choice)
 
-    images = [_images(folder) for folder in folders]
-    files = [file for of_class in images for file in of_class]
-    labels = np.repeat(np.arange(len(names)), [len(of_class) for of_class in images])
 
-    pool = Pool(
-        lambda indices: [read_file(files[i]) for i in indices],
-        lambda index: str(files[index]),
-        labels,
-        names,
-        (image_size, image_size, 3),
-        short_side,
-    )
-    if split_by_hand:
-        sizes = [len(split) for split in members]
-        train, validation, test = np.split(np.arange(len(names)), np.cumsum(sizes)[:2])
-        held_out = validation if len(validation) else None
-        return pool.divide(name, train, held_out, test, seed)
-    order = generator(seed, Stream.SPLIT, 1).permutation(len(names))
-    half = len(names) // 2
-    return pool.divide(name, order[:half], None, order[half:], seed)
+def load_reid(path: Path, *, name: str, choice: Choice) -> Dataset:
+    """Images in `path`/{bounding_box_train,query,bounding_box_test}/, like Market-1501.
+
+    Names begin with person and camera, `0002_c1`; person -1 is junk.
+
+    Raises:
+      UsageError: there is no such folder or no image in it.
+    """
+    if not path.is_dir():
+        raise UsageError(f"there is no folder {path}")
+    from rankjax.data.builders.archives import Archives
+    from rankjax.data.builders.layouts import reid_of
+
+    examples = reid_of(path.name)(Archives(path.parent))
+    rows = [
+        Row(path.parent / each.file, each.label, each.split, str(each.camera))
+        for each in examples
+    ]
+    return load_rows(rows, name=name, choice=choice)
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -76,8 +66,8 @@ def _images(folder: Path) -> list[Path]:
     files = sorted(
         file
         for file in folder.iterdir()
-        if file.suffix.lower() in _SUFFIXES and file.name[0] != "."
+        if file.suffix.lower() in SUFFIXES and file.name[0] != "."
     )
     if not files:
-        raise UsageError(f"{folder} holds no image ({', '.join(_SUFFIXES)})")
+        raise UsageError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
     return files

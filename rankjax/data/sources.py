@@ -9,6 +9,7 @@ import numpy as np
 from rankjax.data.decoding import DamagedImage, decode, resize
 from rankjax.errors import RunError
 
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _KEEP_BYTES = 2**30
 
 Decode = Callable[[np.ndarray], np.ndarray]
@@ -66,6 +67,9 @@ class EncodedImages(DecodedImages):
 
     `read` gives them resized and cut, and keeps that if all fit in 1 GiB; `originals`
     gives them whole. Of files that are decoded again and again the first GiB is kept.
+
+    Attributes:
+      fetch, name: as given.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class EncodedImages(DecodedImages):
           short_side: see `fit`.
         """
         super().__init__(self._fitted, count, shape)
-        self._fetch, self._name = fetch, name
+        self.fetch, self.name = fetch, name
         self._short_side = short_side
         self._files: dict[int, bytes] = {}
         self._room = _KEEP_BYTES
@@ -115,7 +119,7 @@ class EncodedImages(DecodedImages):
         wanted = indices.tolist()
         missing = [i for i in dict.fromkeys(wanted) if i not in self._files]
         fetched = (
-            dict(zip(missing, self._fetch(np.array(missing)), strict=True))
+            dict(zip(missing, self.fetch(np.array(missing)), strict=True))
             if missing
             else {}
         )
@@ -131,7 +135,8 @@ class EncodedImages(DecodedImages):
             return decode(content, channels=self.shape[-1], at_least=at_least)
         except DamagedImage as error:
             raise RunError(
-                f"cannot read the image {self._name(index)}: {error}"
+                f"cannot read the image {self.name(index)}: {error} "
+                "(on_damage=skip leaves such images out)"
             ) from error
 
 

@@ -1,16 +1,11 @@
 """Splits whose classes are disjoint: what is learnt is judged on unseen classes."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from rankjax.data.randomness import Stream, generator
-from rankjax.data.sources import EncodedImages, Fetch, ImageSource, Shape
-from rankjax.errors import UsageError
-
-_FEWEST_CLASSES_TO_HOLD_OUT_OF = 20
+from rankjax.data.sources import ImageSource
 
 Protocol = Literal["leave-one-out", "query-gallery", "reid", "verification"]
 
@@ -49,6 +44,12 @@ class VerificationPairs:
     same: np.ndarray
     folds: np.ndarray
 
+    def among(self, kept: np.ndarray) -> "VerificationPairs":
+        """The pairs of which both images are kept, in a test split of those alone."""
+        whole = kept[self.indices].all(1)
+        indices = (np.cumsum(kept) - 1)[self.indices[whole]].astype(np.int32)
+        return VerificationPairs(indices, self.same[whole], self.folds[whole])
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -79,69 +80,3 @@ class Dataset:
     recall_at: tuple[int, ...] = (1, 2, 4, 8)
     junk: np.ndarray | None = None
     pairs: VerificationPairs | None = None
-
-
-@dataclass(frozen=True)
-class Pool:
-    """All images of a data set, before they are split.
-
-    Attributes:
-      fetch: indices into `labels` -> the contents of image files.
-      name: what the image of an index is called.
-      labels: int [images].
-      class_names: the name of label i at i.
-      shape: height, width, channels.
-      short_side: see `rankjax.data.sources.fit`.
-    """
-
-    fetch: Fetch
-    name: Callable[[int], str]
-    labels: np.ndarray
-    class_names: Sequence[str]
-    shape: Shape
-    short_side: int | None = None
-
-    def choose(self, classes: np.ndarray) -> Split:
-        """The images of some classes, with labels counted from 0."""
-        members = np.flatnonzero(np.isin(self.labels, classes))
-        kept, local = np.unique(self.labels[members], return_inverse=True)
-        return Split(
-            EncodedImages(
-                lambda indices: self.fetch(members[indices]),
-                len(members),
-                self.shape,
-                name=lambda index: self.name(members[index]),
-                short_side=self.short_side,
-            ),
-            local.astype(np.int32),
-            tuple(self.class_names[label] for label in kept),
-        )
-
-    def divide(
-        self,
-        name: str,
-        train: np.ndarray,
-        validation: np.ndarray | None,
-        test: np.ndarray,
-        seed: int,
-    ) -> Dataset:
-        """A data set from the classes of its splits.
-
-        Without `validation`, the last tenth of the training classes in an order
-        shuffled by `seed` is held out for it, if there are 20 or more.
-
-        Raises:
-          UsageError: no class to train on or none to test on.
-        """
-        if not len(train) or not len(test):
-            raise UsageError(f"{name} needs two or more classes to be split")
-        if validation is None and len(train) >= _FEWEST_CLASSES_TO_HOLD_OUT_OF:
-            shuffled = generator(seed, Stream.SPLIT).permutation(train)
-            held_out = round(len(train) / 10)
-            train, validation = shuffled[:-held_out], shuffled[-held_out:]
-        return Dataset(
-            name,
-            self.choose(train),
-            None if validation is None else self.choose(validation),
-            self.choose(test),
-        )

@@ -1,5 +1,43 @@
 """Measures of an embedding."""
 
-from rankjax.metrics.retrieval import nearest, retrieval_metrics
+from rankjax.metrics.agreement import clustering_scores
+from rankjax.metrics.clustering import Clusters, kmeans
+from rankjax.metrics.health import health
+from rankjax.metrics.neighbours import Neighbours, nearest
+from rankjax.metrics.protocols import Search, leave_one_out, query_gallery
+from rankjax.metrics.reranking import expand_gallery, expand_queries, k_reciprocal
+from rankjax.metrics.retrieval import Retrieval, retrieval, retrieval_metrics
+from rankjax.metrics.uncertainty import (
+    Comparison,
+    Interval,
+    bootstrap,
+    compare_methods,
+    compare_models,
+)
+from rankjax.metrics.verification import Verification, open_set, verification
 
-__all__ = ["nearest", "retrieval_metrics"]
+__all__ = [
+    "Clusters",
+    "Comparison",
+    "Interval",
+    "Neighbours",
+    "Retrieval",
+    "Search",
+    "Verification",
+    "bootstrap",
+    "clustering_scores",
+    "compare_methods",
+    "compare_models",
+    "expand_gallery",
+    "expand_queries",
+    "health",
+    "k_reciprocal",
+    "kmeans",
+    "leave_one_out",
+    "nearest",
+    "open_set",
+    "query_gallery",
+    "retrieval",
+    "retrieval_metrics",
+    "verification",
+]

@@ -1,55 +1,157 @@
-"""Exact retrieval metrics: how often a query's neighbours are of its class."""
+"""Exact retrieval metrics: how well a query's ranking puts its class first."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from rankjax import inputs
+from rankjax.inputs import check_shape
+from rankjax.metrics.protocols import Search, leave_one_out
+from rankjax.metrics.ranking import Ranks, ranks_of_positives, ranks_of_scores
 from rankjax.similarity import Similarity, cosine
 
 
-def nearest(
-    embeddings: Any, *, k: int, similarity: Similarity = cosine, block: int = 1024
-) -> np.ndarray:
-    """The k nearest other rows of every row, nearest first.
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """Metrics of single queries, and their means.
+
+    Attributes:
+      values: each metric by name, float64 [scored], from 0 to 1.
+      queries: [scored] row numbers of the queries that have a positive, rising.
+      labels: [scored] their labels.
+      excluded: how many queries have none. They are in no mean.
+    """
+
+    values: dict[str, np.ndarray]
+    queries: np.ndarray
+    labels: np.ndarray
+    excluded: int
+
+    def means(self) -> dict[str, float]:
+        """Each metric's mean over queries."""
+        return {name: float(values.mean()) for name, values in self.values.items()}
+
+    def class_means(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The classes [classes], and each metric's mean over each one's queries."""
+        classes, group, counts = np.unique(
+            self.labels, return_inverse=True, return_counts=True
+        )
+        return classes, {
+            name: np.bincount(group, values) / counts
+            for name, values in self.values.items()
+        }
+
+    def means_over_classes(self) -> dict[str, float]:
+        """Each metric's mean over classes, where each class counts the same."""
+        _, means = self.class_means()
+        return {name: float(values.mean()) for name, values in means.items()}
+
+
+def retrieval(
+    search: Search,
+    *,
+    recall_at: Sequence[int] = (1, 2, 4, 8),
+    precision_at: Sequence[int] = (),
+    first_only: bool = False,
+    similarity: Similarity = cosine,
+    scores: np.ndarray | None = None,
+    block: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Retrieval:
+    """Exact metrics of every query's ranking of the gallery.
+
+    With R the number of a query's positives, and r_1 < r_2 < ... < r_R their ranks:
+
+        recall_at_K   1 if r_1 <= K                  (Recall@K; CMC at rank K)
+        mrr           1 / r_1
+        map_at_r      sum_i [r_i <= R] i / r_i / R   (Musgrave et al., ECCV 2020)
+        r_precision   sum_i [r_i <= R] / R
+        map           mean_i i / r_i                 (average precision)
+        ndcg          sum_i 1 / log2(1 + r_i) over that of the best ranking
+        precision_at_K  sum_i [r_i <= K] / K
+        map_trapezoid mean_i ((i - 1) / (r_i - 1) + i / r_i) / 2, where the first term
+                      is 1 for r_i = 1; of searches with cameras. Average precision as
+                      the code of Market-1501 (Zheng et al., ICCV 2015) has it, the
+                      area under straight lines; later code has `map`
+
+    of which each figure that is quoted is the mean over queries.
+
+    Ties count against the query: a negative that is as similar as a positive is ranked
+    before it. Unlike a rule by row numbers this does not depend on the order of rows,
+    and an embedding that maps everything to one point scores no better than it should.
+    Query rows that have no positive are excluded and counted, never scored as 0.
+
+    Memory is O(block x rows) and at most 2^24 thresholds at a time; time is that of
+    the products and of one comparison per pair and positive of the largest classes. A
+    process returns the same figures, bit for bit, on any number of devices.
 
     Args:
-      embeddings: [n, dim].
-      k: from 1 to n - 1.
-      similarity: of queries and gallery; computed in full float32.
-      block: queries at a time; memory is O(block x n).
-
-    Returns:
-      [n, k] int32 row numbers. A row is never its own neighbour; of equally similar
-      rows the one with the lower number comes first.
+      search: the protocol, from `leave_one_out` or `query_gallery`.
+      recall_at: values of K, each from 1 to what a query can meet.
+      precision_at: values of K.
+      first_only: compute `recall_at_K` and `mrr` alone, which takes one comparison per
+        pair however large classes are.
+      similarity: of queries and gallery, in full float32.
+      scores: [q, n] similarities to rank by instead, such as re-ranked ones.
+      block: height and width of the tiles of similarities; by default 512 on CPU and
+        4,096 elsewhere.
+      devices: they share the tiles; by default all of this process. Devices of several
+        processes must be given to the same call in each.
 
     Raises:
-      ValueError: k is out of range.
+      ValueError: no query has a positive, a K is out of range, or scores do not fit.
     """
-    embeddings = inputs.as_rows("", embeddings, None, None).embeddings
-    n = len(embeddings)
-    if not 1 <= k < n:
-        raise ValueError(f"k must be from 1 to {n - 1} for {n} embeddings, got {k}")
-    return np.asarray(_nearest(embeddings, k, similarity, min(block, n)))
-
-
-@jax.jit(static_argnums=(1, 2, 3))
-def _nearest(
-    embeddings: jax.Array, k: int, similarity: Similarity, block: int
-) -> jax.Array:
-    n = len(embeddings)
-    rows = jnp.arange(-(-n // block) * block, dtype=jnp.int32).reshape(-1, block)
-
-    def search(query: jax.Array) -> jax.Array:
-        scores = similarity(embeddings[jnp.minimum(query, n - 1)], embeddings)
-        itself = query[:, None] == jnp.arange(n, dtype=jnp.int32)[None, :]
-        return lax.top_k(jnp.where(itself, -jnp.inf, scores), k)[1]
-
-    return lax.map(search, rows).reshape(-1, k)[:n]
+    most = len(search.gallery) - (search.itself is not None)
+    for name, chosen in (("recall_at", recall_at), ("precision_at", precision_at)):
+        wrong = [k for k in chosen if not 1 <= k <= most]
+        if wrong:
+            raise ValueError(
+                f"{name} must be from 1 to {most}, the rows that a query can meet, got "
+                f"{wrong[0]}"
+            )
+    if first_only and precision_at:
+        raise ValueError("precision_at needs all positives, got first_only=True")
+    if scores is not None:
+        check_shape("scores", scores, (len(search.queries), len(search.gallery)))
+        if not np.isfinite(scores).all():
+            raise ValueError("scores must be finite")
+    metrics = _metrics(recall_at, precision_at, first_only)
+    if search.query_cameras is None:
+        metrics.pop("map_trapezoid", None)
+    n = len(search.queries)
+    values = {name: np.zeros(n) for name in metrics}
+    scored = np.zeros(n, bool)
+    parts = (
+        [ranks_of_scores(search, scores)]
+        if scores is not None
+        else ranks_of_positives(
+            search,
+            similarity=similarity,
+            first_only=first_only,
+            block=block,
+            devices=jax.local_devices() if devices is None else devices,
+        )
+    )
+    for part in parts:
+        some = part.positives > 0
+        part = Ranks(*(x[some] for x in part))
+        scored[part.queries] = True
+        for name, metric in metrics.items():
+            values[name][part.queries] = metric(part.ranks, part.positives)
+    if not scored.any():
+        raise ValueError(
+            "labels must hold a class with two rows or more"
+            if search.itself is not None
+            else "gallery_labels must hold a query's label, on another camera if any"
+        )
+    return Retrieval(
+        {name: metric[scored] for name, metric in values.items()},
+        np.flatnonzero(scored),
+        search.query_labels[scored],
+        int(n - scored.sum()),
+    )
 
 
 def retrieval_metrics(
@@ -59,12 +161,7 @@ def retrieval_metrics(
     recall_at: Sequence[int] = (1, 2, 4, 8),
     similarity: Similarity = cosine,
 ) -> dict[str, float]:
-    """Recall@K, MAP@R and R-precision of every row against all others.
-
-    With R the number of other rows of the query's class: Recall@K is the share of
-    queries with one of them among the K nearest; R-precision the mean share of them
-    among the R nearest; MAP@R the mean over the R nearest of precision at each hit
-    (Musgrave, Belongie, Lim, "A Metric Learning Reality Check", ECCV 2020).
+    """The means of `retrieval` of every row against all others, in one call.
 
     Args:
       embeddings: [n, dim].
@@ -72,33 +169,61 @@ def retrieval_metrics(
       recall_at: the values of K.
       similarity: of queries and gallery.
 
-    Returns:
-      `recall_at_K` for each K, `map_at_r` and `r_precision`, each from 0 to 1. Rows
-      that are alone in their class are gallery but no queries.
-
     Raises:
       ValueError: no class has two rows, or a K is not from 1 to n - 1.
     """
-    labels = np.asarray(labels)
-    _, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    relevant = sizes[group] - 1
-    is_query = relevant > 0
-    if not is_query.any():
-        raise ValueError("labels must hold a class with two rows or more")
-    deepest = max(*recall_at, int(relevant.max()))
-    neighbours = nearest(embeddings, k=deepest, similarity=similarity)
-    hits = (labels[neighbours] == labels[:, None])[is_query]
-    return {
-        **{f"recall_at_{k}": float(hits[:, :k].any(1).mean()) for k in recall_at},
-        **_at_r(hits, relevant[is_query]),
-    }
+    search = leave_one_out(embeddings, labels)
+    return retrieval(search, recall_at=recall_at, similarity=similarity).means()
 
 
-def _at_r(hits: np.ndarray, relevant: np.ndarray) -> dict[str, float]:
-    rank = np.arange(1, hits.shape[1] + 1)
-    hits = hits & (rank <= relevant[:, None])
-    precision = np.cumsum(hits, 1) / rank
-    return {
-        "map_at_r": float(((precision * hits).sum(1) / relevant).mean()),
-        "r_precision": float((hits.sum(1) / relevant).mean()),
+_Metric = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _metrics(
+    recall_at: Sequence[int], precision_at: Sequence[int], first_only: bool
+) -> dict[str, _Metric]:
+    """Functions of ranks [q, positives], 0 where there is none, and of how many."""
+
+    def recall(k: int) -> _Metric:
+        return lambda ranks, _: hits(ranks[:, :1], k)[:, 0]
+
+    def precision(k: int) -> _Metric:
+        return lambda ranks, _: hits(ranks, k).sum(1) / k
+
+    def hits(ranks: np.ndarray, k: Any) -> np.ndarray:
+        return (ranks > 0) & (ranks <= np.reshape(k, (-1, 1)))
+
+    def precisions(ranks: np.ndarray) -> np.ndarray:
+        return np.arange(1, ranks.shape[1] + 1) / np.maximum(ranks, 1)
+
+    def average_precision(ranks: np.ndarray, positives: np.ndarray) -> np.ndarray:
+        return (precisions(ranks) * (ranks > 0)).sum(1) / positives
+
+    def trapezoid(ranks: np.ndarray, positives: np.ndarray) -> np.ndarray:
+        before = np.where(
+            ranks > 1, np.arange(ranks.shape[1]) / np.maximum(ranks - 1, 1), 1
+        )
+        area = (before + precisions(ranks)) / 2
+        return (area * (ranks > 0)).sum(1) / positives
+
+    def ndcg(ranks: np.ndarray, positives: np.ndarray) -> np.ndarray:
+        gain = np.where(ranks > 0, 1 / np.log2(1 + np.maximum(ranks, 1)), 0).sum(1)
+        best = np.cumsum(1 / np.log2(2 + np.arange(ranks.shape[1])))
+        return gain / best[positives - 1]
+
+    metrics: dict[str, _Metric] = {f"recall_at_{k}": recall(k) for k in recall_at}
+    metrics["mrr"] = lambda ranks, _: 1 / ranks[:, 0]
+    if first_only:
+        return metrics
+    metrics |= {
+        "map_at_r": lambda ranks, positives: (
+            (precisions(ranks) * hits(ranks, positives)).sum(1) / positives
+        ),
+        "r_precision": lambda ranks, positives: (
+            hits(ranks, positives).sum(1) / positives
+        ),
+        "map": average_precision,
+        "ndcg": ndcg,
     }
+    metrics |= {f"precision_at_{k}": precision(k) for k in precision_at}
+    return metrics | {"map_trapezoid": trapezoid}

@@ -28,7 +28,7 @@ class Map(NamedTuple):
 def nearest(embeddings: np.ndarray) -> np.ndarray:
     """Each row's 8 nearest others by cosine, or all: int [n, min(8, n - 1)]."""
     k = min(8, len(embeddings) - 1)
-    return metrics.nearest(embeddings, k=k) if k else np.empty((1, 0), np.int32)
+    return metrics.nearest(embeddings, k=k).rows if k else np.empty((1, 0), np.int32)
 
 
 def answerable(labels: np.ndarray) -> np.ndarray:

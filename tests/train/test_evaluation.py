@@ -74,8 +74,11 @@ def test_a_perfect_embedding_scores_one_everywhere():
     figures = evaluate(np.float32(np.eye(5)[labels]), labels, seed=0)
     assert list(figures) == [
         *(f"recall_at_{k}" for k in (1, 2, 4, 8)),
+        "mrr",
         "map_at_r",
         "r_precision",
+        "map",
+        "ndcg",
         "nmi",
     ]
     assert all(value == pytest.approx(1) for value in figures.values())

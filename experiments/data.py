@@ -1,0 +1,197 @@
+"""Prepares a data set, verifies its counts, and shows what is in it.
+
+python -m experiments.data [NAME] [--manual-dir DIR] [--sheet FILE]
+
+NAME is what `experiments.train --dataset` takes; without it, the catalogue is listed.
+Every image is decoded once: sizes, unusual kinds and damaged files are counted and
+named, and a contact sheet shows a few classes of each split.
+"""
+
+import argparse
+import io
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from experiments.bench.output import Row, show
+from rankjax.data import CATALOGUE, Dataset, Split, load
+from rankjax.data.damage import Look, look_at
+from rankjax.data.sources import EncodedImages
+from rankjax.errors import RunError, UsageError
+from rankjax.files import write_atomic
+
+_ROWS, _COLUMNS = 5, 8
+_KINDS = ("damaged", "greyscale", "CMYK", "16-bit", "animated")
+
+
+def splits_of(data: Dataset) -> dict[str, Split]:
+    """The splits that there are, by name."""
+    named = {
+        "train": data.train,
+        "validation": data.validation,
+        "test": data.test,
+        "gallery": data.gallery,
+    }
+    return {name: split for name, split in named.items() if split is not None}
+
+
+def inspect(split: Split) -> list[Look]:
+    """Decodes every image of a split."""
+    assert isinstance(split.images, EncodedImages)
+    return list(look_at(split.images.fetch, np.arange(len(split.images))))
+
+
+def statistics(name: str, split: Split, looks: Sequence[Look]) -> Row:
+    """Images, classes and sizes of a split, as minimum, median and maximum."""
+    sizes = np.bincount(split.labels)
+    sizes = sizes[sizes > 0]
+    sound = np.array([look.size for look in looks if not look.damage]).reshape(-1, 2)
+    width, height = (_spread(sound[:, axis]) for axis in (0, 1))
+    return {
+        "split": name,
+        "images": len(split.labels),
+        "classes": len(sizes),
+        "per class": _spread(sizes),
+        "of one image": int((sizes == 1).sum()),
+        "cameras": _distinct(split.cameras),
+        "super-classes": _distinct(split.super_labels),
+        "width": width,
+        "height": height,
+    }
+
+
+def kinds(name: str, looks: Sequence[Look]) -> Row:
+    """How many images are damaged or of an unusual kind."""
+    found = Counter(kind for look in looks for kind in look.kinds)
+    found["damaged"] = sum(bool(look.damage) for look in looks)
+    return {"split": name} | {kind: found[kind] for kind in _KINDS}
+
+
+def contact_sheet(data: Dataset, sound: Mapping[str, np.ndarray]) -> bytes:
+    """A PNG of a few classes of each split, a row each.
+
+    Args:
+      data: the data set.
+      sound: for each split, the images that can be shown, bool [n].
+    """
+    splits = splits_of(data)
+    figure = Figure(figsize=(_COLUMNS, 0.9 * _ROWS * len(splits) + 0.5), dpi=100)
+    cells = figure.subplots(_ROWS * len(splits), _COLUMNS, squeeze=False)
+    for number, (name, split) in enumerate(splits.items()):
+        classes = np.unique(split.labels)
+        picked = np.linspace(0, len(classes) - 1, _ROWS).round().astype(int)
+        for row, label in enumerate(classes[picked]):
+            line = cells[number * _ROWS + row]
+            members = np.flatnonzero((split.labels == label) & sound[name])[:_COLUMNS]
+            for cell in line:
+                cell.set_axis_off()
+            for cell, image in zip(line, split.images.read(members), strict=False):
+                cell.imshow(image, cmap="gray", vmin=0, vmax=255)
+            title = f"{name}: {split.class_names[label]}"
+            line[0].set_title(title, loc="left", fontsize=7, pad=2, parse_math=False)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.98, 0.05, 0.3)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        # Names of classes may have characters that no font has.
+        warnings.simplefilter("ignore", UserWarning)
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", help="of the data set")
+    parser.add_argument("--data-dir", type=Path, default=Path("~/.cache/rankjax"))
+    parser.add_argument("--manual-dir", type=Path, help="of archives fetched by hand")
+    parser.add_argument("--image-size", type=int, default=96, help="on the sheet")
+    parser.add_argument("--seed", type=int, default=0, help="of splits by class")
+    parser.add_argument("--sheet", type=Path, help="by default runs/data-NAME.png")
+    options = parser.parse_args(arguments)
+    if options.name is None:
+        _list()
+        return 0
+    try:
+        _report(options)
+    except (RunError, UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def _report(options: argparse.Namespace) -> None:
+    data = load(
+        options.name,
+        data_dir=options.data_dir.expanduser(),
+        manual_dir=options.manual_dir and options.manual_dir.expanduser(),
+        image_size=options.image_size,
+        seed=options.seed,
+    )
+    splits = splits_of(data)
+    looks = {name: inspect(split) for name, split in splits.items()}
+    rows = [statistics(name, split, looks[name]) for name, split in splits.items()]
+    verified = getattr(CATALOGUE.get(data.name), "counts", {})
+    title = f"{data.name}: {data.protocol}, recall at {data.recall_at}"
+    show(f"{title}{', counts verified' * bool(verified)}", rows, _forms(rows))
+    unusual = [kinds(name, found) for name, found in looks.items()]
+    show("damaged and unusual images", unusual, _forms(unusual))
+    if data.junk is not None:
+        print(f"junk in the gallery: {data.junk.sum():,}")
+    if data.pairs is not None:
+        folds = len(np.unique(data.pairs.folds))
+        print(f"pairs: {len(data.pairs.same):,} in {folds} folds")
+    for name, split in splits.items():
+        assert isinstance(split.images, EncodedImages)
+        for look in looks[name]:
+            if look.damage:
+                print(f"damaged: {split.images.name(look.row)}: {look.damage}")
+    file_name = "".join(c if c.isalnum() else "-" for c in data.name)
+    sheet = options.sheet or Path("runs") / f"data-{file_name}.png"
+    sound = {
+        name: np.array([not look.damage for look in found], bool)
+        for name, found in looks.items()
+    }
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(sheet, contact_sheet(data, sound))
+    print(sheet)
+
+
+def _list() -> None:
+    rows: list[Row] = [
+        {
+            "name": entry.name,
+            "protocol": entry.protocol,
+            "split": entry.split,
+            "licence": entry.licence,
+            "files": ", ".join(entry.files) or "none",
+        }
+        for entry in CATALOGUE.values()
+    ]
+    show("data sets", rows, _forms(rows))
+
+
+def _forms(rows: Sequence[Row]) -> dict[str, str]:
+    return {key: "" if isinstance(v, str) else ",d" for key, v in rows[0].items()}
+
+
+def _spread(values: np.ndarray) -> str:
+    if not len(values):
+        return ""
+    return f"{values.min():,} / {np.median(values):,.0f} / {values.max():,}"
+
+
+def _distinct(column: np.ndarray | None) -> int | None:
+    return None if column is None else len(np.unique(column))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

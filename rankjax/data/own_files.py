@@ -1,0 +1,119 @@
+"""A person's own images: files with a class each, and what else is known of them."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rankjax.data.pool import Choice, Pool
+from rankjax.data.randomness import Stream, generator
+from rankjax.data.sources import read_file
+from rankjax.data.splits import Dataset
+from rankjax.errors import RunError, UsageError
+
+SPLITS = ("train", "validation", "test", "gallery")
+_JUNK = "-1"
+
+
+class Row(NamedTuple):
+    """An image file.
+
+    Attributes:
+      path: of the file.
+      label: the name of its class.
+      split: one of `SPLITS`, or empty for all images.
+      camera, group: the camera that took it and the super-class of its class, or empty.
+    """
+
+    path: Path
+    label: str
+    split: str = ""
+    camera: str = ""
+    group: str = ""
+
+
+def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
+    """A data set of files, as RGB.
+
+    Without splits, half of the classes, chosen by the seed, is for training and the
+    rest for testing. With a gallery, the test images are its queries; with cameras too
+    the protocol is re-identification's, and class -1 of the gallery is junk.
+
+    Raises:
+      UsageError: a class in two splits (but for test and gallery), a file with two
+        classes, or too few classes.
+      RunError: a file that is missing or listed twice, unless damage is to be skipped.
+    """
+    rows = _checked(rows, name, choice)
+    names, labels = np.unique([row.label for row in rows], return_inverse=True)
+    splits = np.array([row.split for row in rows])
+    parts = {
+        split: np.flatnonzero(splits == split) for split in SPLITS if split in splits
+    }
+    if not parts:
+        order = generator(choice.seed, Stream.SPLIT, 1).permutation(len(names))
+        to_train = np.isin(labels, order[: len(names) // 2])
+        parts = {"train": np.flatnonzero(to_train), "test": np.flatnonzero(~to_train)}
+    empty = np.empty(0, np.int64)
+    seen: dict[int, str] = {}
+    for split, members in ({"train": empty, "test": empty} | parts).items():
+        side = "test" if split == "gallery" else split
+        for label in np.unique(labels[members]).tolist():
+            if seen.setdefault(label, side) != side:
+                raise UsageError(f"class {names[label]} of {name} is in two splits")
+    cameras = _numbered([row.camera for row in rows], "camera", name)
+    pool = Pool(
+        lambda indices: [read_file(rows[i].path) for i in indices],
+        lambda index: str(rows[index].path),
+        labels,
+        names.tolist(),
+        3,
+        cameras=cameras,
+        super_labels=_numbered([row.group for row in rows], "super", name),
+    )
+    parts = {"train": empty, "test": empty} | parts
+    if "gallery" not in parts:
+        return pool.divide(name, parts, choice)
+    if cameras is None:
+        return pool.divide(name, parts, choice, protocol="query-gallery")
+    junk = names[labels[parts["gallery"]]] == _JUNK
+    return pool.divide(
+        name, parts, choice, protocol="reid", recall_at=(1, 5, 10), junk=junk
+    )
+
+
+def _checked(rows: Sequence[Row], name: str, choice: Choice) -> list[Row]:
+    """Each file once; names what is missing or there twice."""
+    kept: dict[str, Row] = {}
+    faults = []
+    for row in rows:
+        path = os.path.normpath(row.path)
+        first = kept.setdefault(path, row)
+        if first[1:] != row[1:]:
+            raise UsageError(f"{name} lists {row.path} twice, as {first} and as {row}")
+        if first is not row:
+            faults.append(f"{row.path}: listed twice")
+        elif not row.path.exists():
+            faults.append(f"{row.path}: missing")
+            if choice.on_damage == "skip":
+                kept[path] = row._replace(label="")
+    if faults and choice.on_damage == "stop":
+        raise RunError(
+            f"{faults[0]}, of {len(faults)} faults in {name}; --on-damage skip leaves "
+            "such images out"
+        )
+    if faults:
+        print(f"left out of {name}:", *faults, sep="\n", file=sys.stderr)
+    return [row for row in kept.values() if row.label]
+
+
+def _numbered(names: Sequence[str], what: str, name: str) -> np.ndarray | None:
+    """Numbers for names; None if all are empty."""
+    if not any(names):
+        return None
+    if not all(names):
+        raise UsageError(f"{name} must give a {what} to all images or to none")
+    return np.unique(names, return_inverse=True)[1]

@@ -1,0 +1,117 @@
+"""Who looks for what among which rows: the protocols of retrieval."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from rankjax.metrics import checks
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Queries, the gallery that each looks through, and what it is to find.
+
+    A gallery row of the query's label is a positive, every other row a negative. Two
+    kinds of rows are neither, and are left out of the query's ranking: the query
+    itself, and rows of its label that its own camera took.
+
+    Attributes:
+      queries: [q, dim] floating point.
+      query_labels: [q] integers of any size.
+      gallery: [n, dim].
+      gallery_labels: [n].
+      itself: [q] the gallery row that a query is, or None where queries are no rows
+        of the gallery.
+      query_cameras: [q] integers, or None.
+      gallery_cameras: [n], or None.
+    """
+
+    queries: np.ndarray
+    query_labels: np.ndarray
+    gallery: np.ndarray
+    gallery_labels: np.ndarray
+    itself: np.ndarray | None = None
+    query_cameras: np.ndarray | None = None
+    gallery_cameras: np.ndarray | None = None
+
+
+def leave_one_out(embeddings: Any, labels: Any) -> Search:
+    """Every row looks for the others of its class among all others.
+
+    The protocol of CUB-200-2011, Cars-196 and Stanford Online Products.
+
+    Args:
+      embeddings: [n, dim] floating point.
+      labels: [n] integers.
+
+    Raises:
+      ValueError: a wrong shape, no row, or an entry that is not finite.
+      TypeError: a wrong type.
+    """
+    rows = checks.as_embeddings("embeddings", embeddings)
+    labels = checks.as_labels("labels", labels, len(rows))
+    return Search(rows, labels, rows, labels, itself=np.arange(len(rows)))
+
+
+def query_gallery(
+    queries: Any,
+    query_labels: Any,
+    gallery: Any,
+    gallery_labels: Any,
+    *,
+    query_cameras: Any = None,
+    gallery_cameras: Any = None,
+    junk: Any = None,
+) -> Search:
+    """Queries look among the rows of a gallery, which they are no part of.
+
+    Without cameras the protocol of In-Shop. With cameras and junk that of Market-1501
+    and DukeMTMC-reID: a query skips the images that its own camera took of the same
+    person, and nobody meets junk; distractors are rows whose label no query has.
+
+    Args:
+      queries: [q, dim] floating point.
+      query_labels: [q] integers.
+      gallery: [n, dim].
+      gallery_labels: [n].
+      query_cameras: [q] integers; both or neither.
+      gallery_cameras: [n].
+      junk: bool [n], rows of the gallery that no query meets (label -1 of Market-1501).
+
+    Raises:
+      ValueError: a wrong shape, no query, an empty gallery, cameras of one side alone,
+        or an entry that is not finite.
+      TypeError: a wrong type.
+    """
+    queries = checks.as_embeddings("queries", queries)
+    gallery = checks.as_embeddings("gallery", gallery)
+    if queries.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"queries and gallery must have equally many dimensions, got "
+            f"{queries.shape[1]} and {gallery.shape[1]}"
+        )
+    query_labels = checks.as_labels("query_labels", query_labels, len(queries))
+    gallery_labels = checks.as_labels("gallery_labels", gallery_labels, len(gallery))
+    if (query_cameras is None) != (gallery_cameras is None):
+        raise ValueError("query_cameras and gallery_cameras must be given together")
+    if query_cameras is not None:
+        query_cameras = checks.as_labels("query_cameras", query_cameras, len(queries))
+        gallery_cameras = checks.as_labels(
+            "gallery_cameras", gallery_cameras, len(gallery)
+        )
+    if junk is not None:
+        junk = checks.as_mask("junk", junk, len(gallery))
+        if junk.all():
+            raise ValueError(f"junk leaves nothing of a gallery of {len(gallery)} rows")
+        gallery, gallery_labels = gallery[~junk], gallery_labels[~junk]
+        if gallery_cameras is not None:
+            gallery_cameras = gallery_cameras[~junk]
+    return Search(
+        queries,
+        query_labels,
+        gallery,
+        gallery_labels,
+        query_cameras=query_cameras,
+        gallery_cameras=gallery_cameras,
+    )

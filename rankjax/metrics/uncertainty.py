@@ -1,0 +1,290 @@
+"""How far to trust a mean over queries, and a difference between two of them."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from rankjax.metrics import checks
+
+CANNOT_TELL = "cannot tell"
+_FEWEST_SEEDS = 5
+_MOST_ENUMERATED = 16  # classes, 65,536 signs
+_DRAWS = 2**20  # at a time
+
+
+class Interval(NamedTuple):
+    """A mean, and the interval from low to high; NaN where it is not known."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What comparing a with b returns.
+
+    Attributes:
+      difference: a's mean minus b's, with its interval over classes or runs.
+      by_query: the same with the interval over queries; None for methods.
+      p_value: two-sided, of no difference.
+      test: its name.
+      verdict: 'NAME is better', or 'cannot tell'.
+      sentence: verdict and figures, or why there are none.
+    """
+
+    difference: Interval
+    by_query: Interval | None
+    p_value: float
+    test: str
+    verdict: str
+    sentence: str
+
+
+def bootstrap(
+    values: Any,
+    *,
+    labels: Any = None,
+    by: str = "query",
+    samples: int = 5_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """The mean of values per query and its bootstrap confidence interval.
+
+    By query, queries are drawn with replacement: what to expect of other queries of the
+    same classes. By class, whole classes are (the cluster bootstrap: Davison and
+    Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8): what to
+    expect of other classes, and the honest one for classes never seen in training,
+    since queries of a class are easy or hard together.
+
+    Bounds are the bias-corrected and accelerated ones (Efron, "Better Bootstrap
+    Confidence Intervals", JASA 1987), with the acceleration from the jackknife, and
+    with sqrt(n / (n - 1)) times Student's quantile for the normal one, n queries or
+    classes, as Hesterberg expands percentiles ("What Teachers Should Know About the
+    Bootstrap", The American Statistician 2015). Plain percentiles cover less than they
+    say where values are skewed, as near a mean of 1, and where classes are few: 90% at
+    15 classes, where these cover 93%. With equal values in all queries the interval is
+    a point, which says nothing: n hits still allow about 3 / n misses.
+
+    Args:
+      values: [queries], such as hits or average precisions.
+      labels: [queries] integers; needed by class.
+      by: 'query' or 'class'.
+      samples: bootstrap samples; time is O(samples x queries or classes), memory
+        O(queries).
+      level: of confidence, between 0 and 1.
+      seed: of the samples.
+
+    Raises:
+      ValueError: NaN, a wrong shape, fewer than two queries or classes, or a setting
+        out of range.
+    """
+    values = checks.as_values("values", values)
+    _check(samples, level)
+    if by not in ("query", "class"):
+        raise ValueError(f"by must be 'query' or 'class', got {by!r}")
+    if by == "class" and labels is None:
+        raise ValueError("labels are needed by class, got None")
+    if by == "class":
+        totals, counts = _per_class(values, labels)
+    else:
+        totals, counts = values, np.ones_like(values)
+    if len(totals) < 2:
+        name = "labels" if by == "class" else "values"
+        what = "classes" if by == "class" else "queries"
+        raise ValueError(f"{name} must hold two {what} or more, got 1")
+    return _bias_corrected(totals, counts, samples, level, np.random.default_rng(seed))
+
+
+def _check(samples: int, level: float) -> None:
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+
+
+def _per_class(values: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and numbers of each class's values."""
+    labels = checks.as_labels("labels", labels, len(values))
+    _, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.bincount(group, values), counts.astype(np.float64)
+
+
+def _bias_corrected(
+    totals: np.ndarray,
+    counts: np.ndarray,
+    samples: int,
+    level: float,
+    rng: np.random.Generator,
+) -> Interval:
+    """Of sum(totals) / sum(counts), where totals and counts are drawn together."""
+    total, count = totals.sum(), counts.sum()
+    mean, n = total / count, len(totals)
+    if np.ptp(totals / counts) == 0:
+        return Interval(float(mean), float(mean), float(mean))
+    draws = (rng.integers(n, size=(r, n), dtype=np.int32) for r in _chunks(samples, n))
+    alike = np.ptp(counts) == 0
+    means = np.concatenate(
+        [totals[d].sum(1) / (count if alike else counts[d].sum(1)) for d in draws]
+    )
+    below = (np.mean(means < mean) + np.mean(means <= mean)) / 2
+    bias = special.ndtri(np.clip(below, 0.5 / samples, 1 - 0.5 / samples))
+    without = (total - totals) / (count - counts)
+    off = without.mean() - without
+    acceleration = np.sum(off**3) / (6 * np.sum(off**2) ** 1.5)
+    quantiles = special.stdtrit(n - 1, np.array([1 - level, 1 + level]) / 2)
+    z = bias + math.sqrt(n / (n - 1)) * quantiles
+    z /= np.maximum(1 - acceleration * z, 1e-9)  # at 0 is the end of the scale
+    low, high = np.quantile(means, special.ndtr(bias + z))
+    return Interval(float(mean), float(low), float(high))
+
+
+def _chunks(samples: int, n: int) -> Iterator[int]:
+    """Numbers of samples of n that fit into memory together."""
+    most = max(1, _DRAWS // n)
+    for start in range(0, samples, most):
+        yield min(most, samples - start)
+
+
+def compare_models(
+    a: Any,
+    b: Any,
+    *,
+    labels: Any,
+    samples: int = 5_000,
+    level: float = 0.95,
+    seed: int = 0,
+    names: tuple[str, str] = ("a", "b"),
+) -> Comparison:
+    """Two models on the same queries: is a's mean above b's on classes like these?
+
+    The difference of each query has its `bootstrap` intervals by class and by query.
+    The p-value is that of the sign-flip permutation test: if neither model is better,
+    each class's total difference could as well have the other sign. It is two-sided;
+    exact over all signs for up to 16 classes that differ, else (1 + hits) / (1 +
+    samples) over signs at random, which is exact too (Phipson and Smyth, "Permutation
+    P-values Should Never Be Zero", 2010). The verdict goes by the p-value.
+
+    It is about two models. Of the methods that trained them it says nothing: training
+    again would give others (see `compare_methods`).
+
+    Args:
+      a: [queries] values of one model, higher is better.
+      b: [queries] values of the other for the same queries.
+      labels: [queries] integers, two classes or more.
+      samples: of the bootstrap, and of the signs.
+      level: of confidence; the test is at 1 - level.
+      seed: of the samples.
+      names: of the models, for the verdict.
+
+    Raises:
+      ValueError: NaN, a wrong shape, one class, or a setting out of range.
+    """
+    a = checks.as_values("a", a)
+    difference = a - checks.as_values("b", b, len(a))
+    settings = {"samples": samples, "level": level, "seed": seed}
+    by_class, by_query = (
+        bootstrap(difference, labels=labels, by=by, **settings)  # type: ignore[arg-type]
+        for by in ("class", "query")
+    )
+    totals, _ = _per_class(difference, labels)
+    p_value = _sign_flip(totals, samples, np.random.default_rng(seed))
+    test = f"sign-flip permutation of {len(totals)} classes"
+    return _judge(by_class, by_query, p_value, test, level, names)
+
+
+def _sign_flip(totals: np.ndarray, samples: int, rng: np.random.Generator) -> float:
+    totals = totals[totals != 0]
+    n = len(totals)
+    # Sums in another order may differ by rounding and are equal all the same.
+    least = abs(totals.sum()) - 1e-12 * np.abs(totals).sum()
+    if n <= _MOST_ENUMERATED:
+        signs = np.arange(2**n)[:, None] >> np.arange(n)[None, :] & 1
+        return float(np.mean(np.abs((2 * signs - 1) @ totals) >= least))
+    hits = 0
+    for rows in _chunks(samples, n):
+        positive = rng.integers(0, 2, (rows, n), np.int8)
+        hits += int(np.sum(np.abs((2.0 * positive - 1) @ totals) >= least))
+    return (1 + hits) / (1 + samples)
+
+
+def compare_methods(
+    a: Any,
+    b: Any,
+    *,
+    paired: bool = False,
+    level: float = 0.95,
+    names: tuple[str, str] = ("a", "b"),
+) -> Comparison:
+    """Two methods by a score per training run: is a's mean above b's?
+
+    Welch's t test and interval, which let the two spread differently; where runs share
+    seeds, data order or folds, the paired ones, on the differences. With fewer than 5
+    runs of either, or none that differ, the verdict is that it cannot tell, and
+    interval and p-value are NaN: t tests rest on a spread that so few runs do not show.
+
+    Args:
+      a: [runs] scores of one method, higher is better.
+      b: [runs] scores of the other.
+      paired: whether run i of both shares its seed.
+      level: of confidence; the test is at 1 - level.
+      names: of the methods, for the verdict.
+
+    Raises:
+      ValueError: NaN or no scores, or paired methods of different lengths.
+    """
+    _check(1, level)
+    a = checks.as_values("a", a)
+    b = checks.as_values("b", b, len(a) if paired else None)
+    mean = float(a.mean() - b.mean())
+    test = "paired t" if paired else "Welch's t"
+    if min(len(a), len(b)) < _FEWEST_SEEDS:
+        why = f"{len(a)} and {len(b)} runs are too few, take {_FEWEST_SEEDS} or more"
+        return _unknown(mean, test, why)
+    arms = [a - b] if paired else [a, b]
+    squares = np.array([x.var(ddof=1) / len(x) for x in arms])
+    error = math.sqrt(squares.sum())
+    if error <= 1e-12 * max(np.abs(a).max(), np.abs(b).max()):
+        return _unknown(mean, test, "the runs show no spread to judge by")
+    freedom = error**4 / sum(
+        s**2 / (len(x) - 1) for s, x in zip(squares, arms, strict=True)
+    )
+    half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
+    p_value = 2 * float(special.stdtr(freedom, -abs(mean) / error))
+    interval = Interval(mean, mean - half, mean + half)
+    return _judge(interval, None, p_value, f"{test} over seeds", level, names)
+
+
+def _unknown(mean: float, test: str, why: str) -> Comparison:
+    return Comparison(
+        difference=Interval(mean, math.nan, math.nan),
+        by_query=None,
+        p_value=math.nan,
+        test=test,
+        verdict=CANNOT_TELL,
+        sentence=f"{CANNOT_TELL}: {why}",
+    )
+
+
+def _judge(
+    difference: Interval,
+    by_query: Interval | None,
+    p_value: float,
+    test: str,
+    level: float,
+    names: tuple[str, str],
+) -> Comparison:
+    mean, low, high = difference
+    verdict = CANNOT_TELL
+    if p_value < 1 - level:
+        verdict = f"{names[mean < 0]} is better"
+    sentence = (
+        f"{verdict}: {names[0]} - {names[1]} = {mean:+.4f}, {100 * level:g}% interval "
+        f"{low:+.4f} to {high:+.4f}, p = {p_value:.2g} ({test})"
+    )
+    return Comparison(difference, by_query, p_value, test, verdict, sentence)

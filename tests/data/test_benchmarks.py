@@ -1,0 +1,323 @@
+import dataclasses
+import inspect
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_archives
+from PIL import Image
+
+from experiments.train import main
+from rankjax.data import CATALOGUE, load
+from rankjax.data.benchmarks import load_benchmark
+from rankjax.data.builders.benchmark import LAYOUTS
+from rankjax.data.pool import Choice
+from rankjax.errors import RunError
+
+ARCHIVES = Path(__file__).parent / "omniglot_small"
+MAKERS = dict(inspect.getmembers(tiny_archives, inspect.isfunction))
+EXPECTED = {
+    "cub": {"train": (5864, 100), "test": (5924, 100)},
+    "cars": {"train": (8054, 98), "test": (8131, 98)},
+    "sop": {"train": (59551, 11318), "test": (60502, 11316)},
+    "in_shop": {
+        "train": (25882, 3997),
+        "test": (14218, 3985),
+        "gallery": (12612, 3985),
+    },
+    "omniglot": {"train": (964 * 20, 964), "test": (659 * 20, 659)},
+    "omniglot_small": {"train": (136 * 20, 136), "test": (106 * 20, 106)},
+    "flowers": {"train": (None, 51), "test": (None, 51), "all": (8189, 102)},
+    "lfw": {"all": (13233, 5749)},
+    "market1501": {"train": (12936, 751), "test": (3368, 750), "gallery": (19732, 752)},
+    "dukemtmc": {"train": (16522, 702), "test": (2228, 702), "gallery": (17661, 1110)},
+    "inaturalist": {"train": (325846, 5690), "test": (136093, 2452)},
+    "cifar100": {"train": (30000, 50), "test": (30000, 50)},
+    "mnist": {"train": (35735, 5), "test": (34265, 5)},
+    "fashion_mnist": {"train": (35000, 5), "test": (35000, 5)},
+    "kmnist": {"train": (35000, 5), "test": (35000, 5)},
+    "digits": {"train": (901, 5), "test": (896, 5)},
+}
+RECALL_AT = {
+    "cub": (1, 2, 4, 8),
+    "cars": (1, 2, 4, 8),
+    "sop": (1, 10, 100, 1000),
+    "in_shop": (1, 10, 20, 30, 40, 50),
+    "inaturalist": (1, 4, 16, 32),
+}
+
+
+def counted(found):
+    """What a tiny archive must be counted as."""
+    return {k: (len(rows), len({row[0] for row in rows})) for k, rows in found.items()}
+
+
+def read(name, folder, counts, size=20, **options):
+    """A benchmark, by way of its builder, with other counts than the real ones."""
+    return load_benchmark(
+        dataclasses.replace(CATALOGUE[name], counts=counts),
+        data_dir=folder / "data",
+        manual_dir=folder,
+        choice=Choice((size, size), **options),
+    )
+
+
+def rows_of(split, groups):
+    """A row for each image, as the makers have them."""
+    images = split.images.read(np.arange(len(split.images))).astype(int)
+    green = 1 if images.shape[-1] == 3 else None
+    nothing = itertools.repeat(-1)
+    return [
+        (
+            split.class_names[label],
+            round(image[10, 10, 0] / 10),
+            round(image[10, 10, green] / 10) if green else 0,
+            "" if split.super_labels is None else groups[group],
+            camera,
+        )
+        for label, image, group, camera in zip(
+            split.labels,
+            images,
+            nothing if split.super_labels is None else split.super_labels,
+            nothing if split.cameras is None else split.cameras,
+            strict=False,
+        )
+    ]
+
+
+def test_every_entry_is_made_by_a_test_or_downloads_nothing():
+    need_files = {name for name, entry in CATALOGUE.items() if entry.files}
+    assert need_files == set(LAYOUTS) == need_files & set(MAKERS)
+
+
+def test_counts_are_those_that_the_papers_state():
+    for name, entry in CATALOGUE.items():
+        assert entry.counts == EXPECTED.get(name, {})
+        assert entry.recall_at == RECALL_AT.get(name, entry.recall_at)
+    protocols = {name: CATALOGUE[name].protocol for name in LAYOUTS}
+    assert protocols.pop("in_shop") == "query-gallery"
+    assert protocols.pop("lfw") == "verification"
+    assert protocols.pop("market1501") == protocols.pop("dukemtmc") == "reid"
+    assert set(protocols.values()) == {"leave-one-out"}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_images_labels_and_splits_are_those_of_the_archive(name, tmp_path):
+    found = MAKERS[name](tmp_path)
+    data = read(name, tmp_path, counted(found))
+    groups = sorted({row[3] for rows in found.values() for row in rows})
+    splits = {"train": data.train, "test": data.test, "gallery": data.gallery}
+    assert {split for split, value in splits.items() if value} == set(found)
+    for split, rows in found.items():
+        assert sorted(rows_of(splits[split], groups)) == sorted(rows), split
+        assert splits[split].labels.dtype == np.int32
+    assert not set(data.train.class_names) & set(data.test.class_names)
+    if data.gallery:
+        assert data.gallery.class_names == data.test.class_names
+    # What is prepared is enough.
+    for file in tmp_path.iterdir():
+        if file.is_file():
+            file.unlink()
+    again = read(name, tmp_path, counted(found))
+    np.testing.assert_array_equal(again.test.labels, data.test.labels)
+
+
+def test_real_archives_have_the_counts_of_the_catalogue(tmp_path):
+    data = load("omniglot_small", data_dir=tmp_path, manual_dir=ARCHIVES, image_size=28)
+    splits = data.train, data.validation, data.test
+    assert [len(split.class_names) for split in splits] == [122, 14, 106]
+    for split in splits:
+        assert set(np.bincount(split.labels)) == {20}
+        ink = 255 - split.images.read(np.arange(len(split.images)))
+        assert 0.03 < ink.mean() / 255 < 0.2
+    groups = [set(split.super_labels) for split in (data.train, data.test)]
+    assert [len(group) for group in groups] == [5, 3]
+    assert not groups[0] & groups[1]
+
+
+@pytest.mark.slow
+def test_what_is_learnt_of_five_real_alphabets_tells_characters_of_three(tmp_path):
+    folders = ["--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "run")]
+    short = ["--steps", "200", "--eval-every", "100"]
+    assert main(["omniglot_small", *short, *folders]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["raw_pixels"]["recall_at_1"] < 0.35
+    assert summary["test"]["recall_at_1"] > 0.5
+
+
+def test_photos_are_judged_by_the_centre_of_a_larger_one(tmp_path, monkeypatch):
+    """224 of 256 are 28 of 32: two pixels of each side are cut off."""
+    found = tiny_archives.cub(tmp_path)
+    framed = np.full((32, 32, 3), 255, np.uint8)
+    framed[2:-2, 2:-2] = 0
+    file = io.BytesIO()
+    Image.fromarray(framed).save(file, "PNG")
+    with tarfile.open(tmp_path / "CUB_200_2011.tgz") as archive:
+        names = [name for name in archive.getnames() if name.endswith(".jpg")]
+    files = dict.fromkeys(names, file.getvalue())
+    tiny_archives.write_tgz(tmp_path / "CUB_200_2011.tgz", files)
+    entry = dataclasses.replace(CATALOGUE["cub"], counts=counted(found))
+    monkeypatch.setitem(CATALOGUE, "cub", entry)
+
+    def first(**options):
+        data = load("cub", data_dir=tmp_path / "d", manual_dir=tmp_path, **options)
+        return data.test.images.read(np.array([0]))[0]
+
+    assert first(image_size=28).max() == 0
+    assert first(image_size=28, short_side=28).max() > 100
+    assert first(image_size=None).shape == (224, 224, 3)
+    with pytest.raises(ValueError, match="short_side must be at least image_size, 28"):
+        first(image_size=28, short_side=27)
+
+
+def test_classification_splits_of_cars_are_split_anew_by_class(tmp_path):
+    found = tiny_archives.cars(tmp_path)
+    data = read("cars", tmp_path, counted(found))
+    assert data.train.class_names == ("001", "098")
+    assert data.test.class_names == ("099", "196")
+    assert np.bincount(data.train.labels).tolist() == [3, 3]
+    assert np.bincount(data.test.labels).tolist() == [3, 3]
+
+
+def test_junk_and_distractors_are_told_apart(tmp_path):
+    data = read("market1501", tmp_path, counted(tiny_archives.market1501(tmp_path)))
+    names = np.array(data.gallery.class_names)[data.gallery.labels]
+    np.testing.assert_array_equal(data.junk, names == "-1")
+    assert data.protocol == "reid"
+    assert data.junk.sum() == 2
+    asked = {data.test.class_names[label] for label in data.test.labels}
+    assert set(names) - asked == {"-1", "0000"}
+
+
+def test_pairs_are_those_of_the_list(tmp_path):
+    data = read("lfw", tmp_path, counted(tiny_archives.lfw(tmp_path)))
+    images = rows_of(data.test, [])
+    pairs = [[images[i][:3:2] for i in pair] for pair in data.pairs.indices]
+    assert pairs == [
+        [("Ann_Li", 0), ("Ann_Li", 1)],
+        [("Bo", 1), ("Dan", 0)],
+        [("Bo", 1), ("Bo", 0)],
+        [("Cy_Doe", 1), ("Dan", 0)],
+    ]
+    assert data.pairs.same.tolist() == [True, False, True, False]
+    assert data.pairs.folds.tolist() == [0, 0, 1, 1]
+    assert data.protocol == "verification"
+
+
+@pytest.mark.parametrize("name", ["in_shop", "market1501", "omniglot"])
+def test_unpacked_archive_will_do(name, tmp_path):
+    found = MAKERS[name](tmp_path)
+    for file in list(tmp_path.glob("*.zip")):
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(tmp_path)
+        file.unlink()
+    data = read(name, tmp_path, counted(found))
+    assert len(data.test.labels) == len(found["test"])
+
+
+def test_archives_may_be_in_a_folder_of_the_benchmark(tmp_path):
+    (tmp_path / "sop").mkdir()
+    found = tiny_archives.sop(tmp_path / "sop")
+    assert len(read("sop", tmp_path, counted(found)).test.labels) == 6
+
+
+def test_other_counts_are_an_error_that_names_both(tmp_path):
+    tiny_archives.cub(tmp_path)
+    with pytest.raises(
+        RunError, match="cub: train must have 5864 images of 100 classes, found 6 of 2"
+    ):
+        read("cub", tmp_path, CATALOGUE["cub"].counts)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_missing_archives_are_named_with_their_place(name, tmp_path):
+    with pytest.raises(RunError) as error:
+        read(name, tmp_path, {})
+    for file in CATALOGUE[name].files:
+        assert file in str(error.value)
+    assert str(tmp_path / name) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0])
+def test_archive_that_is_cut_off_is_an_error_and_leaves_nothing(kept, tmp_path):
+    found = tiny_archives.cub(tmp_path)
+    file = tmp_path / "CUB_200_2011.tgz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(RunError, match="could not prepare cub"):
+        read("cub", tmp_path, counted(found))
+    file.write_bytes(whole)
+    assert len(read("cub", tmp_path, counted(found)).test.labels) == 6
+
+
+def test_killed_preparation_is_done_again(tmp_path):
+    found = tiny_archives.sop(tmp_path)
+    code = (
+        "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
+        "import test_benchmarks as t; from rankjax.data.builders import layouts;"
+        "real = t.LAYOUTS['sop']\n"
+        "def slow(archives):\n"
+        "    for example in real(archives):\n"
+        "        yield example; time.sleep(1)\n"
+        "t.LAYOUTS['sop'] = slow; t.read('sop', Path(sys.argv[1]), {})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path, os.path.dirname(__file__)],
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(tmp_path.rglob("incomplete.*")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(read("sop", tmp_path, counted(found)).test.labels) == 6
+
+
+def test_damaged_image_of_an_archive_is_named_or_left_out(tmp_path, capfd):
+    tiny_archives.in_shop(tmp_path)
+    with zipfile.ZipFile(tmp_path / "img.zip") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    broken = next(name for name in files if name.endswith("05_1_front.jpg"))
+    files[broken] = files[broken][:-20]
+    tiny_archives.write_zip(tmp_path / "img.zip", files)
+    with pytest.raises(RunError, match=r"image img/.*05_1_front\.jpg"):
+        read("in_shop", tmp_path, {}).gallery.images.read(np.arange(3))
+    data = read("in_shop", tmp_path, {"gallery": (3, 2)}, on_damage="skip")
+    assert len(data.gallery.labels) == 2
+    assert len(data.test.labels) == 2
+    errors = capfd.readouterr().err
+    assert "left out 1 damaged images of in_shop" in errors
+    assert broken in errors
+
+
+def test_pairs_and_junk_follow_what_is_left_out(tmp_path):
+    def torn(folder, archive, ending):
+        with zipfile.ZipFile(folder / archive) as file:
+            files = {name: file.read(name) for name in file.namelist()}
+        files = {k: v[:-20] if k.endswith(ending) else v for k, v in files.items()}
+        tiny_archives.write_zip(folder / archive, files)
+
+    tiny_archives.market1501(tmp_path)
+    torn(tmp_path, "Market-1501-v15.09.15.zip", "-1_c1s1_000006_01.jpg")
+    data = read("market1501", tmp_path, {}, on_damage="skip")
+    assert len(data.gallery.labels) == len(data.junk) == 7
+    assert data.junk.sum() == 1
+
+    pairs = read("lfw", tmp_path, counted(tiny_archives.lfw(tmp_path))).pairs
+    kept = np.array([True, True, False, True, True, True, True])  # without Bo_0001
+    left = pairs.among(kept)
+    rows = np.flatnonzero(kept)[left.indices]
+    np.testing.assert_array_equal(rows, pairs.indices[[0, 1, 3]])
+    assert left.same.tolist() == [True, False, False]
+    assert left.folds.tolist() == [0, 0, 1]

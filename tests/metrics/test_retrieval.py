@@ -1,0 +1,355 @@
+import json
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankjax import similarity
+from rankjax.metrics import leave_one_out, query_gallery, retrieval, retrieval_metrics
+
+SINGLETONS = np.array([4, 1, 1, 7, 2, 2, 2, 4, 2, 9, 4, 1])
+
+
+def slow_metrics(
+    scores, is_positive, is_skipped, recall_at, precision_at=(), trapezoid=False
+):
+    """Loops over queries and ranks; a negative comes before an equal positive."""
+    found = {}
+
+    def add(name, value):
+        found.setdefault(name, []).append(value)
+
+    for row, positive, skipped in zip(scores, is_positive, is_skipped, strict=True):
+        seen = [j for j in range(len(row)) if not skipped[j]]
+        hits = [positive[j] for j in sorted(seen, key=lambda j: (-row[j], positive[j]))]
+        r = sum(hits)
+        if r == 0:
+            continue
+        precisions = [sum(hits[: p + 1]) / (p + 1) for p in range(len(hits))]
+        for k in recall_at:
+            add(f"recall_at_{k}", any(hits[:k]))
+        add("mrr", 1 / (hits.index(True) + 1))
+        add("map_at_r", sum(precisions[p] for p in range(r) if hits[p]) / r)
+        add("r_precision", sum(hits[:r]) / r)
+        add("map", sum(precisions[p] for p in range(len(hits)) if hits[p]) / r)
+        gain = sum(hit / math.log2(2 + p) for p, hit in enumerate(hits))
+        add("ndcg", gain / sum(1 / math.log2(2 + p) for p in range(r)))
+        for k in precision_at:
+            add(f"precision_at_{k}", sum(hits[:k]) / k)
+        if not trapezoid:
+            continue
+        # The loop of Market-1501's evaluation: recall rises by 1 / r at each hit, and
+        # precision goes there in a straight line from what it was one rank before.
+        area, before = 0, 1
+        for p, hit in enumerate(hits):
+            area += hit / r * (before + precisions[p]) / 2
+            before = precisions[p]
+        add("map_trapezoid", area)
+    return {name: np.mean(values) for name, values in found.items()}
+
+
+def same_class(labels, others):
+    return (np.asarray(labels)[:, None] == np.asarray(others)[None, :]).tolist()
+
+
+def slow_leave_one_out(scores, labels, *k):
+    itself = np.eye(len(labels), dtype=bool).tolist()
+    return slow_metrics(scores, same_class(labels, labels), itself, *k)
+
+
+def assert_equal(got, expected):
+    assert list(got) == list(expected)
+    for name, value in expected.items():
+        assert got[name] == pytest.approx(value, abs=1e-9), name
+
+
+def grid(n, rng):
+    """Small integers: inner products are exact, and many are equal."""
+    return rng.integers(-2, 3, (n, 3)).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=15)
+@given(data=st.data())
+def test_metrics_equal_slow_loops_for_any_classes_ties_and_duplicates(data):
+    labels = data.draw(st.lists(st.integers(0, 5), min_size=2, max_size=12))
+    labels += data.draw(st.sampled_from([labels[:1], labels]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    embeddings = grid(len(labels), rng)[rng.integers(0, len(labels), len(labels))]
+    search = leave_one_out(embeddings, labels)
+    got = retrieval(
+        search,
+        recall_at=(1, 2),
+        precision_at=(1, 2),
+        similarity=similarity.dot,
+        block=data.draw(st.sampled_from([4, 7, 8])),
+    )
+    scores = (embeddings @ embeddings.T).tolist()
+    assert_equal(got.means(), slow_leave_one_out(scores, labels, (1, 2), (1, 2)))
+    alone = sum(labels.count(label) == 1 for label in labels)
+    assert (got.excluded, len(got.queries)) == (alone, len(labels) - alone)
+
+
+@pytest.mark.parametrize("block", [4, 64])
+def test_classes_of_any_size_equal_slow_loops(block):
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(range(6), [1, 2, 3, 9, 17, 40]))
+    embeddings = grid(len(labels), rng)
+    got = retrieval(
+        leave_one_out(embeddings, labels),
+        recall_at=(1, 5),
+        precision_at=(3,),
+        similarity=similarity.dot,
+        block=block,
+    )
+    scores = (embeddings @ embeddings.T).tolist()
+    assert_equal(got.means(), slow_leave_one_out(scores, labels, (1, 5), (3,)))
+
+
+@pytest.mark.parametrize("cameras", [False, True])
+@pytest.mark.parametrize("most", [2**24, 60])
+def test_queries_of_a_gallery_equal_slow_loops(cameras, most, monkeypatch):
+    # Fewer thresholds at once: queries are taken some at a time.
+    monkeypatch.setattr("rankjax.metrics.ranking._MOST", most)
+    rng = np.random.default_rng(1)
+    queries, gallery = grid(23, rng), grid(41, rng)
+    query_labels, labels = rng.integers(0, 7, 23), rng.integers(-1, 6, 41)
+    query_cameras, gallery_cameras = rng.integers(0, 3, 23), rng.integers(0, 3, 41)
+    junk = labels == -1
+    both = {"query_cameras": query_cameras, "gallery_cameras": gallery_cameras}
+    search = query_gallery(
+        queries,
+        query_labels,
+        gallery,
+        labels,
+        junk=junk,
+        **(both if cameras else {}),
+    )
+    got = retrieval(search, recall_at=(1, 3), similarity=similarity.dot, block=8)
+    positive = np.array(same_class(query_labels, labels))
+    same_camera = positive & np.array(same_class(query_cameras, gallery_cameras))
+    skipped = (same_camera & cameras) | junk
+    scores = queries @ gallery.T
+    expected = slow_metrics(
+        scores.tolist(),
+        (positive & ~skipped).tolist(),
+        skipped.tolist(),
+        (1, 3),
+        trapezoid=cameras,
+    )
+    assert_equal(got.means(), expected)
+    given = retrieval(search, recall_at=(1, 3), scores=scores[:, ~junk])
+    for name, values in given.values.items():
+        np.testing.assert_allclose(values, got.values[name], rtol=1e-14)
+    first = retrieval(
+        search, recall_at=(1, 3), similarity=similarity.dot, block=8, first_only=True
+    )
+    for name, values in first.values.items():
+        np.testing.assert_array_equal(values, got.values[name])
+
+
+def test_metrics_rank_by_cosine_by_default():
+    rng = np.random.default_rng(0)
+    embeddings, labels = rng.normal(size=(60, 4)), rng.integers(0, 9, 60)
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    expected = slow_leave_one_out((unit @ unit.T).tolist(), labels, (1, 2, 4, 8))
+    assert_equal(retrieval_metrics(np.float32(embeddings), labels), expected)
+
+
+@pytest.mark.parametrize("name", sorted(similarity.SIMILARITIES))
+def test_any_similarity_ranks(name):
+    rng = np.random.default_rng(0)
+    embeddings, labels = np.float32(rng.normal(size=(30, 4))), rng.integers(0, 6, 30)
+    function = similarity.SIMILARITIES[name]
+    expected = slow_leave_one_out(
+        np.asarray(function(embeddings, embeddings)).tolist(), labels, (1, 2, 4, 8)
+    )
+    assert_equal(retrieval_metrics(embeddings, labels, similarity=function), expected)
+
+
+@pytest.mark.parametrize("first", [2**24, 2**31, 2**62, 2**63])
+def test_labels_that_float32_or_int32_cannot_tell_apart_are_told_apart(first):
+    embeddings = grid(12, np.random.default_rng(0))
+    labels = np.uint64(first) + SINGLETONS.astype(np.uint64)
+    got = retrieval_metrics(embeddings, labels, recall_at=(1, 2))
+    assert got == retrieval_metrics(embeddings, SINGLETONS, recall_at=(1, 2))
+    search = query_gallery(embeddings, labels, embeddings, SINGLETONS)
+    with pytest.raises(ValueError, match="gallery_labels must hold a query's label"):
+        retrieval(search, recall_at=(1,))
+
+
+@pytest.mark.parametrize("protocol", ["leave-one-out", "query-gallery"])
+def test_figures_are_the_same_bit_for_bit_on_any_number_of_devices(protocol):
+    rng = np.random.default_rng(0)
+    embeddings, labels = (
+        np.float32(rng.normal(size=(300, 16))),
+        rng.integers(0, 40, 300),
+    )
+    search = (
+        leave_one_out(embeddings, labels)
+        if protocol == "leave-one-out"
+        else query_gallery(embeddings[:100], labels[:100], embeddings, labels)
+    )
+    one, three, eight = (
+        retrieval(search, block=32, devices=jax.devices()[:n]) for n in (1, 3, 8)
+    )
+    for name, values in one.values.items():
+        np.testing.assert_array_equal(values, three.values[name])
+        np.testing.assert_array_equal(values, eight.values[name])
+
+
+def test_a_copy_of_a_positive_among_negatives_always_counts_against_the_query():
+    """Rounding may not decide between copies, wherever in a tile they are."""
+    rng = np.random.default_rng(0)
+    unique = np.float32(rng.normal(size=(97, 33)))
+    embeddings = np.concatenate([unique, unique, unique])[rng.permutation(3 * 97)]
+    _, which = np.unique(embeddings[:, 0], return_inverse=True)
+    copy = np.zeros(97, int)
+    labels = np.empty(3 * 97, int)
+    for i, w in enumerate(which):  # two copies of one class, the third of another
+        labels[i] = w if copy[w] < 2 else 1000 + w
+        copy[w] += 1
+    got = retrieval_metrics(embeddings, labels, recall_at=(1, 2))
+    # At rank 1 the copy of the other class, at rank 2 its own, at the latest 3.
+    assert (got["recall_at_1"], got["recall_at_2"], got["mrr"]) == (0, 1, 0.5)
+
+
+def test_an_embedding_in_one_point_finds_nothing_first():
+    labels = np.repeat(np.arange(5), 4)
+    got = retrieval_metrics(np.ones((20, 3), np.float32), labels, recall_at=(1, 16, 17))
+    assert (got["recall_at_1"], got["recall_at_16"], got["recall_at_17"]) == (0, 0, 1)
+
+
+def test_the_order_of_rows_changes_nothing():
+    rng = np.random.default_rng(3)
+    embeddings = grid(50, rng)
+    labels, order = rng.integers(0, 9, 50), rng.permutation(50)
+    first = retrieval(leave_one_out(embeddings, labels))
+    second = retrieval(leave_one_out(embeddings[order], labels[order]))
+    for name, values in first.values.items():
+        assert sorted(values) == pytest.approx(sorted(second.values[name]), abs=1e-12)
+
+
+def test_six_points_on_a_line_by_hand():
+    # The classes that each point sees, nearest first:
+    #   0 A: BABAB   1 B: AABAB   3 A: BABAB   7 B: AABAB   12 A: BBABA   20 B: ABABA
+    points, labels = np.float32([0, 1, 3, 7, 12, 20]), [0, 1, 0, 1, 0, 1]
+    got = retrieval_metrics(
+        points[:, None],
+        labels,
+        recall_at=(1, 2, 3),
+        similarity=similarity.negative_euclidean,
+    )
+    # R is 2, and the three hits at rank 2 have a precision of 1/2.
+    expected = {
+        "recall_at_1": 0,
+        "recall_at_2": 3 / 6,
+        "recall_at_3": 1,
+        "map_at_r": 3 * (1 / 2 / 2) / 6,
+        "r_precision": 3 * (1 / 2) / 6,
+        # Ranks 2, 4 thrice; 3, 5 thrice, of which 20 B has 2, 4.
+        "mrr": (4 * (1 / 2) + 2 * (1 / 3)) / 6,
+    }
+    ranks = {0: (2, 4), 1: (3, 5), 3: (2, 4), 7: (3, 5), 12: (3, 5), 20: (2, 4)}
+    expected["recall_at_2"] = sum(first <= 2 for first, _ in ranks.values()) / 6
+    expected["mrr"] = sum(1 / first for first, _ in ranks.values()) / 6
+    expected["map"] = sum(1 / a + 2 / b for a, b in ranks.values()) / 12
+    for name, value in expected.items():
+        assert got[name] == pytest.approx(value), name
+
+
+def test_map_at_r_values_an_early_hit_more_and_r_precision_does_not():
+    angles, labels = np.deg2rad([0, 10, 21, 30, 40]), [0, 1, 0, 0, 2]
+    embeddings = np.float32(np.stack([np.cos(angles), np.sin(angles)], 1))
+    # R is 2: 0 degrees sees 10 (miss) and 21 (hit), 21 sees 30 (hit) and 10 (miss), 30
+    # sees 21 (hit) and 40 (miss).
+    expected = {
+        "recall_at_1": 2 / 3,
+        "map_at_r": (1 / 4 + 1 / 2 + 1 / 2) / 3,
+        "r_precision": 1 / 2,
+    }
+    got = retrieval_metrics(embeddings, labels, recall_at=(1,))
+    for name, value in expected.items():
+        assert got[name] == pytest.approx(value), name
+
+
+def test_means_over_classes_count_each_class_once():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([7, 3, 5], [10, 2, 4])
+    got = retrieval(leave_one_out(np.float32(rng.normal(size=(16, 3))), labels))
+    classes, means = got.class_means()
+    assert classes.tolist() == [3, 5, 7]
+    slow = [got.values["map"][got.labels == c].mean() for c in classes]
+    np.testing.assert_allclose(means["map"], slow)
+    assert got.means_over_classes()["map"] == pytest.approx(np.mean(slow))
+
+
+EYE = np.eye(3, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: retrieval_metrics(EYE, [1, 2, 3], recall_at=(1,)), "two rows"),
+        (
+            lambda: retrieval_metrics(EYE, [1, 1, 3]),
+            r"recall_at .* from 1 to 2.* got 4",
+        ),
+        (lambda: retrieval_metrics(EYE, [1, 1]), r"labels must have shape \(3,\)"),
+        (lambda: leave_one_out(EYE * np.nan, [1, 1, 2]), "finite, got 3 rows"),
+        (lambda: leave_one_out(EYE[:0], []), "neither 0"),
+        (lambda: query_gallery(EYE, [1, 2, 3], EYE[:0], []), "gallery must have shape"),
+        (lambda: query_gallery(EYE, [1, 2, 3], EYE[:, :2], [1, 2, 3]), "dimensions"),
+        (
+            lambda: query_gallery(EYE, [1] * 3, EYE, [1] * 3, query_cameras=[1] * 3),
+            "together",
+        ),
+        (
+            lambda: query_gallery(EYE, [1] * 3, EYE, [1] * 3, junk=np.ones(3, bool)),
+            "junk leaves nothing",
+        ),
+        (
+            lambda: retrieval(
+                leave_one_out(EYE, [1, 1, 2]), recall_at=(1,), scores=EYE[:2]
+            ),
+            r"scores must have shape \(3, 3\)",
+        ),
+        (
+            lambda: retrieval(leave_one_out(EYE, [1, 1, 2]), recall_at=(0,)),
+            r"recall_at must be from 1 to 2.* got 0",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_wrong_types_are_named():
+    with pytest.raises(TypeError, match="labels must be integers, got float64"):
+        leave_one_out(EYE, [1.0, 1.0, 2.0])
+    with pytest.raises(TypeError, match="embeddings must be floating point, got int64"):
+        leave_one_out(np.eye(3, dtype=np.int64), [1, 1, 2])
+    with pytest.raises(TypeError, match="junk must be a bool mask, got int64"):
+        query_gallery(EYE, [1] * 3, EYE, [1] * 3, junk=np.ones(3, np.int64))
+
+
+def test_figures_equal_those_of_a_peer():
+    stored = Path(__file__).with_name("peer_metrics.json")
+    for name, case in json.loads(stored.read_text()).items():
+        got = retrieval_metrics(
+            np.float32(case["embeddings"]),
+            np.array(case["labels"]),
+            recall_at=(1,),
+        )
+        for peers, ours in (
+            ("precision_at_1", "recall_at_1"),
+            ("mean_average_precision_at_r", "map_at_r"),
+            ("r_precision", "r_precision"),
+            ("mean_average_precision", "map"),
+            ("mean_reciprocal_rank", "mrr"),
+        ):
+            assert got[ours] == pytest.approx(case["metrics"][peers], abs=1e-6), name

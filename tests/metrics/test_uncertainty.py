@@ -1,0 +1,222 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rankjax.metrics import bootstrap, compare_methods, compare_models
+
+
+def of_classes(rng, classes, most, between=1.0):
+    """Values with a part that a class has in common; its true mean is 0."""
+    labels = np.repeat(np.arange(classes), rng.integers(1, most + 1, classes))
+    common = between * rng.normal(size=classes)
+    return common[labels] + rng.normal(size=len(labels)), labels
+
+
+def expanded(n, level=0.95):
+    """The level whose normal quantile is Student's at another, times a root."""
+    z = stats.t.ppf((1 + level) / 2, n - 1) * math.sqrt(n / (n - 1))
+    return 2 * stats.norm.cdf(z) - 1
+
+
+def test_interval_is_the_bias_corrected_and_accelerated_one():
+    values = np.random.default_rng(0).lognormal(sigma=1.5, size=60)
+    got = bootstrap(values, samples=40_000)
+    expected = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=40_000,
+        confidence_level=expanded(60),
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    error = values.std() / math.sqrt(60)
+    assert got.mean == pytest.approx(values.mean())
+    assert got[1:] == pytest.approx(tuple(expected), abs=0.05 * error)
+
+
+def test_interval_by_class_equals_that_of_the_ratio_of_class_sums():
+    rng = np.random.default_rng(0)
+    values, labels = of_classes(rng, 25, 9)
+    totals, counts = np.bincount(labels, values), np.bincount(labels)
+    got = bootstrap(values, labels=labels, by="class", samples=40_000)
+    expected = stats.bootstrap(
+        (totals, counts),
+        lambda t, c, axis: t.sum(axis) / c.sum(axis),
+        paired=True,
+        confidence_level=expanded(25),
+        n_resamples=40_000,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert got.mean == pytest.approx(values.mean())
+    assert got[1:] == pytest.approx(tuple(expected), abs=0.02)
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_interval_over_queries_covers_the_mean_as_often_as_it_says(skewed):
+    rng = np.random.default_rng(0)
+    true = 5 / 5.5 if skewed else 0.8
+    covered = 0
+    for seed in range(400):
+        values = rng.beta(5, 0.5, size=80) if skewed else rng.random(80) < 0.8
+        _, low, high = bootstrap(values, samples=400, seed=seed)
+        covered += low <= true <= high
+    assert 0.90 <= covered / 400 <= 0.98
+
+
+def test_interval_over_classes_covers_where_that_over_queries_does_not():
+    rng = np.random.default_rng(0)
+    covered = {"class": 0, "query": 0}
+    for seed in range(300):
+        values, labels = of_classes(rng, 40, 9)
+        for by in covered:
+            _, low, high = bootstrap(
+                values, labels=labels, by=by, samples=400, seed=seed
+            )
+            covered[by] += low <= 0 <= high
+    assert 0.90 <= covered["class"] / 300 <= 0.98
+    assert covered["query"] / 300 < 0.80
+
+
+def test_interval_is_the_same_again_and_wider_at_a_higher_level():
+    values = np.random.default_rng(0).normal(size=50)
+    assert bootstrap(values, seed=1) == bootstrap(values, seed=1)
+    assert bootstrap(values, seed=1) != bootstrap(values, seed=2)
+    narrow, wide = (bootstrap(values, level=x) for x in (0.5, 0.99))
+    assert wide.low < narrow.low < values.mean() < narrow.high < wide.high
+
+
+def test_equal_values_have_a_point_as_interval():
+    assert bootstrap(np.full(7, 0.3)) == pytest.approx((0.3, 0.3, 0.3))
+    got = bootstrap(np.ones(7), labels=[0, 0, 0, 1, 1, 2, 2], by="class")
+    assert got == (1, 1, 1)
+
+
+def test_samples_do_not_depend_on_how_many_fit_into_memory(monkeypatch):
+    values, labels = of_classes(np.random.default_rng(0), 30, 5)
+    expected = bootstrap(values, labels=labels, by="class", samples=500)
+    p_value = compare_models(values, 0 * values, labels=labels).p_value
+    monkeypatch.setattr("rankjax.metrics.uncertainty._DRAWS", 1000)
+    assert bootstrap(values, labels=labels, by="class", samples=500) == expected
+    got = compare_models(values, 0 * values, labels=labels).p_value
+    assert got == pytest.approx(p_value, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_p_value_of_few_classes_is_that_of_all_signs(seed):
+    rng = np.random.default_rng(seed)
+    # Small integers, so that many sums tie.
+    a, b = rng.integers(0, 3, (2, 40))
+    labels = np.append(np.arange(8), rng.integers(0, 8, 32))
+    totals = [(a - b)[labels == c].sum() for c in range(8)]
+    flipped = [
+        abs(sum(s * t for s, t in zip(signs, totals, strict=True)))
+        for signs in itertools.product((-1, 1), repeat=8)
+    ]
+    expected = np.mean([x >= abs(sum(totals)) for x in flipped])
+    assert compare_models(a, b, labels=labels, samples=50).p_value == expected
+
+
+def test_p_value_of_many_classes_is_near_that_of_the_normal_limit():
+    rng = np.random.default_rng(0)
+    a, labels = of_classes(rng, 400, 3)
+    a = a + 0.09
+    totals = np.bincount(labels, a)
+    z = totals.sum() / math.sqrt(np.sum(totals**2))
+    got = compare_models(a, np.zeros_like(a), labels=labels, samples=20_000).p_value
+    assert got == pytest.approx(2 * stats.norm.sf(abs(z)), abs=0.01)
+
+
+@pytest.mark.parametrize("classes", [10, 30])
+def test_models_that_do_not_differ_are_told_apart_no_more_often_than_said(classes):
+    rng = np.random.default_rng(0)
+    found = 0
+    for seed in range(400):
+        a, labels = of_classes(rng, classes, 5)
+        got = compare_models(a, 0 * a, labels=labels, samples=199, seed=seed)
+        found += got.verdict != "cannot tell"
+    assert 0.02 <= found / 400 <= 0.08
+
+
+def test_the_better_model_is_named():
+    rng = np.random.default_rng(0)
+    a, labels = of_classes(rng, 40, 5, between=0.1)
+    b = a + 1 + 0.1 * rng.normal(size=len(a))
+    got = compare_models(a, b, labels=labels, names=("old", "new"))
+    assert got.verdict == "new is better"
+    assert got.difference.mean == pytest.approx((a - b).mean())
+    assert got.difference.high < 0
+    assert got.by_query.high < 0
+    assert got.sentence.startswith("new is better: old - new = -")
+    assert compare_models(b, a, labels=labels).verdict == "a is better"
+
+
+def test_one_model_twice_cannot_be_told_apart():
+    a = np.random.default_rng(0).random(20)
+    got = compare_models(a, a, labels=np.arange(20) // 2)
+    assert (got.difference, got.p_value) == ((0, 0, 0), 1)
+    assert got.verdict == "cannot tell"
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_methods_are_compared_as_scipy_does(paired):
+    rng = np.random.default_rng(0)
+    a = rng.normal(0.5, 0.1, 7)
+    b = rng.normal(0.4, 0.02, 7 if paired else 5)
+    test = stats.ttest_rel(a, b) if paired else stats.ttest_ind(a, b, equal_var=False)
+    got = compare_methods(a, b, paired=paired, level=0.9)
+    assert got.difference.mean == pytest.approx(a.mean() - b.mean())
+    assert got.difference[1:] == pytest.approx(tuple(test.confidence_interval(0.9)))
+    assert got.p_value == pytest.approx(test.pvalue)
+    assert (got.verdict == "a is better") == (test.pvalue < 0.1)
+    assert ("paired t" if paired else "Welch's t") in got.sentence
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_methods_that_do_not_differ_are_told_apart_no_more_often_than_said(paired):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(2000, 2, 5))
+    verdicts = [compare_methods(a, b, paired=paired).verdict for a, b in scores]
+    assert 0.03 <= np.mean(np.array(verdicts) != "cannot tell") <= 0.065
+
+
+@pytest.mark.parametrize("arms", [([1, 2, 3, 4], [5, 6, 7, 9, 8]), ([1], [2])])
+def test_fewer_than_five_runs_cannot_tell(arms):
+    got = compare_methods(*arms)
+    assert got.verdict == "cannot tell"
+    assert "too few, take 5" in got.sentence
+    assert got.difference.mean == np.mean(arms[0]) - np.mean(arms[1])
+    assert np.isnan([got.p_value, *got.difference[1:]]).all()
+
+
+def test_runs_without_spread_cannot_tell():
+    assert compare_methods([0.9] * 5, [0.8] * 5).verdict == "cannot tell"
+    a = np.random.default_rng(0).random(5)
+    assert "no spread" in compare_methods(a, a - 0.1, paired=True).sentence
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ([], {}, "values must have shape"),
+        ([1.0], {}, "values must hold two queries or more"),
+        ([1.0, np.nan], {}, "values must not be NaN, got 1 of them, first at 1"),
+        ([1.0, 2.0], {"by": "class"}, "labels are needed by class"),
+        ([1, 2], {"by": "class", "labels": [1, 1]}, "labels must hold two classes"),
+        ([1.0, 2.0], {"by": "class", "labels": [1]}, "labels must have shape"),
+        ([1.0, 2.0], {"by": "row"}, "by must be 'query' or 'class', got 'row'"),
+        ([1.0, 2.0], {"level": 95}, "level must be between 0 and 1, got 95"),
+        ([1.0, 2.0], {"samples": 0}, "samples must be at least 1"),
+    ],
+)
+def test_bad_values_are_named(values, options, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap(values, **options)
+
+
+def test_arms_of_different_lengths_are_named():
+    with pytest.raises(ValueError, match=r"b must have shape \(5,\)"):
+        compare_methods(range(5), range(6), paired=True)
+    with pytest.raises(ValueError, match=r"b must have shape \(2,\)"):
+        compare_models([1, 2], [1], labels=[0, 1])

@@ -1,0 +1,93 @@
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.data import contact_sheet, main, splits_of
+from rankjax.data import CATALOGUE, load
+
+
+def _save(path, image, kind="PNG", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, kind, **options)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four classes: photos of many kinds, one cut off, one class of one image."""
+    folder = tmp_path / "photos"
+    for i, name in enumerate(("train/a", "train/$b$", "test/c", "test/字")):
+        for j in range(3):
+            image = Image.new("RGB", (30 + 10 * j, 20), (60 * i, 90 * j, 0))
+            _save(folder / name / f"{j}.png", image)
+    a, b = folder / "train" / "a", folder / "train" / "$b$"
+    _save(a / "cmyk.jpg", Image.new("CMYK", (30, 20)), "JPEG")
+    _save(a / "grey.png", Image.new("L", (30, 20)))
+    _save(a / "deep.png", Image.fromarray(np.zeros((20, 30), np.uint16)))
+    frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue")]
+    _save(a / "moves.gif", frames[0], "GIF", save_all=True, append_images=frames[1:])
+    (b / "cut.png").write_bytes((b / "0.png").read_bytes()[:-20])
+    (b / "empty.png").touch()
+    _save(folder / "test" / "single" / "0.png", Image.new("RGB", (500, 20)))
+    return folder
+
+
+def _run(capsys, *arguments):
+    status = main([str(each) for each in arguments])
+    return status, *capsys.readouterr()
+
+
+def test_what_is_in_a_data_set_is_counted_named_and_drawn(photos, tmp_path, capsys):
+    sheet = tmp_path / "new" / "sheet.png"
+    name = f"folder:{photos}"
+    status, out, _ = _run(capsys, name, "--data-dir", tmp_path, "--sheet", sheet)
+    assert status == 0
+    cells = [[cell.strip() for cell in line.split("│")] for line in out.splitlines()]
+    rows = [row[1:-1] for row in cells if len(row) > 2]
+    # Split, images, classes, images of a class, classes of one image; width, height.
+    assert rows[0][:5] == ["train", "12", "2", "5 / 6 / 7", "0"]
+    assert rows[0][-2:] == ["30 / 30 / 50", "20 / 20 / 20"]
+    assert rows[1][:5] == ["test", "7", "3", "1 / 3 / 3", "1"]
+    assert rows[1][-2:] == ["30 / 40 / 500", "20 / 20 / 20"]
+    assert rows[2] == ["train", "2", "1", "1", "1", "1"]
+    assert rows[3] == ["test", "0", "0", "0", "0", "0"]
+    for file, reason in (("cut.png", "trunc"), ("empty.png", "it is empty")):
+        (line,) = (line for line in out.splitlines() if file in line)
+        assert line.startswith("damaged: ")
+        assert reason in line
+    with Image.open(sheet) as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    # Two images of class c, which is the third.
+    for colour in ((120, 0, 0), (120, 90, 0)):
+        assert (pixels == colour).all(1).sum() > 1000
+
+
+def test_sheet_has_rows_of_one_class_each(photos, tmp_path):
+    data = load(f"folder:{photos}", data_dir=tmp_path, on_damage="skip", image_size=64)
+    splits = splits_of(data)
+    assert set(splits) == {"train", "test"}
+    sound = {name: np.ones(len(split.labels), bool) for name, split in splits.items()}
+    with Image.open(io.BytesIO(contact_sheet(data, sound))) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    by_class = {}
+    for red in (60, 120, 180):
+        rows = np.flatnonzero(((pixels == (red, 90, 0)).all(2)).any(1))
+        by_class[red] = (rows.min(), rows.max())
+    spans = sorted(by_class.values())
+    assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))
+
+
+def test_without_a_name_the_catalogue_is_listed(capsys):
+    status, out, _ = _run(capsys)
+    assert status == 0
+    assert all(name in out for name in CATALOGUE)
+
+
+@pytest.mark.parametrize(("name", "status"), [("cup", 2), ("sop", 1)])
+def test_what_cannot_be_had_is_one_line(name, status, tmp_path, capsys):
+    found, _, errors = _run(capsys, name, "--data-dir", tmp_path)
+    assert found == status
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
