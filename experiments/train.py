@@ -94,26 +94,13 @@ def run(name: str, config: Config) -> Path:
     process, processes = place_among(devices)
     check(config, len(devices), processes)
     _check_agreed(config)
-    data = load(
-        config.dataset,
-        data_dir=config.data_dir.expanduser(),
-        manual_dir=config.manual_dir and config.manual_dir.expanduser(),
-        image_size=config.size(),
-        short_side=config.short_side or None,
-        seed=config.seed,
-        fold=config.fold,
-        folds=config.folds,
-        on_damage=config.on_damage,
-    )
+    data = load_data(config)
     _check_judged(data)
     batches = build_batches(config, data.train)
     axis = axis_of(config.wrapper)
     definition, optimizer, schedule, untrained = start(
-        config, data.train, axis_name=axis
+        config, data.train, axis_name=axis, batches=batches
     )
-    if isinstance(batches, MinedBatches):
-        shape = (len(batches.examples(0)), config.embedding_dim)
-        untrained = untrained._replace(mined=jnp.zeros(shape, jnp.float32))
     embed = make_embed(definition, devices=devices)
     step = data_parallel(
         hosts.StopVote.counting(
@@ -169,6 +156,21 @@ def run(name: str, config: Config) -> Path:
             )
         _finish(name, config, data, batches, embed, untrained, state, devices, records)
     return path
+
+
+def load_data(config: Config) -> Dataset:
+    """The data set of a run."""
+    return load(
+        config.dataset,
+        data_dir=config.data_dir.expanduser(),
+        manual_dir=config.manual_dir and config.manual_dir.expanduser(),
+        image_size=config.size(),
+        short_side=config.short_side or None,
+        seed=config.seed,
+        fold=config.fold,
+        folds=config.folds,
+        on_damage=config.on_damage,
+    )
 
 
 def default_run_dir(name: str, config: Config) -> Path:
@@ -359,7 +361,11 @@ def _finish(
 
 
 def start(
-    config: Config, train: Split, *, axis_name: str | None = AXIS
+    config: Config,
+    train: Split,
+    *,
+    axis_name: str | None = AXIS,
+    batches: Batches | None = None,
 ) -> tuple[Any, optax.GradientTransformation, optax.Schedule, TrainState]:
     """The network's definition, the optimiser, its schedule and the first state."""
     rngs = nnx.Rngs(config.seed)
@@ -396,6 +402,9 @@ def start(
         optimizer = optax.chain(optimizer, optax.masked(faster, _are_proxies))
     ring = empty(config.memory, config.embedding_dim) if config.memory else None
     definition, state = create_state(model, optimizer, memory=ring)
+    if isinstance(batches, MinedBatches):
+        shape = (len(batches.examples(0)), config.embedding_dim)
+        state = state._replace(mined=jnp.zeros(shape, jnp.float32))
     return definition, optimizer, schedule, state
 
 

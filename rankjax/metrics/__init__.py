@@ -2,9 +2,16 @@
 
 from rankjax.metrics.agreement import clustering_scores
 from rankjax.metrics.clustering import Clusters, kmeans
+from rankjax.metrics.compression import Compressed, compress
+from rankjax.metrics.curves import precision_recall
 from rankjax.metrics.health import health
 from rankjax.metrics.neighbours import Neighbours, nearest
-from rankjax.metrics.protocols import Search, leave_one_out, query_gallery
+from rankjax.metrics.protocols import (
+    Search,
+    leave_one_out,
+    query_gallery,
+    some_queries,
+)
 from rankjax.metrics.reranking import expand_gallery, expand_queries, k_reciprocal
 from rankjax.metrics.retrieval import Retrieval, retrieval, retrieval_metrics
 from rankjax.metrics.uncertainty import (
@@ -19,6 +26,7 @@ from rankjax.metrics.verification import Verification, open_set, verification
 __all__ = [
     "Clusters",
     "Comparison",
+    "Compressed",
     "Interval",
     "Neighbours",
     "Retrieval",
@@ -28,6 +36,7 @@ __all__ = [
     "clustering_scores",
     "compare_methods",
     "compare_models",
+    "compress",
     "expand_gallery",
     "expand_queries",
     "health",
@@ -36,8 +45,10 @@ __all__ = [
     "leave_one_out",
     "nearest",
     "open_set",
+    "precision_recall",
     "query_gallery",
     "retrieval",
     "retrieval_metrics",
+    "some_queries",
     "verification",
 ]

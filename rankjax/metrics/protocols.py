@@ -115,3 +115,18 @@ def query_gallery(
         query_cameras=query_cameras,
         gallery_cameras=gallery_cameras,
     )
+
+
+def some_queries(search: Search, rows: np.ndarray) -> Search:
+    """The search for some of its queries, given by row numbers [m], in its gallery."""
+
+    def some(x: np.ndarray | None) -> np.ndarray | None:
+        return None if x is None else x[rows]
+
+    return dataclasses.replace(
+        search,
+        queries=search.queries[rows],
+        query_labels=search.query_labels[rows],
+        itself=some(search.itself),
+        query_cameras=some(search.query_cameras),
+    )

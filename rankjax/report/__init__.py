@@ -1,4 +1,4 @@
-"""A self-contained report of a training run: `report.html` and its figures."""
+"""Self-contained pages: of a training run, with its figures, and of an evaluation."""
 
 from pathlib import Path
 
@@ -6,10 +6,28 @@ import numpy as np
 
 from rankjax.errors import RunError
 from rankjax.files import write_atomic
-from rankjax.report import analysis, figures, page
+from rankjax.metrics import leave_one_out
+from rankjax.report import analysis, drawing, figures, page
+from rankjax.report.evaluation import (
+    EvaluationInputs,
+    Judged,
+    Ranked,
+    Table,
+    write_evaluation,
+)
 from rankjax.report.inputs import ReportInputs
+from rankjax.report.pictures import Shown
 
-__all__ = ["ReportInputs", "write_report"]
+__all__ = [
+    "EvaluationInputs",
+    "Judged",
+    "Ranked",
+    "ReportInputs",
+    "Shown",
+    "Table",
+    "write_evaluation",
+    "write_report",
+]
 
 
 def write_report(run_dir: Path, inputs: ReportInputs) -> Path:
@@ -28,7 +46,8 @@ def write_report(run_dir: Path, inputs: ReportInputs) -> Path:
     groups = _queries(labels, neighbours, inputs.seed)
     layout = analysis.lay_out(inputs.embeddings, labels, seed=inputs.seed)
 
-    pairs = analysis.sample_pairs(labels, np.random.default_rng((inputs.seed, 0)))
+    search = leave_one_out(inputs.embeddings, labels)
+    pairs = analysis.sample_pairs(search, np.random.default_rng((inputs.seed, 0)))
     rows = {**inputs.baselines, "test": inputs.embeddings}
     spaces = {
         name: (
@@ -38,7 +57,7 @@ def write_report(run_dir: Path, inputs: ReportInputs) -> Path:
         for key, name in figures.SPACES.items()
         if key in rows
     }
-    themes = figures.LIGHT, figures.DARK
+    themes = drawing.LIGHT, drawing.DARK
     charts = {
         "curves": [figures.curves(inputs.history, theme) for theme in themes],
         "health": [figures.health(inputs.history, theme) for theme in themes],

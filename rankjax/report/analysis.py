@@ -2,15 +2,18 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.manifold import TSNE
 
 from rankjax import metrics
+from rankjax.metrics import Search
+from rankjax.similarity import cosine
 
 
 class Pairs(NamedTuple):
-    """Rows of image indices, int [pairs, 2]."""
+    """Rows of a query and a row of the gallery, int [pairs, 2]."""
 
     positive: np.ndarray
     negative: np.ndarray
@@ -61,39 +64,80 @@ def confusions(
 
 
 def sample_pairs(
-    labels: np.ndarray, rng: np.random.Generator, *, limit: int = 10_000
+    search: Search, rng: np.random.Generator, *, limit: int = 10_000
 ) -> Pairs:
-    """All positive pairs if they are few, else `limit`; at most `limit` negatives."""
-    order = np.argsort(labels, kind="stable")
-    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
-    if (sizes * (sizes - 1) // 2).sum() <= limit:
-        within = [
-            start + np.stack(np.triu_indices(size, 1), axis=1)
-            for start, size in zip(starts, sizes, strict=True)
-        ]
-        positive = np.concatenate(within)
+    """All positive pairs if they are few, else about `limit`; so many negatives."""
+    order = np.argsort(search.gallery_labels, kind="stable")
+    sorted_labels = search.gallery_labels[order]
+    starts, ends = (
+        np.searchsorted(sorted_labels, search.query_labels, side)
+        for side in ("left", "right")
+    )
+    sizes = ends - starts
+    if sizes.sum() <= 4 * limit:
+        query = np.repeat(np.arange(len(sizes)), sizes)
+        within = np.arange(len(query)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     else:
-        size, start = np.repeat(sizes, sizes), np.repeat(starts, sizes)
-        weight = (size - 1) / (size - 1).sum()
-        first = rng.choice(len(labels), size=limit, p=weight)
-        step = 1 + rng.integers(size[first] - 1)
-        second = start[first] + (first - start[first] + step) % size[first]
-        positive = np.stack([first, second], axis=1)
-    drawn = rng.integers(len(labels), size=(2 * limit, 2))
-    negative = drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]][:limit]
-    return Pairs(order[positive], negative)
+        query = rng.choice(len(sizes), size=limit, p=sizes / sizes.sum())
+        within = rng.integers(sizes[query])
+    positive = np.stack([query, order[starts[query] + within]], axis=1)
+    positive = positive[~skipped(search, *positive.T)]
+    if search.itself is not None and sizes.sum() <= 4 * limit:
+        # Each pair once, and not from both of its sides.
+        positive = positive[search.itself[positive[:, 0]] < positive[:, 1]]
+    if len(positive) > limit:
+        positive = positive[np.sort(rng.permutation(len(positive))[:limit])]
+    counts = len(search.queries), len(search.gallery)
+    drawn = rng.integers(counts, size=(2 * limit, 2))
+    labels = search.query_labels[drawn[:, 0]], search.gallery_labels[drawn[:, 1]]
+    return Pairs(positive, drawn[labels[0] != labels[1]][:limit])
 
 
-def cosines(rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Cosine similarity of each pair of rows: float [pairs]."""
-    lengths = np.linalg.norm(rows, axis=1)
-    scale = lengths[pairs[:, 0]] * lengths[pairs[:, 1]]
+def skipped(search: Search, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Which gallery rows of a query's class the query does not meet, pair by pair."""
+    none = np.zeros(len(queries), bool)
+    if search.itself is not None:
+        none |= search.itself[queries] == rows
+    if search.query_cameras is not None and search.gallery_cameras is not None:
+        same = search.query_labels[queries] == search.gallery_labels[rows]
+        cameras = search.query_cameras[queries] == search.gallery_cameras[rows]
+        none |= same & cameras
+    return none
+
+
+def top_matches(search: Search, queries: np.ndarray, *, most: int = 8) -> np.ndarray:
+    """The gallery rows that come first for a few queries: int [queries, <= most].
+
+    Of a query that meets fewer rows than others, the last are -1.
+    """
+    scores = np.array(
+        cosine(jnp.asarray(search.queries[queries]), jnp.asarray(search.gallery))
+    )
+    every = np.arange(len(search.gallery))
+    for line, query in zip(scores, queries, strict=True):
+        line[skipped(search, np.full(len(every), query), every)] = -np.inf
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, :most]
+    return np.where(np.isfinite(np.take_along_axis(scores, rows, 1)), rows, -1)
+
+
+def cosines(
+    rows: np.ndarray, pairs: np.ndarray, others: np.ndarray | None = None
+) -> np.ndarray:
+    """Cosine similarity of pairs of a row and another (of `others`): float [pairs]."""
+    others = rows if others is None else others
+    scale = np.prod(
+        [
+            np.linalg.norm(side, axis=1)[column]
+            for side, column in zip((rows, others), pairs.T, strict=True)
+        ],
+        axis=0,
+    )
     dots = np.empty(len(pairs), rows.dtype)
     # Raw pixels are wide: gather about 16 MB of them at a time.
     block = max(1, 2**22 // rows.shape[1])
     for start in range(0, len(pairs), block):
         first, second = pairs[start : start + block].T
-        dots[start : start + block] = np.vecdot(rows[first], rows[second])
+        dots[start : start + block] = np.vecdot(rows[first], others[second])
     return dots / np.maximum(scale, np.finfo(rows.dtype).tiny)
 
 

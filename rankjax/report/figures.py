@@ -1,60 +1,38 @@
-"""The figures, as PNG bytes. No pyplot: nothing here touches global state."""
-
-import colorsys
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""The figures, as PNG bytes."""
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
 from rankjax.report.analysis import Map, separation, series
+from rankjax.report.drawing import (
+    HIT,
+    LIGHT,
+    MISS,
+    Theme,
+    as_png,
+    class_colour,
+    put_title,
+    row_of_panels,
+)
 
 History = list[dict[str, float]]
 SPACES = {"raw_pixels": "Raw pixels", "untrained": "Untrained", "test": "Trained"}
 
 
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a figure; the series differ in lightness as well as in hue."""
-
-    paper: str
-    ink: str
-    muted: str
-    grid: str
-    series: tuple[str, str, str]
-
-
-BLUE_ORANGE_GREY = ("#0b6fb8", "#e07b1a", "#7a8592")
-PALE_BLUE_ORANGE_GREY = ("#58b4f0", "#f0a04a", "#98a2b0")
-LIGHT = Theme("#ffffff", "#1c2128", "#616b78", "#e6e9ee", BLUE_ORANGE_GREY)
-DARK = Theme("#13161b", "#e6e9ee", "#98a2b0", "#2a3038", PALE_BLUE_ORANGE_GREY)
-HIT, MISS = "#16834a", "#cf2f2f"
-
-
-def class_colour(number: int) -> str:
-    """One of many colours, those of consecutive numbers far apart in hue."""
-    lightness = (0.42, 0.58)[number % 2]
-    rgb = colorsys.hls_to_rgb(number * 0.618034 % 1, lightness, 0.72)
-    return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
-
-
 def curves(history: History, theme: Theme) -> bytes:
     """Training loss and validation retrieval over the steps."""
-    figure, (loss, recall) = _panels(2, theme)
+    figure, (loss, recall) = row_of_panels(2, theme)
     _plot(loss, history, {"loss": "loss"}, theme, "Training loss")
     names = {"validation/recall_at_1": "Recall@1", "validation/map_at_r": "MAP@R"}
     _plot(recall, history, names, theme, "Validation retrieval")
-    return _png(figure)
+    return as_png(figure)
 
 
 def health(history: History, theme: Theme) -> bytes:
     """Embedding norm, similarities and share of active loss terms over the steps."""
-    figure, (norm, cosine, active) = _panels(3, theme)
+    figure, (norm, cosine, active) = row_of_panels(3, theme)
     _plot(norm, history, {"embedding_norm": "norm"}, theme, "Embedding norm")
     names = {
         "positive_similarity": "positive pairs",
@@ -64,12 +42,12 @@ def health(history: History, theme: Theme) -> bytes:
     _plot(cosine, history, names, theme, "Mean cosine in a batch")
     _plot(active, history, {"active_share": "share"}, theme, "Active loss terms")
     active.set_ylim(-0.04, 1.04)
-    return _png(figure)
+    return as_png(figure)
 
 
 def similarity(spaces: dict[str, tuple[np.ndarray, np.ndarray]], theme: Theme) -> bytes:
     """Histograms of the cosines of positive and negative pairs, a panel per space."""
-    figure, panels = _panels(len(spaces), theme)
+    figure, panels = row_of_panels(len(spaces), theme)
     values = np.concatenate([side for pair in spaces.values() for side in pair])
     bins = np.linspace(values.min(initial=0.0), 1, 64)
     for panel, (name, pair) in zip(panels, spaces.items(), strict=True):
@@ -80,7 +58,7 @@ def similarity(spaces: dict[str, tuple[np.ndarray, np.ndarray]], theme: Theme) -
             share = np.histogram(np.minimum(cosines, 1), bins)[0] / max(len(cosines), 1)
             panel.stairs(share, bins, fill=True, alpha=0.3, color=colour)
             panel.stairs(share, bins, color=colour, linewidth=1.3, label=label)
-        _title(panel, name, theme)
+        put_title(panel, name, theme)
         if len(pair[0]) and len(pair[1]):
             note = f"AUC {separation(*pair):.3f}"
             panel.set_title(note, loc="right", color=theme.muted, fontsize=9)
@@ -90,7 +68,7 @@ def similarity(spaces: dict[str, tuple[np.ndarray, np.ndarray]], theme: Theme) -
         panel.margins(y=0.08)
     panels[0].set_ylabel("share of pairs", color=theme.muted, fontsize=9)
     panels[0].legend(frameon=False, labelcolor=theme.ink, fontsize=8.5)
-    return _png(figure)
+    return as_png(figure)
 
 
 def gallery(
@@ -125,7 +103,7 @@ def gallery(
                 _verdict(axes, left, y, side, labels[found] == labels[query])
         top += 4 + pitch * lines[name]
     _legend(axes, margin, height - 18)
-    return _png(figure)
+    return as_png(figure)
 
 
 def class_map(images: np.ndarray, labels: np.ndarray, layout: Map) -> bytes:
@@ -138,35 +116,14 @@ def class_map(images: np.ndarray, labels: np.ndarray, layout: Map) -> bytes:
         x, y = column * side + 1.5, row * side + 1.5
         _thumbnail(axes, images[index], x, y, side - 3)
         _frame(axes, x, y, side - 3, colour, linewidth=1.8)
-    return _png(figure)
-
-
-def _panels(count: int, theme: Theme) -> tuple[Figure, Sequence[Axes]]:
-    engine = ConstrainedLayoutEngine(wspace=0.06)
-    figure = Figure(figsize=(10, 3), dpi=160, layout=engine)
-    figure.set_facecolor(theme.paper)
-    panels = figure.subplots(1, count, squeeze=False)[0]
-    for panel in panels:
-        panel.set_facecolor(theme.paper)
-        panel.spines[["top", "right", "left"]].set_visible(False)
-        panel.spines["bottom"].set_color(theme.muted)
-        panel.tick_params(colors=theme.muted, labelsize=8.5, length=0, pad=5)
-        panel.grid(axis="y", color=theme.grid, linewidth=0.8)
-        panel.set_axisbelow(True)
-    return figure, panels
-
-
-def _title(panel: Axes, text: str, theme: Theme) -> None:
-    panel.set_title(
-        text, loc="left", color=theme.ink, fontsize=10.5, weight="bold", pad=9
-    )
+    return as_png(figure)
 
 
 def _plot(
     panel: Axes, history: History, names: dict[str, str], theme: Theme, title: str
 ) -> None:
     """Draw the series named; a value that is not finite leaves a gap."""
-    _title(panel, title, theme)
+    put_title(panel, title, theme)
     for (key, name), colour in zip(names.items(), theme.series, strict=False):
         steps, values = series(history, key)
         values = np.where(np.isfinite(values), values, np.nan)
@@ -239,10 +196,3 @@ def _legend(axes: Axes, x: float, y: float) -> None:
     for offset, right, text in ((0, True, "same class"), (118, False, "another class")):
         _verdict(axes, x + offset, y - 12, 14, right)
         _text(axes, x + offset + 23, y, text, 9, color=LIGHT.muted)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())
-    return buffer.getvalue()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from rankjax.metrics import leave_one_out, query_gallery
 from rankjax.report import analysis
 
 
@@ -14,6 +15,10 @@ def blobs(rng, *sizes, dim=5):
     centres = rng.normal(size=(len(sizes), dim))
     points = centres[labels] + 0.8 * rng.normal(size=(len(labels), dim))
     return points.astype(np.float32), labels
+
+
+def search(labels):
+    return leave_one_out(np.eye(len(labels), 2), labels)
 
 
 def slow_nearest(points, k):
@@ -67,7 +72,7 @@ def test_confusions_count_both_directions(rng):
 
 def test_few_positive_pairs_are_all_taken(rng):
     _, labels = blobs(rng, 4, 3, 1)
-    pairs = analysis.sample_pairs(labels, rng)
+    pairs = analysis.sample_pairs(search(labels), rng)
     found = sorted(tuple(sorted(pair)) for pair in pairs.positive.tolist())
     n = len(labels)
     assert found == [
@@ -77,7 +82,7 @@ def test_few_positive_pairs_are_all_taken(rng):
 
 def test_sampled_pairs_are_what_they_are_called_and_evenly_drawn(rng):
     _, labels = blobs(rng, 2, 10, 40)
-    positive, negative = analysis.sample_pairs(labels, rng, limit=800)
+    positive, negative = analysis.sample_pairs(search(labels), rng, limit=800)
     assert positive.shape == (800, 2)
     assert 400 < len(negative) <= 800
     assert (labels[positive[:, 0]] == labels[positive[:, 1]]).all()
@@ -88,7 +93,7 @@ def test_sampled_pairs_are_what_they_are_called_and_evenly_drawn(rng):
 
 
 def test_one_class_has_no_negative_pairs(rng):
-    assert len(analysis.sample_pairs(np.zeros(20, int), rng).negative) == 0
+    assert len(analysis.sample_pairs(search(np.zeros(20, int)), rng).negative) == 0
 
 
 def test_cosines_are_the_formula_over_block_borders(rng):
@@ -140,3 +145,35 @@ def test_the_map_puts_far_classes_apart(rng):
 def test_there_is_no_map_of_one_point_or_few_images(rng):
     assert analysis.lay_out(np.ones((20, 4)), np.arange(20) // 4, seed=0) is None
     assert analysis.lay_out(rng.normal(size=(9, 4)), np.arange(9), seed=0) is None
+
+
+def test_pairs_of_a_gallery_are_all_but_those_of_the_querys_camera(rng):
+    labels, gallery = np.array([0, 1, 5]), np.array([1, 0, 0, 1, 0])
+    cameras, others = np.array([0, 1, 0]), np.array([0, 0, 1, 1, 2])
+    found = query_gallery(
+        *(np.eye(3), labels, np.eye(5, 3) + 1, gallery),
+        query_cameras=cameras,
+        gallery_cameras=others,
+    )
+    positive, negative = analysis.sample_pairs(found, rng, limit=50)
+    assert sorted(positive.tolist()) == [[0, 2], [0, 4], [1, 0]]
+    assert (labels[negative[:, 0]] != gallery[negative[:, 1]]).all()
+    assert set(negative[:, 0]) == {0, 1, 2}
+    # Ten thousand of few pairs are drawn, and evenly.
+    large = query_gallery(
+        *(np.eye(200, 3) + 1, np.zeros(200, int), np.eye(5, 3) + 1, gallery),
+        query_cameras=np.repeat([1, 3], 100),
+        gallery_cameras=others,
+    )
+    drawn = analysis.sample_pairs(large, rng, limit=100).positive
+    assert 60 < len(drawn) <= 100
+    assert set(drawn[:, 1]) == {1, 2, 4}
+    assert not ((drawn[:, 0] < 100) & (drawn[:, 1] == 2)).any()
+
+
+def test_top_matches_are_the_slow_loops_and_end_where_a_query_meets_no_more(rng):
+    points, labels = blobs(rng, 4, 3)
+    found = analysis.top_matches(leave_one_out(points, labels), np.array([5, 0]))
+    expected = slow_nearest(points, 6)[[5, 0]]
+    np.testing.assert_array_equal(found[:, :6], expected)
+    assert (found[:, 6:] == -1).all()

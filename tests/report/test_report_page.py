@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from rankjax.errors import RunError
-from rankjax.report import ReportInputs, figures, write_report
+from rankjax.report import ReportInputs, drawing, figures, write_report
 from rankjax.report.page import result_sentence
 
 METRICS = [f"recall_at_{k}" for k in (1, 2, 4, 8)] + ["map_at_r", "r_precision", "nmi"]
@@ -284,8 +284,8 @@ def test_figures_are_files_and_the_charts_are_embedded(run_dir, page):
 def test_a_chart_shows_its_series(chart, key):
     rising = [{"step": step, key: 0.1 * step} for step in range(9)]
     falling = [{"step": step, key: 0.8 - 0.1 * step} for step in range(9)]
-    assert chart(rising, figures.LIGHT) != chart(falling, figures.LIGHT)
-    assert chart(rising, figures.LIGHT) != chart([], figures.LIGHT)
+    assert chart(rising, drawing.LIGHT) != chart(falling, drawing.LIGHT)
+    assert chart(rising, drawing.LIGHT) != chart([], drawing.LIGHT)
 
 
 def test_the_gallery_figure_shows_the_verdicts(inputs):

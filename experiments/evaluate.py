@@ -1,0 +1,156 @@
+"""Evaluates an embedding: a run of experiments.train, or an .npz file of any framework.
+
+python -m experiments.evaluate RUN_OR_NPZ [--protocol NAME] [--json FILE]
+    [--report FILE.html]
+"""
+
+import dataclasses
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import scipy
+import tyro
+
+from experiments.evaluation.measures import compare, measure, without_nan
+from experiments.evaluation.npz import read_npz
+from experiments.evaluation.options import Options
+from experiments.evaluation.runs import embed_run
+from experiments.evaluation.subjects import Subject
+from experiments.evaluation.tables import counts, health_table, result, show, tables
+from rankjax import __version__
+from rankjax.errors import RunError, UsageError
+from rankjax.files import write_atomic
+from rankjax.report import EvaluationInputs, Ranked, write_evaluation
+
+
+def run(options: Options, command: str) -> dict[str, Any]:
+    """Evaluates, prints, and writes what was asked for.
+
+    Args:
+      options: the settings.
+      command: that gives them.
+
+    Returns:
+      What the JSON file holds.
+
+    Raises:
+      UsageError: data or settings that cannot be meant.
+      RunError: something outside must be mended; no file is half written.
+    """
+    _check(options)
+    subject = read(options.source, options)
+    try:
+        found, outcome = measure(subject, options)
+        if options.compare is not None and isinstance(outcome, Ranked):
+            other = read(options.compare, options)
+            found["comparison"] = compare(subject, outcome, other, options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{options.source}: {error}") from error
+    versions = {
+        "python": platform.python_version(),
+        "rankjax": __version__,
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }
+    figures = without_nan(
+        {"source": str(options.source), **found}
+        | {"command": command, "versions": versions}
+    )
+    printed, health = tables(found), health_table(found)
+    print("  ".join(f"{name}: {value}" for name, value in counts(found).items()))
+    for table in [*printed, *([health] if health else [])]:
+        show(table)
+    if options.json is not None:
+        _write(options.json, json.dumps(figures, indent=1) + "\n")
+        print(f"figures: {options.json}")
+    if options.report is not None:
+        write_evaluation(
+            options.report,
+            EvaluationInputs(
+                title=subject.name,
+                result=result(found),
+                facts=counts(found),
+                tables=printed,
+                health=health,
+                outcome=outcome,
+                shown=subject.shown(),
+                embeddings=subject.embeddings,
+                settings=_settings(options),
+                command=command,
+                versions=versions,
+                seed=options.seed,
+            ),
+        )
+        print(f"report: {options.report}")
+    return figures
+
+
+def read(path: Path, options: Options) -> Subject:
+    """A run's test images, embedded, or a file's embeddings."""
+    if path.is_dir():
+        return embed_run(
+            path,
+            checkpoint=options.checkpoint,
+            data_dir=options.data_dir,
+            manual_dir=options.manual_dir,
+        )
+    if not path.exists():
+        raise UsageError(f"no run folder and no file {path}")
+    return read_npz(path, pictures=options.report is not None)
+
+
+def _check(options: Options) -> None:
+    for name, least in (("expand", 0), ("samples", 0), ("restarts", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise UsageError(
+                f"{name} must be at least {least}, got {getattr(options, name)}"
+            )
+    # What cannot be written is better known before hours of work than after.
+    for name in ("json", "report"):
+        file = getattr(options, name)
+        if file is not None and not file.absolute().parent.is_dir():
+            raise UsageError(f"{name} must be in a folder that exists, got {file}")
+
+
+def _settings(options: Options) -> dict[str, str]:
+    return {
+        field.name: str(getattr(options, field.name))
+        for field in dataclasses.fields(options)
+        if getattr(options, field.name) not in (None, ())
+    }
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = tyro.cli(
+        Options,
+        args=words,
+        prog="python -m experiments.evaluate",
+        description=(__doc__ or "").splitlines()[0],
+    )
+    try:
+        run(options, shlex.join(["python", "-m", "experiments.evaluate", *words]))
+    except (RunError, UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

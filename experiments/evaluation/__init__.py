@@ -1,0 +1,1 @@
+"""What `experiments.evaluate` reads, measures and prints."""

@@ -1,0 +1,311 @@
+"""The figures of an evaluation, as they go into its JSON file."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.evaluation.options import Options
+from experiments.evaluation.subjects import Subject
+from rankjax import metrics
+from rankjax.data import Protocol
+from rankjax.errors import UsageError
+from rankjax.report import Judged, Ranked
+from rankjax.report.analysis import cosines
+from rankjax.similarity import cosine, dot, normalize
+
+_SLOW = 2**33  # products of a restart of k-means, about ten seconds of two cores
+
+Figures = dict[str, Any]
+
+
+def measure(subject: Subject, options: Options) -> tuple[Figures, Ranked | Judged]:
+    """All figures of one subject, and what a report draws them from.
+
+    Raises:
+      UsageError: the data lacks what the protocol needs.
+      ValueError: a setting is out of range for the data.
+    """
+    protocol = options.protocol or subject.protocol
+    figures: Figures = {
+        "protocol": protocol,
+        "rows": len(subject.embeddings),
+        "dimensions": subject.embeddings.shape[1],
+    }
+    if subject.labels is not None:
+        figures["classes"] = len(subject.label_values)
+    outcome: Ranked | Judged
+    if protocol == "verification":
+        outcome = _verify(subject, options)
+        figures |= _of_verification(outcome)
+    else:
+        outcome = _rank(subject, protocol, options)
+        figures |= _of_ranking(subject, outcome, protocol, options)
+    if subject.labels is not None and len(subject.embeddings) > 1:
+        figures["health"] = metrics.health(
+            subject.embeddings, subject.labels, seed=options.seed
+        )
+    return figures, outcome
+
+
+def _verify(subject: Subject, options: Options) -> Judged:
+    if subject.pairs is None:
+        raise UsageError("protocol verification needs pairs")
+    for name in ("compare", "rerank", "expand", "compress"):
+        if getattr(options, name):
+            raise UsageError(f"{name} is of a ranking; protocol verification has none")
+    pairs = subject.pairs
+    scores = cosines(subject.embeddings, pairs.indices)
+    found = metrics.verification(
+        scores, pairs.same, fold=pairs.folds, folds=options.folds, fars=options.fars
+    )
+    return Judged(pairs.indices, scores, pairs.same, found)
+
+
+def _of_verification(judged: Judged) -> Figures:
+    found = judged.verification
+    return {
+        "pairs": {
+            "same": int(judged.same.sum()),
+            "different": int((~judged.same).sum()),
+        },
+        "accuracy": found.accuracy,
+        "accuracy_standard_error": found.standard_error,
+        "tar_at_far": {f"{far:g}": tar for far, tar in found.tar_at_far.items()},
+        "eer": found.eer,
+        "auc": found.auc,
+    }
+
+
+def _rank(subject: Subject, protocol: Protocol, options: Options) -> Ranked:
+    search, query_rows, gallery_rows = subject.search(protocol)
+    most = len(search.gallery) - (search.itself is not None)
+    found = metrics.retrieval(
+        search, recall_at=subject.recall_levels(protocol, options.recall_at, most)
+    )
+    return Ranked(search, found, query_rows, gallery_rows)
+
+
+def _of_ranking(
+    subject: Subject, ranked: Ranked, protocol: Protocol, options: Options
+) -> Figures:
+    found = ranked.retrieval
+    figures: Figures = {
+        "queries": {
+            "scored": len(found.queries),
+            "excluded": found.excluded,
+            "gallery": len(ranked.search.gallery),
+            "junk": 0 if protocol == "leave-one-out" else subject.junk,
+        },
+        **found.means(),
+        "means_over_classes": found.means_over_classes(),
+        "class_means": _class_means(subject, ranked),
+    }
+    if options.samples:
+        figures |= {
+            "level": 0.95,
+            "intervals": {
+                name: _intervals(values, found.labels, options)
+                for name, values in found.values.items()
+            },
+        }
+    if options.clustering:
+        figures |= _cluster(subject, ranked, options)
+    if protocol == "query-gallery" and found.excluded:
+        figures["open_set"] = _open_set(ranked, options)
+    figures["variants"] = _variants(ranked, options)
+    return figures
+
+
+def _class_means(subject: Subject, ranked: Ranked) -> Figures:
+    """Columns, a row for each class that has a scored query."""
+    classes, means = ranked.retrieval.class_means()
+    counts = np.unique(ranked.retrieval.labels, return_counts=True)[1]
+    return {
+        "label": subject.label_values[classes].tolist(),
+        "name": [subject.class_names[code] for code in classes],
+        "queries": counts.tolist(),
+        **{name: values.tolist() for name, values in means.items()},
+    }
+
+
+def _intervals(values: np.ndarray, labels: np.ndarray, options: Options) -> Figures:
+    """Bounds over queries and over classes; of what there are two of."""
+    many = {"by_query": len(values), "by_class": len(np.unique(labels))}
+    return {
+        by: list(
+            metrics.bootstrap(
+                values,
+                labels=labels,
+                by=by.removeprefix("by_"),
+                samples=options.samples,
+                seed=options.seed,
+            )[1:]
+        )
+        for by, number in many.items()
+        if number > 1
+    }
+
+
+def _cluster(subject: Subject, ranked: Ranked, options: Options) -> Figures:
+    """Of queries and gallery together, on the unit sphere."""
+    assert subject.labels is not None
+    rows = np.union1d(ranked.query_rows, ranked.gallery_rows)
+    labels = subject.labels[rows]
+    k, dim = len(np.unique(labels)), subject.embeddings.shape[1]
+    if len(rows) * k * dim > _SLOW:
+        print(
+            f"k-means of {len(rows):,} rows and {k:,} clusters takes minutes; "
+            "--no-clustering leaves it out, --restarts 1 shortens it",
+            file=sys.stderr,
+        )
+    clusters = metrics.kmeans(
+        normalize(jnp.asarray(subject.embeddings[rows])),
+        k=k,
+        seed=options.seed,
+        restarts=options.restarts,
+    )
+    return metrics.clustering_scores(labels, clusters)
+
+
+def _open_set(ranked: Ranked, options: Options) -> Figures:
+    search, found = ranked.search, ranked.retrieval
+    mated, correct = np.zeros((2, len(search.queries)), bool)
+    mated[found.queries] = True
+    # Where a right and a wrong row are equally near, the right one ranks second.
+    correct[found.queries] = found.values["mrr"] == 1
+    scores = metrics.nearest(search.queries, k=1, gallery=search.gallery).similarities
+    rates = metrics.open_set(scores[:, 0], correct, mated, firs=options.firs)
+    return {
+        "with_mate": int(mated.sum()),
+        "without_mate": int((~mated).sum()),
+        "dir_at_fir": {f"{fir:g}": rate for fir, rate in rates.items()},
+    }
+
+
+def _variants(ranked: Ranked, options: Options) -> list[Figures]:
+    """Means of the same search with other embeddings or similarities."""
+    search = ranked.search
+    rows = [_variant("float32", ranked, bytes_per_row=4 * search.gallery.shape[1])]
+    for kind in options.compress:
+        gallery = metrics.compress(search.gallery, kind)
+        # One set of rows stays one: it is ranked in half the time.
+        one = search.queries is search.gallery
+        own = gallery if one else metrics.compress(search.queries, kind)
+        changed = dataclasses.replace(search, queries=own.rows, gallery=gallery.rows)
+        rows.append(
+            _variant(
+                kind,
+                ranked,
+                search=changed,
+                similarity=dot,
+                bytes_per_row=gallery.bytes_per_row,
+            )
+        )
+    if (options.rerank or options.expand) and search.itself is not None:
+        raise UsageError("rerank and expand need a protocol with a gallery")
+    if options.expand:
+        queries = metrics.expand_queries(
+            search.queries, search.gallery, k=options.expand
+        )
+        search = dataclasses.replace(search, queries=queries)
+        rows.append(_variant(f"expanded by {options.expand}", ranked, search=search))
+    if options.rerank:
+        scores = metrics.k_reciprocal(search.queries, search.gallery)
+        name = "expanded and re-ranked" if options.expand else "re-ranked"
+        rows.append(_variant(name, ranked, search=search, scores=scores))
+    return rows if len(rows) > 1 else []
+
+
+def _variant(
+    name: str,
+    ranked: Ranked,
+    *,
+    search: metrics.Search | None = None,
+    similarity: Any = cosine,
+    scores: np.ndarray | None = None,
+    bytes_per_row: int | None = None,
+) -> Figures:
+    found = ranked.retrieval
+    if search is not None:
+        levels = [
+            int(key.removeprefix("recall_at_"))
+            for key in found.values
+            if key.startswith("recall_at_")
+        ]
+        found = metrics.retrieval(
+            search, recall_at=levels, similarity=similarity, scores=scores
+        )
+    size = {} if bytes_per_row is None else {"bytes_per_row": bytes_per_row}
+    return {"name": name, **size, **found.means()}
+
+
+def compare(
+    subject: Subject, ranked: Ranked, other: Subject, options: Options
+) -> Figures:
+    """Each metric of two embeddings of the same rows.
+
+    Raises:
+      UsageError: the rows are others.
+    """
+    protocol = options.protocol or subject.protocol
+    theirs = _rank(other, protocol, options)
+    for side in ("query_labels", "gallery_labels", "query_cameras", "gallery_cameras"):
+        ours = _given(subject, ranked.search, side)
+        if not np.array_equal(ours, _given(other, theirs.search, side)):
+            raise UsageError(
+                f"compare must have the same rows in the same order, its {side} differ"
+            )
+    names = (subject.name, other.name)
+    if names[0] == names[1]:
+        names = str(options.source), str(options.compare)
+    return {
+        "other": str(options.compare),
+        "metrics": {
+            name: _comparison(
+                metrics.compare_models(
+                    values,
+                    theirs.retrieval.values[name],
+                    labels=ranked.retrieval.labels,
+                    samples=options.samples or 5000,
+                    seed=options.seed,
+                    names=names,
+                )
+            )
+            for name, values in ranked.retrieval.values.items()
+            if name in theirs.retrieval.values
+        },
+    }
+
+
+def _given(subject: Subject, search: metrics.Search, side: str) -> Any:
+    column = getattr(search, side)
+    return subject.label_values[column] if side.endswith("labels") else column
+
+
+def _comparison(found: metrics.Comparison) -> Figures:
+    by_query = found.by_query
+    assert by_query is not None
+    return {
+        "difference": found.difference.mean,
+        "by_class": list(found.difference[1:]),
+        "by_query": list(by_query[1:]),
+        "p_value": found.p_value,
+        "test": found.test,
+        "verdict": found.verdict,
+        "sentence": found.sentence,
+    }
+
+
+def without_nan(figures: Any) -> Any:
+    """The same with null for what is not known; JSON has no NaN."""
+    if isinstance(figures, Mapping):
+        return {key: without_nan(value) for key, value in figures.items()}
+    if isinstance(figures, list):
+        return [without_nan(value) for value in figures]
+    if isinstance(figures, float) and not np.isfinite(figures):
+        return None
+    return figures

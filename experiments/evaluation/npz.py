@@ -1,0 +1,222 @@
+"""Embeddings of any framework, from an .npz file."""
+
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+
+from experiments.evaluation.subjects import Pairs, Subject
+from rankjax.data import Protocol
+from rankjax.data.sources import EncodedImages, read_file
+from rankjax.errors import RunError, UsageError
+from rankjax.metrics.checks import as_embeddings, as_labels, as_mask
+
+KEYS = (
+    *("embeddings", "labels", "class_names", "cameras", "query", "gallery", "junk"),
+    *("pairs", "same", "folds", "images", "paths"),
+)
+
+
+def read_npz(path: Path, *, pictures: bool) -> Subject:
+    """Reads and checks a file.
+
+    Args:
+      path: of the file. README lists its keys.
+      pictures: whether images are read too.
+
+    Raises:
+      UsageError: a key that is missing, unknown, or of a wrong shape or type.
+      RunError: the file cannot be read.
+    """
+    arrays = _load(path, pictures)
+    try:
+        return _subject(path, arrays)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _load(path: Path, pictures: bool) -> dict[str, np.ndarray]:
+    skipped = () if pictures else ("images", "paths")
+    try:
+        # Opened here, for np.load leaves a damaged file open.
+        with open(path, "rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, NpzFile):
+                raise RunError(f"cannot read {path}: it is no .npz file")
+            unknown = [key for key in file.files if key not in KEYS]
+            if unknown:
+                raise UsageError(
+                    f"{path}: no key may be {unknown[0]!r}, known are {', '.join(KEYS)}"
+                )
+            keys = [key for key in file.files if key not in skipped]
+            return {key: _entry(path, file, key) for key in keys}
+    except UsageError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise RunError(f"cannot read {path}: it is no .npz file ({error})") from error
+
+
+def _entry(path: Path, file: NpzFile, key: str) -> np.ndarray:
+    try:
+        return file[key]
+    except ValueError as error:
+        raise UsageError(
+            f"{path}: {key} must be numbers or strings: {error}"
+        ) from error
+
+
+def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:
+    if "embeddings" not in arrays:
+        raise UsageError(
+            f"embeddings must be there, found {', '.join(arrays) or 'nothing'}"
+        )
+    embeddings = as_embeddings("embeddings", arrays["embeddings"])
+    n = len(embeddings)
+    labels, values, names = _classes(arrays, n)
+    queries, gallery, junk = _sides(arrays, n)
+    cameras = arrays.get("cameras")
+    if cameras is not None:
+        cameras = as_labels("cameras", cameras, n)
+    pairs = _pairs(arrays, n, labels)
+    protocol: Protocol = "leave-one-out"
+    if pairs is not None:
+        protocol = "verification"
+    elif queries is not None:
+        protocol = "query-gallery" if cameras is None else "reid"
+    return Subject(
+        path.stem,
+        embeddings,
+        labels,
+        values,
+        names,
+        protocol,
+        queries=queries,
+        gallery=gallery,
+        junk=junk,
+        cameras=cameras,
+        pairs=pairs,
+        read=_pictures(path, arrays, n),
+    )
+
+
+def _classes(
+    arrays: dict[str, np.ndarray], n: int
+) -> tuple[np.ndarray | None, np.ndarray, Sequence[str]]:
+    """Labels as numbers of classes, the classes' labels, and their names."""
+    names = arrays.get("class_names")
+    if "labels" not in arrays:
+        if "pairs" not in arrays or "same" not in arrays:
+            raise UsageError("labels must be there, or both pairs and same")
+        return None, np.empty(0, np.int64), ()
+    labels = as_labels("labels", arrays["labels"], n)
+    values, codes = np.unique(labels, return_inverse=True)
+    if names is None:
+        return codes, values, [f"class {value}" for value in values]
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise UsageError(f"class_names must be strings [classes], got {names.dtype}")
+    if values[0] < 0 or values[-1] >= len(names):
+        raise UsageError(
+            f"class_names must have a name for each label, 0 to {values[-1]}, got "
+            f"{len(names)} names and the least label {values[0]}"
+        )
+    return codes, values, [str(name) for name in names[values]]
+
+
+def _sides(
+    arrays: dict[str, np.ndarray], n: int
+) -> tuple[np.ndarray | None, np.ndarray | None, int]:
+    """Rows of queries and of the gallery without junk, and how many are junk."""
+    if "query" not in arrays:
+        for key in ("gallery", "junk"):
+            if key in arrays:
+                raise UsageError(f"query must be there where {key} is")
+        return None, None, 0
+    query = _mask("query", arrays["query"], n)
+    gallery = ~query
+    if "gallery" in arrays:
+        gallery = _mask("gallery", arrays["gallery"], n)
+    junk = np.zeros(n, bool)
+    if "junk" in arrays:
+        junk = _mask("junk", arrays["junk"], n)
+    for key, mask in (("gallery", gallery), ("junk", junk)):
+        both = np.flatnonzero(query & mask)
+        if len(both):
+            raise UsageError(
+                f"query must have no row of {key}, got {len(both)}, the first {both[0]}"
+            )
+    rows = np.flatnonzero(query), np.flatnonzero(gallery & ~junk)
+    for key, side in zip(("query", "gallery"), rows, strict=True):
+        if not len(side):
+            raise UsageError(f"{key} must have a row that is no junk, got none")
+    return *rows, int((junk & gallery).sum())
+
+
+def _mask(name: str, given: np.ndarray, n: int) -> np.ndarray:
+    """A mask [n], from one or from row numbers."""
+    if given.dtype == bool:
+        return as_mask(name, given, n)
+    mask = np.zeros(n, bool)
+    mask[_rows(name, as_labels(name, given), n)] = True
+    return mask
+
+
+def _rows(name: str, rows: np.ndarray, n: int) -> np.ndarray:
+    if not np.issubdtype(rows.dtype, np.integer):
+        raise UsageError(f"{name} must be row numbers, got {rows.dtype}")
+    wrong = rows[(rows < 0) | (rows >= n)]
+    if wrong.size:
+        raise UsageError(f"{name} must be rows from 0 to {n - 1}, got {wrong[0]}")
+    return rows
+
+
+def _pairs(
+    arrays: dict[str, np.ndarray], n: int, labels: np.ndarray | None
+) -> Pairs | None:
+    if "pairs" not in arrays:
+        for key in ("same", "folds"):
+            if key in arrays:
+                raise UsageError(f"pairs must be there where {key} is")
+        return None
+    pairs = arrays["pairs"]
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs):
+        raise UsageError(f"pairs must have shape [p, 2], got {pairs.shape}")
+    pairs = _rows("pairs", pairs, n)
+    if "same" in arrays:
+        same = as_mask("same", arrays["same"], len(pairs))
+    else:
+        assert labels is not None
+        same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
+    folds = arrays.get("folds")
+    if folds is not None:
+        folds = as_labels("folds", folds, len(pairs))
+    return Pairs(pairs, same, folds)
+
+
+def _pictures(
+    path: Path, arrays: dict[str, np.ndarray], n: int
+) -> Callable[[np.ndarray], Sequence[np.ndarray]] | None:
+    if "images" in arrays:
+        images = arrays["images"]
+        images = images[..., None] if images.ndim == 3 else images
+        good = images.ndim == 4 and images.shape[3] in (1, 3) and 0 not in images.shape
+        if not good or images.dtype != np.uint8 or len(images) != n:
+            raise UsageError(
+                f"images must be uint8 [{n}, h, w] or [{n}, h, w, 1 or 3], got "
+                f"{images.dtype} {images.shape}"
+            )
+        return lambda rows: images[rows]
+    if "paths" in arrays:
+        paths = arrays["paths"]
+        if paths.shape != (n,) or paths.dtype.kind != "U":
+            raise UsageError(
+                f"paths must be strings [{n}], got {paths.dtype} {paths.shape}"
+            )
+        return EncodedImages(
+            lambda rows: [read_file(path.parent / paths[row]) for row in rows],
+            n,
+            (64, 64, 3),
+            name=lambda row: str(paths[row]),
+        ).originals
+    return None

@@ -1,0 +1,113 @@
+"""What is evaluated: embeddings, and what their protocol has to know of the rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rankjax.data import Protocol
+from rankjax.errors import UsageError
+from rankjax.metrics import Search, leave_one_out, query_gallery
+from rankjax.report import Shown
+
+RECALL_AT: dict[Protocol, tuple[int, ...]] = {
+    "leave-one-out": (1, 2, 4, 8),
+    "query-gallery": (1, 10, 20, 30),
+    "reid": (1, 5, 10),
+}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs to be told alike or different.
+
+    Attributes:
+      indices: [p, 2] rows.
+      same: bool [p].
+      folds: [p] integers, or None.
+    """
+
+    indices: np.ndarray
+    same: np.ndarray
+    folds: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Embeddings of rows, from a run or from a file.
+
+    Attributes:
+      name: for titles.
+      embeddings: [n, dim].
+      labels: int [n], indices into the next two; None where only pairs are known.
+      label_values: [classes] integers, the labels as they were given.
+      class_names: of the classes.
+      queries: [q] rows, or None where no row is a query more than another.
+      gallery: [g] rows, without junk.
+      junk: rows that nobody is to meet.
+      cameras: [n] integers, or None.
+      pairs: or None.
+      protocol: what all this is for.
+      recall_at: what the field reports; what is above the gallery is left out.
+      read: pictures of rows, see `rankjax.report.Shown`.
+    """
+
+    name: str
+    embeddings: np.ndarray
+    labels: np.ndarray | None
+    label_values: np.ndarray
+    class_names: Sequence[str]
+    protocol: Protocol
+    queries: np.ndarray | None = None
+    gallery: np.ndarray | None = None
+    junk: int = 0
+    cameras: np.ndarray | None = None
+    pairs: Pairs | None = None
+    recall_at: tuple[int, ...] | None = None
+    read: Callable[[np.ndarray], Sequence[np.ndarray]] | None = None
+
+    def shown(self) -> Shown:
+        """The rows as a page shows them."""
+        if self.labels is None:
+            n = len(self.embeddings)
+            return Shown(np.arange(n), [f"row {i}" for i in range(n)], self.read)
+        return Shown(self.labels, self.class_names, self.read)
+
+    def search(self, protocol: Protocol) -> tuple[Search, np.ndarray, np.ndarray]:
+        """The search of a protocol, and the rows that its queries and gallery are.
+
+        Raises:
+          UsageError: the data lacks what the protocol needs.
+        """
+        if self.labels is None:
+            raise UsageError(f"protocol {protocol} needs labels, {self.name} has none")
+        if protocol == "leave-one-out":
+            every = np.arange(len(self.labels))
+            return leave_one_out(self.embeddings, self.labels), every, every
+        if self.queries is None or self.gallery is None:
+            raise UsageError(f"protocol {protocol} needs queries and a gallery")
+        cameras = {}
+        if protocol == "reid":
+            if self.cameras is None:
+                raise UsageError("protocol reid needs cameras")
+            cameras = {
+                "query_cameras": self.cameras[self.queries],
+                "gallery_cameras": self.cameras[self.gallery],
+            }
+        search = query_gallery(
+            *(self.embeddings[self.queries], self.labels[self.queries]),
+            *(self.embeddings[self.gallery], self.labels[self.gallery]),
+            **cameras,
+        )
+        return search, self.queries, self.gallery
+
+    def recall_levels(
+        self, protocol: Protocol, asked: Sequence[int], most: int
+    ) -> tuple[int, ...]:
+        """The values of K asked for, or the usual ones up to what a query can meet."""
+        if asked:
+            return tuple(dict.fromkeys(asked))
+        usual = RECALL_AT[protocol]
+        if self.recall_at is not None and protocol == self.protocol:
+            usual = self.recall_at
+        return tuple(k for k in usual if k <= most)

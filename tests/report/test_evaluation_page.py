@@ -1,0 +1,222 @@
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rankjax.errors import RunError
+from rankjax.metrics import leave_one_out, query_gallery, retrieval, verification
+from rankjax.report import (
+    EvaluationInputs,
+    Judged,
+    Ranked,
+    Shown,
+    Table,
+    analysis,
+    curves,
+    drawing,
+    write_evaluation,
+)
+
+BAD = "<i id='x'>&\ud800"
+
+
+def points(n=40, classes=5, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    centres = rng.normal(size=(classes, 6))
+    rows = centres[labels] + rng.normal(size=(n, 6))
+    return rows.astype(np.float32), labels
+
+
+def shown(labels, images=None):
+    names = [f"{BAD} {k}" for k in range(labels.max() + 1)]
+    return Shown(labels, names, None if images is None else images.__getitem__)
+
+
+def ranked(search, rows=None):
+    found = retrieval(search, recall_at=(1,))
+    queries, gallery = rows or (np.arange(len(search.gallery)),) * 2
+    return Ranked(search, found, queries, gallery)
+
+
+def page(path, outcome, embeddings, shown, **more):
+    inputs = EvaluationInputs(
+        title=BAD,
+        result="a < b",
+        facts={"rows": "40"},
+        tables=[Table("Figures", BAD, ("", BAD), [("mAP", BAD)])],
+        health=Table("Health", "", ("", "what"), [("norm", "of rows")], words=[1]),
+        outcome=outcome,
+        shown=shown,
+        embeddings=embeddings,
+        command="evaluate it",
+        settings={"seed": 0},
+        versions={"jax": "1"},
+        **more,
+    )
+    write_evaluation(path, inputs)
+    return path.read_text()
+
+
+def sections(page):
+    return dict(re.findall(r'<section id="(\w+)">(.*?)</section>', page, re.S))
+
+
+def rows_of(section):
+    """The notes of every query's row: what was found at which rank, and frames."""
+    figures = re.findall(r'<figure class="row">(.*?)</figure>', section, re.S)
+    return [
+        (
+            int(re.search(r"rank ([\d,]+)<", figure)[1].replace(",", "")),
+            re.findall(r'thumb named (hit|miss)"', figure),
+        )
+        for figure in figures
+    ]
+
+
+@pytest.fixture(scope="module")
+def leave_one_out_page(tmp_path_factory):
+    rows, labels = points()
+    file = tmp_path_factory.mktemp("page") / "a.html"
+    return page(file, ranked(leave_one_out(rows, labels)), rows, shown(labels))
+
+
+def slow_ranking(rows, labels, query):
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    others = [i for i in range(len(rows)) if i != query]
+    order = sorted(others, key=lambda i: -(unit[query] @ unit[i]))
+    return [bool(labels[i] == labels[query]) for i in order]
+
+
+def test_sections_are_there_and_nothing_is_fetched_or_run(leave_one_out_page):
+    names = list(sections(leave_one_out_page))
+    assert names[:4] == ["metrics", "curves", "similarity", "gallery"]
+    assert names[4:] == ["classes", "map", "health", "reproduce"]
+    assert re.findall(r'<a href="#(\w+)">', leave_one_out_page) == names
+    assert not re.search(r"https?://|url\(|@import|<script", leave_one_out_page)
+    assert "a &lt; b" in leave_one_out_page
+
+
+def test_text_of_tables_and_classes_is_escaped(leave_one_out_page):
+    assert "<i id" not in leave_one_out_page
+    escaped = "&lt;i id=&#x27;x&#x27;&gt;&amp;U+D800"
+    found = sections(leave_one_out_page)
+    assert found["metrics"].count(escaped) == 3
+    for name in ("gallery", "classes", "map"):
+        assert escaped in found[name]
+    assert '<td class="words">of rows</td>' in found["health"]
+
+
+def test_failures_are_the_queries_whose_first_positive_ranks_last(leave_one_out_page):
+    rows, labels = points()
+    rankings = [slow_ranking(rows, labels, i) for i in range(40)]
+    worst = sorted((r.index(True) + 1 for r in rankings), reverse=True)
+    shown_rows = rows_of(sections(leave_one_out_page)["gallery"])
+    random, failures = shown_rows[:10], shown_rows[10:]
+    expected = [rank for rank in worst[:10] if rank > 1]
+    assert [rank for rank, _ in failures] == expected
+    assert len(expected) > 3
+    known = {
+        (r.index(True) + 1, tuple("hit" if hit else "miss" for hit in r[:8]))
+        for r in rankings
+    }
+    assert {(rank, tuple(frames)) for rank, frames in random + failures} <= known
+
+
+def test_bars_are_the_worst_and_the_best_classes(leave_one_out_page):
+    rows, labels = points()
+    precision = []
+    for i in range(40):
+        hits = np.array(slow_ranking(rows, labels, i)[:7])
+        precision.append((hits * np.cumsum(hits) / np.arange(1, 8)).sum() / 7)
+    means = [np.mean(np.array(precision)[labels == k]) for k in range(5)]
+    order = np.argsort(means)
+    bars = re.findall(
+        r"(\d)</bdi><span style=\"--share: ([\d.]+)\"></span><b>([\d.]+)</b>"
+        r"<small>8</small>",
+        sections(leave_one_out_page)["classes"],
+    )
+    expected = [*order[:3], *order[:2:-1]]
+    assert [int(name) for name, _, _ in bars] == expected
+    assert [value for _, _, value in bars] == [f"{means[k]:.3f}" for k in expected]
+    assert all(f"{float(share):.3f}" == value for _, share, value in bars)
+
+
+def test_pictures_are_those_of_the_rows_and_junk_cameras_are_left_out(tmp_path):
+    rows, labels = points()
+    images = np.random.default_rng(1).integers(0, 256, (40, 5, 5, 1), dtype=np.uint8)
+    queries, gallery = np.arange(10), np.arange(12, 40)
+    cameras = np.arange(40) % 2
+    search = query_gallery(
+        *(rows[queries], labels[queries], rows[gallery], labels[gallery]),
+        query_cameras=cameras[queries],
+        gallery_cameras=cameras[gallery],
+    )
+    outcome = ranked(search, (queries, gallery))
+    found = sections(page(tmp_path / "a.html", outcome, rows, shown(labels, images)))
+    figures = re.findall(r'<figure class="row">(.*?)</figure>', found["gallery"], re.S)
+    assert len(figures) >= 10
+    for figure in figures:
+        uris = re.findall(r'src="data:image/png;base64,([^"]+)"', figure)
+        decoded = [
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(uri)))) for uri in uris
+        ]
+        query, *others = (
+            int(np.flatnonzero((images[..., 0] == picture).all((1, 2)))[0])
+            for picture in decoded
+        )
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        met = [
+            i
+            for i in gallery
+            if labels[i] != labels[query] or cameras[i] != cameras[query]
+        ]
+        assert others == sorted(met, key=lambda i: -(unit[query] @ unit[i]))[:8]
+
+
+def test_pairs_have_the_most_alike_and_the_least_alike(tmp_path):
+    rows, labels = points()
+    pairs = np.random.default_rng(0).integers(0, 40, (200, 2))
+    same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
+    scores = analysis.cosines(rows, pairs)
+    outcome = Judged(pairs, scores, same, verification(scores, same))
+    found = sections(page(tmp_path / "a.html", outcome, rows, shown(labels)))
+    assert list(found) == [
+        *("metrics", "curves", "similarity", "gallery", "map", "health", "reproduce")
+    ]
+    printed = re.findall(r"similarity (-?[\d.]+)<", found["gallery"])
+    expected = [*np.sort(scores[~same])[::-1][:12], *np.sort(scores[same])[:12]]
+    assert printed == [f"{score:.3f}" for score in expected]
+
+
+def test_one_class_and_few_rows_are_no_crash(tmp_path):
+    rows, _ = points(4)
+    labels = np.zeros(4, int)
+    outcome = ranked(leave_one_out(rows, labels))
+    found = sections(page(tmp_path / "a.html", outcome, rows, shown(labels)))
+    assert "No curves" in found["curves"]
+    assert "No map" in found["map"]
+    assert "Worst failures" not in found["gallery"]
+    assert ">Best<" not in found["classes"]
+
+
+def test_charts_show_their_curves():
+    x = np.linspace(0, 1, 9)
+    for theme in (drawing.LIGHT, drawing.DARK):
+        charts = {
+            curves.ranking((x, a), (x, b), theme)
+            for a, b in ((x, x), (1 - x, x), (x, np.sqrt(x)))
+        }
+        assert len(charts) == 3
+        charts = {curves.decisions(x, y, 1 - x, theme) for y in (x, np.sqrt(x))}
+        assert len(charts) == 2
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    rows, labels = points(4)
+    outcome = ranked(leave_one_out(rows, labels % 1))
+    with pytest.raises(RunError, match="cannot write the report"):
+        page(tmp_path / "no" / "a.html", outcome, rows, shown(labels % 1))

@@ -1,0 +1,416 @@
+"""The command that evaluates, against slow loops and scikit-learn."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+import experiments.train
+from experiments.evaluate import main
+from experiments.evaluation.runs import embed_run
+from rankjax.data import load
+from rankjax.metrics import compare_models
+from rankjax.train import Checkpoints
+
+QUICK = ["--samples", "200", "--restarts", "1"]
+
+
+def clusters(n=60, classes=6, dim=5, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % classes)
+    centres = np.random.default_rng(9).normal(size=(classes, dim))
+    return (centres[labels] + rng.normal(size=(n, dim))).astype(np.float32), labels
+
+
+@pytest.fixture
+def evaluate(tmp_path, capsys):
+    """Evaluates arrays by the command; gives the JSON and what was printed."""
+
+    def evaluate(*settings, name="rows", **arrays):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        file = tmp_path / f"{name}.json"
+        words = [str(tmp_path / f"{name}.npz"), *QUICK, "--json", str(file)]
+        assert main([*words, *map(str, settings)]) == 0
+        return json.loads(file.read_text()), capsys.readouterr().out
+
+    return evaluate
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """The one line that the command says of arrays that it refuses."""
+
+    def refused(*settings, status=2, **arrays):
+        file = tmp_path / "rows.npz"
+        np.savez(file, **arrays)
+        assert main([str(file), *QUICK, *map(str, settings)]) == status
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        return line
+
+    return refused
+
+
+def cosines(a, b):
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    return a.astype(np.float64) @ b.T.astype(np.float64)
+
+
+def slow_figures(scores, hits, met, recall_at):
+    """Means over queries of loops over what each query meets, without ties."""
+    rows = []
+    for score, hit, seen in zip(scores, hits, met, strict=True):
+        ranked = hit[seen][np.argsort(-score[seen])]
+        r = int(ranked.sum())
+        if not r:
+            continue
+        precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
+        gain = 1 / np.log2(2 + np.arange(len(ranked)))
+        row = {f"recall_at_{k}": ranked[:k].any() for k in recall_at}
+        row["map_at_r"] = (precision * ranked)[:r].sum() / r
+        row["r_precision"] = ranked[:r].mean()
+        row["map"] = average_precision_score(hit[seen], score[seen])
+        row["mrr"] = 1 / (1 + np.argmax(ranked))
+        row["ndcg"] = gain[ranked].sum() / gain[:r].sum()
+        before = np.concatenate([[1], precision[:-1]])
+        row["map_trapezoid"] = ((before + precision) / 2 * ranked).sum() / r
+        rows.append(row)
+    return {name: np.mean([row[name] for row in rows]) for name in rows[0]}
+
+
+def assert_figures(got, expected):
+    for name, value in expected.items():
+        if name in got:
+            assert got[name] == pytest.approx(value, abs=1e-9), name
+
+
+def test_each_row_is_searched_among_all_others(evaluate):
+    rows, labels = clusters(61)
+    labels[7] = 2**40  # alone in its class
+    got, printed = evaluate("--recall-at", 1, 3, 60, embeddings=rows, labels=labels)
+    hits = labels[:, None] == labels
+    met = ~np.eye(61, dtype=bool)
+    expected = slow_figures(cosines(rows, rows), hits, met, (1, 3, 60))
+    assert {*expected, "nmi", "ami", "ari", "f1"} - {"map_trapezoid"} <= set(got)
+    assert_figures(got, expected)
+    assert got["protocol"] == "leave-one-out"
+    assert got["queries"] == {"scored": 60, "excluded": 1, "gallery": 61, "junk": 0}
+    assert got["health"]["collapsed"] == 0
+    assert "map_trapezoid" not in got
+    assert f"{expected['map_at_r']:.4f}" in printed
+    for name in ("recall_at_3", "map_at_r"):
+        for low, high in got["intervals"][name].values():
+            assert low <= got[name] <= high
+        assert got["intervals"][name].keys() == {"by_query", "by_class"}
+
+
+def test_class_means_are_columns_with_the_labels_as_given(evaluate):
+    rows, labels = clusters()
+    labels = labels * 10 - 20
+    got, _ = evaluate("--no-clustering", embeddings=rows, labels=labels)
+    table = got["class_means"]
+    assert table["label"] == [-20, -10, 0, 10, 20, 30]
+    assert table["name"][0] == "class -20"
+    assert table["queries"] == [10] * 6
+    assert np.mean(table["map"]) == pytest.approx(got["means_over_classes"]["map"])
+    assert np.mean(table["map"]) == pytest.approx(got["map"])
+    assert "nmi" not in got
+
+
+def test_queries_are_searched_in_a_gallery_and_some_have_no_mate(evaluate):
+    rows, labels = clusters(80)
+    query, gallery = np.arange(0, 80, 3), np.arange(1, 80, 3)
+    labels[gallery] = np.where(labels[gallery] == 5, 4, labels[gallery])
+    assert (labels[query] == 5).any()
+    got, printed = evaluate(
+        *("--recall-at", 1, 2, "--firs", 0.5),
+        embeddings=rows,
+        labels=labels,
+        query=query,
+        gallery=gallery,
+    )
+    scores = cosines(rows[query], rows[gallery])
+    hits = labels[query][:, None] == labels[gallery]
+    assert_figures(got, slow_figures(scores, hits, np.ones_like(hits), (1, 2)))
+    assert got["protocol"] == "query-gallery"
+    mated = hits.any(1)
+    assert got["queries"]["excluded"] == (~mated).sum() > 1
+
+    best = scores.max(1)
+    right = hits[np.arange(len(hits)), scores.argmax(1)]
+    allowed = int(0.5 * (~mated).sum())
+    threshold = np.sort(best[~mated])[::-1][allowed]
+    rate = (right & (best > threshold))[mated].mean()
+    assert got["open_set"]["dir_at_fir"] == {"0.5": pytest.approx(rate)}
+    assert "Open set" in printed
+
+
+def reid(seed=0):
+    rows, labels = clusters(90, seed=seed)
+    cameras = np.random.default_rng(1).integers(0, 3, 90)
+    query, junk = np.arange(90) < 30, np.arange(90) >= 84
+    return {
+        "embeddings": rows,
+        "labels": labels,
+        "cameras": cameras,
+        "query": query,
+        "junk": junk,
+    }
+
+
+def test_persons_are_not_searched_in_their_own_camera_nor_in_junk(evaluate):
+    arrays = reid()
+    rows, labels, cameras, query, junk = arrays.values()
+    gallery = ~query & ~junk
+    got, printed = evaluate(
+        *("--expand", 3, "--rerank", "k-reciprocal"),
+        *("--compress", "binary", "float16"),
+        **arrays,
+    )
+    hits = labels[query][:, None] == labels[gallery]
+    met = ~(hits & (cameras[query][:, None] == cameras[gallery]))
+    scores = cosines(rows[query], rows[gallery])
+    expected = slow_figures(scores, hits, met, (1, 5, 10))
+    assert_figures(got, expected)
+    assert got["map_trapezoid"] == pytest.approx(expected["map_trapezoid"])
+    assert got["protocol"] == "reid"
+    assert got["queries"]["junk"] == 6
+
+    plain, signs, halves, expanded, reranked = got["variants"]
+    assert plain["map"] == got["map"]
+    assert (plain["bytes_per_row"], signs["bytes_per_row"]) == (20, 1)
+    assert halves["map"] == pytest.approx(got["map"], abs=0.01)
+    # Of a ranking by signs the figure is the least that any order of ties has.
+    products = np.sign(rows[query]) @ np.sign(rows[gallery]).T + 0.1 * ~hits
+    tied = slow_figures(products, hits, met, (1,))
+    assert signs["recall_at_1"] == pytest.approx(tied["recall_at_1"])
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    near = np.argsort(-scores, 1)[:, :3]
+    weight = np.maximum(np.take_along_axis(scores, near, 1), 0) ** 3
+    grown = unit[query] + np.einsum("qk,qkd->qd", weight, unit[gallery][near])
+    by_hand = slow_figures(cosines(grown, rows[gallery]), hits, met, (1, 5, 10))
+    assert_figures(expanded, by_hand)
+    assert reranked["name"] == "expanded and re-ranked"
+    assert reranked["map"] != expanded["map"]
+    assert f"({expanded['map'] - got['map']:+.4f})" in printed
+
+
+def test_pairs_are_verified_over_their_folds(evaluate):
+    rows, labels = clusters(60)
+    rng = np.random.default_rng(3)
+    pairs = rng.integers(0, 60, (300, 2))
+    same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
+    folds = np.arange(300) % 4
+    scores = cosines(rows, rows)[tuple(pairs.T)]
+    arrays = {"embeddings": rows, "pairs": pairs, "folds": folds}
+    got, printed = evaluate("--fars", 0.1, 1e-6, labels=labels, **arrays)
+    accuracies = []
+    for fold in range(4):
+        tried = np.sort(scores[folds != fold])[::-1]
+        right = [((scores >= t) == same)[folds != fold].mean() for t in tried]
+        threshold = tried[np.argmax(right)]
+        accuracies.append(((scores >= threshold) == same)[folds == fold].mean())
+    assert got["protocol"] == "verification"
+    assert got["accuracy"] == pytest.approx(np.mean(accuracies))
+    error = np.std(accuracies, ddof=1) / 2
+    assert got["accuracy_standard_error"] == pytest.approx(error)
+    assert got["auc"] == pytest.approx(roc_auc_score(same, scores))
+    assert got["tar_at_far"]["1e-06"] is None
+    threshold = np.sort(scores[~same])[::-1][int(0.1 * (~same).sum())]
+    accepted = (scores[same] > threshold).mean()
+    assert got["tar_at_far"]["0.1"] == pytest.approx(accepted)
+    assert got["pairs"] == {"same": same.sum(), "different": (~same).sum()}
+    assert f"{np.mean(accuracies):.4f} ± {error:.4f}" in printed
+
+    without_labels, _ = evaluate("--fars", 0.1, 1e-6, same=same, **arrays)
+    assert without_labels["accuracy"] == got["accuracy"]
+    assert "health" not in without_labels
+
+
+def test_two_embeddings_of_the_same_rows_are_compared(evaluate, tmp_path, capsys):
+    rows, labels = clusters()
+    noisy = rows + 2 * clusters(seed=5)[0]
+    evaluate(name="noisy", embeddings=noisy, labels=labels)
+    got, printed = evaluate(
+        "--compare", tmp_path / "noisy.npz", embeddings=rows, labels=labels
+    )
+    hit = [
+        hits_at_1(scores, labels) for scores in (cosines(x, x) for x in (rows, noisy))
+    ]
+    expected = compare_models(*hit, labels=labels, samples=200, names=("rows", "noisy"))
+    found = got["comparison"]["metrics"]["recall_at_1"]
+    assert found["difference"] == pytest.approx(hit[0].mean() - hit[1].mean())
+    assert found["sentence"] == expected.sentence
+    assert found["verdict"] in printed
+
+    np.savez(tmp_path / "other.npz", embeddings=rows[::-1], labels=labels[::-1])
+    words = [str(tmp_path / f"{name}.npz") for name in ("rows", "other")]
+    assert main([words[0], *QUICK, "--no-clustering", "--compare", words[1]]) == 2
+    assert "compare must have the same rows" in capsys.readouterr().err
+
+
+def hits_at_1(scores, labels):
+    scores = scores - 9 * np.eye(len(scores))
+    return (labels[scores.argmax(1)] == labels).astype(float)
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows, labels = clusters()
+    np.savez("rows.npz", embeddings=rows, labels=labels)
+    written = []
+    for _ in range(2):
+        command = ["rows.npz", *QUICK, "--json", "a.json", "--report", "a.html"]
+        assert main(command) == 0
+        written.append(
+            [(tmp_path / f"a.{end}").read_bytes() for end in ("json", "html")]
+        )
+    assert written[0] == written[1]
+    figures = json.loads(written[0][0])
+    assert figures["command"].endswith(" ".join(command))
+    assert figures["versions"].keys() == {"python", "rankjax", "jax", "numpy", "scipy"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("a.html", "a.json", "rows.npz")
+    ]
+
+
+def without(key):
+    return {k: v for k, v in reid().items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"embeddings": None}, "embeddings must be there"),
+        ({"labels": None}, "labels must be there, or both pairs and same"),
+        ({"camera": np.arange(90)}, "no key may be 'camera', known are embeddings"),
+        ({"labels": np.arange(90.0)}, "labels must be integers, got float64"),
+        ({"labels": np.arange(89)}, r"labels must have shape \(90,\)"),
+        ({"embeddings": np.full((90, 2), np.nan)}, "embeddings must be finite"),
+        ({"embeddings": np.full((90, 2), 1)}, "embeddings must be floating point"),
+        ({"embeddings": np.array([{}] * 90)}, "embeddings must be numbers or strings"),
+        ({"cameras": np.arange(9)}, r"cameras must have shape \(90,\)"),
+        ({"query": None}, "query must be there where junk is"),
+        ({"query": np.array([90])}, "query must be rows from 0 to 89, got 90"),
+        ({"query": np.zeros(90, bool)}, "query must have a row"),
+        ({"query": np.ones(90, bool)}, "query must have no row of junk, got 6"),
+        ({"gallery": np.arange(29, 50)}, "no row of gallery, got 1, the first 29"),
+        ({"gallery": np.arange(84, 90)}, "gallery must have a row that is no junk"),
+        ({"junk": np.zeros(3, bool)}, r"junk must have shape \(90,\), got \(3,\)"),
+        ({"class_names": np.array(["a"])}, "a name for each label, 0 to 5, got 1"),
+        ({"class_names": np.arange(6)}, r"class_names must be strings \[classes\]"),
+        ({"same": np.ones(3, bool)}, "pairs must be there where same is"),
+        ({"pairs": np.zeros((2, 3), int)}, r"pairs must have shape \[p, 2\]"),
+        ({"pairs": np.array([[0, -1]])}, "pairs must be rows from 0 to 89, got -1"),
+        ({"labels": np.arange(90)}, "gallery_labels must hold a query's label"),
+    ],
+)
+def test_a_wrong_key_is_named(refused, changes, said):
+    arrays = {k: v for k, v in {**reid(), **changes}.items() if v is not None}
+    line = refused(**arrays)
+    assert "rows.npz: " in line
+    assert re.search(said, line), line
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["--recall-at", "55"], "recall_at must be from 1 to 54"),
+        (["--protocol", "verification"], "protocol verification needs pairs"),
+        (["--expand", "99"], "k must be from 1 to the gallery's 54, got 99"),
+        (["--samples", "-1"], "samples must be at least 0, got -1"),
+        (["--json", "/nowhere/a.json"], "json must be in a folder that exists"),
+        (["--compare", "nothing.npz"], "no run folder and no file nothing.npz"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_named(refused, settings, said):
+    assert said in refused("--no-clustering", *settings, **reid())
+
+
+def test_a_protocol_without_what_it_needs_is_refused(refused):
+    rows, labels = clusters()
+    arrays = {"embeddings": rows, "labels": labels}
+    assert "needs queries" in refused("--protocol", "query-gallery", **arrays)
+    arrays["query"] = np.arange(9)
+    assert "needs cameras" in refused("--protocol", "reid", **arrays)
+    plain = ["--protocol", "leave-one-out", "--no-clustering"]
+    assert "with a gallery" in refused(*plain, "--expand", 2, **arrays)
+
+
+def test_a_file_that_is_no_archive_is_one_line(tmp_path, capsys):
+    for name, content in (("text.npz", b"words"), ("cut.npz", b"PK\3\4 cut short")):
+        (tmp_path / name).write_bytes(content)
+        assert main([str(tmp_path / name)]) == 1
+        assert capsys.readouterr().err.startswith("error: cannot read ")
+    np.save(tmp_path / "one.npy", np.ones(3))
+    assert main([str(tmp_path / "one.npy")]) == 1
+    assert "it is no .npz file" in capsys.readouterr().err
+    assert main([str(tmp_path)]) == 1
+    assert "holds no run: it has no config.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stored", ["images", "paths", "nothing"])
+def test_the_report_shows_what_the_file_has_of_rows(tmp_path, stored):
+    rows, labels = clusters(30, 3)
+    images = np.random.default_rng(0).integers(0, 256, (30, 9, 7, 3), dtype=np.uint8)
+    arrays = {"embeddings": rows, "labels": labels}
+    if stored == "images":
+        arrays["images"] = images
+    if stored == "paths":
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / f"{i}.png")
+        arrays["paths"] = np.array([f"{i}.png" for i in range(30)])
+    np.savez(tmp_path / "rows.npz", **arrays)
+    file = tmp_path / "report.html"
+    words = [str(tmp_path / "rows.npz"), *QUICK, "--report", str(file)]
+    assert main(words) == 0
+    page = file.read_text()
+    assert page.count("<section") == 8
+    assert (page.count("<image") == 30) == (stored != "nothing")
+    assert (page.count("<circle") == 30) == (stored == "nothing")
+    if stored == "paths":
+        (tmp_path / "3.png").unlink()
+        assert main(words) == 1
+        assert file.read_text() == page
+
+
+@pytest.mark.slow
+def test_a_run_is_evaluated_as_its_own_summary_says(
+    data_dir, tmp_path, capsys, monkeypatch
+):
+    # Of the run its weights and figures are wanted, and its report takes longest.
+    monkeypatch.setattr(experiments.train, "write_report", lambda *_: None)
+    run_dir, places = tmp_path / "run", ["--data-dir", str(data_dir)]
+    short = ["--classes", "4", "--per-class", "4", "--steps", "4", "--eval-every", "2"]
+    short += ["--devices", "1", "--wrapper", "jit", "--run-dir", str(run_dir)]
+    assert experiments.train.main(["digits", *short, *places]) == 0
+    summary = json.loads((run_dir / "summary.json").read_text())["test"]
+    file = tmp_path / "a.json"
+    words = [str(run_dir), *QUICK, *places, "--json", str(file), "--compare"]
+    assert main([*words, str(run_dir), "--restarts", "1"]) == 0
+    got = json.loads(file.read_text())
+    for name in ("recall_at_1", "map_at_r", "map", "nmi"):
+        assert got[name] == pytest.approx(summary[name], abs=1e-6), name
+    assert got["comparison"]["metrics"]["map"]["difference"] == 0
+
+    test = load("digits", data_dir=data_dir).test
+    subject = embed_run(
+        run_dir, checkpoint="latest", data_dir=data_dir, manual_dir=None
+    )
+    assert subject.labels.tolist() == test.labels.tolist()
+    picture = subject.read(np.array([5, 3]))[1]
+    assert picture.tolist() == test.images.read(np.array([3]))[0].tolist()
+    monkeypatch.setattr(Checkpoints, "best_step", lambda self: 2)
+    best = embed_run(run_dir, checkpoint="best", data_dir=data_dir, manual_dir=None)
+    assert (best.embeddings != subject.embeddings).any()
+    capsys.readouterr()
+
+    settings = json.loads((run_dir / "config.json").read_text())
+    changed = json.dumps(settings | {"stranger": 1})
+    (run_dir / "config.json").write_text(changed)
+    assert main([str(run_dir), *places]) == 1
+    assert "a run of another version: stranger" in capsys.readouterr().err
+    assert (run_dir / "config.json").read_text() == changed
