@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rankjax.data.decoding import DamagedImage, decode, resize
-from rankjax.data.folder import SUFFIXES
-from rankjax.data.sources import fit
+from rankjax.data.sources import SUFFIXES, fit
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
 

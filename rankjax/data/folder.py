@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from rankjax.data.own_files import Row, load_rows
-from rankjax.data.splits import Choice, Dataset
+from rankjax.data.pool import Choice
+from rankjax.data.sources import SUFFIXES
+from rankjax.data.splits import Dataset
 from rankjax.errors import UsageError
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def load_folder(path: Path, *, name: str, choice: Choice) -> Dataset:
