@@ -43,6 +43,7 @@ from rankjax.data import Batches, Dataset, Loader, MinedBatches, Split, load
 from rankjax.data.sources import ChosenImages, EncodedImages
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.memory import empty
+from rankjax.metrics import Search, query_gallery
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.parallel import (
     AXIS,
@@ -64,6 +65,7 @@ from rankjax.train import (
     make_embed,
     make_step,
     pixels,
+    thumbnails,
 )
 
 INPUTS = "inputs.json"
@@ -355,15 +357,33 @@ def _finish(
     records: _Records | None,
 ) -> None:
     """Evaluates on the test classes and writes summary.json and report.html."""
-    images, labels = data.test.images, data.test.labels
-    trained, before = embed(state, images), embed(untrained, images)
+    sides = _sides(data)
+    images = [side.images for side in sides]
+    trained, before = ([embed(s, each) for each in images] for s in (state, untrained))
     if records is None:
         return
     folder = records.folder
-    embeddings = {"test": trained, "raw_pixels": pixels(images), "untrained": before}
+    parts = {
+        "test": trained,
+        "raw_pixels": [pixels(each) for each in images],
+        "untrained": before,
+    }
+    # Junk is in the gallery, which comes last.
+    labels = np.concatenate([side.labels for side in sides])
+    kept = np.ones(len(labels), bool)
+    if data.junk is not None:
+        kept[-len(data.junk) :] = ~data.junk
+    labels = labels[kept]
+    embeddings = {who: np.concatenate(rows)[kept] for who, rows in parts.items()}
     summary = {
-        who: evaluate(what, labels, seed=config.seed)
-        for who, what in embeddings.items()
+        who: evaluate(
+            embeddings[who],
+            labels,
+            seed=config.seed,
+            search=_search(data, *rows),
+            recall_at=data.recall_at,
+        )
+        for who, rows in parts.items()
     }
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
     write_report(
@@ -383,13 +403,38 @@ def _finish(
             | {package: version(package) for package in _PACKAGES},
             summary=summary,
             history=folder.history(),
-            images=images.read(np.arange(len(images))),
+            images=np.concatenate([thumbnails(each, 64) for each in images])[kept],
             labels=labels,
             class_names=data.test.class_names,
             embeddings=embeddings.pop("test"),
             baselines=embeddings,
             seed=config.seed,
         ),
+    )
+
+
+def _sides(data: Dataset) -> list[Split]:
+    """The images to test on: queries and gallery, or those that are both."""
+    return [data.test] if data.gallery is None else [data.test, data.gallery]
+
+
+def _search(
+    data: Dataset, queries: np.ndarray, gallery: np.ndarray | None = None
+) -> Search | None:
+    """The search of queries in a gallery; None where each row looks among the others"""
+    if data.gallery is None:
+        return None
+    cameras = {}
+    if data.test.cameras is not None:
+        cameras = {
+            "query_cameras": data.test.cameras,
+            "gallery_cameras": data.gallery.cameras,
+        }
+    return query_gallery(
+        *(queries, data.test.labels),
+        *(gallery, data.gallery.labels),
+        junk=data.junk,
+        **cameras,
     )
 
 
@@ -468,17 +513,18 @@ def _are_proxies(params: Any) -> Any:
 
 def check_judged(data: Dataset) -> None:
     """Raises a UsageError for a data set that a run cannot be judged on."""
-    if data.protocol != "leave-one-out":
+    if data.protocol == "verification":
         raise UsageError(
-            f"{data.name} is judged by {data.protocol}; experiments.train knows the "
-            "protocol leave-one-out alone"
+            f"{data.name} is judged by verification, which experiments.train does not "
+            "know; experiments.evaluate does"
         )
     judged_on = data.train if data.validation is None else data.validation
-    for split in (judged_on, data.test):
-        if len(split.labels) < 9 or np.bincount(split.labels).max() < 2:
+    tested = np.concatenate([side.labels for side in _sides(data)])
+    for labels in (judged_on.labels, tested):
+        if len(labels) < 9 or np.bincount(labels).max() < 2:
             raise UsageError(
                 f"{data.name} must have 9 images or more, two of them of one class, "
-                f"to validate and to test on, got {len(split.labels)}"
+                f"to validate and to test on, got {len(labels)}"
             )
 
 

@@ -5,7 +5,8 @@ never has a leading device axis: it is replicated, and checkpoints hold it once.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -22,7 +23,8 @@ def axis_of(wrapper: Wrapper) -> str | None:
     return None if wrapper == "jit" else AXIS
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """A step that is run by many devices.
 
     Attributes:
@@ -37,7 +39,7 @@ class Spread(NamedTuple):
         """The next state and metrics; the state is donated."""
         return self.mapped(state, self.place(batch))
 
-    def compile(self, state: Any, batch: Any) -> tuple[Step, Any]:
+    def compile(self, state: Any, batch: Any) -> tuple["Spread", Any]:
         """The step for batches of this shape, and what it takes of a device's memory.
 
         Of one process only.

@@ -18,10 +18,6 @@ from rankjax.report.inputs import ReportInputs
 from rankjax.report.pictures import Found, Shown, class_map, gallery, similarities
 
 METRICS = {
-    "recall_at_1": "R@1",
-    "recall_at_2": "R@2",
-    "recall_at_4": "R@4",
-    "recall_at_8": "R@8",
     "map_at_r": "MAP@R",
     "r_precision": "R-precision",
     "nmi": "NMI",
@@ -98,13 +94,20 @@ def _metrics(summary: Mapping[str, Mapping[str, float]]) -> str:
         bold = round(value, 3) == best
         return f"<b>{value:.3f}</b>" if bold else f"{value:.3f}"
 
+    # Data sets differ in the K that their papers report.
+    recalls = {
+        metric: f"R@{metric.removeprefix('recall_at_')}"
+        for metric in summary["test"]
+        if metric.startswith("recall_at_")
+    }
+    columns = recalls | METRICS
     rows = (
-        (row, [name, *(cell(row, metric) for metric in METRICS)])
+        (row, [name, *(cell(row, metric) for metric in columns)])
         for row, name in shown.items()
     )
     return (
         "<p>All rows are measured on the same test images, whose classes the network"
-        " has never seen. Best in bold.</p>" + wide_table(["", *METRICS.values()], rows)
+        " has never seen. Best in bold.</p>" + wide_table(["", *columns.values()], rows)
     )
 
 

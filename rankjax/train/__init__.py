@@ -8,6 +8,7 @@ from rankjax.train.evaluation import (
     make_embed,
     over_images,
     pixels,
+    thumbnails,
 )
 from rankjax.train.monitor import Monitor
 from rankjax.train.run_folder import RunFolder
@@ -26,4 +27,5 @@ __all__ = [
     "make_step",
     "over_images",
     "pixels",
+    "thumbnails",
 ]

@@ -13,7 +13,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rankjax import metrics
 from rankjax.data import ImageSource
+from rankjax.data.decoding import resize
 from rankjax.data.sources import Readable
+from rankjax.metrics import Search
 from rankjax.parallel import AXIS, from_processes, place_among, replicate
 from rankjax.similarity import normalize
 from rankjax.train.step import TrainState
@@ -102,7 +104,12 @@ def over_images(
 
 
 def evaluate(
-    embeddings: np.ndarray, labels: np.ndarray, *, seed: int
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    search: Search | None = None,
+    recall_at: Sequence[int] = (1, 2, 4, 8),
 ) -> dict[str, float]:
     """Retrieval by cosine of each row among all others, and NMI.
 
@@ -113,12 +120,16 @@ def evaluate(
       embeddings: [n, dim].
       labels: [n] integers.
       seed: of k-means.
+      search: if rows do not look among all others: who looks among whom.
+      recall_at: the values of K; those above the gallery are left out.
 
     Returns:
-      Recall@1, 2, 4, 8 and the other figures of `rankjax.metrics.retrieval`, and `nmi`,
+      Recall@K and the other figures of `rankjax.metrics.retrieval`, and `nmi`,
       each from 0 to 1.
     """
-    means = metrics.retrieval(metrics.leave_one_out(embeddings, labels)).means()
+    search = search or metrics.leave_one_out(embeddings, labels)
+    levels = [k for k in recall_at if k < len(search.gallery)]
+    means = metrics.retrieval(search, recall_at=levels).means()
     clusters = metrics.kmeans(
         normalize(jnp.asarray(embeddings)),
         k=len(np.unique(labels)),
@@ -132,7 +143,20 @@ def evaluate(
 def pixels(images: ImageSource) -> np.ndarray:
     """Images as vectors, float32 [n, height * width * channels] from 0 to 1.
 
-    The baseline that an embedding has to beat.
+    The baseline that an embedding has to beat. Images are made 32 pixels high or wide
+    if they are larger ("80 Million Tiny Images", Torralba et al., TPAMI 2008): those of
+    a whole data set must fit into memory.
     """
-    flat = images.read(np.arange(len(images))).reshape(len(images), -1)
-    return flat.astype(np.float32) / 255
+    return thumbnails(images, 32).reshape(len(images), -1).astype(np.float32) / 255
+
+
+def thumbnails(images: ImageSource, side: int) -> np.ndarray:
+    """Images, shrunk to at most `side` pixels each way, uint8 [n, height, width, c]."""
+    shape = np.array(images.shape[:2])
+    shrunk = np.ceil(shape * min(1.0, side / shape.max()))
+    height, width = shrunk.astype(int).tolist()
+    made = np.empty((len(images), height, width, images.shape[2]), np.uint8)
+    for rows in np.array_split(np.arange(len(images)), len(images) // 256 + 1):
+        for row, image in zip(rows, images.read(rows), strict=True):
+            made[row] = resize(image, height, width)
+    return made
