@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 SAMPLES = 12
-"""Values that are kept of each stage."""
+"""Values that are kept of each stage, besides two moments."""
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -45,17 +45,21 @@ def images(size: int) -> np.ndarray:
 
 
 def sample(stage: str, values: np.ndarray) -> list[float]:
-    """Some values of a stage's output, the same positions wherever it is computed."""
+    """Some values of a stage's output, the same positions wherever it is computed, and
+    the mean and the root of the mean square of all."""
     rng = np.random.default_rng(zlib.crc32(stage.encode()))
-    chosen = rng.integers(0, values.size, SAMPLES)
-    return [float(f"{v:.7g}") for v in values.reshape(-1)[chosen]]
+    chosen = values.reshape(-1)[rng.integers(0, values.size, SAMPLES)]
+    moments = values.mean(dtype=np.float64), np.sqrt(np.mean(np.float64(values) ** 2))
+    return [float(f"{v:.7g}") for v in (*chosen, *moments)]
 
 
 _V3_LARGE, _V3_SMALL = range(1, 16), range(1, 12)
 _B0 = [(s, k) for s, n in enumerate((1, 2, 2, 3, 3, 4, 1)) for k in range(n)]
 _INCEPTION = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 _RESNET = {"stem": "maxpool"} | {f"layer{i}": f"layer{i}" for i in range(1, 5)}
-_GOOGLENET = {"stem": "maxpool2"} | {f"inception{b}": f"inception{b}" for b in _INCEPTION}
+_GOOGLENET = {"stem": "maxpool2"} | {
+    f"inception{b}": f"inception{b}" for b in _INCEPTION
+}
 _TIMM_B0 = {f"block{n + 1}": f"blocks.{s}.{k}" for n, (s, k) in enumerate(_B0)}
 _TV_VIT = {
     "tokens": "encoder.dropout",

@@ -48,6 +48,7 @@ from rankjax.train import (
     make_embed,
     make_step,
     pixels,
+    read_run,
 )
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
@@ -94,7 +95,7 @@ def run(name: str, config: Config) -> Path:
     _check_judged(data)
     batches = _batches(config, data.train)
     axis = axis_of(config.wrapper)
-    definition, optimizer, schedule, untrained = start(
+    definition, optimizer, schedule, untrained, loaded = start(
         config, data.train, axis_name=axis
     )
     embed = make_embed(definition, devices=devices)
@@ -109,6 +110,7 @@ def run(name: str, config: Config) -> Path:
                 memory_objective=build_objective(config, axis, regularized=False),
                 memory_weight=config.memory_weight,
                 memory_warmup=config.memory_warmup,
+                weight_ema=config.weight_ema,
                 seed=config.seed,
             ),
             axis,
@@ -128,6 +130,9 @@ def run(name: str, config: Config) -> Path:
                     Checkpoints(path / "checkpoints", fall_back=config.fall_back)
                 ),
             )
+            if loaded is not None:
+                text = json.dumps(dataclasses.asdict(loaded), indent=2)
+                folder.write("weights.json", text + "\n")
             latest = records.checkpoints.latest_step()
             if latest is not None:
                 state = records.checkpoints.restore(latest, untrained)
@@ -308,23 +313,34 @@ def _finish(
 
 def start(
     config: Config, train: Split, *, axis_name: str | None = AXIS
-) -> tuple[Any, optax.GradientTransformation, optax.Schedule, TrainState]:
-    """The network's definition, the optimiser, its schedule and the first state."""
+) -> tuple[
+    Any, optax.GradientTransformation, optax.Schedule, TrainState, models.Loaded | None
+]:
+    """The network's definition, the optimiser, its schedule, the first state, and what
+    was loaded into it."""
     rngs = nnx.Rngs(config.seed)
-    model: nnx.Module = models.build(
+    embedder = models.build(
         config.model,
         channels=train.images.read(np.arange(1)).shape[-1],
         embedding_dim=config.embedding_dim,
         normalize=config.normalize,
+        image_size=config.image_size,
+        pooling=config.pooling,
         dropout=config.dropout,
+        head_layers=config.head_layers,
+        head_norm=config.head_norm,
+        grey_as_rgb=config.grey_as_rgb,
         layers=models.Layers(
             axis_name,
             rngs,
             norm_kind=config.norm,
             dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
             remat=config.remat,
+            stochastic_depth=config.stochastic_depth,
         ),
     )
+    loaded = _pretrain(config, embedder)
+    model: nnx.Module = embedder
     if config.proxies_per_class or config.learn:
         model = WithLoss(
             model, proxies=_proxies(config, train, rngs), learned=learned(config)
@@ -339,12 +355,51 @@ def start(
         optimizer = optax.sgd(schedule, momentum=0.9)
     else:
         optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
+    others = _other_rates(config)
+    if others:
+        optimizer = optax.chain(optimizer, *others)
+    ring = empty(config.memory, config.embedding_dim) if config.memory else None
+    definition, state = create_state(
+        model, optimizer, memory=ring, averaged=config.weight_ema > 0
+    )
+    return definition, optimizer, schedule, state, loaded
+
+
+def _pretrain(config: Config, embedder: models.Embedder) -> models.Loaded | None:
+    """Puts weights from a file, or from another run, into the backbone."""
+    if config.weights is None:
+        return None
+    path, backbone = config.weights.expanduser(), embedder.backbone
+    scale = None if config.input_scale == "auto" else config.input_scale
+    if path.is_dir():
+        arrays, theirs = read_run(path)
+        own = "imagenet" if backbone.channels == 3 else "half"
+        loaded = models.use_arrays(
+            backbone, arrays, source=str(path), scale=scale or theirs or own
+        )
+    else:
+        loaded = models.load_weights(backbone, path, scale=scale)
+    embedder.scale = models.SCALES[loaded.scale]
+    return loaded
+
+
+def _other_rates(config: Config) -> list[optax.GradientTransformation]:
+    """What makes the updates of some parameters larger or smaller than the others'."""
+    found = []
     if config.proxies_per_class:
         faster = optax.scale(config.proxy_learning_rate)
-        optimizer = optax.chain(optimizer, optax.masked(faster, _are_proxies))
-    ring = empty(config.memory, config.embedding_dim) if config.memory else None
-    definition, state = create_state(model, optimizer, memory=ring)
-    return definition, optimizer, schedule, state
+        found.append(optax.masked(faster, _those_of("proxies")))
+    if config.freeze_steps:
+        rate = optax.join_schedules(
+            [optax.constant_schedule(r) for r in (0.0, config.backbone_learning_rate)],
+            [config.freeze_steps],
+        )
+        later = optax.scale_by_schedule(rate)
+        found.append(optax.masked(later, _those_of("backbone")))
+    elif config.backbone_learning_rate != 1:
+        slower = optax.scale(config.backbone_learning_rate)
+        found.append(optax.masked(slower, _those_of("backbone")))
+    return found
 
 
 def _proxies(config: Config, train: Split, rngs: nnx.Rngs) -> Proxies | None:
@@ -358,11 +413,16 @@ def _proxies(config: Config, train: Split, rngs: nnx.Rngs) -> Proxies | None:
     )
 
 
-def _are_proxies(params: Any) -> Any:
-    """A mask of the parameters: True for those of the proxies."""
-    return jax.tree.map_with_path(
-        lambda path, _: getattr(path[0], "key", None) == "proxies", params
-    )
+def _those_of(part: str) -> Callable[[Any], Any]:
+    """A mask of the parameters: True for those below a module of this name."""
+
+    def mask(params: Any) -> Any:
+        return jax.tree.map_with_path(
+            lambda path, _: part in {getattr(key, "key", None) for key in path[:2]},
+            params,
+        )
+
+    return mask
 
 
 def _check_judged(data: Dataset) -> None:

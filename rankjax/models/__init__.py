@@ -15,7 +15,7 @@ from rankjax.models.names import SCALES, Scale
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.models.resnet import ResNet, resnet
 from rankjax.models.vit import ViT, vit
-from rankjax.models.weights import Loaded, load_weights
+from rankjax.models.weights import Loaded, load_weights, use_arrays
 
 __all__ = [
     "MODELS",
@@ -41,6 +41,7 @@ __all__ = [
     "backbone",
     "build",
     "load_weights",
+    "use_arrays",
 ]
 
 _BACKBONES: dict[str, Callable[..., Staged]] = {

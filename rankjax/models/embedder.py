@@ -80,9 +80,7 @@ class Embedder(nnx.Module):
         self.gem = GeM() if pooling == "gem" else None
         self.dropout = dropout
         self.head_norm = (
-            nnx.LayerNorm(
-                backbone.features, use_bias=False, use_scale=False, rngs=rngs
-            )
+            nnx.LayerNorm(backbone.features, use_bias=False, use_scale=False, rngs=rngs)
             if head_norm
             else None
         )

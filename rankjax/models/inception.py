@@ -211,7 +211,9 @@ class BNInception(Staged):
     def layouts(self) -> Mapping[str, Layout]:
         """The names of Caffe's layers, as PyTorch files have them."""
         rename = replacing(
-            (r"^blocks\.(\w+)\.units\.", r"\1_"), (r"\.bn\.", "_bn."), (r"\.conv\.", ".")
+            (r"^blocks\.(\w+)\.units\.", r"\1_"),
+            (r"\.bn\.", "_bn."),
+            (r"\.conv\.", "."),
         )
         return {
             "caffe": Layout(

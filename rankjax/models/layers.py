@@ -112,9 +112,7 @@ class Layers:
         if not self.stochastic_depth:
             return _unchanged
         rate = self.stochastic_depth * (number + 1) / count
-        return Dropout(
-            rate, axis_name=self.axis_name, seed=number + 1, whole_rows=True
-        )
+        return Dropout(rate, axis_name=self.axis_name, seed=number + 1, whole_rows=True)
 
 
 def _unchanged(x: jax.Array) -> jax.Array:

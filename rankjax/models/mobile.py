@@ -200,7 +200,10 @@ class MobileNet(Staged):
         unused = {"timm": r"(classifier|conv_head)\.", "tensorflow": r"_fc\."}
         if not self.hard:
             unused["timm"] = r"classifier\."
-        scales = {"timm": "half" if self.same else "imagenet", "torchvision": "imagenet"}
+        scales = {
+            "timm": "half" if self.same else "imagenet",
+            "torchvision": "imagenet",
+        }
         return {
             kind: Layout(
                 looking_up(modules),
@@ -231,7 +234,9 @@ class MobileNet(Staged):
             for which in ("reduce", "expand"):
                 names[f"{ours}squeeze.{which}"] = f"{theirs}se.conv_{which}"
         last = f"blocks.{self.rows[-1].stage + 1}.0."
-        conv, norm = (f"{last}conv", f"{last}bn1") if self.hard else ("conv_head", "bn2")
+        conv, norm = (
+            (f"{last}conv", f"{last}bn1") if self.hard else ("conv_head", "bn2")
+        )
         return names | {"head.conv": conv, "head.bn": norm}
 
     def _torchvision(self) -> dict[str, str]:

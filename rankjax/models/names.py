@@ -41,6 +41,7 @@ class Layout(NamedTuple):
       bias_of: from the name of a batch norm's running mean to that of the bias of the
         convolution before it, which is taken from the mean.
       bgr: the name of the kernel that sees blue, green and red in this order.
+      transposed: whether arrays have PyTorch's order of dimensions, not ours.
     """
 
     rename: Callable[[str], str]
@@ -49,6 +50,11 @@ class Layout(NamedTuple):
     variance: float = 0.0
     bias_of: Callable[[str], str] | None = None
     bgr: str | None = None
+    transposed: bool = True
+
+
+OURS = Layout(lambda name: name, None, r"$^", transposed=False)
+"""Of checkpoints of our own runs."""
 
 
 def replacing(*pairs: tuple[str, str]) -> Callable[[str], str]:

@@ -15,7 +15,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -99,6 +99,8 @@ def _reader(content: bytes) -> Callable[[bytes], Arrays]:
 
 def _read_safetensors(content: bytes) -> Arrays:
     (length,) = struct.unpack("<Q", content[:8])
+    if length > len(content) - 8:
+        raise _RefusedError("it ends inside its header")
     header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
     found = {}
     for name, entry in header.items():
@@ -160,7 +162,9 @@ class _Tensor(NamedTuple):
         )
         count = len(data) // item
         if min(numbers) < 0 or (size and reach >= count) or size > count:
-            raise _RefusedError(f"a tensor of shape {self.shape} reaches beyond its data")
+            raise _RefusedError(
+                f"a tensor of shape {self.shape} reaches beyond its data"
+            )
         flat = np.frombuffer(data, self.storage.dtype, count)
         strides = [step * item for step in self.strides]
         view = np.lib.stride_tricks.as_strided(
@@ -213,7 +217,7 @@ class _Unpickler(pickle._Unpickler):
     a file asks for.
     """
 
-    dispatch: Any = {
+    dispatch: ClassVar[Any] = {
         code[0]: pickle._Unpickler.dispatch[code[0]]  # type: ignore[attr-defined]
         for code in _OPERATIONS
     }

@@ -13,7 +13,7 @@ from flax import nnx
 
 from rankjax.errors import RunError, UsageError
 from rankjax.models.layers import Staged
-from rankjax.models.names import Layout
+from rankjax.models.names import OURS, Layout
 from rankjax.models.weight_files import Arrays, read_weights
 
 _LEAVES = {
@@ -76,7 +76,7 @@ def use_arrays(
     """
     state = nnx.state(backbone, nnx.Any(nnx.Param, nnx.BatchStat))
     ours = named_arrays(state)
-    kind, layout = _choose(backbone, ours, arrays, source)
+    kind, layout = _choose(backbone, ours, arrays)
     values, unused, resized = _match(ours, arrays, layout, source)
     scale = scale or layout.scale
     if scale is None:
@@ -94,20 +94,21 @@ def named_arrays(state: Any) -> dict[str, nnx.Variable[Any]]:
     """The variables in a backbone's state by dotted names that end as PyTorch's do."""
     found = {}
     for path, variable in nnx.to_flat_state(state):
-        *modules, leaf = map(str, path)
-        found[".".join([*modules, _LEAVES.get(leaf, leaf)])] = variable
+        found[torch_name(".".join(map(str, path)))] = variable
     return found
 
 
+def torch_name(name: str) -> str:
+    """The name of an array of ours with PyTorch's last word."""
+    module, dot, leaf = name.rpartition(".")
+    return f"{module}{dot}{_LEAVES.get(leaf, leaf)}"
+
+
 def _choose(
-    backbone: Staged, ours: dict[str, Any], arrays: Arrays, source: str
+    backbone: Staged, ours: dict[str, Any], arrays: Arrays
 ) -> tuple[str, Layout]:
     """The layout that shares most names with a file."""
-    layouts = backbone.layouts()
-    if not layouts:
-        raise UsageError(
-            f"{source}: no file of weights is known for {type(backbone).__name__}"
-        )
+    layouts = {"rankjax": OURS} | dict(backbone.layouts())
 
     def shared(kind: str) -> int:
         return sum(layouts[kind].rename(name) in arrays for name in ours)
@@ -128,7 +129,9 @@ def _match(
         if theirs not in left:
             missing.append(theirs)
             continue
-        value = _transposed(left.pop(theirs))
+        value = left.pop(theirs)
+        if layout.transposed:
+            value = _transposed(value)
         if theirs == layout.bgr:
             value = value[:, :, ::-1]
         if name == "pos_embed" and value.shape != variable.shape:

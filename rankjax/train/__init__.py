@@ -5,6 +5,7 @@ from rankjax.train.checkpoint import Checkpoints
 from rankjax.train.evaluation import evaluate, make_embed, pixels
 from rankjax.train.monitor import Monitor
 from rankjax.train.run_folder import RunFolder
+from rankjax.train.run_weights import read_run
 from rankjax.train.step import TrainState, create_state, make_step
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "make_embed",
     "make_step",
     "pixels",
+    "read_run",
 ]

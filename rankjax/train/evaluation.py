@@ -49,7 +49,7 @@ def make_embed(
 
     def embed(state: TrainState, images: ImageSource) -> np.ndarray:
         # What `pmap` returns is placed on the devices of one process only.
-        variables = replicate((state.params, state.rest), devices)
+        variables = replicate(state.judged, devices)
         parts = []
         for start in range(0, len(images), batch_size):
             indices = np.arange(start, start + batch_size) % len(images)
