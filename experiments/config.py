@@ -24,7 +24,7 @@ from rankjax.data import (
 from rankjax.data.augmentation import arguments
 from rankjax.entry import check_settings, entry_of, hyper_parameters, is_traced
 from rankjax.errors import UsageError, unknown_name
-from rankjax.models import MODELS, Norm
+from rankjax.models import MODELS, Norm, Pooling
 from rankjax.objective import Objective, objective
 from rankjax.parallel import AXIS, Wrapper
 from rankjax.regularizers import squared_norm
@@ -65,13 +65,28 @@ class Config:
     augmentation_options: tuple[str, ...] = ()
     """Settings of them, such as scale=(0.2,1)."""
     model: str = "convnet"
-    """convnet (32 x 32 images), resnet18 or resnet50."""
+    """A name in rankjax.models.MODELS: convnet (32 x 32 images), resnet50, ..."""
+    weights: Path | None = None
+    """File of pretrained weights: safetensors, PyTorch's state dict, Keras' .h5, or the
+    folder of a run."""
+    input_scale: Literal["auto", "imagenet", "half", "lite", "caffe"] = "auto"
+    """How the weights' images were scaled, where their file does not tell."""
+    grey_as_rgb: bool = False
+    """Show greyscale images to the model in three channels, as weights want it."""
     norm: Norm = "batch"
     """batch; frozen (batch norm as its running statistics have it); or group."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the network's computation; weights and the loss are float32."""
     remat: bool = False
     """Compute activations twice instead of keeping them."""
+    stochastic_depth: float = 0.0
+    """Share of rows that skip the last residual branch while training; less earlier."""
+    pooling: Pooling = "default"
+    """Of positions: average, max, average_max (their sum), gem or class_token."""
+    head_norm: bool = False
+    """Layer norm before the head."""
+    head_layers: tuple[int, ...] = ()
+    """Widths of hidden layers of the head."""
     embedding_dim: int = 64
     """Length of an embedding."""
     dropout: float = 0.0
@@ -119,6 +134,12 @@ class Config:
     """Peak of the schedule: linear warm-up, then a cosine down to zero."""
     warmup_steps: int = 100
     """Steps of linear warm-up."""
+    backbone_learning_rate: float = 1.0
+    """Of the backbone, as a multiple of learning_rate, which is that of the head."""
+    freeze_steps: int = 0
+    """Steps at first in which the backbone's parameters stay as they are."""
+    weight_ema: float = 0.0
+    """Decay of a moving average of the weights, which is then judged; 0 for none."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """SGD has momentum 0.9."""
     weight_decay: float = 1e-4
@@ -157,6 +178,7 @@ class Config:
     def settings(self) -> dict[str, Any]:
         """What makes two runs the same run: all but where it is kept and computed."""
         values = dataclasses.asdict(self)
+        values["weights"] = self.weights and str(self.weights)
         return {k: v for k, v in values.items() if k not in _ELSEWHERE}
 
 
@@ -450,7 +472,7 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
     if config.model == "convnet" and (height, width) != (32, 32):
         raise UsageError(
             f"model convnet needs image_size 32, got {height} x {width}; "
-            "resnet18 and resnet50 take any"
+            "resnets take any"
         )
     if config.per_class < 2 and config.batches not in ("proxy_balanced", "random"):
         raise UsageError(
@@ -482,6 +504,8 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
         "seed",
         "proxies_per_class",
         "proxy_learning_rate",
+        "backbone_learning_rate",
+        "freeze_steps",
         "memory",
         "memory_weight",
         "memory_warmup",
@@ -494,8 +518,18 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
                 f"{name} must not be negative, got {getattr(config, name)}"
             )
     build_augmentation(config)
-    if not 0 <= config.dropout < 1:
-        raise UsageError(f"dropout must be in [0, 1), got {config.dropout}")
+    for name in ("dropout", "stochastic_depth", "weight_ema"):
+        if not 0 <= getattr(config, name) < 1:
+            raise UsageError(f"{name} must be in [0, 1), got {getattr(config, name)}")
+    if config.model == "convnet" and config.pooling != "default":
+        raise UsageError(
+            f"pooling of convnet must be default, got {config.pooling}: it has no "
+            "positions left"
+        )
+    if min(config.head_layers, default=1) < 1:
+        raise UsageError(f"head_layers must be at least 1, got {config.head_layers}")
+    if config.pooling == "class_token" and not config.model.startswith("vit"):
+        raise UsageError(f"pooling: {config.model} has no class_token, vit_* have")
     if config.classes * config.per_class % devices:
         raise UsageError(
             f"classes x per_class = {config.classes} x {config.per_class} must be "

@@ -112,7 +112,7 @@ class _Trial:
         )
 
     def weights(self) -> str:
-        self._definition, self._optimizer, _, state = start(
+        self._definition, self._optimizer, _, state, loaded = start(
             self._config,
             self._data.train,
             axis_name=axis_of(self._config.wrapper),
@@ -120,7 +120,13 @@ class _Trial:
         )
         self._state = replicate(state, self._devices)
         count = sum(x.size for x in jax.tree.leaves(state.params))
-        return f"random, {count:,} parameters"
+        if loaded is None:
+            return f"random, {count:,} parameters"
+        return (
+            f"{count:,} parameters; {loaded.arrays:,} arrays of {loaded.file} "
+            f"({loaded.layout}), its other {len(loaded.unused)} unused; images scaled "
+            f"as {loaded.scale}"
+        )
 
     def memory(self) -> str:
         step = make_spread_step(

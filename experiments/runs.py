@@ -9,10 +9,11 @@ import optax
 from flax import nnx
 
 from experiments.config import Config
-from experiments.train import INPUTS, network
+from experiments.train import INPUTS, WEIGHTS, network
 from rankjax import exported
 from rankjax.errors import RunError
 from rankjax.exported import Inputs, Network
+from rankjax.models import SCALES
 from rankjax.models.proxies import WithLoss
 from rankjax.train import Checkpoints, TrainState, create_state, forward_of
 
@@ -45,7 +46,7 @@ class Run(NamedTuple):
             self.config.normalize,
             self.step,
             forward_of(self.definition),
-            (self.state.params, self.state.rest),
+            self.state.judged,
         )
 
 
@@ -78,12 +79,18 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
     if not (path / "checkpoints").is_dir():
         raise RunError(f"{path} has no checkpoint yet")
 
+    scale = _json(path / WEIGHTS)["scale"] if (path / WEIGHTS).exists() else None
+
     def abstract() -> nnx.Module:
-        model: nnx.Module = network(config, inputs.channels, None, nnx.Rngs(0))
+        model = network(config, inputs.channels, None, nnx.Rngs(0))
+        if scale is not None:
+            model.scale = SCALES[scale]
         has_more = config.proxies_per_class or config.learn
         return WithLoss(model) if has_more else model
 
     definition, like = create_state(nnx.eval_shape(abstract), optax.identity())
+    if config.weight_ema:
+        like = like._replace(average=(like.params, like.rest))
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.latest_step()
         if which == "best":
@@ -121,6 +128,8 @@ def _config(file: Path) -> Config:
     settings: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()
     }
+    if settings.get("weights"):
+        settings["weights"] = Path(settings["weights"])
     return Config(**settings)
 
 

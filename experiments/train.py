@@ -65,11 +65,12 @@ from rankjax.train import (
     make_embed,
     make_step,
     pixels,
+    read_run,
     thumbnails,
 )
 
-INPUTS = "inputs.json"
-"""The file in a run's folder that says what its network's images are like."""
+INPUTS, WEIGHTS = "inputs.json", "weights.json"
+"""Files in a run's folder: what its images are like, and what it began with."""
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
@@ -109,7 +110,7 @@ def run(name: str, config: Config) -> Path:
     data = load_data(config)
     check_judged(data)
     batches = build_batches(config, data.train)
-    definition, optimizer, schedule, untrained = start(
+    definition, optimizer, schedule, untrained, loaded = start(
         config, data.train, axis_name=axis_of(config.wrapper), batches=batches
     )
     embed = make_embed(definition, devices=devices)
@@ -130,6 +131,9 @@ def run(name: str, config: Config) -> Path:
             if latest is not None:
                 state = records.checkpoints.restore(latest, untrained)
             folder.rewind(latest or 0)
+            if loaded is not None:
+                text = json.dumps(dataclasses.asdict(loaded), indent=2)
+                folder.write(WEIGHTS, text + "\n")
             folder.write(INPUTS, json.dumps(_inputs(data.train)) + "\n")
         state = replicate(hosts.broadcast(state), devices)
         mine = _Mining(batches, data.train, embed, devices)
@@ -172,6 +176,7 @@ def make_spread_step(
                 memory_objective=build_objective(config, axis, regularized=False),
                 memory_weight=config.memory_weight,
                 memory_warmup=config.memory_warmup,
+                weight_ema=config.weight_ema,
                 seed=config.seed,
             ),
             axis,
@@ -444,10 +449,15 @@ def start(
     *,
     axis_name: str | None = AXIS,
     batches: Batches | None = None,
-) -> tuple[Any, optax.GradientTransformation, optax.Schedule, TrainState]:
-    """The network's definition, the optimiser, its schedule and the first state."""
+) -> tuple[
+    Any, optax.GradientTransformation, optax.Schedule, TrainState, models.Loaded | None
+]:
+    """The network's definition, the optimiser, its schedule, the first state, and what
+    was loaded into it."""
     rngs = nnx.Rngs(config.seed)
-    model: nnx.Module = network(config, train.images.shape[-1], axis_name, rngs)
+    embedder = network(config, train.images.shape[-1], axis_name, rngs)
+    loaded = _pretrain(config, embedder)
+    model: nnx.Module = embedder
     if config.proxies_per_class or config.learn:
         model = WithLoss(
             model, proxies=_proxies(config, train, rngs), learned=learned(config)
@@ -462,15 +472,54 @@ def start(
         optimizer = optax.sgd(schedule, momentum=0.9)
     else:
         optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
-    if config.proxies_per_class:
-        faster = optax.scale(config.proxy_learning_rate)
-        optimizer = optax.chain(optimizer, optax.masked(faster, _are_proxies))
+    others = _other_rates(config)
+    if others:
+        optimizer = optax.chain(optimizer, *others)
     ring = empty(config.memory, config.embedding_dim) if config.memory else None
-    definition, state = create_state(model, optimizer, memory=ring)
+    definition, state = create_state(
+        model, optimizer, memory=ring, averaged=config.weight_ema > 0
+    )
     if isinstance(batches, MinedBatches):
         shape = (len(batches.examples(0)), config.embedding_dim)
         state = state._replace(mined=jnp.zeros(shape, jnp.float32))
-    return definition, optimizer, schedule, state
+    return definition, optimizer, schedule, state, loaded
+
+
+def _pretrain(config: Config, embedder: models.Embedder) -> models.Loaded | None:
+    """Puts weights from a file, or from another run, into the backbone."""
+    if config.weights is None:
+        return None
+    path, backbone = config.weights.expanduser(), embedder.backbone
+    scale = None if config.input_scale == "auto" else config.input_scale
+    if path.is_dir():
+        arrays, theirs = read_run(path)
+        own = "imagenet" if backbone.channels == 3 else "half"
+        loaded = models.use_arrays(
+            backbone, arrays, source=str(path), scale=scale or theirs or own
+        )
+    else:
+        loaded = models.load_weights(backbone, path, scale=scale)
+    embedder.scale = models.SCALES[loaded.scale]
+    return loaded
+
+
+def _other_rates(config: Config) -> list[optax.GradientTransformation]:
+    """What makes the updates of some parameters larger or smaller than the others'."""
+    found = []
+    if config.proxies_per_class:
+        faster = optax.scale(config.proxy_learning_rate)
+        found.append(optax.masked(faster, _those_of("proxies")))
+    if config.freeze_steps:
+        rate = optax.join_schedules(
+            [optax.constant_schedule(r) for r in (0.0, config.backbone_learning_rate)],
+            [config.freeze_steps],
+        )
+        later = optax.scale_by_schedule(rate)
+        found.append(optax.masked(later, _those_of("backbone")))
+    elif config.backbone_learning_rate != 1:
+        slower = optax.scale(config.backbone_learning_rate)
+        found.append(optax.masked(slower, _those_of("backbone")))
+    return found
 
 
 def network(
@@ -482,13 +531,19 @@ def network(
         channels=channels,
         embedding_dim=config.embedding_dim,
         normalize=config.normalize,
+        image_size=config.image_size,
+        pooling=config.pooling,
         dropout=config.dropout,
+        head_layers=config.head_layers,
+        head_norm=config.head_norm,
+        grey_as_rgb=config.grey_as_rgb,
         layers=models.Layers(
             axis_name,
             rngs,
             norm_kind=config.norm,
             dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
             remat=config.remat,
+            stochastic_depth=config.stochastic_depth,
         ),
     )
 
@@ -504,11 +559,16 @@ def _proxies(config: Config, train: Split, rngs: nnx.Rngs) -> Proxies | None:
     )
 
 
-def _are_proxies(params: Any) -> Any:
-    """A mask of the parameters: True for those of the proxies."""
-    return jax.tree.map_with_path(
-        lambda path, _: getattr(path[0], "key", None) == "proxies", params
-    )
+def _those_of(part: str) -> Callable[[Any], Any]:
+    """A mask of the parameters: True for those below a module of this name."""
+
+    def mask(params: Any) -> Any:
+        return jax.tree.map_with_path(
+            lambda path, _: part in {getattr(key, "key", None) for key in path[:2]},
+            params,
+        )
+
+    return mask
 
 
 def check_judged(data: Dataset) -> None:

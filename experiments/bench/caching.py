@@ -56,7 +56,7 @@ def compiled(
 ) -> tuple[Any, Any]:
     """The compiled step for a number of images, and the first state."""
     objective = network_alone(None) if alone else build_objective(config, None)
-    definition, optimizer, _, state = start(config, data.train, axis_name=None)
+    definition, optimizer, _, state, _ = start(config, data.train, axis_name=None)
     step = make_step(definition, objective, optimizer, microbatch=microbatch)
     shape = images, config.image_size, config.image_size, 1
     batch = {

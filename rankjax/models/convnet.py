@@ -1,9 +1,12 @@
 """A small network for 32 x 32 images that trains fast on a CPU."""
 
+from collections.abc import Iterator, Mapping
+
 import jax
 from flax import nnx
 
-from rankjax.models.layers import Layers, run
+from rankjax.models.layers import Layers, Staged, run
+from rankjax.models.names import Layout
 
 
 class Stage(nnx.Module):
@@ -20,7 +23,7 @@ class Stage(nnx.Module):
         return nnx.relu(self.norm(self.conv(x)))
 
 
-class ConvNet(nnx.Module):
+class ConvNet(Staged):
     """Four 3 x 3 convolutions, three of them strided, flattened at 4 x 4.
 
     The stride is in the first convolution because XLA's CPU convolutions cost most at
@@ -32,12 +35,12 @@ class ConvNet(nnx.Module):
         self.features = 4 * 4 * 8 * width
         widths = (channels, width, 2 * width, 4 * width, 8 * width)
         strides = (2, 2, 2, 1)
-        self.stages = nnx.List(
+        self.convolutions = nnx.List(
             Stage(layers, widths[i], widths[i + 1], stride=strides[i]) for i in range(4)
         )
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Map float32 [n, 32, 32, channels] to [n, 128 * width].
+    def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
+        """Yields the outputs of the convolutions, then [n, 128 * width].
 
         Raises:
           ValueError: the images are not 32 x 32.
@@ -47,6 +50,11 @@ class ConvNet(nnx.Module):
                 f"images has shape {images.shape}, convnet needs [n, 32, 32, channels]"
             )
         x = images
-        for stage in self.stages:
+        for number, stage in enumerate(self.convolutions):
             x = run(stage, x, remat=self.remat)
-        return x.reshape(x.shape[0], -1)
+            yield f"stage{number + 1}", x
+        yield "flat", x.reshape(x.shape[0], -1)
+
+    def layouts(self) -> Mapping[str, Layout]:
+        """None: nobody publishes its weights."""
+        return {}

@@ -2,17 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 
 from rankjax.blocks import unspread
+from rankjax.models.names import Layout
+from rankjax.similarity import at_least_float32
 
 _HE_FAN_OUT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+_HE_FAN_IN = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 Norm = Literal["batch", "frozen", "group"]
 """Batch norm; batch norm that always uses its running statistics, for weights that were
@@ -31,6 +35,9 @@ class Layers:
         statistics and embeddings are not of half precision whatever it is.
       remat: compute activations again in the backward pass instead of keeping them,
         stage by stage, for a second forward pass.
+      stochastic_depth: share of the rows for which the last residual branch is left
+        out in train mode; it rises linearly over the branches (Huang, Sun, Liu, Sedra,
+        Weinberger, "Deep Networks with Stochastic Depth", ECCV 2016).
     """
 
     axis_name: str | None
@@ -38,30 +45,41 @@ class Layers:
     norm_kind: Norm = "batch"
     dtype: Any = None
     remat: bool = False
+    stochastic_depth: float = 0.0
 
     def conv(
-        self, inputs: int, outputs: int, size: int, *, stride: int = 1
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        padding: int | str | None = None,
+        bias: bool = False,
     ) -> nnx.Conv:
-        """A square convolution without bias, padded alike on all sides.
+        """A square convolution, padded alike on all sides if nothing else is said.
 
-        "SAME" would pad a strided convolution on one side only and shift the image by
-        half a pixel against networks trained elsewhere.
+        "SAME" pads a strided convolution on one side only, as TensorFlow does, and
+        shifts the image by half a pixel against networks trained elsewhere.
         """
         return nnx.Conv(
             inputs,
             outputs,
             (size, size),
             strides=stride,
-            padding=size // 2,
-            use_bias=False,
-            kernel_init=_HE_FAN_OUT,
+            padding=size // 2 if padding is None else padding,
+            feature_group_count=groups,
+            use_bias=bias,
+            # Of one group: the slopes of a depthwise kernel reach one channel each.
+            kernel_init=_HE_FAN_OUT if groups == 1 else _HE_FAN_IN,
             dtype=self.dtype,
             conv_general_dilated=_convolve,
             rngs=self.rngs,
         )
 
-    def norm(self, features: int) -> nnx.Module:
-        """A norm; running statistics move by a tenth per step."""
+    def norm(self, features: int, *, epsilon: float = 1e-5) -> nnx.Module:
+        """A norm of channels; running statistics move by a tenth per step."""
         if self.norm_kind == "group":
             groups = math.gcd(features, 32)
             return nnx.GroupNorm(features, groups, dtype=self.dtype, rngs=self.rngs)
@@ -69,17 +87,43 @@ class Layers:
         return kind(
             features,
             momentum=0.9,
+            epsilon=epsilon,
             axis_name=self.axis_name,
             dtype=self.dtype,
             rngs=self.rngs,
         )
+
+    def layer_norm(self, features: int) -> nnx.LayerNorm:
+        """A norm of each position, whatever `norm_kind` is."""
+        return nnx.LayerNorm(features, epsilon=1e-6, dtype=self.dtype, rngs=self.rngs)
+
+    def linear(self, inputs: int, outputs: int) -> nnx.Linear:
+        """An affine map of the last dimension."""
+        return nnx.Linear(
+            inputs,
+            outputs,
+            kernel_init=nnx.initializers.truncated_normal(0.02),
+            dtype=self.dtype,
+            rngs=self.rngs,
+        )
+
+    def branch(self, number: int, count: int) -> Callable[[jax.Array], jax.Array]:
+        """What a residual branch, one of `count`, passes through before it is added."""
+        if not self.stochastic_depth:
+            return _unchanged
+        rate = self.stochastic_depth * (number + 1) / count
+        return Dropout(rate, axis_name=self.axis_name, seed=number + 1, whole_rows=True)
+
+
+def _unchanged(x: jax.Array) -> jax.Array:
+    return x
 
 
 def _convolve(
     images: jax.Array,
     kernel: jax.Array,
     strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
+    padding: Sequence[tuple[int, int]] | str,
     **settings: Any,
 ) -> jax.Array:
     """`lax.conv_general_dilated` of [n, h, w, c], fast in loops on a CPU too.
@@ -90,6 +134,14 @@ def _convolve(
     transposed before and after.
     """
     if jax.default_backend() != "cpu":
+        return lax.conv_general_dilated(images, kernel, strides, padding, **settings)
+    if isinstance(padding, str):
+        sizes = images.shape[1:3], kernel.shape[:2]
+        padding = lax.padtype_to_pads(*sizes, strides, padding)
+    groups = settings["feature_group_count"]
+    if groups == images.shape[-1] == kernel.shape[-1] > 1:
+        return _depthwise(images, kernel, strides, padding)
+    if groups > 1:
         return lax.conv_general_dilated(images, kernel, strides, padding, **settings)
 
     def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -128,6 +180,56 @@ def _convolve(
     return fast(images, kernel)
 
 
+def _depthwise(
+    images: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> jax.Array:
+    """A convolution of each channel alone, as a sum of shifted images.
+
+    XLA's own takes ten to forty times as long on a CPU, and its gradients too.
+    """
+    offsets = list(np.ndindex(*kernel.shape[:2]))
+
+    def shifted(images: jax.Array) -> list[jax.Array]:
+        x = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+        last = [
+            (x.shape[1 + i] - kernel.shape[i]) // strides[i] * strides[i] + 1
+            for i in range(2)
+        ]
+        return [
+            x[:, i : i + last[0] : strides[0], j : j + last[1] : strides[1]]
+            for i, j in offsets
+        ]
+
+    def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        parts = zip(shifted(images), offsets, strict=True)
+        total = sum(at_least_float32(x) * kernel[i, j, 0] for x, (i, j) in parts)
+        return jnp.asarray(total, images.dtype)
+
+    def backward(
+        given: tuple[jax.Array, jax.Array], g: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        images, kernel = given
+        (of_images,) = jax.vjp(lambda x: convolve(x, kernel), images)[1](g)
+        channels = g.shape[-1]
+        ones = jnp.ones(g.size // channels)
+        # Products with ones: XLA's reductions over leading dimensions are slow.
+        slopes = [
+            ones @ at_least_float32(x * g).reshape(-1, channels)
+            for x in shifted(images)
+        ]
+        of_kernel = jnp.stack(slopes).reshape(kernel.shape).astype(kernel.dtype)
+        return of_images, unspread(of_kernel, kernel)
+
+    fast = jax.custom_vjp(convolve)
+    fast.defvjp(
+        lambda images, kernel: (convolve(images, kernel), (images, kernel)), backward
+    )
+    return fast(images, kernel)
+
+
 class FrozenBatchNorm(nnx.BatchNorm):
     """Batch norm that always uses its running statistics, and leaves them as they are.
 
@@ -143,6 +245,37 @@ class FrozenBatchNorm(nnx.BatchNorm):
     ) -> jax.Array:
         """Normalises [..., features], whatever the mode."""
         return super().__call__(x, use_running_average=True, mask=mask)
+
+
+class Staged(nnx.Module):
+    """A backbone that says what it has after each of its stages.
+
+    Attributes:
+      channels: of the images.
+      features: the length of what `finish` returns.
+    """
+
+    channels: int
+    features: int
+
+    def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
+        """Yields the name and the output of each stage, for float32 images
+        [n, height, width, channels]; the last one is [n, h, w, features]."""
+        raise NotImplementedError
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Return the output of the last stage."""
+        for _, x in self.stages(images):  # noqa: B007
+            pass
+        return x
+
+    def layouts(self) -> Mapping[str, Layout]:
+        """How files name its weights, by kind of file."""
+        raise NotImplementedError
+
+    def finish(self, pooled: jax.Array) -> jax.Array:
+        """Map what is pooled, [n, features], to features."""
+        return pooled
 
 
 def run(
@@ -163,7 +296,14 @@ class Dropout(nnx.Module):
     devices change nothing. Nothing is dropped after `eval()`.
     """
 
-    def __init__(self, rate: float, *, axis_name: str | None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        rate: float,
+        *,
+        axis_name: str | None,
+        seed: int = 0,
+        whole_rows: bool = False,
+    ) -> None:
         """Starts counting calls.
 
         Args:
@@ -171,6 +311,7 @@ class Dropout(nnx.Module):
             1 / (1 - rate).
           axis_name: the mapped axis over which the rows are spread, or None.
           seed: of the masks; layers of one network need different ones.
+          whole_rows: drop all entries of a row or none, as stochastic depth does.
 
         Raises:
           ValueError: the rate is out of its range.
@@ -178,6 +319,7 @@ class Dropout(nnx.Module):
         if not 0 <= rate < 1:
             raise ValueError(f"rate must be in [0, 1), got {rate}")
         self.rate, self.axis_name, self.seed = rate, axis_name, seed
+        self.whole_rows = whole_rows
         self.calls = nnx.Variable(jnp.zeros((), jnp.int32))
         self.part = nnx.Variable(jnp.array([0, 1], jnp.int32))
         self.deterministic = False  # what `train()` and `eval()` set
@@ -201,9 +343,10 @@ class Dropout(nnx.Module):
         device = 0 if self.axis_name is None else lax.axis_index(self.axis_name)
         number, count = self.part[...]
         first = (device * count + number) * len(x)
+        shape = (1,) * (x.ndim - 1) if self.whole_rows else x.shape[1:]
         kept = jax.vmap(
             lambda row: jax.random.bernoulli(
-                jax.random.fold_in(key, row), 1 - self.rate, x.shape[1:]
+                jax.random.fold_in(key, row), 1 - self.rate, shape
             )
         )(first + jnp.arange(len(x)))
         return jnp.where(kept, x / (1 - self.rate), 0)

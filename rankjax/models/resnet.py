@@ -1,19 +1,20 @@
-"""ResNet-18 and ResNet-50 for ImageNet-sized images.
+"""ResNets for ImageNet-sized images.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. The bottleneck
-strides in its 3 x 3 convolution, not in the first 1 x 1 as the paper has it ("v1.5").
-Modules and parameter shapes follow torchvision's names: conv1, bn1, layer1 to layer4,
-downsample.
+strides in its 3 x 3 convolution ("v1.5"), or in the first 1 x 1 as the paper has it
+("v1"). Modules and parameter shapes follow torchvision's names: conv1, bn1, layer1 to
+layer4, downsample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from rankjax.models.layers import Layers, run
-from rankjax.similarity import at_least_float32
+from rankjax.models.layers import Layers, Staged, run
+from rankjax.models.names import Layout, replacing
+
+Branch = Callable[[jax.Array], jax.Array]
 
 
 class BasicBlock(nnx.Module):
@@ -21,17 +22,27 @@ class BasicBlock(nnx.Module):
 
     expansion = 1
 
-    def __init__(self, layers: Layers, inputs: int, width: int, *, stride: int) -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        inputs: int,
+        width: int,
+        *,
+        stride: int,
+        branch: Branch,
+        v1: bool,
+    ) -> None:
         self.conv1 = layers.conv(inputs, width, 3, stride=stride)
         self.bn1 = layers.norm(width)
         self.conv2 = layers.conv(width, width, 3)
         self.bn2 = layers.norm(width)
         self.downsample = _downsample(layers, inputs, width, stride=stride)
+        self.branch = branch
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map [n, h, w, inputs] to [n, h / stride, w / stride, width]."""
         y = nnx.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
+        y = self.branch(self.bn2(self.conv2(y)))
         return nnx.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -40,26 +51,36 @@ class Bottleneck(nnx.Module):
 
     expansion = 4
 
-    def __init__(self, layers: Layers, inputs: int, width: int, *, stride: int) -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        inputs: int,
+        width: int,
+        *,
+        stride: int,
+        branch: Branch,
+        v1: bool,
+    ) -> None:
         outputs = self.expansion * width
-        self.conv1 = layers.conv(inputs, width, 1)
+        self.conv1 = layers.conv(inputs, width, 1, stride=stride if v1 else 1)
         self.bn1 = layers.norm(width)
-        self.conv2 = layers.conv(width, width, 3, stride=stride)
+        self.conv2 = layers.conv(width, width, 3, stride=1 if v1 else stride)
         self.bn2 = layers.norm(width)
         self.conv3 = layers.conv(width, outputs, 1)
         self.bn3 = layers.norm(outputs)
         self.downsample = _downsample(layers, inputs, outputs, stride=stride)
+        self.branch = branch
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map [n, h, w, inputs] to [n, h / stride, w / stride, 4 * width]."""
         y = nnx.relu(self.bn1(self.conv1(x)))
         y = nnx.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
+        y = self.branch(self.bn3(self.conv3(y)))
         return nnx.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-class ResNet(nnx.Module):
-    """A 7 x 7 stem, four groups of residual blocks and global average pooling."""
+class ResNet(Staged):
+    """A 7 x 7 stem and four groups of residual blocks."""
 
     def __init__(
         self,
@@ -68,20 +89,24 @@ class ResNet(nnx.Module):
         depths: Sequence[int],
         *,
         channels: int,
+        v1: bool = False,
     ) -> None:
         self.channels, self.remat = channels, layers.remat
         self.features = 512 * block.expansion
         self.conv1 = layers.conv(channels, 64, 7, stride=2)
         self.bn1 = layers.norm(64)
-        inputs = 64
+        inputs, number = 64, 0
 
         def group(width: int, depth: int, stride: int) -> nnx.Sequential:
-            nonlocal inputs
+            nonlocal inputs, number
             blocks = []
             for i in range(depth):
                 step = stride if i == 0 else 1
-                blocks.append(block(layers, inputs, width, stride=step))
-                inputs = width * block.expansion
+                branch = layers.branch(number, sum(depths))
+                blocks.append(
+                    block(layers, inputs, width, stride=step, branch=branch, v1=v1)
+                )
+                inputs, number = width * block.expansion, number + 1
             return nnx.Sequential(*blocks)
 
         self.layer1 = group(64, depths[0], 1)
@@ -89,24 +114,27 @@ class ResNet(nnx.Module):
         self.layer3 = group(256, depths[2], 2)
         self.layer4 = group(512, depths[3], 2)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Map float32 [n, height, width, channels] to [n, features]."""
+    def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
+        """Yields the outputs of the stem and of each group."""
         x = nnx.relu(self.bn1(self.conv1(images)))
         x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        for group in (self.layer1, self.layer2, self.layer3, self.layer4):
-            for block in group.layers:
+        yield "stem", x
+        for number in range(1, 5):
+            for block in getattr(self, f"layer{number}").layers:
                 x = run(block, x, remat=self.remat)
-        return jnp.mean(at_least_float32(x), axis=(1, 2))
+            yield f"layer{number}", x
+
+    def layouts(self) -> Mapping[str, Layout]:
+        """torchvision's and timm's names."""
+        rename = replacing((r"\.layers\.", "."))
+        return {"torchvision": Layout(rename, "imagenet", r"fc\.")}
 
 
-def resnet18(layers: Layers, *, channels: int) -> ResNet:
-    """ResNet-18: 512 features."""
-    return ResNet(layers, BasicBlock, (2, 2, 2, 2), channels=channels)
-
-
-def resnet50(layers: Layers, *, channels: int) -> ResNet:
-    """ResNet-50: 2048 features."""
-    return ResNet(layers, Bottleneck, (3, 4, 6, 3), channels=channels)
+def resnet(layers: Layers, depth: int, *, channels: int, v1: bool = False) -> ResNet:
+    """ResNet-18 or 34, 512 features; ResNet-50 or 101, 2048 features."""
+    block = BasicBlock if depth < 50 else Bottleneck
+    depths = {18: (2, 2, 2, 2), 101: (3, 4, 23, 3)}.get(depth, (3, 4, 6, 3))
+    return ResNet(layers, block, depths, channels=channels, v1=v1)
 
 
 def _downsample(

@@ -12,6 +12,7 @@ from rankjax.train.evaluation import (
 )
 from rankjax.train.monitor import Monitor
 from rankjax.train.run_folder import RunFolder
+from rankjax.train.run_weights import read_run
 from rankjax.train.step import TrainState, create_state, make_step
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "make_step",
     "over_images",
     "pixels",
+    "read_run",
     "thumbnails",
 ]

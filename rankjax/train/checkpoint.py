@@ -169,14 +169,27 @@ class Checkpoints:
                     f"{self._folder / str(step)}: holds {there} as {name}, this run "
                     f"has {here}; use the settings it was saved with or another folder"
                 )
-        placed = {}
-        content = self._parts(step, stored)
-        for name, leaf in wanted.items():
-            array = content[name].copy().view(leaf.dtype).reshape(leaf.shape)
-            placed[name] = jax.device_put(array, _sharding(leaf))
+        content = self.read(step)
+        placed = {
+            name: jax.device_put(content[name], _sharding(leaf))
+            for name, leaf in wanted.items()
+        }
         return jax.tree.unflatten(
             jax.tree.structure(like), [placed[name] for name in wanted]
         )
+
+    def read(self, step: int) -> dict[str, np.ndarray]:
+        """Return the verified leaves of a checkpoint by their paths.
+
+        Raises:
+          RunError: the checkpoint is damaged.
+        """
+        stored, found = self._manifest(step)["leaves"], {}
+        for name, part in self._parts(step, stored).items():
+            dtype, _, shape = stored[name][0].rstrip("]").partition("[")
+            sizes = [int(n) for n in shape.split(",") if n]
+            found[name] = part.copy().view(jnp.dtype(dtype)).reshape(sizes)
+        return found
 
     def wait(self) -> None:
         """Return when all that was saved is on the disk.

@@ -29,6 +29,7 @@ class TrainState(NamedTuple):
       step: [] int32, steps done.
       memory: embeddings of earlier batches, or None.
       mined: the embeddings that `rankjax.data.MinedBatches` was given last, or None.
+      average: moving averages of `params` and `rest`, or None.
     """
 
     params: PyTree
@@ -37,6 +38,12 @@ class TrainState(NamedTuple):
     step: jax.Array
     memory: Memory | None = None
     mined: jax.Array | None = None
+    average: tuple[PyTree, PyTree] | None = None
+
+    @property
+    def judged(self) -> tuple[PyTree, PyTree]:
+        """The parameters and other variables that evaluation uses."""
+        return (self.params, self.rest) if self.average is None else self.average
 
 
 def create_state(
@@ -44,6 +51,7 @@ def create_state(
     optimizer: optax.GradientTransformation,
     *,
     memory: Memory | None = None,
+    averaged: bool = False,
 ) -> tuple[Any, TrainState]:
     """Splits a model into its static definition and the state to train.
 
@@ -51,12 +59,17 @@ def create_state(
       model: a network, or one `WithLoss`.
       optimizer: an optax transformation.
       memory: an empty `rankjax.memory.Memory`, to compare batches with earlier ones.
+      averaged: keep moving averages of parameters and running statistics.
     """
     model.train()
     definition, params, rest = _split(model)
     opt_state = optimizer.init(params)
     step = jnp.zeros((), jnp.int32)
-    return definition, TrainState(params, rest, opt_state, step, memory)
+    # A copy, because what is donated to a step may be so once.
+    average = jax.tree.map(jnp.copy, (params, rest)) if averaged else None
+    return definition, TrainState(
+        params, rest, opt_state, step, memory, average=average
+    )
 
 
 def make_step(
@@ -69,6 +82,7 @@ def make_step(
     memory_objective: Objective | None = None,
     memory_weight: float = 1.0,
     memory_warmup: int = 0,
+    weight_ema: float = 0.999,
     seed: int = 0,
 ) -> Step:
     """Builds `step(state, batch) -> (state, metrics)`.
@@ -93,6 +107,8 @@ def make_step(
       memory_objective: of the batch against the state's memory; the same one if None.
       memory_weight: of its value, which is added to that of the batch.
       memory_warmup: steps before it is; the memory fills from the first step on.
+      weight_ema: decay of the state's averages, if it keeps any; at most
+        (1 + step) / (10 + step), so that they forget the first weights soon.
       seed: of the objective's random choices, which are other ones in each step.
 
     Returns:
@@ -179,9 +195,16 @@ def make_step(
             grads = lax.pmean(grads, axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if average is not None:
+            decay = jnp.minimum(weight_ema, (1 + state.step) / (10 + state.step))
+            average = jax.tree.map(
+                lambda old, new: _moved(old, new, decay), average, (params, rest)
+            )
         metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **aux}
+        done = state.step + 1
         return (
-            TrainState(params, rest, opt_state, state.step + 1, memory, state.mined),
+            TrainState(params, rest, opt_state, done, memory, state.mined, average),
             metrics,
         )
 
@@ -191,6 +214,13 @@ def make_step(
 def _mean_of_parts(x: jax.Array) -> jax.Array:
     """A variable after all parts, from its values after each; counters agree."""
     return jnp.mean(x, 0) if jnp.issubdtype(x.dtype, jnp.floating) else x[0]
+
+
+def _moved(old: jax.Array, new: jax.Array, decay: jax.Array) -> jax.Array:
+    """A moving average, a step on; counters are not averaged."""
+    if not jnp.issubdtype(new.dtype, jnp.floating):
+        return new
+    return (old + (1 - decay) * (new - old)).astype(old.dtype)
 
 
 def _split(model: nnx.Module) -> Any:

@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from rankjax.errors import UsageError
-from rankjax.models import MODELS, Embedder, build
+from rankjax.models import MODELS, SCALES, Embedder, Staged, build
 from rankjax.models.layers import Dropout, Layers
 
 
@@ -28,15 +28,17 @@ def images(n: int, channels: int = 3, size: int = 32) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "channels"),
     [
+        *((name, 3) for name in ("convnet", "resnet18")),
         *(
-            pytest.param(name, 3, marks=[pytest.mark.slow] * (name == "resnet50"))
+            pytest.param(name, 3, marks=pytest.mark.slow)
             for name in MODELS
+            if name not in ("convnet", "resnet18")
         ),
         ("convnet", 1),
     ],
 )
 def test_embeddings_are_float32_of_the_asked_length_and_unit_norm(name, channels):
-    model = embedder(name, channels=channels)
+    model = embedder(name, channels=channels, image_size=32)
     model.eval()
     z = jax.jit(lambda x: model(x))(images(2, channels))
     assert z.shape == (2, 16)
@@ -81,6 +83,92 @@ def test_uint8_images_equal_the_same_images_standardised_by_hand(channels, mean,
     x = images(2, channels)
     by_hand = ((x / 255.0 - np.array(mean)) / np.array(std)).astype(np.float32)
     np.testing.assert_allclose(model(x), model(by_hand), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_uint8_images_are_scaled_as_pretrained_weights_want_it(name):
+    model = embedder("convnet")
+    model.eval()
+    model.scale = SCALES[name]
+    x = images(2)
+    by_hand = {
+        "imagenet": (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+        "half": x / 127.5 - 1,
+        "lite": (x - 127.0) / 128,
+        "caffe": x - np.array([128.0, 117.0, 104.0]),
+    }[name]
+    expected = model(by_hand.astype(np.float32))
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_greyscale_images_are_seen_in_all_three_channels():
+    grey = embedder("convnet", channels=1, grey_as_rgb=True)
+    rgb = embedder("convnet", channels=3)
+    grey.eval()
+    rgb.eval()
+    x = images(2, channels=1)
+    np.testing.assert_array_equal(grey(x), rgb(np.repeat(x, 3, -1)))
+    with pytest.raises(UsageError, match="grey_as_rgb"):
+        embedder("convnet", channels=3, grey_as_rgb=True)
+
+
+class Same(Staged):
+    """A backbone that gives back the images."""
+
+    channels = features = 3
+
+    def stages(self, images):
+        yield "images", images
+
+
+@pytest.mark.parametrize(
+    ("pooling", "pool"),
+    [
+        ("default", lambda x: x.mean((1, 2))),
+        ("average", lambda x: x.mean((1, 2))),
+        ("max", lambda x: x.max((1, 2))),
+        ("average_max", lambda x: x.mean((1, 2)) + x.max((1, 2))),
+        ("gem", lambda x: np.cbrt((np.maximum(x, 1e-6) ** 3).mean((1, 2)))),
+    ],
+)
+def test_pooling_is_its_formula(pooling, pool):
+    model = Embedder(
+        Same(), embedding_dim=2, normalize=False, pooling=pooling, rngs=nnx.Rngs(0)
+    )
+    x = np.random.default_rng(0).normal(size=(2, 4, 5, 3)).astype(np.float32)
+    np.testing.assert_allclose(model.features(x), pool(x), rtol=1e-5, atol=1e-6)
+
+
+def test_the_head_normalises_features_and_has_hidden_layers():
+    model = Embedder(
+        Same(),
+        embedding_dim=2,
+        normalize=False,
+        head_layers=(5, 4),
+        head_norm=True,
+        rngs=nnx.Rngs(0),
+    )
+    x = np.random.default_rng(0).normal(size=(6, 1, 1, 3)).astype(np.float32)
+    y = x[:, 0, 0]
+    y = (y - y.mean(1, keepdims=True)) / np.sqrt(y.var(1, keepdims=True) + 1e-6)
+    for layer in (*model.hidden, model.head):
+        y = y @ layer.kernel[...] + layer.bias[...]
+        if layer is not model.head:
+            y = np.maximum(y, 0)
+    np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
+
+
+def test_only_transformers_have_a_class_token_and_only_one_size():
+    with pytest.raises(ValueError, match="class_token"):
+        Embedder(
+            Same(),
+            embedding_dim=2,
+            normalize=False,
+            pooling="class_token",
+            rngs=nnx.Rngs(0),
+        )(jnp.ones((2, 4, 4, 3)))
+    with pytest.raises(UsageError, match="multiple of the patch, 16, got 40"):
+        embedder("vit_small_patch16", image_size=40)
 
 
 def test_zero_embedding_has_a_finite_gradient():
@@ -204,6 +292,20 @@ def test_nothing_is_dropped_in_eval_mode():
     assert np.any(model(images(4)) != model(images(4)))
 
 
+def test_stochastic_depth_leaves_out_whole_rows_the_same_on_eight_devices_and_on_one():
+    layers = Layers("batch", nnx.Rngs(0), stochastic_depth=0.5)
+    assert [layers.branch(i, 4).rate for i in range(4)] == [0.125, 0.25, 0.375, 0.5]
+    rows = jnp.ones((64, 3, 2))
+    alone = Dropout(0.5, axis_name=None, seed=4, whole_rows=True)(rows)
+    assert set(np.unique(alone)) == {np.float32(0), np.float32(2)}
+    assert 0.3 < np.mean(alone == 0) < 0.7
+    assert np.all(alone == alone[:, :1, :1])
+    spread = jax.pmap(lambda x: layers.branch(3, 4)(x), axis_name="batch")
+    np.testing.assert_array_equal(
+        spread(rows.reshape(8, 8, 3, 2)).reshape(64, 3, 2), alone
+    )
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_a_dropout_rate_out_of_range_is_refused(rate):
     with pytest.raises(ValueError, match="rate"):
@@ -230,6 +332,40 @@ def test_the_gradient_of_a_convolution_is_that_of_its_sum(size, stride, side):
             expected += np.einsum("nhwc,no->hwco", window, g[:, i, j])
     grads = jax.grad(lambda p: jnp.sum(nnx.merge(graph, p)(x) * g))(params)
     np.testing.assert_allclose(grads["kernel"][...], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"), [(3, 1, 1), (5, 2, 2), (3, 2, "SAME"), (2, 2, 0)]
+)
+def test_a_depthwise_convolution_and_its_gradients_are_those_of_each_channel_alone(
+    size, stride, padding
+):
+    layers = Layers(None, nnx.Rngs(0))
+    graph, params = nnx.split(
+        layers.conv(4, 4, size, stride=stride, groups=4, padding=padding), nnx.Param
+    )
+    single, _ = nnx.split(
+        layers.conv(1, 1, size, stride=stride, padding=padding), nnx.Param
+    )
+    x = np.random.default_rng(0).normal(size=(2, 7, 8, 4)).astype(np.float32)
+
+    def together(params, x):
+        return nnx.merge(graph, params)(x)
+
+    def alone(params, x):
+        parts = []
+        for c in range(4):
+            one = jax.tree.map(lambda k, c=c: k[..., c : c + 1], params)
+            parts.append(nnx.merge(single, one)(x[..., c : c + 1]))
+        return jnp.concatenate(parts, -1)
+
+    np.testing.assert_allclose(together(params, x), alone(params, x), atol=1e-5)
+    got, expected = (
+        jax.grad(lambda *given, f=f: (f(*given) ** 3).sum(), argnums=(0, 1))(params, x)
+        for f in (together, alone)
+    )
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
 
 def test_networks_have_no_batch_statistics_with_group_norm():

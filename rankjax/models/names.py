@@ -1,0 +1,78 @@
+"""How files name the weights of a network, and how their images were scaled."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+
+class Scale(NamedTuple):
+    """What is taken from images in [0, 1], per channel, and what they are divided by.
+
+    Attributes:
+      mean: red, green and blue.
+      std: red, green and blue.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+SCALES: Mapping[str, Scale] = {
+    "imagenet": Scale((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": Scale((0.5,) * 3, (0.5,) * 3),
+    "lite": Scale((127 / 255,) * 3, (128 / 255,) * 3),
+    "caffe": Scale((128 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3),
+}
+"""ImageNet's mean and deviation; [0, 255] to [-1, 1] as TensorFlow's networks have it;
+the same by 127 and 128; and Caffe's means, without a deviation."""
+
+
+class Layout(NamedTuple):
+    """How one kind of files names the weights of one network.
+
+    Attributes:
+      rename: from our dotted name to theirs. Ours ends as PyTorch's do: in weight,
+        bias, running_mean or running_var.
+      scale: a name in `SCALES`, or None where such files differ.
+      unused: a regular expression of the names of what embeddings do not need, such as
+        the classifier.
+      variance: what is added to running variances: the epsilon of their batch norms
+        less that of ours.
+      bias_of: from the name of a batch norm's running mean to that of the bias of the
+        convolution before it, which is taken from the mean.
+      bgr: the name of the kernel that sees blue, green and red in this order.
+      transposed: whether arrays have PyTorch's order of dimensions, not ours.
+    """
+
+    rename: Callable[[str], str]
+    scale: str | None
+    unused: str
+    variance: float = 0.0
+    bias_of: Callable[[str], str] | None = None
+    bgr: str | None = None
+    transposed: bool = True
+
+
+OURS = Layout(lambda name: name, None, r"$^", transposed=False)
+"""Of checkpoints of our own runs."""
+
+
+def replacing(*pairs: tuple[str, str]) -> Callable[[str], str]:
+    """Replaces regular expressions in a name, one after the other."""
+
+    def rename(name: str) -> str:
+        for pattern, replacement in pairs:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    return rename
+
+
+def looking_up(modules: Mapping[str, str]) -> Callable[[str], str]:
+    """Replaces all before the last dot of a name by what a table says."""
+
+    def rename(name: str) -> str:
+        module, _, leaf = name.rpartition(".")
+        return f"{modules[module]}.{leaf}"
+
+    return rename

