@@ -131,7 +131,13 @@ class Config:
     steps: int = 1000
     """Training steps."""
     learning_rate: float = 1e-3
-    """Peak of the schedule: linear warm-up, then a cosine down to zero."""
+    """Peak of the schedule."""
+    schedule: Literal["cosine", "constant", "staircase"] = "cosine"
+    """After a linear warm-up: a cosine down to zero, or as it is, or down in steps."""
+    decay_every: int = 0
+    """Steps between those of the staircase."""
+    decay_rate: float = 0.5
+    """What the learning rate is multiplied by at each."""
     warmup_steps: int = 100
     """Steps of linear warm-up."""
     backbone_learning_rate: float = 1.0
@@ -140,10 +146,10 @@ class Config:
     """Steps at first in which the backbone's parameters stay as they are."""
     weight_ema: float = 0.0
     """Decay of a moving average of the weights, which is then judged; 0 for none."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """SGD has momentum 0.9."""
+    optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
+    """SGD and RMSprop have momentum 0.9."""
     weight_decay: float = 1e-4
-    """Decoupled weight decay of adamw."""
+    """Decoupled for adamw, added to gradients for adam and rmsprop, none for sgd."""
     seed: int = 0
     """Of the weights, the batches and the augmentation."""
     eval_every: int = 200
@@ -518,6 +524,8 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
                 f"{name} must not be negative, got {getattr(config, name)}"
             )
     build_augmentation(config)
+    if config.schedule == "staircase" and config.decay_every < 1:
+        raise UsageError(f"decay_every must be at least 1, got {config.decay_every}")
     for name in ("dropout", "stochastic_depth", "weight_ema"):
         if not 0 <= getattr(config, name) < 1:
             raise UsageError(f"{name} must be in [0, 1), got {getattr(config, name)}")

@@ -30,7 +30,6 @@ from flax import nnx
 from tqdm import tqdm
 
 from experiments.config import (
-    EXPERIMENTS,
     Config,
     build_augmentation,
     build_batches,
@@ -38,6 +37,7 @@ from experiments.config import (
     check,
     learned,
 )
+from experiments.recipes import EXPERIMENTS
 from rankjax import __version__, models
 from rankjax.data import Batches, Dataset, Loader, MinedBatches, Split, load
 from rankjax.data.sources import ChosenImages, EncodedImages
@@ -462,16 +462,8 @@ def start(
         model = WithLoss(
             model, proxies=_proxies(config, train, rngs), learned=learned(config)
         )
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=config.learning_rate,
-        warmup_steps=min(config.warmup_steps, config.steps),
-        decay_steps=config.steps + 1,
-    )
-    if config.optimizer == "sgd":
-        optimizer = optax.sgd(schedule, momentum=0.9)
-    else:
-        optimizer = optax.adamw(schedule, weight_decay=config.weight_decay)
+    schedule = _schedule(config)
+    optimizer = _optimizer(config, schedule)
     others = _other_rates(config)
     if others:
         optimizer = optax.chain(optimizer, *others)
@@ -483,6 +475,42 @@ def start(
         shape = (len(batches.examples(0)), config.embedding_dim)
         state = state._replace(mined=jnp.zeros(shape, jnp.float32))
     return definition, optimizer, schedule, state, loaded
+
+
+def _schedule(config: Config) -> optax.Schedule:
+    warmup = min(config.warmup_steps, config.steps)
+    if config.schedule == "cosine":
+        return optax.warmup_cosine_decay_schedule(
+            init_value=0.0,
+            peak_value=config.learning_rate,
+            warmup_steps=warmup,
+            decay_steps=config.steps + 1,
+        )
+    after = optax.constant_schedule(config.learning_rate)
+    if config.schedule == "staircase":
+        after = optax.exponential_decay(
+            config.learning_rate,
+            transition_steps=config.decay_every,
+            decay_rate=config.decay_rate,
+            staircase=True,
+        )
+    # The staircase counts steps from the very first one.
+    if not warmup:
+        return after
+    return lambda step: after(step) * jnp.minimum(1.0, step / warmup)
+
+
+def _optimizer(
+    config: Config, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    decay = optax.add_decayed_weights(config.weight_decay)
+    if config.optimizer == "sgd":
+        return optax.sgd(schedule, momentum=0.9)
+    if config.optimizer == "adam":
+        return optax.chain(decay, optax.adam(schedule))
+    if config.optimizer == "rmsprop":
+        return optax.chain(decay, optax.rmsprop(schedule, decay=0.99, momentum=0.9))
+    return optax.adamw(schedule, weight_decay=config.weight_decay)
 
 
 def _pretrain(config: Config, embedder: models.Embedder) -> models.Loaded | None:

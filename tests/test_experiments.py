@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from experiments import train
-from experiments.config import EXPERIMENTS, Config, check
+from experiments.config import Config, check
+from experiments.recipes import EXPERIMENTS
 from experiments.runs import load_network
 from experiments.train import default_run_dir, main, parse
 from rankjax.errors import UsageError

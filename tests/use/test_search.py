@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import chromium
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,7 +19,6 @@ from experiments.search.index import Index, QueryEmbedder, read_index
 from experiments.search.server import make_server
 from rankjax.errors import RunError, UsageError
 from rankjax.metrics import Neighbours
-from tests.use import chromium
 
 pytestmark = pytest.mark.xdist_group("use")
 

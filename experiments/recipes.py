@@ -1,0 +1,218 @@
+"""Named experiments that fine-tune pretrained networks on the field's benchmarks.
+
+Their settings are those of the papers and of the authors' code; each says what it does
+otherwise. Weights and images are the user's: by default weights lie in
+~/.cache/rankjax/weights, and `--weights FILE` says otherwise. `--dry-run` tries data,
+weights, memory and a step first.
+
+Published figures are of the epoch that was best on the test set, unless stated. Ours
+are judged on classes held out of training: choose by them with
+`experiments.evaluate RUN --checkpoint best`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments import config
+from experiments.config import Config
+
+_WEIGHTS = Path("~/.cache/rankjax/weights")
+_BN_INCEPTION = _WEIGHTS / "bn_inception.pth"
+
+_REALITY_CHECK = Config(
+    image_size=227,
+    short_side=256,
+    fold=0,
+    augmentation="random_resized_crop",
+    augmentation_options=("scale=(0.16,1)", "ratio=(0.75,1.33)"),
+    model="bn_inception",
+    weights=_BN_INCEPTION,
+    norm="frozen",
+    embedding_dim=128,
+    loss="multi_similarity",
+    classes=8,
+    per_class=4,
+    steps=20_000,
+    optimizer="rmsprop",
+    learning_rate=1e-6,
+    schedule="constant",
+    warmup_steps=0,
+    weight_decay=1e-4,
+    eval_every=500,
+    log_every=100,
+)
+
+
+def cub_reality_check() -> Config:
+    """CUB-200-2011 as in "A Metric Learning Reality Check": a fold of four.
+
+    python -m experiments.train cub_reality_check
+    Musgrave, Belongie, Lim, ECCV 2020, with multi-similarity's tuned settings: BN-
+    Inception, 128 dimensions, 32 images. Their MAP@R is 24.7 with the embeddings of all
+    four folds side by side (--fold 1, 2, 3), in 512 dimensions; one fold gives less.
+    They stop once validation has not risen for nine times 100 steps, and choose the
+    best: here, `--checkpoint best` of a fixed number of steps.
+    """
+    return dataclasses.replace(
+        _REALITY_CHECK,
+        dataset="cub",
+        loss_options=("alpha=0.01", "beta=50.6", "threshold=0.56"),
+    )
+
+
+def cars_reality_check() -> Config:
+    """Cars-196 as in "A Metric Learning Reality Check": a fold of four.
+
+    python -m experiments.train cars_reality_check
+    As cub_reality_check; their MAP@R of all four folds is 28.1.
+    """
+    return dataclasses.replace(
+        _REALITY_CHECK,
+        dataset="cars",
+        loss_options=("alpha=14.4", "beta=75.8", "threshold=0.66"),
+    )
+
+
+def sop_reality_check() -> Config:
+    """Stanford Online Products as in "A Metric Learning Reality Check": a fold of four.
+
+    python -m experiments.train sop_reality_check
+    As cub_reality_check; their MAP@R of all four folds is 45.8.
+    """
+    return dataclasses.replace(
+        _REALITY_CHECK,
+        dataset="sop",
+        loss_options=("alpha=8.5", "beta=57.4", "threshold=0.41"),
+    )
+
+
+_PROXY_ANCHOR = Config(
+    image_size=224,
+    short_side=256,
+    augmentation="random_resized_crop",
+    model="bn_inception",
+    weights=_BN_INCEPTION,
+    norm="frozen",
+    pooling="average_max",
+    embedding_dim=512,
+    loss="proxy_anchor",
+    proxies_per_class=1,
+    proxy_learning_rate=100.0,
+    batches="random",
+    classes=180,
+    per_class=1,
+    learning_rate=1e-4,
+    schedule="staircase",
+    warmup_steps=0,
+    weight_decay=1e-4,
+    log_every=20,
+)
+
+
+def _epochs(images: int, *, decay: int, settings: Config) -> Config:
+    """Sixty epochs of 180 images, the first with a frozen backbone."""
+    epoch = images // 180
+    return dataclasses.replace(
+        settings,
+        steps=60 * epoch,
+        freeze_steps=epoch,
+        decay_every=decay * epoch,
+        eval_every=2 * epoch,
+    )
+
+
+def cub_proxy_anchor() -> Config:
+    """Proxy-Anchor on CUB-200-2011, BN-Inception with 512 dimensions.
+
+    python -m experiments.train cub_proxy_anchor
+    Kim et al., CVPR 2020: Recall@1 68.4; 69.1 with the settings of the authors' code
+    (github.com/tjddus9597/Proxy-Anchor-CVPR2020), which are these but for clipped
+    gradients, and for a tenth of the training classes that validates here.
+    """
+    settings = dataclasses.replace(_PROXY_ANCHOR, dataset="cub")
+    return _epochs(5_864, decay=10, settings=settings)
+
+
+def cars_proxy_anchor() -> Config:
+    """Proxy-Anchor on Cars-196, BN-Inception with 512 dimensions.
+
+    python -m experiments.train cars_proxy_anchor
+    As cub_proxy_anchor; Recall@1 86.1 in the paper, 86.4 with the authors' code.
+    """
+    settings = dataclasses.replace(_PROXY_ANCHOR, dataset="cars")
+    return _epochs(8_054, decay=20, settings=settings)
+
+
+_LARGE = dataclasses.replace(
+    _PROXY_ANCHOR, norm="batch", learning_rate=6e-4, decay_rate=0.25
+)
+
+
+def sop_proxy_anchor() -> Config:
+    """Proxy-Anchor on Stanford Online Products, BN-Inception with 512 dimensions.
+
+    python -m experiments.train sop_proxy_anchor
+    As cub_proxy_anchor; Recall@1 79.1 in the paper, 79.2 with the authors' code.
+    """
+    settings = dataclasses.replace(_LARGE, dataset="sop")
+    return _epochs(59_551, decay=20, settings=settings)
+
+
+def in_shop_proxy_anchor() -> Config:
+    """Proxy-Anchor on In-Shop Clothes Retrieval, BN-Inception with 512 dimensions.
+
+    python -m experiments.train in_shop_proxy_anchor
+    As cub_proxy_anchor; Recall@1 91.5 in the paper, 91.9 with the authors' code.
+    """
+    settings = dataclasses.replace(_LARGE, dataset="in_shop")
+    return _epochs(25_882, decay=20, settings=settings)
+
+
+def market1501_trinet() -> Config:
+    """Batch-hard triplets with the soft margin on Market-1501, ResNet-50.
+
+    python -m experiments.train market1501_trinet
+    Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-
+    Identification", 2017 (TriNet): rank-1 84.9, one query, no re-ranking, as the data
+    set's page lists it. Theirs has batch norm in the head, cuts 256 x 128 out of
+    288 x 144, averages ten crops in testing, and lets the learning rate fall
+    exponentially from step 15,000 on, which the cosine stands for.
+    """
+    return Config(
+        dataset="market1501",
+        image_size=256,
+        image_width=128,
+        augmentation="pad_crop_flip",
+        model="resnet50",
+        weights=_WEIGHTS / "resnet50.pth",
+        head_layers=(1024,),
+        embedding_dim=128,
+        normalize=False,
+        loss="batch_hard_triplet",
+        classes=18,
+        per_class=4,
+        steps=25_000,
+        optimizer="adam",
+        learning_rate=3e-4,
+        warmup_steps=0,
+        weight_decay=0.0,
+        eval_every=1000,
+        log_every=100,
+    )
+
+
+RECIPES: dict[str, Callable[[], Config]] = {
+    f.__name__: f
+    for f in (
+        cub_reality_check,
+        cars_reality_check,
+        sop_reality_check,
+        cub_proxy_anchor,
+        cars_proxy_anchor,
+        sop_proxy_anchor,
+        in_shop_proxy_anchor,
+        market1501_trinet,
+    )
+}
+EXPERIMENTS = config.EXPERIMENTS | RECIPES

@@ -1,0 +1,95 @@
+"""The fine-tuning recipes on archives in the benchmarks' layouts."""
+
+import dataclasses
+import inspect
+import json
+import struct
+
+import jax
+import numpy as np
+import pytest
+import tiny_archives
+
+from experiments import backbones, dry_run
+from experiments.recipes import RECIPES
+from experiments.train import _optimizer, _schedule, main
+from rankjax.data import CATALOGUE
+
+MAKERS = dict(inspect.getmembers(tiny_archives, inspect.isfunction))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A safetensors file of each recipe's architecture, with random numbers."""
+    folder, files = tmp_path_factory.mktemp("weights"), {}
+    for model in ("bn_inception", "resnet50"):
+        (entry, *_) = (e for e in backbones.stored().values() if e["model"] == model)
+        header, data = {}, b""
+        for name, array in backbones.weights(entry).items():
+            array = np.asarray(array, np.float32)
+            offsets = [len(data), len(data) + array.nbytes]
+            header[name] = {
+                "dtype": "F32",
+                "shape": array.shape,
+                "data_offsets": offsets,
+            }
+            data += array.tobytes()
+        text = json.dumps(header).encode()
+        files[model] = folder / f"{model}.safetensors"
+        files[model].write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_tried_on_its_benchmark(
+    name, weights, tmp_path, capsys, monkeypatch
+):
+    config = RECIPES[name]()
+    manual = tmp_path / "manual"
+    manual.mkdir()
+    MAKERS[config.dataset](manual)
+    entry = dataclasses.replace(CATALOGUE[config.dataset], counts={})
+    monkeypatch.setitem(CATALOGUE, config.dataset, entry)
+    # Twelve images are too few to be judged.
+    monkeypatch.setattr(dry_run, "check_judged", lambda data: None)
+    words = ["--manual-dir", str(manual), "--data-dir", str(tmp_path), "--devices", "1"]
+    words += ["--classes", "2", "--per-class", "2", "--fold", "None", "--dry-run"]
+    assert main([name, *words]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if "weights " in line and "failed" in line)
+    assert "cannot read weights" in line
+    assert config.weights.name in "".join(lines)
+    status = main([name, *words, "--weights", str(weights[config.model])])
+    out = capsys.readouterr().out
+    assert status == 0, out
+    assert out.count("│ ok") == 7
+    assert f"{config.model}.safetensors" in out
+
+
+def test_a_staircase_falls_by_its_rate_from_the_end_of_warmup_on():
+    config = dataclasses.replace(
+        RECIPES["cub_proxy_anchor"](), warmup_steps=4, decay_every=10, decay_rate=0.5
+    )
+    rates = [float(_schedule(config)(step)) for step in (0, 2, 4, 9, 10, 19, 20)]
+    expected = np.array([0, 0.5, 1, 1, 0.5, 0.5, 0.25]) * config.learning_rate
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    constant = dataclasses.replace(config, schedule="constant", warmup_steps=0)
+    assert [float(_schedule(constant)(s)) for s in (0, 9)] == pytest.approx([1e-4] * 2)
+
+
+def test_rmsprop_takes_the_steps_of_its_equations():
+    config = dataclasses.replace(
+        RECIPES["cub_reality_check"](), learning_rate=0.1, weight_decay=0.5
+    )
+    optimizer = _optimizer(config, _schedule(config))
+    x = expected = np.float32(2.0)
+    state, square, trace = optimizer.init(x), 0.0, 0.0
+    for gradient in (1.0, -3.0, 0.5):
+        update, state = jax.jit(optimizer.update)(np.float32(gradient), state, x)
+        x = x + update
+        decayed = gradient + 0.5 * expected
+        square = 0.99 * square + 0.01 * decayed**2
+        trace = 0.9 * trace + decayed / np.sqrt(square + 1e-8)
+        expected = expected - 0.1 * trace
+        np.testing.assert_allclose(x, expected, rtol=1e-4)
