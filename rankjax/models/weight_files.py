@@ -142,7 +142,7 @@ def _read_keras(content: bytes) -> Arrays:
 class _Storage(NamedTuple):
     key: str
     dtype: np.dtype
-    count: int
+    size: int
 
 
 class _Tensor(NamedTuple):
@@ -218,8 +218,7 @@ class _Unpickler(pickle._Unpickler):
     """
 
     dispatch: ClassVar[Any] = {
-        code[0]: pickle._Unpickler.dispatch[code[0]]  # type: ignore[attr-defined]
-        for code in _OPERATIONS
+        code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPERATIONS
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -301,7 +300,7 @@ def _read_torch_legacy(content: bytes) -> Arrays:
     data = {}
     for key in _unpickle(file):
         (count,) = struct.unpack("<q", file.read(8))
-        if key not in storages or count != storages[key].count or count < 0:
+        if key not in storages or count != storages[key].size or count < 0:
             raise _RefusedError(f"storage {key} is not the one that tensors refer to")
         data[key] = file.read(count * storages[key].dtype.itemsize)
     return {name: t.read(data[t.storage.key]) for name, t in tensors.items()}
