@@ -60,7 +60,7 @@ def moved(loss: str, size: int) -> float:
     }
     state, metrics = step(replicate(state, jax.devices()), batch)
     assert np.isfinite(float(metrics["loss"]))
-    params = state.params["network"] if "network" in state.params else state.params
+    params = state.params.get("network", state.params)
     after = np.asarray(params["backbone"]["conv1"]["kernel"][...])
     return float(np.abs(after - first).max())
 
