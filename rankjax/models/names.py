@@ -27,8 +27,8 @@ SCALES: Mapping[str, Scale] = {
     ),
 }
 """ImageNet's mean and deviation; [0, 255] to [-1, 1] as TensorFlow's networks have it;
-the same by 127 and 128; and Caffe's means of BN-Inception and of Keras' ResNets, without
-a deviation."""
+the same by 127 and 128; and Caffe's means of BN-Inception and of Keras' ResNets,
+without a deviation."""
 
 
 class Layout(NamedTuple):
