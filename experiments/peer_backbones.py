@@ -1,4 +1,4 @@
-"""Writes what timm's and torchvision's networks compute, for tests to compare ours with.
+"""Writes what timm's and torchvision's networks compute, to compare ours with.
 
 pip install torch torchvision timm efficientnet-lite-pytorch numpy
 python experiments/peer_backbones.py tests/models/peer_backbones.json
@@ -24,9 +24,8 @@ SAMPLES = 12
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The array of a name."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    if "gamma" in name or "layer_scale" in name or name.endswith("running_var"):
-        array = rng.uniform(0.5, 1.5, shape)
-    elif name.endswith("weight") and len(shape) == 1:
+    positive = "gamma" in name or "layer_scale" in name or name.endswith("running_var")
+    if positive or (name.endswith("weight") and len(shape) == 1):
         array = rng.uniform(0.5, 1.5, shape)
     elif name.endswith(("bias", "running_mean")):
         array = 0.1 * rng.normal(size=shape)

@@ -45,9 +45,10 @@ class ConvNeXt(Staged):
     ) -> None:
         self.channels, self.features = channels, widths[-1]
         self.remat = layers.remat
-        self.convs, self.norms = nnx.List(), nnx.List()
-        self.groups, number = nnx.List(), 0
-        before = channels
+        self.convs = nnx.List[nnx.Conv]()
+        self.norms = nnx.List[nnx.LayerNorm]()
+        self.groups = nnx.List[nnx.List[ConvNeXtBlock]]()
+        number, before = 0, channels
         for i, (depth, width) in enumerate(zip(depths, widths, strict=True)):
             size = 2 if i else 4
             self.convs.append(

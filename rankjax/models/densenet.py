@@ -59,7 +59,8 @@ class DenseNet(Staged):
         width = 2 * growth
         self.conv0 = layers.conv(channels, width, 7, stride=2)
         self.norm0 = layers.norm(width)
-        self.denseblocks, self.transitions = nnx.List(), nnx.List()
+        self.denseblocks = nnx.List[nnx.List[DenseLayer]]()
+        self.transitions = nnx.List[Transition]()
         for number, depth in enumerate(depths):
             if number:
                 self.transitions.append(Transition(layers, width))

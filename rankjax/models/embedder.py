@@ -1,5 +1,6 @@
 """From images to embeddings: input scaling, a backbone, pooling, dropout, a head."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -86,8 +87,8 @@ class Embedder(nnx.Module):
         )
         widths = (backbone.features, *head_layers)
         self.hidden = nnx.List(
-            nnx.Linear(a, b, rngs=rngs)
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nnx.Linear(inputs, outputs, rngs=rngs)
+            for inputs, outputs in itertools.pairwise(widths)
         )
         self.head = nnx.Linear(widths[-1], embedding_dim, rngs=rngs)
         self.normalize = normalize

@@ -164,7 +164,8 @@ class MobileNet(Staged):
             same=same,
             stride=2,
         )
-        self.blocks, width = nnx.List(), stem
+        self.blocks = nnx.List[InvertedResidual]()
+        width = stem
         for number, row in enumerate(rows):
             block = InvertedResidual(
                 layers,
@@ -240,7 +241,8 @@ class MobileNet(Staged):
         return names | {"head.conv": conv, "head.bn": norm}
 
     def _torchvision(self) -> dict[str, str]:
-        names, seen = {"stem.conv": "features.0.0", "stem.bn": "features.0.1"}, {}
+        names = {"stem.conv": "features.0.0", "stem.bn": "features.0.1"}
+        seen: dict[int, int] = {}
         for number, row in enumerate(self.rows):
             at = seen[row.stage] = seen.get(row.stage, -1) + 1
             block = number + 1 if self.hard else f"{row.stage + 1}.{at}"

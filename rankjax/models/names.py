@@ -22,9 +22,13 @@ SCALES: Mapping[str, Scale] = {
     "half": Scale((0.5,) * 3, (0.5,) * 3),
     "lite": Scale((127 / 255,) * 3, (128 / 255,) * 3),
     "caffe": Scale((128 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3),
+    "keras": Scale(
+        (123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)
+    ),
 }
 """ImageNet's mean and deviation; [0, 255] to [-1, 1] as TensorFlow's networks have it;
-the same by 127 and 128; and Caffe's means, without a deviation."""
+the same by 127 and 128; and Caffe's means of BN-Inception and of Keras' ResNets,
+without a deviation."""
 
 
 class Layout(NamedTuple):

@@ -91,7 +91,7 @@ class ResNet(Staged):
         channels: int,
         v1: bool = False,
     ) -> None:
-        self.channels, self.remat = channels, layers.remat
+        self.channels, self.remat, self.v1 = channels, layers.remat, v1
         self.features = 512 * block.expansion
         self.conv1 = layers.conv(channels, 64, 7, stride=2)
         self.bn1 = layers.norm(64)
@@ -125,9 +125,20 @@ class ResNet(Staged):
             yield f"layer{number}", x
 
     def layouts(self) -> Mapping[str, Layout]:
-        """torchvision's and timm's names."""
+        """torchvision's and timm's names, and Keras' of its own, which are "v1"."""
         rename = replacing((r"\.layers\.", "."))
-        return {"torchvision": Layout(rename, "imagenet", r"fc\.")}
+        found = {"torchvision": Layout(rename, "imagenet", r"fc\.")}
+        if self.v1:
+            found["keras"] = Layout(
+                _keras_name,
+                "keras",
+                r"predictions\.",
+                variance=1e-8,
+                bias_of=replacing((r"_bn\.running_mean$", "_conv.bias")),
+                bgr="conv1_conv.weight",
+                transposed=False,
+            )
+        return found
 
 
 def resnet(layers: Layers, depth: int, *, channels: int, v1: bool = False) -> ResNet:
@@ -135,6 +146,19 @@ def resnet(layers: Layers, depth: int, *, channels: int, v1: bool = False) -> Re
     block = BasicBlock if depth < 50 else Bottleneck
     depths = {18: (2, 2, 2, 2), 101: (3, 4, 23, 3)}.get(depth, (3, 4, 6, 3))
     return ResNet(layers, block, depths, channels=channels, v1=v1)
+
+
+def _keras_name(name: str) -> str:
+    """layer2.layers.0.conv1.weight is conv3_block1_1_conv.weight there."""
+    *modules, leaf = name.replace(".layers.", ".").split(".")
+    if len(modules) == 1:
+        return f"conv1_{modules[0].rstrip('1')}.{leaf}"
+    group, block, *layer = modules
+    if layer[0] == "downsample":
+        number, kind = "0", ("conv", "bn")[int(layer[1])]
+    else:
+        number, kind = layer[0][-1], layer[0][:-1]
+    return f"conv{int(group[-1]) + 1}_block{int(block) + 1}_{number}_{kind}.{leaf}"
 
 
 def _downsample(

@@ -1,8 +1,8 @@
 """Reads files of weights without executing anything in them.
 
-safetensors; PyTorch's `.pth`, both the zip archive and the format before it; Keras'
-legacy `.h5`, where h5py is installed. A pickle can call any function of any module; the
-reader here knows the operations that state dicts are made of and two functions, and
+safetensors; PyTorch's `.pth`, both the zip archive and the format before it; Keras 3's
+`.weights.h5`, where h5py is installed. A pickle can call any function of any module;
+the reader here knows the operations that state dicts are made of and two functions, and
 refuses all else.
 """
 
@@ -122,27 +122,29 @@ def _read_keras(content: bytes) -> Arrays:
         raise RunError("Keras weights need h5py: pip install h5py") from error
     found: Arrays = {}
     with h5py.File(io.BytesIO(content), "r") as file:
-        root = file.get("model_weights", file)
-        if "layer_names" not in root.attrs:
-            raise _RefusedError(
-                "of Keras' files only those that name their layers can be read, which "
-                "model.save_weights(NAME.h5) of Keras 2 and keras.applications write"
-            )
 
-        def add(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset):
-                layer, _, weight = name.rpartition("/")
-                layer = layer.rpartition("/")[2]
-                found[f"{layer}.{weight.removesuffix(':0')}"] = np.asarray(item)
+        def add(path: str, group: Any) -> None:
+            if not path.endswith("/vars") or not len(group):
+                return
+            kinds = ("weight", "bias", "running_mean", "running_var")
+            layer = group.attrs.get("name", path.split("/")[-2])
+            for kind, item in zip(kinds, map(group.get, "0123"), strict=True):
+                if item is None:
+                    continue
+                if item.nbytes > len(content):
+                    raise _RefusedError(f"{layer}.{kind} is larger than the file")
+                found[f"{layer}.{kind}"] = np.asarray(item)
 
-        root.visititems(add)
+        file.visititems(add)
+    if not found:
+        raise _RefusedError("it is no .weights.h5 of Keras 3")
     return found
 
 
 class _Storage(NamedTuple):
     key: str
     dtype: np.dtype
-    count: int
+    size: int
 
 
 class _Tensor(NamedTuple):
@@ -218,8 +220,7 @@ class _Unpickler(pickle._Unpickler):
     """
 
     dispatch: ClassVar[Any] = {
-        code[0]: pickle._Unpickler.dispatch[code[0]]  # type: ignore[attr-defined]
-        for code in _OPERATIONS
+        code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPERATIONS
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -301,7 +302,7 @@ def _read_torch_legacy(content: bytes) -> Arrays:
     data = {}
     for key in _unpickle(file):
         (count,) = struct.unpack("<q", file.read(8))
-        if key not in storages or count != storages[key].count or count < 0:
+        if key not in storages or count != storages[key].size or count < 0:
             raise _RefusedError(f"storage {key} is not the one that tensors refer to")
         data[key] = file.read(count * storages[key].dtype.itemsize)
     return {name: t.read(data[t.storage.key]) for name, t in tensors.items()}

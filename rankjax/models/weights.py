@@ -52,7 +52,7 @@ def load_weights(backbone: Staged, path: Path, *, scale: str | None = None) -> L
 
     Args:
       backbone: as `rankjax.models.backbone` makes it; changed in place.
-      path: safetensors, a PyTorch state dict or Keras' .h5, see
+      path: safetensors, a PyTorch state dict or Keras' .weights.h5, see
         `rankjax.models.weight_files`.
       scale: a name in `rankjax.models.SCALES`, for files whose names do not tell.
 

@@ -40,8 +40,8 @@ def read_run(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
         if not name.startswith(wanted) or "['backbone']" not in name:
             continue
         inside = name.partition("['backbone']")[2].removesuffix(".value")
-        path = re.findall(r"\['?([^]']+)'?\]", inside)
-        found[torch_name(".".join(path))] = array
+        keys = re.findall(r"\['?([^]']+)'?\]", inside)
+        found[torch_name(".".join(keys))] = array
     return found, _scale(path / "weights.json")
 
 

@@ -96,6 +96,7 @@ def test_uint8_images_are_scaled_as_pretrained_weights_want_it(name):
         "half": x / 127.5 - 1,
         "lite": (x - 127.0) / 128,
         "caffe": x - np.array([128.0, 117.0, 104.0]),
+        "keras": x - np.array([123.68, 116.779, 103.939]),
     }[name]
     expected = model(by_hand.astype(np.float32))
     np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import struct
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -372,6 +373,57 @@ def test_vision_transformers_must_be_told_the_scale_and_resize_their_positions()
     loaded = models.use_arrays(model, arrays, source="x", scale="half")
     assert loaded.resized == ("pos_embed",)
     np.testing.assert_allclose(model.pos_embed[...], np.ones((1, 17, 384)), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_weights_of_keras_give_the_same_network_and_biases_move_the_means(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    from experiments.backbones import stored, weights
+
+    arrays = weights(stored()["resnet50_v1, torchvision"])
+    path, number, bias = tmp_path / "resnet50.weights.h5", 0, 0.25
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            module, _, leaf = name.rpartition(".")
+            if leaf != "weight" or module == "fc":
+                continue
+            group, _, rest = module.partition(".")
+            block, _, layer = rest.partition(".")
+            layer = layer.replace("downsample.0", "conv0").replace(
+                "downsample.1", "bn0"
+            )
+            where = (
+                f"conv{int(group[-1]) + 1}_block{int(block or 0) + 1}_" if rest else ""
+            )
+            layer = f"{layer[-1]}_{layer[:-1]}" if rest else f"conv1_{module[:-1]}"
+            variables = file.create_group(f"layers/layer_{number}/vars")
+            variables.attrs["name"] = where + layer
+            number += 1
+            if array.ndim == 4:
+                array = array.transpose(2, 3, 1, 0)
+                if module == "conv1":
+                    array = array[:, :, ::-1]
+                values = [array, np.full(array.shape[-1], bias, np.float32)]
+            else:
+                others = ("bias", "running_mean", "running_var")
+                values = [array, *(arrays[f"{module}.{other}"] for other in others)]
+                values[2] = values[2] + bias
+            for i, value in enumerate(values):
+                variables[str(i)] = value
+    ours, theirs = (nnx.eval_shape(lambda: backbone("resnet50_v1")) for _ in range(2))
+    loaded = models.load_weights(ours, path)
+    assert (loaded.layout, loaded.scale) == ("keras", "keras")
+    models.use_arrays(theirs, arrays, source="x")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        *(nnx.to_pure_dict(nnx.state(model)) for model in (ours, theirs)),
+    )
+
+
+def test_keras_files_need_h5py(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(RunError, match="need h5py"):
+        read_weights(written(tmp_path, b"\x89HDF\r\n\x1a\n and more"))
 
 
 LITE0 = os.environ.get("RANKJAX_LITE0")

@@ -20,7 +20,7 @@ from jax import lax
 from rankjax.losses import LOSSES
 from rankjax.memory import empty
 from rankjax.models import ConvNet, Embedder
-from rankjax.models.layers import Dropout, Layers
+from rankjax.models.layers import Dropout, Layers, Staged
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.objective import objective
 from rankjax.parallel import AXIS, data_parallel, replicate
@@ -52,7 +52,7 @@ def batches():
     return [{"image": image, "label": label} for image in images]
 
 
-class OneLayer(nnx.Module):
+class OneLayer(Staged):
     """A convolution and a batch norm, which compile in a third of ConvNet's time."""
 
     def __init__(self, layers, *, channels, width):
@@ -60,9 +60,9 @@ class OneLayer(nnx.Module):
         self.conv = layers.conv(channels, width, 8, stride=8)
         self.norm = layers.norm(width)
 
-    def __call__(self, images):
+    def stages(self, images):
         x = nnx.relu(self.norm(self.conv(images)[:, :4, :4]))
-        return x.reshape(len(x), -1)
+        yield "flat", x.reshape(len(x), -1)
 
 
 @functools.cache
