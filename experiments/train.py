@@ -40,7 +40,7 @@ from experiments.config import (
 )
 from rankjax import __version__, models
 from rankjax.data import Batches, Dataset, Loader, MinedBatches, Split, load
-from rankjax.data.sources import ChosenImages
+from rankjax.data.sources import ChosenImages, ImageRows
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
@@ -53,12 +53,14 @@ from rankjax.train import (
     TrainState,
     create_state,
     evaluate,
+    evaluate_test,
     hosts,
     make_embed,
     make_step,
     pixels,
 )
 
+_MOST_PIXELS = 20_000  # images, of which raw pixels are a baseline
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
 
@@ -322,17 +324,21 @@ def _finish(
     records: _Records | None,
 ) -> None:
     """Evaluates on the test classes and writes summary.json and report.html."""
-    images, labels = data.test.images, data.test.labels
-    trained, before = embed(state, images), embed(untrained, images)
+    splits = [split for split in (data.test, data.gallery) if split is not None]
+    rows: dict[str, list[np.ndarray]] = {
+        who: [embed(variables, split.images) for split in splits]
+        for who, variables in (("test", state), ("untrained", untrained))
+    }
     if records is None:
         return
     folder = records.folder
-    embeddings = {"test": trained, "raw_pixels": pixels(images), "untrained": before}
+    if sum(len(split.labels) for split in splits) <= _MOST_PIXELS:
+        rows["raw_pixels"] = [pixels(split.images) for split in splits]
     summary = {
-        who: evaluate(what, labels, seed=config.seed)
-        for who, what in embeddings.items()
+        who: evaluate_test(data, *each, seed=config.seed) for who, each in rows.items()
     }
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
+    embeddings = {who: np.concatenate(each) for who, each in rows.items()}
     write_report(
         folder.path,
         ReportInputs(
@@ -343,6 +349,7 @@ def _finish(
                 "devices": len(devices),
                 "processes": jax.process_count(),
                 "wrapper": config.wrapper,
+                "protocol": data.protocol,
                 "epoch": f"{batches.epoch:.4g} steps, with {batches.classes:.0%} of "
                 f"the classes and {batches.images:.0%} of the images",
             },
@@ -350,8 +357,8 @@ def _finish(
             | {package: version(package) for package in _PACKAGES},
             summary=summary,
             history=folder.history(),
-            images=images.read(np.arange(len(images))),
-            labels=labels,
+            images=ImageRows(*(split.images for split in splits)),
+            labels=np.concatenate([split.labels for split in splits]),
             class_names=data.test.class_names,
             embeddings=embeddings.pop("test"),
             baselines=embeddings,
@@ -427,13 +434,9 @@ def _are_proxies(params: Any) -> Any:
 
 
 def _check_judged(data: Dataset) -> None:
-    if data.protocol != "leave-one-out":
-        raise UsageError(
-            f"{data.name} is judged by {data.protocol}; experiments.train knows the "
-            "protocol leave-one-out alone"
-        )
     judged_on = data.train if data.validation is None else data.validation
-    for split in (judged_on, data.test):
+    alone = data.protocol == "leave-one-out"
+    for split in (judged_on, data.test) if alone else (judged_on,):
         if len(split.labels) < 9 or np.bincount(split.labels).max() < 2:
             raise UsageError(
                 f"{data.name} must have 9 images or more, two of them of one class, "

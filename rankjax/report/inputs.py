@@ -1,6 +1,7 @@
 """What a report is made of."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ class ReportInputs:
       summary: metrics of "test" (the trained network on `images`), and of the
         baselines "untrained" and "raw_pixels" on the same images.
       history: rows of metrics.jsonl; a row may hold any subset of the keys.
-      images: uint8 [n, h, w, c], c is 1 or 3.
+      images: uint8 [n, h, w, c], c is 1 or 3; or what is indexed like that, and read
+        when it is.
       labels: int [n], indices into `class_names`.
       class_names: any text, also text that no font can draw.
       embeddings: float [n, dim], of any length.
@@ -31,7 +33,7 @@ class ReportInputs:
     versions: dict[str, str]
     summary: dict[str, dict[str, float]]
     history: list[dict[str, float]]
-    images: np.ndarray
+    images: Any
     labels: np.ndarray
     class_names: tuple[str, ...]
     embeddings: np.ndarray

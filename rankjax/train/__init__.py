@@ -2,7 +2,12 @@
 
 from rankjax.train import hosts
 from rankjax.train.checkpoint import Checkpoints
-from rankjax.train.evaluation import evaluate, make_embed, pixels
+from rankjax.train.evaluation import (
+    evaluate,
+    evaluate_test,
+    make_embed,
+    pixels,
+)
 from rankjax.train.monitor import Monitor
 from rankjax.train.run_folder import RunFolder
 from rankjax.train.step import TrainState, create_state, make_step
@@ -14,6 +19,7 @@ __all__ = [
     "TrainState",
     "create_state",
     "evaluate",
+    "evaluate_test",
     "hosts",
     "make_embed",
     "make_step",
