@@ -414,3 +414,39 @@ def test_a_run_is_evaluated_as_its_own_summary_says(
     assert main([str(run_dir), *places]) == 1
     assert "a run of another version: stranger" in capsys.readouterr().err
     assert (run_dir / "config.json").read_text() == changed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["query-gallery", "reid"])
+def test_a_run_with_a_gallery_is_judged_by_the_data_sets_protocol(protocol, tmp_path):
+    rng = np.random.default_rng(0)
+    heading = "path,label,split,camera" if protocol == "reid" else "path,label,split"
+    lines = [heading]
+    splits = ["train"] * 24 + ["query"] * 6 + ["gallery"] * 12
+    for number, split in enumerate(splits):
+        label = number % 4 if split == "train" else 10 + number % 3
+        colour = np.random.default_rng(label).integers(0, 256, 3)
+        noise = rng.integers(-40, 40, (32, 32, 3))
+        image = np.clip(colour + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        row = [f"{number}.png", f"c{label}", split]
+        if protocol == "reid":
+            row.append(str(number // 3 % 2))
+        lines.append(",".join(row))
+    listed = tmp_path / "images.csv"
+    listed.write_text("\n".join(lines) + "\n")
+
+    run_dir, file = tmp_path / "run", tmp_path / "figures.json"
+    words = ["--dataset", f"list:{listed}", "--augmentation", "none", "--classes", "2"]
+    words += ["--per-class", "4", "--steps", "2", "--eval-every", "2", "--devices", "1"]
+    words += ["--wrapper", "jit", "--run-dir", str(run_dir)]
+    assert experiments.train.main(["digits", *words]) == 0
+    summary = json.loads((run_dir / "summary.json").read_text())["test"]
+    assert ("map_trapezoid" in summary) == (protocol == "reid")
+    assert main([str(run_dir), *QUICK, "--json", str(file)]) == 0
+    figures = json.loads(file.read_text())
+    assert figures["protocol"] == protocol
+    for name, value in summary.items():
+        assert figures[name] == pytest.approx(value, abs=1e-6), name
+    page = (run_dir / "report.html").read_text()
+    assert f"{summary['recall_at_1']:.3f}" in page
