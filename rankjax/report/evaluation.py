@@ -214,9 +214,10 @@ def _classes(retrieval: Retrieval, shown: Shown) -> str:
     classes, means = retrieval.class_means()
     counts = np.unique(retrieval.labels, return_counts=True)[1]
     values = means["map_at_r"]
-    rising = np.argsort(values, kind="stable")
-    half = min(_CLASSES, -(-len(classes) // 2))
-    worst, best = rising[:half], rising[half:][::-1][:half]
+    # Of classes that are equally good those say most that have most queries.
+    rising, falling = (np.lexsort((-counts, x)) for x in (values, -values))
+    worst = rising[: min(_CLASSES, -(-len(classes) // 2))]
+    best = falling[~np.isin(falling, worst)][: len(worst)]
 
     def bars(heading: str, chosen: np.ndarray) -> str:
         items = "".join(
