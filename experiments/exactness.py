@@ -46,7 +46,7 @@ from rankjax.errors import RunError
 from rankjax.parallel import Wrapper
 
 TOLERANCE = 1e-9
-MINUTES = 20.0
+MINUTES = 60.0
 REFERENCE = "one device"
 Outcome = dict[str, np.ndarray]
 """By name of a value or parameter, [device, ...]; or alone `error`, a text."""

@@ -139,12 +139,6 @@ def run(name: str, config: Config) -> Path:
         state = replicate(hosts.broadcast(state), devices)
         mine = _Mining(batches, data.train, embed, devices)
         mine.resume(state)
-        if hosts.is_first():
-            print(
-                f"batches: an epoch is {batches.epoch:.4g} steps and shows "
-                f"{batches.classes:.0%} of classes and {batches.images:.0%} of images",
-                file=sys.stderr,
-            )
         loader = Loader(
             data.train,
             batches,
@@ -160,7 +154,7 @@ def run(name: str, config: Config) -> Path:
             state = _train(
                 config, step, state, loader, schedule, mine, embed, data, records
             )
-        _finish(name, config, data, embed, untrained, state, devices, records)
+        _finish(name, config, data, batches, embed, untrained, state, devices, records)
     return path
 
 
@@ -320,6 +314,7 @@ def _finish(
     name: str,
     config: Config,
     data: Dataset,
+    batches: Batches,
     embed: Any,
     untrained: TrainState,
     state: TrainState,
@@ -348,6 +343,8 @@ def _finish(
                 "devices": len(devices),
                 "processes": jax.process_count(),
                 "wrapper": config.wrapper,
+                "epoch": f"{batches.epoch:.4g} steps, with {batches.classes:.0%} of "
+                f"the classes and {batches.images:.0%} of the images",
             },
             versions={"python": platform.python_version(), "rankjax": __version__}
             | {package: version(package) for package in _PACKAGES},

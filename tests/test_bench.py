@@ -266,7 +266,10 @@ def test_the_step_and_the_loader_are_timed(tmp_path):
     assert len(json.loads(file.read_text())) == 3
     words = ["--dataset", "digits", "--data-dir", str(tmp_path)]
     assert loader.main(["--quick", "--json", str(file), *words]) == 0
-    assert [row["threads"] for row in json.loads(file.read_text())] == [1, 2, 3, 4]
+    rows = json.loads(file.read_text())
+    assert [row["table"] for row in rows] == 6 * ["photos"] + 8 * ["batches"] + 2 * [
+        "step"
+    ]
 
 
 def test_of_several_runs_the_median_one_is_shown_whole():

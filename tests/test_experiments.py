@@ -31,6 +31,7 @@ CACHE_EVERYTHING = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 BATCH = ["--classes", "5", "--per-class", "4"]
+CROPS = ["digits", "--augmentation", "random_resized_crop", "--augmentation-options"]
 SHORT = [*BATCH, "--steps", "40", "--eval-every", "10", "--log-every", "2"]
 
 
@@ -229,6 +230,25 @@ def refused(capfd, *arguments) -> tuple[int, str]:
         (["digits", "--reduction", "meen"], "no reduction 'meen'; did you mean mean"),
         (["digits", "--augmentation", "afine"], "'afine'; did you mean affine"),
         (
+            ["digits", "--augmentation-options", "padding=3"],
+            "no option of affine 'padding'",
+        ),
+        (
+            [*CROPS, "scale=(0,1)"],
+            "a range of areas must be in (0, 1]",
+        ),
+        ([*CROPS, "scale=2"], "scale must be like (0.08, 1.0), got '2'"),
+        (["digits", "--batches", "hard"], "no batches 'hard'; did you mean hard_class"),
+        (
+            ["digits", "--batches", "hard_classes", "--batch-options", "neighbours=3"],
+            "neighbours + 1 must divide",
+        ),
+        (["digits", "--batches", "cross_camera"], "cross_camera need cameras, which"),
+        (
+            ["digits", "--short-side", "28"],
+            "short_side must be at least image_size, 32",
+        ),
+        (
             ["digits", "--loss-options", "skale=2"],
             "no option of n_pairs 'skale'; did you mean scale",
         ),
@@ -349,6 +369,16 @@ def test_a_named_experiment_can_run_and_says_how(name):
     assert f"python -m experiments.train {name}" in documentation.splitlines()
 
 
+def test_gallery_is_no_set_to_train_on_yet(tmp_path, capsys):
+    for split, names in (("train", "ab"), ("test", "xy"), ("gallery", "xy")):
+        for name in names:
+            file = tmp_path / split / name / f"{split}.png"
+            file.parent.mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(file)
+    assert main(["digits", "--dataset", f"folder:{tmp_path}"]) == 2
+    assert "judged by query-gallery" in capsys.readouterr().err
+
+
 def test_settings_that_differ_have_folders_that_differ():
     config = EXPERIMENTS["digits"]()
     folder = default_run_dir("digits", config)
@@ -422,6 +452,33 @@ def test_a_large_batch_run_resumes_with_its_memory_full_and_past_damage(
     assert process.returncode == 1
     finish(*command, "--run-dir", str(cut), "--fall-back")
     assert final_state(cut) == final_state(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "batches",
+    [
+        ["hard_classes", "--batch-options", "neighbours=1", "refresh_every=4"],
+        ["greedy_classes", "--batch-options", "refresh_every=3"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_run_with_classes_chosen_by_its_embeddings_goes_on_to_the_same_bits(
+    batches, data_dir, tmp_path
+):
+    sizes = ["--classes", "4", "--per-class", "3", "--steps", "14", "--eval-every", "5"]
+    command = ["digits", "--batches", *batches, *sizes, "--data-dir", str(data_dir)]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finish(*command, "--run-dir", str(whole))
+    shutil.copytree(whole, cut)
+    # Step 10, where neither renews its choice.
+    shutil.rmtree(cut / "checkpoints" / "14")
+    (cut / "summary.json").unlink()
+    finish(*command, "--run-dir", str(cut))
+    assert final_state(cut) == final_state(whole)
+    plain = tmp_path / "plain"
+    finish("digits", *sizes, "--data-dir", str(data_dir), "--run-dir", str(plain))
+    assert trained_rows(plain)[-1] != trained_rows(whole)[-1]
 
 
 @pytest.mark.parametrize(

@@ -1,71 +1,174 @@
-"""How fast the loader makes batches, against what a training step takes.
+"""How fast batches are made, against the decoder alone and what a step takes.
 
 python -m experiments.bench.input [--json FILE] [--quick] [--dataset NAME]
 
-The loader of the default experiment alone, with one to four threads, in batches as that
-experiment has them; and the images per second that its step takes, the loader being
-ready beforehand. `over_need` is the one over the other: below 1 the step waits.
+photos: JPEGs of 500 x 375 to random crops of 224, mirrored or not. `bare` only decodes
+and resizes, `loader` makes whole batches, `tf.data` decodes only the part that is cut
+out (where TensorFlow is installed). `over_bare` is the speed over that of `bare` with
+as many threads, `over_bare_cpu` the same of CPU time.
 
-Printed are images per second, CPU time for an image (all threads), and `over_need`.
-Twenty seconds on two cores once the data set is there; `--quick` takes ten. Loader and
-step share the cores when they run together, which lowers both.
+batches: each kind for a million images of a hundred thousand classes. `start_s` is the
+time from labels to the first batch, `share` the time for an image over that of `bare`
+with one thread, `bytes_per_image` what is held and `peak_bytes_per_image` what the
+start takes beside the labels.
+
+step: the step of the default experiment on batches from the loader, and on the same
+ones in memory. `over_memory` is the speed over that of the latter, `loader_over_need`
+how fast the loader alone is over what the step takes.
+
+Three minutes on two cores once the data set is there; `--quick` takes one.
 """
 
 import argparse
 import dataclasses
 import sys
+import time
+import tracemalloc
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
-from experiments.bench import output, timing
+from experiments.bench import output, photos, timing
 from experiments.bench.output import Row
 from experiments.bench.step import LOSSES, Step
-from experiments.config import Config, build_augmentation, digits, glyphs
+from experiments.config import (
+    Config,
+    build_augmentation,
+    build_batches,
+    digits,
+    glyphs,
+)
 from rankjax import objective
-from rankjax.data import Loader, Split, class_balanced_batches, load
+from rankjax.data import BATCHES, Loader, MinedBatches, Split, load, make_batches
 
-THREADS = (1, 2, 3, 4)
+IMAGES, CLASSES, DIMENSION = 1_000_000, 100_000, 64
 SHOWN = {
-    "threads": "d",
-    "images_per_s": ",.0f",
-    "cpu_us_per_image": ".1f",
-    "needed_images_per_s": ",.0f",
-    "over_need": ".2f",
+    "photos": {
+        "way": "",
+        "threads": "d",
+        "images_per_s": ",.0f",
+        "cpu_us_per_image": ",.0f",
+        "over_bare": ".2f",
+        "over_bare_cpu": ".2f",
+        "note": "",
+    },
+    "batches": {
+        "batches": "",
+        "start_s": ".2f",
+        "us_per_image": ".2f",
+        "share": ".2%",
+        "bytes_per_image": ".0f",
+        "peak_bytes_per_image": ".0f",
+    },
+    "step": {
+        "batches_from": "",
+        "images_per_s": ",.0f",
+        "cpu_us_per_image": ",.0f",
+        "over_memory": ".3f",
+        "loader_over_need": ".2f",
+    },
 }
 
 
-def rate(config: Config, split: Split, *, threads: int, steps: int) -> Row:
-    """Makes batches as fast as that many threads can."""
-    loader = Loader(
-        split,
-        class_balanced_batches(
-            split.labels, classes=config.classes, per_class=config.per_class, seed=0
-        ),
-        augmentation=build_augmentation(config),
-        seed=0,
-        start_step=0,
-        stop_step=steps,
-        threads=threads,
+def makers(bare_us: float, steps: int) -> list[Row]:
+    """A row for each kind of batches, of 64 classes with two images."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, IMAGES).astype(np.int32)
+    cameras = rng.integers(0, 6, IMAGES).astype(np.int32)
+    split: Any = Split(None, labels, (), cameras, labels // 1000)  # type: ignore[arg-type]
+    rows = []
+    for name in BATCHES:
+        make = _Maker(name, split)
+        start = timing.timed(make)
+        tracemalloc.start()
+        batches = make()
+        held, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        for _ in range(2):
+            begun = time.process_time()
+            for step in range(1, steps):
+                batches(step)
+            spent = (time.process_time() - begun) / (steps - 1) / 128
+        rows.append(
+            {
+                "batches": name,
+                "start_s": start.wall_s,
+                "us_per_image": 1e6 * spent,
+                "share": 1e6 * spent / bare_us,
+                "bytes_per_image": held / IMAGES,
+                "peak_bytes_per_image": peak / IMAGES,
+            }
+        )
+    return rows
+
+
+@dataclasses.dataclass
+class _Maker:
+    """Makes batches of a kind and the first one; those that are mined, mined."""
+
+    name: str
+    split: Split
+
+    def __call__(self) -> Callable[[int], np.ndarray]:
+        batches = make_batches(self.name, self.split, classes=64, per_class=2, seed=0)
+        if isinstance(batches, MinedBatches):
+            rows = len(batches.examples(0)), DIMENSION
+            batches.refresh(np.random.default_rng(0).standard_normal(rows, np.float32))
+        batches(0)
+        return batches
+
+
+def fed(config: Config, split: Split, *, steps: int, seconds: float) -> list[Row]:
+    """The step on batches from the loader and from memory, taken in turn."""
+    step = Step(config, objective(LOSSES["n_pairs"], has_aux=True), jax.devices()[:1])
+    batches = build_batches(config, split)
+
+    def loader() -> Loader:
+        return Loader(
+            split,
+            batches,
+            augmentation=build_augmentation(config),
+            seed=0,
+            start_step=0,
+            stop_step=steps,
+        )
+
+    with loader() as first:
+        kept = [batch for _, batch in first]
+
+    def run_fed() -> timing.Rep:
+        with loader() as ahead:
+            return timing.timed(lambda: step.train(batch for _, batch in ahead))
+
+    def run_alone() -> timing.Rep:
+        with loader() as ahead:
+            return timing.timed(lambda: deque(ahead, maxlen=0))
+
+    found, _ = timing.interleaved(
+        {
+            "memory": lambda: timing.timed(lambda: step.train(kept)),
+            "loader": run_fed,
+            "alone": run_alone,
+        },
+        reps=30,
+        seconds=seconds,
     )
-    with loader:
-        rep = timing.timed(lambda: deque(loader, maxlen=0))
-    images = steps * config.classes * config.per_class
-    return {
-        "threads": threads,
-        "images_per_s": images / rep.wall_s,
-        "cpu_us_per_image": 1e6 * rep.cpu_s / images,
-    }
-
-
-def need(config: Config, *, seconds: float) -> float:
-    """Images per second that the step of the experiment takes on one device."""
-    compute = objective(LOSSES["n_pairs"], has_aux=True)
-    step = Step(config, compute, jax.devices()[:1])
-    found, _ = timing.interleaved({"step": step.run}, reps=50, seconds=seconds)
-    return step.rows / timing.spread(found["step"])["wall_s"]
+    spreads = {name: timing.spread(reps) for name, reps in found.items()}
+    walls = {name: each["wall_s"] for name, each in spreads.items()}
+    return [
+        {
+            "batches_from": name,
+            "images_per_s": steps * step.rows / walls[name],
+            "cpu_us_per_image": 1e6 * spreads[name]["cpu_s"] / steps / step.rows,
+            "over_memory": walls["memory"] / walls[name],
+            "loader_over_need": walls["memory"] / walls["alone"],
+        }
+        for name in ("memory", "loader")
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,19 +181,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", default="glyphs", help="as experiments.train has")
     parser.add_argument("--data-dir", type=Path, default=Path("~/.cache/rankjax"))
     options = parser.parse_args(arguments)
+    quick = options.quick
     config = digits() if options.dataset == "digits" else glyphs()
     config = dataclasses.replace(config, dataset=options.dataset)
     data = load(options.dataset, data_dir=options.data_dir.expanduser())
-    needed = need(config, seconds=1.0 if options.quick else 4.0)
-    steps = 30 if options.quick else 150
-    rows = []
-    for threads in THREADS:
-        row = rate(config, data.train, threads=threads, steps=steps)
-        row["needed_images_per_s"] = needed
-        row["over_need"] = row["images_per_s"] / needed
-        rows.append(row)
-    output.show(f"The loader on {options.dataset}", rows, SHOWN)
-    output.save(options.json, rows)
+    tables = {"photos": photos.bench(64 if quick else 512, (1, 2), 2 if quick else 9)}
+    bare_us = tables["photos"][0]["cpu_us_per_image"]
+    tables["batches"] = makers(bare_us, 20 if quick else 300)
+    tables["step"] = fed(config, data.train, steps=20, seconds=2.0 if quick else 20.0)
+    for name, rows in tables.items():
+        output.show(name, rows, SHOWN[name])
+    output.save(
+        options.json,
+        [{"table": name} | row for name, rows in tables.items() for row in rows],
+    )
     return 0
 
 

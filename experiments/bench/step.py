@@ -17,7 +17,7 @@ have on one device. Two minutes on two cores; `--quick` has two losses, in one m
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,13 @@ class Step:
         return timing.timed(
             lambda: jax.block_until_ready(self._compiled(*self._arguments))
         )
+
+    def train(self, batches: Iterable[Any]) -> None:
+        """Takes a step on each batch."""
+        state, _ = self._arguments
+        for batch in batches:
+            state, metrics = self._compiled(state, batch)
+        jax.block_until_ready((state, metrics))
 
     def collectives(self) -> dict[str, str]:
         """For each kind, the number and the bytes of the results on one device."""

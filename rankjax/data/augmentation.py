@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from rankjax.data.decoding import resize, to_pil
+from rankjax.data.decoding import mirror, resize, to_pil
 from rankjax.data.distortions import (
     Images,
     Size,
@@ -219,7 +219,7 @@ class Augmentation:
         self.draws = sum(stage.draws for stage in stages)
         self.whole = stages[0].whole
 
-    def __call__(self, images: Images, draws: np.ndarray, size: Size) -> np.ndarray:
+    def __call__(self, images: Images, draws: np.ndarray, size: Size) -> Images:
         """Changes images.
 
         Args:
@@ -228,12 +228,12 @@ class Augmentation:
           size: height and width of the result.
 
         Returns:
-          uint8 [n, height, width, c]. A row depends on its image and draws alone.
+          n images, uint8 [height, width, c], each from its own original and draws.
         """
         ends = np.cumsum([stage.draws for stage in self._stages])[:-1]
         for stage, own in zip(self._stages, np.split(draws, ends, 1), strict=True):
             images = stage.change(images, own, size)
-        return np.asarray(images)
+        return images
 
 
 def arguments(name: str) -> dict[str, Any]:
@@ -253,4 +253,4 @@ def _central(
 
 
 def _mirror(image: np.ndarray, draw: float) -> np.ndarray:
-    return image[:, ::-1] if draw < 0.5 else image
+    return mirror(image) if draw < 0.5 else image

@@ -7,22 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from rankjax.data import builders, glyphs
 from rankjax.data.builders.archives import Archives
 from rankjax.data.catalogue import Entry
-from rankjax.data.splits import Choice, Dataset, Pool, VerificationPairs
-from rankjax.data.tfds_reader import (
-    column,
-    divided,
-    encoded_images,
-    open_builder,
-    prepare,
-    using,
-)
+from rankjax.data.pool import Choice, Pool
+from rankjax.data.preparation import open_builder, prepare, using
+from rankjax.data.splits import Dataset, VerificationPairs
+from rankjax.data.tfds_reader import column, divided, encoded_images
 from rankjax.errors import RunError
 
 _JUNK = b"-1"
-__all__ = ["builders", "glyphs", "load_benchmark"]  # which TFDS finds once imported
 
 
 def load_benchmark(
@@ -41,10 +34,12 @@ def load_benchmark(
     folder, missing = _locate(entry, manual_dir or data_dir / "downloads" / "manual")
     with using(data_dir):
         own, stock = f"benchmark/{entry.name}", entry.tfds
-        if entry.files and (not missing or _is_prepared(own, data_dir)):
+        has_stock = stock is not None and _is_prepared(stock, data_dir)
+        has_own = bool(entry.files) and _is_prepared(own, data_dir)
+        if has_own or (entry.files and not missing and not has_stock):
             return _read(prepare(own, entry.name, data_dir, folder), entry, choice)
         can_prepare = not entry.files or (entry.downloads and find_spec("tensorflow"))
-        if stock and (can_prepare or _is_prepared(stock, data_dir)):
+        if stock and (has_stock or can_prepare):
             builder = prepare(stock, entry.name, data_dir, folder)
             data = divided(
                 builder,

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rankjax.data.splits import Counts, Protocol
+from rankjax.data.pool import Counts
+from rankjax.data.splits import Protocol
 
 
 class Preprocessing(NamedTuple):

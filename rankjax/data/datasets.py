@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from rankjax.data.catalogue import CATALOGUE
-from rankjax.data.splits import Choice, Dataset
+from rankjax.data.pool import Choice
+from rankjax.data.splits import Dataset
 from rankjax.errors import UsageError, unknown_name
 
 _KINDS = ("folder:PATH", "list:FILE", "reid:PATH", "tfds:NAME")

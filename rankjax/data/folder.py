@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from rankjax.data.own_files import Row, load_rows
-from rankjax.data.splits import Choice, Dataset
+from rankjax.data.pool import Choice
+from rankjax.data.sources import SUFFIXES
+from rankjax.data.splits import Dataset
 from rankjax.errors import UsageError
-
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def load_folder(path: Path, *, name: str, choice: Choice) -> Dataset:
@@ -66,8 +66,8 @@ def _images(folder: Path) -> list[Path]:
     files = sorted(
         file
         for file in folder.iterdir()
-        if file.suffix.lower() in _SUFFIXES and file.name[0] != "."
+        if file.suffix.lower() in SUFFIXES and file.name[0] != "."
     )
     if not files:
-        raise UsageError(f"{folder} holds no image ({', '.join(_SUFFIXES)})")
+        raise UsageError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
     return files

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from rankjax.data.own_files import SPLITS, Row, load_rows
-from rankjax.data.splits import Choice, Dataset
+from rankjax.data.pool import Choice
+from rankjax.data.splits import Dataset
 from rankjax.errors import UsageError
 
 _COLUMNS = ("path", "label", "split", "camera", "super")

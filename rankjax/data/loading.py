@@ -16,6 +16,8 @@ Batch = dict[str, np.ndarray]
 # A batch, and the parts of its images that threads are filling in.
 _Begun = tuple[Batch, list[Future[None]]]
 
+_PART = 16  # images at most that a thread takes at once, so that all threads have some
+
 
 class Loader:
     """The augmented batches of steps `start_step` to `stop_step` - 1, in order.
@@ -96,7 +98,7 @@ class Loader:
         share = slice(self._host * rows, (self._host + 1) * rows)
         indices, draws = batch[share], draws[share]
         images = np.empty((rows, *self._split.images.shape), np.uint8)
-        each = -(-rows // self._threads)
+        each = min(-(-rows // self._threads), _PART)
         parts = [
             self._pool.submit(self._fill, images[part], indices[part], draws[part])
             for part in (slice(i, i + each) for i in range(0, rows, each))
@@ -106,7 +108,9 @@ class Loader:
     def _fill(self, images: np.ndarray, indices: np.ndarray, draws: np.ndarray) -> None:
         source = self._split.images
         read = source.originals if self._augment.whole else source.read
-        images[:] = self._augment(read(indices), draws, source.shape[:2])
+        changed = self._augment(read(indices), draws, source.shape[:2])
+        for row, image in zip(images, changed, strict=True):
+            row[:] = image
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         pending: deque[tuple[int, Future[_Begun]]] = deque()

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rankjax.data.pool import Choice, Pool
 from rankjax.data.randomness import Stream, generator
 from rankjax.data.sources import read_file
-from rankjax.data.splits import Choice, Dataset, Pool
+from rankjax.data.splits import Dataset
 from rankjax.errors import RunError, UsageError
 
 SPLITS = ("train", "validation", "test", "gallery")

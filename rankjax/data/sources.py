@@ -9,6 +9,7 @@ import numpy as np
 from rankjax.data.decoding import DamagedImage, decode, resize
 from rankjax.errors import RunError
 
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _KEEP_BYTES = 2**30
 
 Decode = Callable[[np.ndarray], np.ndarray]
@@ -62,9 +63,10 @@ class DecodedImages:
 
 
 class EncodedImages(DecodedImages):
-    """Image files of any size, by index; the first GiB of them that is read is kept.
+    """Image files of any size, by index.
 
-    `read` gives them resized and cut, kept too if all fit in a GiB; `originals` whole.
+    `read` gives them resized and cut, and keeps that if all fit in 1 GiB; `originals`
+    gives them whole. Of files that are decoded again and again the first GiB is kept.
 
     Attributes:
       fetch, name: as given.
@@ -100,7 +102,8 @@ class EncodedImages(DecodedImages):
         Raises:
           RunError: a damaged image, by its name.
         """
-        return [self._pixels(i, file, None) for i, file in self._contents(indices)]
+        files = self._contents(indices, keep=True)
+        return [self._pixels(i, file, None) for i, file in files]
 
     def _fitted(self, indices: np.ndarray) -> np.ndarray:
         height, width, _ = self.shape
@@ -108,11 +111,11 @@ class EncodedImages(DecodedImages):
         return np.stack(
             [
                 fit(self._pixels(i, file, least), height, width, self._short_side)
-                for i, file in self._contents(indices)
+                for i, file in self._contents(indices, keep=self._kept is None)
             ]
         )
 
-    def _contents(self, indices: np.ndarray) -> list[tuple[int, bytes]]:
+    def _contents(self, indices: np.ndarray, *, keep: bool) -> list[tuple[int, bytes]]:
         wanted = indices.tolist()
         missing = [i for i in dict.fromkeys(wanted) if i not in self._files]
         fetched = (
@@ -122,7 +125,7 @@ class EncodedImages(DecodedImages):
         )
         for i, file in fetched.items():
             # Threads that take from the room at the same time overdraw it by a little.
-            if len(file) <= self._room:
+            if keep and len(file) <= self._room:
                 self._room -= len(file)
                 self._files[i] = file
         return [(i, fetched[i] if i in fetched else self._files[i]) for i in wanted]

@@ -1,28 +1,24 @@
 """TFDS data sets, prepared once and read without TensorFlow."""
 
 import contextlib
-import fcntl
 import io
-import logging
-import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from rankjax.data import glyphs
 from rankjax.data.glyph_images import class_name
+from rankjax.data.pool import Choice, Counts, Pool
+from rankjax.data.preparation import first_line, keys, prepare, using
+from rankjax.data.records import RecordFiles
 from rankjax.data.sources import Fetch
-from rankjax.data.splits import Choice, Counts, Dataset, Pool
-from rankjax.data.tfrecords import TFRecords
-from rankjax.errors import RunError, UsageError, unknown_name
+from rankjax.data.splits import Dataset
+from rankjax.errors import RunError
 from rankjax.files import write_atomic
 
 
@@ -57,18 +53,6 @@ def load_tfds(
         return divided(builder, name, choice)
 
 
-@contextlib.contextmanager
-def using(data_dir: Path) -> Iterator[None]:
-    """Alone among processes that prepare data sets in a folder."""
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with open(data_dir / ".lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise RunError(f"cannot use {data_dir}: {error}") from error
-
-
 def divided(
     builder: tfds.core.DatasetBuilder,
     name: str,
@@ -88,7 +72,7 @@ def divided(
       super_key: the feature that is the super-class.
       counts: images and classes that splits must have.
     """
-    image_key, label_key = _keys(name, builder.info.features)
+    image_key, label_key = keys(name, builder.info.features)
     labels = {split: column(builder, split, label_key) for split in builder.info.splits}
     disjoint = _disjoint_splits(labels)
     used = disjoint or list(labels)
@@ -124,101 +108,6 @@ def _halves(feature: Any, labels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def prepare(
-    reference: str, name: str, data_dir: Path, manual_dir: Path | None = None
-) -> tfds.core.DatasetBuilder:
-    """The builder, its data set prepared, whole; the arguments are `load_tfds`'s."""
-    manual_dir = manual_dir or data_dir / "downloads" / "manual"
-    builder = open_builder(reference, name, data_dir)
-    if builder.is_prepared() or _is_folder(reference):
-        return builder
-    _keys(name, builder.info.features)
-    is_stock = type(builder).__module__.startswith("tensorflow_datasets.")
-    if is_stock and not find_spec("tensorflow"):
-        raise RunError(f"preparing {name} needs TensorFlow: pip install 'rankjax[tf]'")
-    if is_stock:
-        _check_sources(builder, name, manual_dir)
-    print(f"preparing {name} (once) ...", file=sys.stderr, flush=True)
-    config = tfds.download.DownloadConfig(
-        try_download_gcs=False,
-        manual_dir=manual_dir,
-        # Overwrites a folder that lacks the files that are written last.
-        download_mode=tfds.GenerateMode.REUSE_CACHE_IF_EXISTS,
-    )
-    try:
-        # Not parquet: TFDS loses examples in it.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(
-                download_config=config, file_format="array_record"
-            )
-    except Exception as error:  # Builders raise whatever their authors liked.
-        raise RunError(
-            f"could not prepare {name}: {type(error).__name__}: {_first_line(error)} "
-            f"(archives fetched by hand go into {manual_dir})"
-        ) from error
-    return builder
-
-
-def _is_folder(reference: str) -> bool:
-    """Whether it is a folder that TFDS has prepared, of any name."""
-    return (Path(reference) / "dataset_info.json").is_file()
-
-
-def _check_sources(
-    builder: tfds.core.DatasetBuilder, name: str, manual_dir: Path
-) -> None:
-    """Raises a RunError where TFDS would ask for minutes for a host it cannot find."""
-    for url, info in builder.url_infos.items():
-        host = urlsplit(str(url)).hostname
-        if not host or getproxies() or (manual_dir / (info.filename or "")).is_file():
-            continue
-        try:
-            socket.getaddrinfo(host, None)
-        except OSError as error:
-            raise RunError(
-                f"could not prepare {name}: {host} is not found; place "
-                f"{info.filename or url} in {manual_dir}"
-            ) from error
-
-
-def open_builder(reference: str, name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
-    """The builder of a data set, or of a folder that TFDS has prepared."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    tfds.disable_progress_bar()
-    try:
-        if _is_folder(reference):
-            return tfds.builder_from_directory(reference)
-        return tfds.builder(reference, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError:
-        known = [
-            f"tfds:{other}"
-            for other in tfds.list_builders(with_community_datasets=False)
-        ]
-        raise unknown_name("data set", name, known) from None
-    except ValueError as error:
-        raise UsageError(f"data set {name!r}: {_first_line(error)}") from None
-
-
-def _keys(name: str, features: tfds.features.FeaturesDict) -> tuple[str, str]:
-    """The features that hold the image and the label."""
-    image_keys = [
-        key for key, value in features.items() if isinstance(value, tfds.features.Image)
-    ]
-    label_keys = [
-        key
-        for key, value in features.items()
-        if value.shape == () and np.issubdtype(value.np_dtype, np.integer)
-    ]
-    if not image_keys or not label_keys:
-        raise UsageError(f"data set {name!r} has no image with an integer label")
-    # Where there are several labels, such as a product and its kind, the finest counts.
-    finest = max(label_keys, key=lambda key: getattr(features[key], "num_classes", 0))
-    return (
-        "image" if "image" in image_keys else image_keys[0],
-        "label" if "label" in label_keys else finest,
-    )
-
-
 def column(builder: tfds.core.DatasetBuilder, split: str, key: str) -> np.ndarray:
     """One feature of all examples, a number or text, kept as a file beside them."""
     file = builder.data_path / f"{split}-{key.replace('/', '-')}.npy"
@@ -250,9 +139,13 @@ def _raw(builder: tfds.core.DatasetBuilder, split: str) -> Any:
         if isinstance(value, tfds.features.Image)
     }
     with _damage(builder):
-        if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
-            return TFRecords(builder, split, skip)
-        return builder.as_data_source(split, decoders=skip)
+        if builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
+            return builder.as_data_source(split, decoders=skip)
+        infos = [builder.info.splits[name] for name in split.split("+")]
+        return RecordFiles(
+            [Path(file) for info in infos for file in info.filepaths],
+            partial(builder.info.features.deserialize_example_np, decoders=skip),
+        )
 
 
 def encoded_images(
@@ -282,7 +175,7 @@ def _damage(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
         yield
     except Exception as error:  # The reader of records has no error type of its own.
         raise RunError(
-            f"{builder.data_path} cannot be read ({_first_line(error)}); delete the "
+            f"{builder.data_path} cannot be read ({first_line(error)}); delete the "
             "folder to have it made again"
         ) from error
 
@@ -310,7 +203,3 @@ def _class_names(
     if isinstance(feature, tfds.features.ClassLabel):
         return feature.names
     return [str(label) for label in range(labels.max() + 1)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -3,12 +3,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankjax.data import AUGMENTATIONS, Augmentation, decoding
+from rankjax import data
+from rankjax.data import AUGMENTATIONS, decoding
 from rankjax.data.augmentation import affine_coefficients
 from rankjax.data.distortions import random_boxes
 from rankjax.errors import UsageError
 
 _SQUARE = (32, 32)
+
+
+class Augmentation(data.Augmentation):
+    """With the images as one array."""
+
+    def __call__(self, images, draws, size):
+        return np.array(super().__call__(images, draws, size))
 
 
 def _draws(augmentation, rows, seed=0):

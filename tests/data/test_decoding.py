@@ -203,4 +203,6 @@ def test_files_are_fetched_once_and_originals_are_whole():
         (30, 40, 3)
     ] * 3
     assert source.read(np.array([1, 2])).shape == (2, 16, 16, 3)
-    assert sorted(fetched) == [1, 2, 3]
+    source.read(np.array([2, 1]))
+    source.originals(np.array([1]))
+    assert fetched == [3, 1, 2]

@@ -11,7 +11,8 @@ from test_benchmarks import counted, rows_of
 
 from rankjax.data import CATALOGUE, load
 from rankjax.data.benchmarks import load_benchmark
-from rankjax.data.splits import Choice
+from rankjax.data.pool import Choice
+from rankjax.errors import RunError
 
 pytest.importorskip("tensorflow")
 pytestmark = [
@@ -99,3 +100,13 @@ def test_splits_by_class_are_those_of_our_own_builder(archives, tmp_path):
     assert not (tmp_path / "data" / "benchmark").exists()
     if entry.super_key:
         assert again.test.super_labels is not None
+
+
+def test_host_that_cannot_be_found_is_asked_for_once(tmp_path, monkeypatch):
+    def unknown(*arguments):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    monkeypatch.setattr("rankjax.data.preparation.getproxies", dict)
+    with pytest.raises(RunError, match=r"data.caltech.edu is not found; place CUB_200"):
+        load("cub", data_dir=tmp_path)

@@ -1,13 +1,16 @@
 """The files in zip and tar archives and in folders, one after another."""
 
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+from rankjax.data.sources import SUFFIXES
+
+_PACKED = re.compile(r"\.(zip|tgz|tar\.gz|tar)$")
 
 Read = Callable[[], bytes]
 
@@ -20,8 +23,8 @@ class Archives:
         self._folder = Path(folder)
 
     def find(self, name: str) -> Path | None:
-        """A file of this name, or a folder of this name without its suffixes."""
-        candidates = (self._folder / name, self._folder / name.partition(".")[0])
+        """A file of this name, or a folder of this name without its suffix."""
+        candidates = (self._folder / name, self._folder / _PACKED.sub("", name))
         return next((path for path in candidates if path.exists()), None)
 
     def members(self, name: str) -> Iterator[tuple[str, Read]]:

@@ -30,7 +30,7 @@ class MinedBatches(Batches, ABC):
 
     `epoch` counts the classes that are dealt from decks, and the shares are the least
     that it shows, since it also shows what these are confused with. Beside 10 bytes per
-    image these take 4 per class and number of what they keep of embeddings.
+    image these take 2 per class and number of what they keep of embeddings.
     """
 
     def __init__(
@@ -43,11 +43,16 @@ class MinedBatches(Batches, ABC):
         refresh_every: int,
         examples: int,
         dealt: int,
+        candidates: int,
     ) -> None:
-        """As `class_balanced_batches`, with `dealt` of the classes from a deck."""
+        """As `class_balanced_batches`; `dealt` of the classes are from a deck."""
         plain = class_balanced_batches(
             labels, classes=classes, per_class=per_class, seed=seed
         )
+        if candidates < classes:
+            raise ValueError(
+                f"candidates must be at least the {classes} classes, got {candidates}"
+            )
         if refresh_every < 1 or examples < 2:
             raise ValueError(
                 "refresh_every must be at least 1 and examples at least 2, got "
@@ -56,7 +61,8 @@ class MinedBatches(Batches, ABC):
         self._plain, self._members = plain, Members(labels)
         self._deal = dealer(len(self._members), dealt, seed)
         self._per_class, self._seed = per_class, seed
-        self._examples, self._vectors = examples, np.empty(0, np.float32)
+        self._examples, self._vectors = examples, np.empty(0, np.int16)
+        self._candidates = candidates
         self.refresh_every = refresh_every
         super().__init__(
             self._make, len(self._members) / dealt, plain.classes, plain.images
@@ -80,8 +86,11 @@ class MinedBatches(Batches, ABC):
         if len(embeddings) != expected:
             raise ValueError(f"embeddings must be {expected}, got {len(embeddings)}")
         rows = np.reshape(embeddings, (len(self._members), self._examples, -1))
-        vectors = self._kept(_unit(np.asarray(rows, np.float64)))
-        self._vectors = np.round(_GRID * vectors).astype(np.float32)
+        parts = (rows[i : i + 4096] for i in range(0, len(rows), 4096))
+        kept = (self._kept(_unit(part.astype(np.float64))) for part in parts)
+        self._vectors = np.concatenate(
+            [np.round(_GRID * part).astype(np.int16) for part in kept]
+        )
 
     def _make(self, step: int) -> np.ndarray:
         if not len(self._vectors):
@@ -95,20 +104,31 @@ class MinedBatches(Batches, ABC):
         drawn = [draw_some(rng, self._members.of(i), count) for i in numbers]
         return np.concatenate(drawn).astype(np.int64)
 
+    def _choose(self, step: int) -> np.ndarray:
+        """The numbers of the classes of a batch, none twice."""
+        dealt, total = self._deal(step), len(self._members)
+        rng = generator(self._seed, Stream.IMAGES, step, 2)
+        drawn = rng.choice(total, min(self._candidates, total), replace=False)
+        drawn = np.concatenate([dealt, drawn[~np.isin(drawn, dealt)]])
+        vectors = self._vectors[drawn].astype(np.float32)
+        return drawn[self._among(vectors, len(dealt))]
+
     @abstractmethod
     def _kept(self, vectors: np.ndarray) -> np.ndarray:
         """What is kept of unit vectors [classes, examples, dim]."""
 
     @abstractmethod
-    def _choose(self, step: int) -> np.ndarray:
-        """The numbers of the classes of a batch, none twice."""
+    def _among(self, vectors: np.ndarray, dealt: int) -> list[int]:
+        """Chooses classes by their vectors, of which the first `dealt` must be in."""
 
 
 class HardClassBatches(MinedBatches):
     """Classes from a deck, each followed by the classes with the nearest centres.
 
-    A centre is the mean direction of a few images, and near is by cosine. Every usable
-    class is dealt once in an epoch (usable classes x (neighbours + 1) / P steps).
+    A centre is the mean direction of a few images, and near is by cosine, among a
+    random set of classes that is another for each batch; of several the first in its
+    order. Every usable class is dealt once in an epoch (usable classes
+    x (neighbours + 1) / P steps).
     """
 
     def __init__(
@@ -119,6 +139,7 @@ class HardClassBatches(MinedBatches):
         per_class: int,
         seed: int,
         neighbours: int = 3,
+        candidates: int = 2000,
         refresh_every: int = 500,
         examples: int = 2,
     ) -> None:
@@ -131,6 +152,7 @@ class HardClassBatches(MinedBatches):
           seed: the order.
           neighbours: classes taken for each class from the deck; this and one must
             divide P.
+          candidates: size of the random set, at least P; of fewer classes all.
           refresh_every: steps between new centres.
           examples: images of a class that make its centre, at least 2.
 
@@ -150,24 +172,26 @@ class HardClassBatches(MinedBatches):
             refresh_every=refresh_every,
             examples=examples,
             dealt=classes // (neighbours + 1),
+            candidates=candidates,
         )
 
     def _kept(self, vectors: np.ndarray) -> np.ndarray:
         return _unit(vectors.mean(1))
 
-    def _choose(self, step: int) -> np.ndarray:
-        dealt = self._deal(step)
-        near = (self._vectors[dealt] @ self._vectors.T).astype(np.int64)
-        near[:, dealt] = np.iinfo(np.int32).min
-        # Of classes equally near the first: a key of its own for every class.
-        near = near * near.shape[1] - np.arange(near.shape[1])
-        groups = []
-        for number, keys in zip(dealt, near, strict=True):
-            top = np.argpartition(keys, -self._neighbours)[-self._neighbours :]
-            top = top[np.argsort(-keys[top])]
-            groups.append([number, *top])
-            near[:, top] = np.iinfo(np.int64).min
-        return np.concatenate(groups)
+    def _among(self, vectors: np.ndarray, dealt: int) -> list[int]:
+        # Of classes equally near the first: a key of its own for each.
+        # One by one, as BLAS would wake all cores for their product.
+        near = np.stack([vectors @ vector for vector in vectors[:dealt]])
+        keys = near.astype(np.int64) * len(vectors) - np.arange(len(vectors))
+        taken = np.iinfo(np.int64).min
+        keys[:, :dealt] = taken
+        chosen = []
+        for number, row in enumerate(keys):
+            top = np.argpartition(row, -self._neighbours)[-self._neighbours :]
+            top = top[np.argsort(row[top])[::-1]]
+            keys[:, top] = taken
+            chosen += [number, *top.tolist()]
+        return chosen
 
 
 class GreedyClassBatches(MinedBatches):
@@ -187,7 +211,7 @@ class GreedyClassBatches(MinedBatches):
         classes: int,
         per_class: int,
         seed: int,
-        candidates: int = 1000,
+        candidates: int = 2000,
         refresh_every: int = 500,
     ) -> None:
         """Batches of `class_balanced_batches` until `refresh` is called.
@@ -204,11 +228,7 @@ class GreedyClassBatches(MinedBatches):
         Raises:
           ValueError: an argument out of its range, by its name.
         """
-        if candidates < classes:
-            raise ValueError(
-                f"candidates must be at least the {classes} classes, got {candidates}"
-            )
-        self._candidates, self._classes = candidates, classes
+        self._classes = classes
         super().__init__(
             labels,
             classes=classes,
@@ -217,26 +237,23 @@ class GreedyClassBatches(MinedBatches):
             refresh_every=refresh_every,
             examples=2,
             dealt=1,
+            candidates=candidates,
         )
 
     def _kept(self, vectors: np.ndarray) -> np.ndarray:
         return vectors
 
-    def _choose(self, step: int) -> np.ndarray:
-        rng = generator(self._seed, Stream.IMAGES, step, 2)
-        total, first = len(self._members), self._deal(step)
-        drawn = rng.choice(total, min(self._candidates, total), replace=False)
-        drawn = np.concatenate([first, drawn[drawn != first]])
-        anchors, positives = self._vectors[drawn].swapaxes(0, 1)
-        taken = [0]
-        worst = np.full(len(drawn), -np.inf, np.float32)
-        while len(taken) < self._classes:
-            newest = taken[-1]
+    def _among(self, vectors: np.ndarray, dealt: int) -> list[int]:
+        anchors, positives = vectors.swapaxes(0, 1)
+        chosen = [0]
+        worst = np.full(len(vectors), -np.inf, np.float32)
+        while len(chosen) < self._classes:
+            newest = chosen[-1]
             to_anchor = positives @ anchors[newest]
             worst = np.maximum(worst, to_anchor - to_anchor[newest])
-            worst[taken] = -np.inf
-            taken.append(int(worst.argmax()))
-        return drawn[taken]
+            worst[chosen] = -np.inf
+            chosen.append(int(worst.argmax()))
+        return chosen
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
