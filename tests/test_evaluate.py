@@ -1,5 +1,6 @@
 """The command that evaluates, against slow loops and scikit-learn."""
 
+import dataclasses
 import json
 import re
 
@@ -10,8 +11,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import experiments.train
 from experiments.evaluate import main
+from experiments.evaluation import runs
 from experiments.evaluation.runs import embed_run
 from rankjax.data import load
+from rankjax.data.sources import ChosenImages
 from rankjax.metrics import compare_models
 from rankjax.train import Checkpoints
 
@@ -406,6 +409,33 @@ def test_a_run_is_evaluated_as_its_own_summary_says(
     monkeypatch.setattr(Checkpoints, "best_step", lambda self: 2)
     best = embed_run(run_dir, checkpoint="best", data_dir=data_dir, manual_dir=None)
     assert (best.embeddings != subject.embeddings).any()
+
+    data, junk = load("digits", data_dir=data_dir), np.arange(20) < 3
+    halves = [
+        dataclasses.replace(
+            test,
+            images=ChosenImages(test.images, rows),
+            labels=test.labels[rows],
+            cameras=np.arange(len(rows)) % 2,
+        )
+        for rows in (np.arange(30), np.arange(50, 70))
+    ]
+    data = dataclasses.replace(data, test=halves[0], gallery=halves[1], junk=junk)
+    persons = dataclasses.replace(data, protocol="reid", recall_at=(1, 3))
+    monkeypatch.setattr(runs, "load_data", lambda config: persons)
+    words = [str(run_dir), *QUICK, *places, "--json", str(file), "--no-clustering"]
+    assert main(words) == 0
+    got = json.loads(file.read_text())
+    assert got["protocol"] == "reid"
+    query, gallery = np.arange(30), np.arange(53, 70)
+    hits = test.labels[query][:, None] == test.labels[gallery]
+    met = ~(hits & (query[:, None] % 2 == gallery % 2))
+    scores = cosines(subject.embeddings[query], subject.embeddings[gallery])
+    expected = slow_figures(scores, hits, met, (1, 3))
+    assert_figures(got, expected)
+    assert got["map_trapezoid"] == pytest.approx(expected["map_trapezoid"], abs=1e-6)
+    assert got["queries"]["gallery"] == 17
+    monkeypatch.undo()
     capsys.readouterr()
 
     settings = json.loads((run_dir / "config.json").read_text())
