@@ -141,6 +141,8 @@ class Config:
     """Where the last checkpoint is damaged, go on from the one before."""
     profile: int = 0
     """Steps to trace, from the tenth on, into the run's folder trace/; 0 for none."""
+    dry_run: bool = False
+    """Check data, weights, memory and one step, print a table, and train nothing."""
     run_dir: Path | None = None
     """Folder of the run; by default runs/NAME-DIGEST, with a digest of the settings."""
     data_dir: Path = Path("~/.cache/rankjax")
@@ -168,7 +170,7 @@ _ELSEWHERE = {
         "hosts",
         "host_timeout",
     ),
-    *("fall_back", "profile"),
+    *("fall_back", "profile", "dry_run"),
 }
 
 _GLYPHS = Config(steps=1500, learning_rate=2e-3, eval_every=250)

@@ -40,11 +40,18 @@ from experiments.config import (
 )
 from rankjax import __version__, models
 from rankjax.data import Batches, Dataset, Loader, MinedBatches, Split, load
-from rankjax.data.sources import ChosenImages, ImageRows
+from rankjax.data.sources import ChosenImages, EncodedImages, ImageRows
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
-from rankjax.parallel import AXIS, axis_of, data_parallel, place_among, replicate
+from rankjax.parallel import (
+    AXIS,
+    Spread,
+    axis_of,
+    data_parallel,
+    place_among,
+    replicate,
+)
 from rankjax.report import ReportInputs, write_report
 from rankjax.train import (
     Checkpoints,
@@ -61,6 +68,9 @@ from rankjax.train import (
 )
 
 _MOST_PIXELS = 20_000  # images, of which raw pixels are a baseline
+INPUTS = "inputs.json"
+"""The file in a run's folder that says what its network's images are like."""
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
 
@@ -92,36 +102,18 @@ def run(name: str, config: Config) -> Path:
       RunError: something outside must be mended; what was saved is whole.
       Interrupted: by Ctrl-C or SIGTERM.
     """
-    devices = _devices(config.devices)
+    devices = choose_devices(config.devices)
     process, processes = place_among(devices)
     check(config, len(devices), processes)
     _check_agreed(config)
     data = load_data(config)
-    _check_judged(data)
+    check_judged(data)
     batches = build_batches(config, data.train)
-    axis = axis_of(config.wrapper)
     definition, optimizer, schedule, untrained = start(
-        config, data.train, axis_name=axis, batches=batches
+        config, data.train, axis_name=axis_of(config.wrapper), batches=batches
     )
     embed = make_embed(definition, devices=devices)
-    step = data_parallel(
-        hosts.StopVote.counting(
-            make_step(
-                definition,
-                build_objective(config, axis),
-                optimizer,
-                axis_name=axis,
-                microbatch=config.microbatch or None,
-                memory_objective=build_objective(config, axis, regularized=False),
-                memory_weight=config.memory_weight,
-                memory_warmup=config.memory_warmup,
-                seed=config.seed,
-            ),
-            axis,
-        ),
-        devices=devices,
-        wrapper=config.wrapper,
-    )
+    step = make_spread_step(config, definition, optimizer, devices)
     size = sum(x.nbytes for x in jax.tree.leaves(untrained))
     path = config.run_dir or default_run_dir(name, config)
     with ExitStack() as stack:
@@ -138,6 +130,7 @@ def run(name: str, config: Config) -> Path:
             if latest is not None:
                 state = records.checkpoints.restore(latest, untrained)
             folder.rewind(latest or 0)
+            folder.write(INPUTS, json.dumps(_inputs(data.train)) + "\n")
         state = replicate(hosts.broadcast(state), devices)
         mine = _Mining(batches, data.train, embed, devices)
         mine.resume(state)
@@ -160,6 +153,34 @@ def run(name: str, config: Config) -> Path:
     return path
 
 
+def make_spread_step(
+    config: Config,
+    definition: Any,
+    optimizer: optax.GradientTransformation,
+    devices: Sequence[jax.Device],
+) -> Spread:
+    """The training step over devices."""
+    axis = axis_of(config.wrapper)
+    return data_parallel(
+        hosts.StopVote.counting(
+            make_step(
+                definition,
+                build_objective(config, axis),
+                optimizer,
+                axis_name=axis,
+                microbatch=config.microbatch or None,
+                memory_objective=build_objective(config, axis, regularized=False),
+                memory_weight=config.memory_weight,
+                memory_warmup=config.memory_warmup,
+                seed=config.seed,
+            ),
+            axis,
+        ),
+        devices=devices,
+        wrapper=config.wrapper,
+    )
+
+
 def load_data(config: Config) -> Dataset:
     """The data set of a run."""
     return load(
@@ -179,6 +200,18 @@ def default_run_dir(name: str, config: Config) -> Path:
     """Where a run goes if nobody says: settings that differ never share a folder."""
     settings = json.dumps(config.settings(), sort_keys=True)
     return Path("runs") / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+
+def _inputs(train: Split) -> dict[str, int | None]:
+    """What the network's images are like."""
+    assert isinstance(train.images, EncodedImages)
+    height, width, channels = train.images.shape
+    return {
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "short_side": train.images.short_side,
+    }
 
 
 def _train(
@@ -324,7 +357,7 @@ def _finish(
     records: _Records | None,
 ) -> None:
     """Evaluates on the test classes and writes summary.json and report.html."""
-    splits = [split for split in (data.test, data.gallery) if split is not None]
+    splits = _sides(data)
     rows: dict[str, list[np.ndarray]] = {
         who: [embed(variables, split.images) for split in splits]
         for who, variables in (("test", state), ("untrained", untrained))
@@ -338,7 +371,11 @@ def _finish(
         who: evaluate_test(data, *each, seed=config.seed) for who, each in rows.items()
     }
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
-    embeddings = {who: np.concatenate(each) for who, each in rows.items()}
+    # Junk is in the gallery, which comes last; a report has no use for it.
+    kept = np.ones(sum(len(split.labels) for split in splits), bool)
+    if data.junk is not None:
+        kept[-len(data.junk) :] = ~data.junk
+    embeddings = {who: np.concatenate(each)[kept] for who, each in rows.items()}
     write_report(
         folder.path,
         ReportInputs(
@@ -357,14 +394,19 @@ def _finish(
             | {package: version(package) for package in _PACKAGES},
             summary=summary,
             history=folder.history(),
-            images=ImageRows(*(split.images for split in splits)),
-            labels=np.concatenate([split.labels for split in splits]),
+            images=ImageRows(*(split.images for split in splits), kept=kept),
+            labels=np.concatenate([split.labels for split in splits])[kept],
             class_names=data.test.class_names,
             embeddings=embeddings.pop("test"),
             baselines=embeddings,
             seed=config.seed,
         ),
     )
+
+
+def _sides(data: Dataset) -> list[Split]:
+    """The images to test on: queries and gallery, or those that are both."""
+    return [data.test] if data.gallery is None else [data.test, data.gallery]
 
 
 def start(
@@ -376,20 +418,7 @@ def start(
 ) -> tuple[Any, optax.GradientTransformation, optax.Schedule, TrainState]:
     """The network's definition, the optimiser, its schedule and the first state."""
     rngs = nnx.Rngs(config.seed)
-    model: nnx.Module = models.build(
-        config.model,
-        channels=train.images.shape[-1],
-        embedding_dim=config.embedding_dim,
-        normalize=config.normalize,
-        dropout=config.dropout,
-        layers=models.Layers(
-            axis_name,
-            rngs,
-            norm_kind=config.norm,
-            dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
-            remat=config.remat,
-        ),
-    )
+    model: nnx.Module = network(config, train.images.shape[-1], axis_name, rngs)
     if config.proxies_per_class or config.learn:
         model = WithLoss(
             model, proxies=_proxies(config, train, rngs), learned=learned(config)
@@ -415,6 +444,26 @@ def start(
     return definition, optimizer, schedule, state
 
 
+def network(
+    config: Config, channels: int, axis_name: str | None, rngs: nnx.Rngs
+) -> models.Embedder:
+    """The network, with random weights."""
+    return models.build(
+        config.model,
+        channels=channels,
+        embedding_dim=config.embedding_dim,
+        normalize=config.normalize,
+        dropout=config.dropout,
+        layers=models.Layers(
+            axis_name,
+            rngs,
+            norm_kind=config.norm,
+            dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
+            remat=config.remat,
+        ),
+    )
+
+
 def _proxies(config: Config, train: Split, rngs: nnx.Rngs) -> Proxies | None:
     if not config.proxies_per_class:
         return None
@@ -433,18 +482,19 @@ def _are_proxies(params: Any) -> Any:
     )
 
 
-def _check_judged(data: Dataset) -> None:
+def check_judged(data: Dataset) -> None:
+    """Raises a UsageError for a data set that a run cannot be judged on."""
     judged_on = data.train if data.validation is None else data.validation
-    alone = data.protocol == "leave-one-out"
-    for split in (judged_on, data.test) if alone else (judged_on,):
-        if len(split.labels) < 9 or np.bincount(split.labels).max() < 2:
+    tested = np.concatenate([side.labels for side in _sides(data)])
+    for labels in (judged_on.labels, tested):
+        if len(labels) < 9 or np.bincount(labels).max() < 2:
             raise UsageError(
                 f"{data.name} must have 9 images or more, two of them of one class, "
-                f"to validate and to test on, got {len(split.labels)}"
+                f"to validate and to test on, got {len(labels)}"
             )
 
 
-def _devices(number: int) -> Sequence[jax.Device]:
+def choose_devices(number: int) -> Sequence[jax.Device]:
     """So many devices, equally many of each process, those of one side by side."""
     processes, total = jax.process_count(), jax.device_count()
     if not 0 <= number <= total or number % processes:
@@ -539,6 +589,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         name, config = parse(words)
         hosts.join(config.hosts, timeout=config.host_timeout)
+        if config.dry_run:
+            # It takes from here what it tries.
+            from experiments.dry_run import dry_run
+
+            return dry_run(name, config)
         path = run(name, config)
         hosts.from_first("finished", str(path))
     except UsageError as error:

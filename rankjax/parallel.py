@@ -5,6 +5,7 @@ never has a leading device axis: it is replicated, and checkpoints hold it once.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
@@ -22,9 +23,39 @@ def axis_of(wrapper: Wrapper) -> str | None:
     return None if wrapper == "jit" else AXIS
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A step that is run by many devices.
+
+    Attributes:
+      mapped: the step for a batch that is in its place.
+      place: puts a batch there.
+    """
+
+    mapped: Any
+    place: Callable[[Any], Any]
+
+    def __call__(self, state: Any, batch: Any) -> tuple[Any, Any]:
+        """The next state and metrics; the state is donated."""
+        return self.mapped(state, self.place(batch))
+
+    def compile(self, state: Any, batch: Any) -> tuple["Spread", Any]:
+        """The step for batches of this shape, and what it takes of a device's memory.
+
+        Of one process only.
+
+        Returns:
+          It, and `jax.stages.Compiled.memory_analysis()`, which is None where the
+          platform does not tell.
+        """
+        compiled = self.mapped.lower(state, self.place(batch)).compile()
+        run = Spread(compiled, self.place)
+        return run, compiled.memory_analysis()
+
+
 def data_parallel(
     step: Step, *, devices: Sequence[jax.Device], wrapper: Wrapper = "pmap"
-) -> Step:
+) -> Spread:
     """Runs a step on devices that each hold a share of the batch.
 
     Args:
@@ -53,7 +84,7 @@ def data_parallel(
             devices=devices,
             donate_argnums=0,
         )
-        return lambda state, batch: mapped(state, _split(batch, own_devices))
+        return Spread(mapped, lambda batch: _split(batch, own_devices))
     mesh = Mesh(np.asarray(devices), (AXIS,))
     whole, rows = PartitionSpec(), PartitionSpec(AXIS)
     if wrapper == "shard_map":
@@ -66,8 +97,8 @@ def data_parallel(
         donate_argnums=0,
     )
     if processes == 1:
-        return lambda state, batch: mapped(state, jax.device_put(batch, by_rows))
-    return lambda state, batch: mapped(state, from_processes(batch, by_rows))
+        return Spread(mapped, lambda batch: jax.device_put(batch, by_rows))
+    return Spread(mapped, lambda batch: from_processes(batch, by_rows))
 
 
 def place_among(devices: Sequence[jax.Device]) -> tuple[int, int]:

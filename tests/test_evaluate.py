@@ -442,7 +442,7 @@ def test_a_run_is_evaluated_as_its_own_summary_says(
     changed = json.dumps(settings | {"stranger": 1})
     (run_dir / "config.json").write_text(changed)
     assert main([str(run_dir), *places]) == 1
-    assert "a run of another version: stranger" in capsys.readouterr().err
+    assert "this version does not know: stranger" in capsys.readouterr().err
     assert (run_dir / "config.json").read_text() == changed
 
 

@@ -17,7 +17,9 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
+from experiments import train
 from experiments.config import EXPERIMENTS, Config, check
+from experiments.runs import load_network
 from experiments.train import default_run_dir, main, parse
 from rankjax.errors import UsageError
 
@@ -369,14 +371,27 @@ def test_a_named_experiment_can_run_and_says_how(name):
     assert f"python -m experiments.train {name}" in documentation.splitlines()
 
 
-def test_gallery_is_no_set_to_train_on_yet(tmp_path, capsys):
-    for split, names in (("train", "ab"), ("test", "xy"), ("gallery", "xy")):
-        for name in names:
-            file = tmp_path / split / name / f"{split}.png"
-            file.parent.mkdir(parents=True)
-            Image.new("RGB", (4, 4)).save(file)
-    assert main(["digits", "--dataset", f"folder:{tmp_path}"]) == 2
-    assert "judged by query-gallery" in capsys.readouterr().err
+@pytest.mark.slow
+def test_queries_are_judged_in_their_gallery(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "write_report", lambda *ignored: None)
+    folder, run_dir = tmp_path / "photos", tmp_path / "run"
+    shutil.copytree(photos / "train", folder / "train")
+    for i, file in enumerate(sorted(photos.glob("test/*/*.png"))):
+        copy = folder / ("test", "gallery")[i % 2] / file.parent.name / file.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    words = ["--dataset", f"folder:{folder}", "--classes", "2", "--per-class", "4"]
+    words += ["--steps", "2", "--devices", "1", "--run-dir", str(run_dir)]
+    assert main(["digits", *words]) == 0
+    network, sides = load_network(run_dir), []
+    for side in ("test", "gallery"):
+        files = sorted(folder.glob(f"{side}/*/*.png"))
+        images = np.stack([np.asarray(Image.open(file)) for file in files])
+        sides.append((network(images), np.array([file.parent.name for file in files])))
+    (queries, names), (gallery, gallery_names) = sides
+    nearest = gallery_names[np.argmax(queries @ gallery.T, axis=1)]
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["test"]["recall_at_1"] == pytest.approx((nearest == names).mean())
 
 
 def test_settings_that_differ_have_folders_that_differ():

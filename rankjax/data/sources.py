@@ -17,10 +17,8 @@ Fetch = Callable[[np.ndarray], Sequence[bytes]]
 Shape = tuple[int, int, int]
 
 
-class ImageSource(Protocol):
-    """Images that are read by index, from any thread; `shape` is of those judged."""
-
-    shape: Shape
+class Readable(Protocol):
+    """Images of one size that are read by index, from any thread."""
 
     def __len__(self) -> int:
         """The number of images."""
@@ -28,27 +26,36 @@ class ImageSource(Protocol):
     def read(self, indices: np.ndarray) -> np.ndarray:
         """As they are judged, uint8 [len(indices), height, width, channels]."""
 
+
+class ImageSource(Readable, Protocol):
+    """Images that can also be had as they are; `shape` is of those judged."""
+
+    shape: Shape
+
     def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
         """As they are stored, uint8 [h, w, channels] each, of any size."""
 
 
 class ImageRows:
-    """The images of several sources one after the other, indexed as an array is."""
+    """Images of several sources one after the other, indexed as an array is."""
 
     dtype, ndim = np.dtype(np.uint8), 4
 
-    def __init__(self, *sources: ImageSource) -> None:
-        """All of one shape."""
+    def __init__(
+        self, *sources: ImageSource, kept: np.ndarray | slice = np.s_[:]
+    ) -> None:
+        """Those `kept` (bool [images of all]) of sources of one shape."""
         self._sources = sources
         self._starts = np.cumsum([0, *map(len, sources)])
-        self.shape = (int(self._starts[-1]), *sources[0].shape)
+        self._kept = np.arange(self._starts[-1])[kept]
+        self.shape = (len(self._kept), *sources[0].shape)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """The images of a row [h, w, c] or of rows [n, h, w, c], read anew."""
-        wanted = np.atleast_1d(rows)
+        wanted = self._kept[np.atleast_1d(rows)]
         images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
         source = np.searchsorted(self._starts, wanted, "right") - 1
         for number in np.unique(source):
@@ -95,7 +102,7 @@ class EncodedImages(DecodedImages):
     gives them whole. Of files that are decoded again and again the first GiB is kept.
 
     Attributes:
-      fetch, name: as given.
+      fetch, name, short_side: as given.
     """
 
     def __init__(
@@ -118,7 +125,7 @@ class EncodedImages(DecodedImages):
         """
         super().__init__(self._fitted, count, shape)
         self.fetch, self.name = fetch, name
-        self._short_side = short_side
+        self.short_side = short_side
         self._files: dict[int, bytes] = {}
         self._room = _KEEP_BYTES
 
@@ -133,10 +140,10 @@ class EncodedImages(DecodedImages):
 
     def _fitted(self, indices: np.ndarray) -> np.ndarray:
         height, width, _ = self.shape
-        least = self._short_side or max(height, width)
+        least = self.short_side or max(height, width)
         return np.stack(
             [
-                fit(self._pixels(i, file, least), height, width, self._short_side)
+                fit(self._pixels(i, file, least), height, width, self.short_side)
                 for i, file in self._contents(indices, keep=self._kept is None)
             ]
         )

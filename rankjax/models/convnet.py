@@ -49,4 +49,4 @@ class ConvNet(nnx.Module):
         x = images
         for stage in self.stages:
             x = run(stage, x, remat=self.remat)
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)

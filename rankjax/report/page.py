@@ -89,6 +89,7 @@ def _facts(inputs: ReportInputs, classes: int) -> dict[str, str]:
 
 def _metrics(summary: Mapping[str, Mapping[str, float]]) -> str:
     shown = {key: name for key, name in ROWS.items() if key in summary}
+    # Data sets differ in the K that their papers report.
     measured = [key for row in shown for key in summary[row]]
     columns = {
         key: f"R@{key.removeprefix('recall_at_')}"

@@ -5,8 +5,11 @@ from rankjax.train.checkpoint import Checkpoints
 from rankjax.train.evaluation import (
     evaluate,
     evaluate_test,
+    forward_of,
     make_embed,
+    over_images,
     pixels,
+    thumbnails,
 )
 from rankjax.train.monitor import Monitor
 from rankjax.train.run_folder import RunFolder
@@ -20,8 +23,11 @@ __all__ = [
     "create_state",
     "evaluate",
     "evaluate_test",
+    "forward_of",
     "hosts",
     "make_embed",
     "make_step",
+    "over_images",
     "pixels",
+    "thumbnails",
 ]

@@ -50,22 +50,27 @@ class Checkpoints:
       folder: made when it does not exist.
       fall_back: puts latest checkpoints that are damaged aside, into a folder
         `.damaged-checkpoints`, so that the latest is one that is whole.
+      read_only: changes nothing on the disk, also where a run is being trained.
 
     Raises:
       RunError: the folder cannot be used, or a checkpoint in it is damaged or of a
         newer version.
     """
 
-    def __init__(self, folder: Path, *, fall_back: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, fall_back: bool = False, read_only: bool = False
+    ) -> None:
         logging.getLogger("absl").addFilter(_not_from_orbax)
         self._folder = folder.absolute()
         self._scores: dict[int, float] = {}
         self._saving: int | None = None
+        self._read_only = read_only
         self._delete()
         options = ocp.CheckpointManagerOptions(
             create=False,
+            read_only=read_only,
             preservation_policy=_LatestAndBest(self._scores),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
             # A rename is atomic: a run killed while deleting leaves no half checkpoint.
             todelete_subdir=_DELETED,
             # Orbax would wait for the other processes.
@@ -75,7 +80,8 @@ class Checkpoints:
             ),
         )
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            if not read_only:
+                self._folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         except OSError as error:
             raise RunError(
@@ -139,13 +145,14 @@ class Checkpoints:
         """Return the step with the highest score, or None."""
         return _best(self._manager.all_steps(), self._scores)
 
-    def restore(self, step: int, like: PyTree) -> PyTree:
+    def restore(self, step: int, like: PyTree, *, part: bool = False) -> PyTree:
         """Read a checkpoint and verify it.
 
         Args:
           step: what `latest_step` or `best_step` returned.
           like: a state or its `jax.ShapeDtypeStruct`s: the result has its tree, and
             each leaf its shape, its dtype and its sharding.
+          part: whether the checkpoint may hold more leaves than `like`.
 
         Raises:
           RunError: the checkpoint is damaged, or holds other leaves than `like`.
@@ -154,7 +161,7 @@ class Checkpoints:
         if step not in self._manager.all_steps():
             raise ValueError(f"step is {step}, saved are {self._manager.all_steps()}")
         wanted, stored = _named_leaves(like), self._manifest(step)["leaves"]
-        for name in sorted(wanted.keys() | stored.keys()):
+        for name in sorted(wanted.keys() | (set() if part else stored.keys())):
             here = _kind(wanted[name]) if name in wanted else "nothing"
             there = stored[name][0] if name in stored else "nothing"
             if here != there:
@@ -163,9 +170,9 @@ class Checkpoints:
                     f"has {here}; use the settings it was saved with or another folder"
                 )
         placed = {}
-        for name, part in self._parts(step, stored).items():
-            leaf = wanted[name]
-            array = part.copy().view(leaf.dtype).reshape(leaf.shape)
+        content = self._parts(step, stored)
+        for name, leaf in wanted.items():
+            array = content[name].copy().view(leaf.dtype).reshape(leaf.shape)
             placed[name] = jax.device_put(array, _sharding(leaf))
         return jax.tree.unflatten(
             jax.tree.structure(like), [placed[name] for name in wanted]
@@ -199,6 +206,8 @@ class Checkpoints:
         self.close()
 
     def _delete(self) -> None:
+        if self._read_only:
+            return
         shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
 
     def _put_damaged_aside(self) -> None:

@@ -1,6 +1,8 @@
 """How well an embedding retrieves and clusters images of classes it never saw."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -8,15 +10,32 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from PIL import Image
 
 from rankjax import metrics
 from rankjax.data import Dataset, ImageSource
+from rankjax.data.decoding import resize
+from rankjax.data.sources import Readable
 from rankjax.parallel import AXIS, from_processes, place_among, replicate
 from rankjax.similarity import normalize
 from rankjax.train.step import TrainState
 
 Embed = Callable[[TrainState, ImageSource], np.ndarray]
+Forward = Callable[[Any, jax.Array], jax.Array]
+
+
+def forward_of(definition: Any) -> Forward:
+    """`forward((params, rest), images)`, the network in eval mode.
+
+    Args:
+      definition: from `create_state`.
+    """
+
+    def forward(variables: Any, images: jax.Array) -> jax.Array:
+        model = nnx.merge(definition, *variables)
+        model.eval()
+        return model(images)
+
+    return forward
 
 
 def make_embed(
@@ -26,8 +45,25 @@ def make_embed(
 
     Args:
       definition: from `create_state`.
-      devices: each embeds its share of a batch, and each process reads that of its own
-        devices alone; all of them call `embed` together and get all embeddings.
+      devices, batch_size: as of `over_images`.
+    """
+    run = over_images(forward_of(definition), devices=devices, batch_size=batch_size)
+    return lambda state, images: np.concatenate(
+        list(run((state.params, state.rest), images))
+    )
+
+
+def over_images(
+    forward: Forward, *, devices: Sequence[jax.Device], batch_size: int = 512
+) -> Callable[[Any, Readable], Iterator[np.ndarray]]:
+    """Builds `run(variables, images)`, which gives [batch, dim] for batch after batch.
+
+    While a batch is computed, threads read the next one.
+
+    Args:
+      forward: pure; maps variables and images [rows, ...] to [rows, dim].
+      devices: each computes its share of a batch, and each process reads that of its
+        own devices alone; all of them call `run` together and get all rows.
       batch_size: images at a time, rounded up to a multiple of the devices; the last
         batch is filled up with images that are thrown away.
     """
@@ -37,25 +73,33 @@ def make_embed(
     )
     batch_size = -(-batch_size // len(devices)) * len(devices)
     process, processes = place_among(devices)
+    compiled = jax.jit(forward, out_shardings=everywhere)
+    workers = os.cpu_count() or 1
 
-    @jax.jit(out_shardings=everywhere)
-    def forward(params: Any, rest: Any, images: jax.Array) -> jax.Array:
-        model = nnx.merge(definition, params, rest)
-        model.eval()
-        return model(images)
-
-    def embed(state: TrainState, images: ImageSource) -> np.ndarray:
+    def run(variables: Any, images: Readable) -> Iterator[np.ndarray]:
         # What `pmap` returns is placed on the devices of one process only.
-        variables = replicate((state.params, state.rest), devices)
-        parts = []
-        for start in range(0, len(images), batch_size):
-            indices = np.arange(start, start + batch_size) % len(images)
-            own = np.split(indices, processes)[process]
-            batch = from_processes(images.read(own), rows)
-            parts.append(np.asarray(forward(*variables, batch)))
-        return np.concatenate(parts)[: len(images)]
+        placed = replicate(variables, devices)
+        computing: jax.Array | None = None
+        with ThreadPoolExecutor(workers) as threads:
 
-    return embed
+            def begin(start: int) -> list[Future[np.ndarray]]:
+                indices = np.arange(start, start + batch_size) % len(images)
+                own = np.split(indices, processes)[process]
+                shares = np.array_split(own, min(workers, len(own)))
+                return [threads.submit(images.read, share) for share in shares]
+
+            reading = begin(0)
+            for after in range(batch_size, len(images) + batch_size, batch_size):
+                read, reading = reading, begin(after) if after < len(images) else []
+                batch = np.concatenate([share.result() for share in read])
+                before = computing
+                computing = compiled(placed, from_processes(batch, rows))
+                if before is not None:  # done by now: nothing waits for it
+                    yield np.asarray(before)
+        if computing is not None:
+            yield np.asarray(computing)[: (len(images) - 1) % batch_size + 1]
+
+    return run
 
 
 def evaluate(
@@ -133,24 +177,23 @@ def evaluate_test(
     return metrics.retrieval(search, recall_at=recall_at).means()
 
 
-def pixels(images: ImageSource, *, side: int = 32, batch_size: int = 512) -> np.ndarray:
+def pixels(images: ImageSource) -> np.ndarray:
     """Images as vectors, float32 [n, height * width * channels] from 0 to 1.
 
-    The baseline that an embedding has to beat. Images higher or wider than `side` are
-    shrunk to it, each pixel the mean of what it covers.
+    The baseline that an embedding has to beat. Images are made 32 pixels high or wide
+    if they are larger ("80 Million Tiny Images", Torralba et al., TPAMI 2008): those of
+    a whole data set must fit into memory.
     """
-    height, width = (min(side, length) for length in images.shape[:2])
+    return thumbnails(images, 32).reshape(len(images), -1).astype(np.float32) / 255
 
-    def shrink(image: np.ndarray) -> np.ndarray:
-        if image.shape[:2] == (height, width):
-            return image
-        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        small = picture.resize((width, height), Image.Resampling.BOX)
-        return np.asarray(small).reshape(height, width, -1)
 
-    rows = np.empty((len(images), height * width * images.shape[2]), np.float32)
-    for start in range(0, len(images), batch_size):
-        some = np.arange(start, min(start + batch_size, len(images)))
-        for row, image in zip(some, images.read(some), strict=True):
-            rows[row] = shrink(image).reshape(-1) / 255
-    return rows
+def thumbnails(images: ImageSource, side: int) -> np.ndarray:
+    """Images, shrunk to at most `side` pixels each way, uint8 [n, height, width, c]."""
+    shape = np.array(images.shape[:2])
+    shrunk = np.ceil(shape * min(1.0, side / shape.max()))
+    height, width = shrunk.astype(int).tolist()
+    made = np.empty((len(images), height, width, images.shape[2]), np.uint8)
+    for rows in np.array_split(np.arange(len(images)), len(images) // 256 + 1):
+        for row, image in zip(rows, images.read(rows), strict=True):
+            made[row] = resize(image, height, width)
+    return made

@@ -139,7 +139,7 @@ def _refuse_foreign(path: Path) -> None:
     # Killed at its very first write, a run leaves a temporary file and no config.
     ours = (".lock", ".config.json.")
     if "config.json" not in names and not all(name.startswith(ours) for name in names):
-        raise UsageError(f"{path} holds other files; choose another --run-dir")
+        raise UsageError(f"{path} holds other files; choose another folder")
 
 
 def _check_space(path: Path, needs: int) -> None:
@@ -169,7 +169,7 @@ def _claim(path: Path, config: Mapping[str, Any]) -> None:
         )
         raise UsageError(
             f"{path} holds a run of another config: {differences}; "
-            "choose another --run-dir"
+            "choose another folder"
         )
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 
 from rankjax.data.sources import DecodedImages
 from rankjax.models import Layers, build
-from rankjax.train import create_state, evaluate, make_embed, pixels
+from rankjax.train import create_state, evaluate, make_embed, pixels, thumbnails
 
 
 def images(n):
@@ -97,3 +97,16 @@ def test_pixels_are_rows_of_images_from_zero_to_one():
     assert got.dtype == np.float32
     expected = [[0, 20, 40, 60, 80, 100], [120, 140, 160, 180, 200, 255]]
     np.testing.assert_allclose(got, np.array(expected) / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "shrunk"), [((8, 6), (8, 6)), ((40, 20), (8, 4)), ((10, 80), (1, 8))]
+)
+def test_thumbnails_are_at_most_so_large_and_small_images_as_they_are(shape, shrunk):
+    stored = np.random.default_rng(0).integers(0, 256, (300, *shape, 3), np.uint8)
+    images = DecodedImages(lambda indices: stored[indices], 300, (*shape, 3))
+    got = thumbnails(images, 8)
+    assert got.shape == (300, *shrunk, 3)
+    if shape == shrunk:
+        np.testing.assert_array_equal(got, stored)
+    np.testing.assert_allclose(got.mean(), stored.mean(), atol=3)

@@ -1,0 +1,342 @@
+"""Embeds any number of images with a trained network.
+
+python -m experiments.embed NETWORK IMAGES... --out X.npz
+
+NETWORK is the folder of a run or of an exported network. IMAGES are files, folders
+(with all that is below) and patterns such as 'photos/**/*.jpg'. What an interrupted
+command did is kept beside X in X.parts, and the same command goes on from there.
+
+X.npz holds embeddings [n, dim], paths [n] and, where each image lies in a folder of a
+folder that was named, labels [n] and class_names: experiments.evaluate and
+experiments.search read it. X.parquet has the columns path, label and embedding.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+from experiments.images import CROPS, Listed, Views, list_images
+from experiments.runs import Which, load_network
+from rankjax.errors import RunError, UsageError
+from rankjax.exported import Network
+from rankjax.files import open_atomic
+from rankjax.similarity import normalize
+from rankjax.train import RunFolder, hosts, over_images
+
+_PER_SHARD = 4  # batches
+Job = dict[str, Any]
+
+
+def embed_views(
+    network: Network,
+    views: Views,
+    *,
+    devices: Sequence[jax.Device],
+    batch_size: int = 512,
+) -> Iterator[np.ndarray]:
+    """Embeddings [batch, dim] of images, the mean of their views', batch after batch.
+
+    Args:
+      network: if its embeddings have length 1, the means get it too.
+      views: of the images.
+      devices: see `over_images`.
+      batch_size: views at a time, about.
+    """
+    each = views.per_image
+    group = len(devices) * each
+    most = -(-len(views) // group) * group
+    size = min(max(batch_size // group, 1) * group, most)
+    run = over_images(network.forward, devices=devices, batch_size=size)
+    for found in run(network.variables, views):
+        mean = found.reshape(-1, each, found.shape[-1]).mean(1)
+        if each > 1 and network.normalized:
+            mean = np.asarray(normalize(jnp.asarray(mean)))
+        yield mean
+
+
+def embed_all(
+    network: Network,
+    job: Job,
+    listed: Listed,
+    out: Path,
+    *,
+    skip_damaged: bool = False,
+    batch_size: int = 512,
+) -> int:
+    """Embeds images into a file, from wherever the folder beside it says.
+
+    Args:
+      network: what embeds.
+      job: the settings, which the file will tell.
+      listed: the images.
+      out: the file.
+      skip_damaged: leave damaged images out, and name them on stderr.
+      batch_size: views at a time.
+
+    Returns:
+      The number of images that were left out, as damaged.
+
+    Raises:
+      UsageError: the folder beside it is of another job.
+      RunError: a damaged image, or a disk that is full.
+    """
+    work = out.with_name(f"{out.name}.parts")
+    digest = hashlib.sha256("\0".join(listed.paths).encode("utf-8", "surrogatepass"))
+    job_of_list = job | {"images": digest.hexdigest()}
+
+    def views(done: int) -> Views:
+        return Views(
+            listed.paths[done:],
+            network.inputs,
+            flip=job["flip"],
+            crops=job["crops"],
+            skip_damaged=skip_damaged,
+        )
+
+    if not hosts.is_first():
+        done = int(hosts.from_first("shards", ""))
+        for _ in _shards(network, views(done), listed, done, batch_size):
+            pass
+        return 0
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with RunFolder(work, job_of_list, needs=0) as folder:
+        shards = sorted(work.glob("shard-*.npz"))
+        done = sum(_read(shard)["read"].item() for shard in shards)
+        hosts.from_first("shards", str(done))
+        for shard in _shards(network, views(done), listed, done, batch_size):
+            buffer = io.BytesIO()
+            np.savez(buffer, allow_pickle=False, **shard)
+            folder.write(f"shard-{len(shards):08d}.npz", buffer.getvalue())
+            shards.append(work / f"shard-{len(shards):08d}.npz")
+        kept = np.concatenate([_read(shard)["rows"] for shard in shards])
+        if not len(kept):
+            raise RunError("all images are damaged")
+        try:
+            write = _write_parquet if out.suffix == ".parquet" else _write_npz
+            write(
+                out, job, listed, kept, lambda: (_read(s)["embeddings"] for s in shards)
+            )
+        except OSError as error:
+            raise RunError(f"{out} cannot be written: {error}") from error
+    shutil.rmtree(work)
+    return len(listed.paths) - len(kept)
+
+
+def _shards(
+    network: Network, views: Views, listed: Listed, done: int, batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Embeddings and row numbers of images from `done` on; `read` counts all."""
+    if not len(views):
+        return
+    bar = tqdm(
+        total=len(listed.paths),
+        initial=done,
+        unit="image",
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+        dynamic_ncols=True,
+        disable=not hosts.is_first(),
+    )
+    parts: list[np.ndarray] = []
+    first = at = done
+    batches = embed_views(network, views, devices=jax.devices(), batch_size=batch_size)
+    with bar:
+        for found in batches:
+            parts.append(found)
+            at += len(found)
+            bar.update(len(found))
+            if len(parts) == _PER_SHARD or at == len(listed.paths):
+                kept = ~_damaged(views, range(first, at), listed, done)
+                yield {
+                    "embeddings": np.concatenate(parts)[kept],
+                    "rows": np.arange(first, at)[kept],
+                    "read": np.array(at - first),
+                }
+                parts, first = [], at
+
+
+def _damaged(views: Views, rows: range, listed: Listed, done: int) -> np.ndarray:
+    """Which of some rows any process found damaged; names those of this one."""
+    mask: np.ndarray = np.zeros(len(rows), bool)
+    for row in rows:
+        if row - done in views.damaged:
+            mask[row - rows.start] = True
+            damage = views.damaged.pop(row - done)
+            print(f"left out: {listed.paths[row]}: {damage}", file=sys.stderr)
+    if hosts.joined():
+        mask = np.any(multihost_utils.process_allgather(mask), axis=0)
+    return mask
+
+
+def _read(shard: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(shard, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"{shard}: damaged ({error}); delete {shard.parent} to start again"
+        ) from error
+
+
+def _write_npz(
+    out: Path, job: Job, listed: Listed, kept: np.ndarray, parts: Any
+) -> None:
+    """Column by column and shard by shard: never all embeddings at once."""
+    width = max(len(listed.paths[row]) for row in kept)
+    dim = next(iter(parts())).shape[1]
+    chunks = np.array_split(kept, -(-len(kept) // 4096))
+    with open_atomic(out) as file, zipfile.ZipFile(file, "w") as archive:
+        # Any reader of .npz files takes no notice of it.
+        archive.comment = json.dumps(job).encode()
+        _column(archive, "embeddings", np.dtype("<f4"), (len(kept), dim), parts())
+        kind = np.dtype(f"<U{width}")
+        paths = (np.array([listed.paths[row] for row in rows], kind) for rows in chunks)
+        _column(archive, "paths", kind, (len(kept),), paths)
+        if listed.classes:
+            names = sorted({listed.classes[row] for row in kept})
+            number = {name: label for label, name in enumerate(names)}
+            labels = np.array([number[listed.classes[row]] for row in kept], np.int32)
+            _column(archive, "labels", labels.dtype, labels.shape, [labels])
+            array = np.array(names)
+            _column(archive, "class_names", array.dtype, array.shape, [array])
+
+
+def _column(
+    archive: zipfile.ZipFile,
+    name: str,
+    kind: np.dtype,
+    shape: tuple[int, ...],
+    parts: Iterable[np.ndarray],
+) -> None:
+    header = {"descr": kind.str, "fortran_order": False, "shape": shape}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_2_0(file, header)
+        for part in parts:
+            file.write(np.ascontiguousarray(part, kind).tobytes())
+
+
+def _write_parquet(
+    out: Path, job: Job, listed: Listed, kept: np.ndarray, parts: Any
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    dim = next(iter(parts())).shape[1]
+    fields = [("path", pa.string()), ("embedding", pa.list_(pa.float32(), dim))]
+    if listed.classes:
+        fields.insert(1, ("label", pa.string()))
+    schema = pa.schema(fields, metadata={"rankjax": json.dumps(job)})
+    start = 0
+    with open_atomic(out) as file, parquet.ParquetWriter(file, schema) as writer:
+        for part in parts():
+            rows = kept[start : (start := start + len(part))]
+            flat = pa.array(part.reshape(-1))
+            columns = {
+                "path": [listed.paths[row] for row in rows],
+                "embedding": pa.FixedSizeListArray.from_arrays(flat, dim),
+            }
+            if listed.classes:
+                columns["label"] = [listed.classes[row] for row in rows]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix not in (".npz", ".parquet"):
+        raise UsageError(f"out must end in .npz or .parquet, got {out}")
+    if out.exists():
+        raise UsageError(f"{out} exists; choose another --out")
+    if out.suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise UsageError(
+                "Parquet needs pyarrow: pip install pyarrow, or choose .npz"
+            ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("network", type=Path, metavar="NETWORK")
+    parser.add_argument("images", nargs="+", metavar="IMAGES")
+    parser.add_argument("--out", type=Path, required=True, help=".npz or .parquet")
+    parser.add_argument("--checkpoint", choices=get_args(Which), default="latest")
+    parser.add_argument(
+        "--flip", action="store_true", help="the mean with the mirror image's embedding"
+    )
+    parser.add_argument(
+        "--crops",
+        type=int,
+        choices=CROPS,
+        default=1,
+        help="5 for the mean over centre and corners",
+    )
+    parser.add_argument(
+        "--on-damage",
+        choices=("stop", "skip"),
+        default="stop",
+        help="at an image that cannot be decoded; skip leaves it out and names it",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=512, help="views embedded at a time"
+    )
+    parser.add_argument("--hosts", help="as of experiments.train")
+    parser.add_argument("--host-timeout", type=int, default=100)
+    options = parser.parse_args(arguments)
+    try:
+        hosts.join(options.hosts, timeout=options.host_timeout)
+        _check_out(options.out)
+        if options.batch_size < 1:
+            raise UsageError(f"batch-size must be at least 1, got {options.batch_size}")
+        network = load_network(options.network, which=options.checkpoint)
+        listed = list_images(options.images)
+        job = {
+            "network": str(options.network.absolute()),
+            "checkpoint": options.checkpoint,
+            "step": network.step,
+            "crops": options.crops,
+            "flip": options.flip,
+        }
+        number = hosts.from_first("images", str(len(listed.paths)))
+        if int(number) != len(listed.paths):
+            raise RunError(
+                f"process 0 finds {number} images, this one {len(listed.paths)}"
+            )
+        left_out = embed_all(
+            network,
+            job,
+            listed,
+            options.out,
+            skip_damaged=options.on_damage == "skip",
+            batch_size=options.batch_size,
+        )
+        hosts.from_first("finished", "")
+    except UsageError as error:
+        return hosts.end(f"error: {error}", 2)
+    except RunError as error:
+        return hosts.end(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        return hosts.end("interrupted; run again to go on", 130)
+    if hosts.is_first():
+        done = len(listed.paths) - left_out
+        print(f"{done:,} images embedded, {left_out:,} left out\n{options.out}")
+    hosts.leave()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

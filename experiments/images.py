@@ -1,0 +1,161 @@
+"""Any number of image files: found by name, read by index, in several views each."""
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rankjax.data.decoding import DamagedImage, decode, resize
+from rankjax.data.sources import SUFFIXES, fit
+from rankjax.errors import RunError, UsageError
+from rankjax.exported import Inputs
+
+CROPS = (1, 5)
+
+
+class Listed(NamedTuple):
+    """Image files.
+
+    Attributes:
+      paths: absolute, each once, in the order in which they were named.
+      classes: for each the name of its folder, where all lie in folders of a folder
+        that was named; empty otherwise.
+    """
+
+    paths: list[str]
+    classes: list[str]
+
+
+def list_images(words: Sequence[str]) -> Listed:
+    """The image files that words of a command line mean.
+
+    A folder means all images in and below it, sorted, hidden ones left out; what has *
+    or ? in it and is no file means all that it matches (** any folders), sorted.
+
+    Raises:
+      UsageError: a word that means no image.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        names = [word]
+        if not os.path.lexists(word) and glob.has_magic(word):
+            names = sorted(glob.glob(word, recursive=True))
+        meant = [file for name in names for file in _meant(os.path.abspath(name))]
+        if not meant:
+            raise UsageError(
+                f"{word} means no image: no file, folder or pattern of any"
+            )
+        for file, label in meant:
+            found.setdefault(file, label)
+    classes = list(found.values())
+    return Listed(list(found), classes if all(classes) else [])
+
+
+def _meant(path: str) -> list[tuple[str, str]]:
+    """The files that a path means, each with its class."""
+    if not os.path.isdir(path):
+        return [(path, "")] if os.path.exists(path) else []
+    meant = []
+    for root, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        label = os.path.basename(root) if root != path else ""
+        meant += [
+            (os.path.join(root, name), label)
+            for name in sorted(names)
+            if name[0] != "." and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return meant
+
+
+class Views:
+    """Image files as a network takes them: views of an image stand side by side.
+
+    Attributes:
+      per_image: number of views.
+      damaged: what is wrong with images that were skipped, by index; their views are
+        black.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[str | bytes],
+        inputs: Inputs,
+        *,
+        flip: bool = False,
+        crops: int = 1,
+        skip_damaged: bool = False,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+          images: paths of files, or their contents.
+          inputs: what the network takes.
+          flip: also each view's mirror image.
+          crops: 1 for the centre, or 5 for the corners too, of an image that is an
+            eighth larger than the network's where `inputs` do not make it larger.
+          skip_damaged: instead of raising a RunError at an image that cannot be read.
+        """
+        self._images, self._inputs = images, inputs
+        self._flip, self._crops, self._skip = flip, crops, skip_damaged
+        self.per_image = crops * (1 + flip)
+        self.damaged: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._images) * self.per_image
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 [len(indices), height, width, channels].
+
+        Raises:
+          RunError: a damaged image, by its name.
+        """
+        number, view = np.divmod(indices, self.per_image)
+        views = {i: self._of(i) for i in dict.fromkeys(number.tolist())}
+        return np.stack([views[i][v] for i, v in zip(number, view, strict=True)])
+
+    def _of(self, index: int) -> list[np.ndarray]:
+        inputs = self._inputs
+        shape = inputs[:3]
+        least = inputs.short_side or max(shape[:2])
+        if self._crops > 1:
+            least = max(least, _larger(max(shape[:2])))
+        given = self._images[index]
+        try:
+            content = given if isinstance(given, bytes) else Path(given).read_bytes()
+            image = decode(content, channels=inputs.channels, at_least=least)
+        except (DamagedImage, OSError) as error:
+            if not self._skip:
+                name = f"number {index + 1}" if isinstance(given, bytes) else given
+                raise RunError(f"cannot read the image {name}: {error}") from error
+            self.damaged[index] = str(error)
+            return [np.zeros(shape, np.uint8)] * self.per_image
+        views = _crops(image, inputs) if self._crops > 1 else [_centre(image, inputs)]
+        return views + [view[:, ::-1] for view in views] * self._flip
+
+
+def _centre(image: np.ndarray, inputs: Inputs) -> np.ndarray:
+    return fit(image, inputs.height, inputs.width, inputs.short_side)
+
+
+def _crops(image: np.ndarray, inputs: Inputs) -> list[np.ndarray]:
+    """The centre and the four corners."""
+    height, width = inputs[:2]
+    larger = np.array([_larger(height), _larger(width)])
+    if height == width:
+        side = max(inputs.short_side or 0, _larger(height))
+        shape = np.array(image.shape[:2])
+        larger = shape * side // shape.min()
+    image = resize(image, *larger.tolist())
+    bottom, right = (larger - (height, width)).tolist()
+    corners = [
+        (bottom // 2, right // 2),
+        *((0, 0), (0, right), (bottom, 0), (bottom, right)),
+    ]
+    return [image[y : y + height, x : x + width] for y, x in corners]
+
+
+def _larger(side: int) -> int:
+    return side * 9 // 8

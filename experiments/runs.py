@@ -1,0 +1,133 @@
+"""A trained run, read back from its folder."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import optax
+from flax import nnx
+
+from experiments.config import Config
+from experiments.train import INPUTS, network
+from rankjax import exported
+from rankjax.errors import RunError
+from rankjax.exported import Inputs, Network
+from rankjax.models.proxies import WithLoss
+from rankjax.train import Checkpoints, TrainState, create_state, forward_of
+
+Which = Literal["latest", "best"]
+
+
+class Run(NamedTuple):
+    """A trained network.
+
+    Attributes:
+      path: the run's folder.
+      config: its settings; where its data was kept is not among them.
+      inputs: what its images are like.
+      definition: of the network, for `make_embed`.
+      state: parameters and other variables of the network alone, and the step.
+      step: of the checkpoint.
+    """
+
+    path: Path
+    config: Config
+    inputs: Inputs
+    definition: Any
+    state: TrainState
+    step: int
+
+    def network(self) -> Network:
+        """What embeds images."""
+        return Network(
+            self.inputs,
+            self.config.normalize,
+            self.step,
+            forward_of(self.definition),
+            (self.state.params, self.state.rest),
+        )
+
+
+def load_network(path: Path, *, which: Which = "latest") -> Network:
+    """The network of a run's folder, or one that `experiments.export` wrote.
+
+    Raises:
+      RunError: the folder holds neither, or it is damaged.
+    """
+    if (path / exported.CONTENTS).is_file():
+        return exported.load(path)
+    return load_run(path, which=which).network()
+
+
+def load_run(path: Path, *, which: Which = "latest") -> Run:
+    """Reads a run that `experiments.train` made; also while it is still trained.
+
+    Args:
+      path: the run's folder.
+      which: checkpoint, the last one or that of the best validation.
+
+    Raises:
+      RunError: the folder holds no run, or one without a checkpoint yet, of another
+        version, or damaged.
+    """
+    if not (path / "config.json").is_file():
+        raise RunError(f"{path} holds no run: it has no config.json")
+    config = _config(path / "config.json")
+    inputs = Inputs(**_json(path / INPUTS))
+    if not (path / "checkpoints").is_dir():
+        raise RunError(f"{path} has no checkpoint yet")
+
+    def abstract() -> nnx.Module:
+        model: nnx.Module = network(config, inputs.channels, None, nnx.Rngs(0))
+        has_more = config.proxies_per_class or config.learn
+        return WithLoss(model) if has_more else model
+
+    definition, like = create_state(nnx.eval_shape(abstract), optax.identity())
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        step = checkpoints.latest_step()
+        if which == "best":
+            step = checkpoints.best_step()
+        if step is None:
+            raise RunError(f"{path} has no checkpoint yet")
+        state = checkpoints.restore(step, like, part=True)
+    return Run(path, config, inputs, definition, state, step)
+
+
+def validation(path: Path) -> dict[int, dict[str, float]]:
+    """What a run found on validation images, by step."""
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    prefix = "validation/"
+    rows = {
+        row["step"]: {
+            name.removeprefix(prefix): value
+            for name, value in row.items()
+            if name.startswith(prefix)
+        }
+        for row in map(json.loads, lines)
+    }
+    return {step: figures for step, figures in rows.items() if figures}
+
+
+def _config(file: Path) -> Config:
+    stored = _json(file)
+    known = {field.name: field for field in dataclasses.fields(Config)}
+    unknown = sorted(stored.keys() - known.keys())
+    if unknown:
+        raise RunError(
+            f"{file} has settings that this version does not know: {', '.join(unknown)}"
+        )
+    # JSON has no tuples.
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()
+    }
+    return Config(**settings)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise RunError(f"there is no {file}") from error
+    except ValueError as error:
+        raise RunError(f"{file}: not JSON ({error}); mend or delete it") from error

@@ -1,0 +1,105 @@
+"""Finds the images that are most like others.
+
+python -m experiments.search INDEX.npz QUERY... [--k 10] [--backend faiss] [--json]
+python -m experiments.search INDEX.npz --serve [--port 8000]
+
+INDEX.npz is from experiments.embed; QUERY are image files, folders and patterns. Other
+backends than exact keep their index beside it and are compared with exact search.
+--serve shows a web page on which to drop an image.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.images import list_images
+from experiments.search.approximate import BACKENDS, open_backend, recall
+from experiments.search.index import Index, QueryEmbedder, answers, read_index
+from experiments.search.server import make_server
+from rankjax.errors import RunError, UsageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.search",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("index", type=Path, metavar="INDEX.npz")
+    parser.add_argument("queries", nargs="*", metavar="QUERY")
+    parser.add_argument("--k", type=int, default=10, help="neighbours of each query")
+    parser.add_argument("--backend", choices=BACKENDS, default="exact")
+    parser.add_argument("--network", type=Path, help="if it is not where it was")
+    parser.add_argument("--json", action="store_true", help="a line for each query")
+    parser.add_argument("--serve", action="store_true", help="a web page")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8000, help="0 for any")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that browsers may call this machine by, beside localhost",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        _search(options)
+    except (RunError, UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _search(options: argparse.Namespace) -> None:
+    index = read_index(options.index)
+    n = len(index.paths)
+    if not 1 <= options.k <= n:
+        raise UsageError(f"k must be from 1 to {n}, the images, got {options.k}")
+    if not options.serve and not options.queries and options.backend == "exact":
+        raise UsageError("give a QUERY, or --serve for a web page")
+    find = open_backend(options.backend, index)
+    if options.backend != "exact":
+        share, queries = recall(find, index, options.k)
+        print(
+            f"recall@{options.k} of {options.backend} against exact search: "
+            f"{share:.4f} ({queries:,} rows of the index as queries)",
+            file=sys.stderr,
+        )
+    if options.queries:
+        paths = list_images(options.queries).paths
+        embed = QueryEmbedder(index, options.network)
+        found = answers(index, find(embed(paths), options.k))
+        for path, neighbours in zip(paths, found, strict=True):
+            if options.json:
+                print(json.dumps({"query": path, "neighbours": neighbours}))
+            else:
+                _show(index, path, neighbours)
+    if options.serve:
+        server = make_server(
+            index,
+            find,
+            QueryEmbedder(index, options.network),
+            k=options.k,
+            host=options.host,
+            port=options.port,
+            allowed=options.allow_host,
+        )
+        with server:
+            print(f"http://{options.host}:{server.server_port}/", flush=True)
+            server.serve_forever()
+
+
+def _show(index: Index, path: str, neighbours: Sequence[dict]) -> None:
+    print(path)
+    for rank, each in enumerate(neighbours, start=1):
+        label = "" if index.labels is None else f"  {each['label']}"
+        print(f"{rank:4d}  {each['similarity']:.4f}{label}  {each['path']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""A web page on which an image is dropped, and its neighbours are seen."""
+
+import io
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from experiments.search.index import Find, Index, answers
+from rankjax.data.decoding import DamagedImage, decode, to_pil
+from rankjax.errors import RunError
+
+MOST_BYTES, MOST_PIXELS = 20_000_000, 50_000_000
+"""Of an upload."""
+
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_THUMBNAIL = 320, 320
+_AT_ONCE = 4
+_PAGE = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.svg": ("page.svg", "image/svg+xml"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+Embed = Callable[[Sequence[str | bytes]], np.ndarray]
+
+
+class _RefusedError(Exception):
+    """What is not answered: a status, and why."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def make_server(
+    index: Index,
+    find: Find,
+    embed: Embed,
+    *,
+    k: int,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    allowed: Sequence[str] = (),
+) -> ThreadingHTTPServer:
+    """A server that is bound, and serves once `serve_forever` is called.
+
+    It answers GET of the page, of /about and of /image/ROW, a small copy of an image of
+    the index, and POST of an image to /search.
+
+    Args:
+      index: what is searched.
+      find: by what; see `open_backend`.
+      embed: see `QueryEmbedder`.
+      k: neighbours that are shown.
+      host, port: where it listens; 0 for any free port.
+      allowed: names of this machine that requests may be addressed to, beside `host`
+        and localhost. Others are refused: a page of another site whose name was made
+        to point here (DNS rebinding) must not read images.
+
+    Raises:
+      RunError: it cannot listen there.
+    """
+
+    class Handler(_Handler):
+        searched = _Searched(index, find, embed, k)
+
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise RunError(f"cannot listen on {host}:{port}: {error}") from error
+    names = {"127.0.0.1", "localhost", "[::1]", host, *allowed}
+    Handler.hosts = {f"{name}:{server.server_port}".lower() for name in names}
+    return server
+
+
+class _Searched:
+    """The index and what is done with it, by several requests at the same time."""
+
+    def __init__(self, index: Index, find: Find, embed: Embed, k: int) -> None:
+        self.index, self._find, self._embed, self._k = index, find, embed, k
+        self._root = os.path.commonpath([os.path.dirname(p) for p in index.paths])
+        self._one = threading.Lock()  # other libraries' indexes are not made for two
+        self.room = threading.BoundedSemaphore(_AT_ONCE)
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "images": len(self.index.paths),
+            "classes": len(set(self.index.labels)) if self.index.labels else 0,
+            "k": self._k,
+        }
+
+    def neighbours(self, content: bytes) -> list[dict[str, Any]]:
+        _check_image(content)
+        with self._one:
+            try:
+                query = self._embed([content])
+            except RunError as error:
+                raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
+            (found,) = answers(self.index, self._find(query, self._k))
+        return [
+            each | {"path": os.path.relpath(each["path"], self._root)} for each in found
+        ]
+
+    def thumbnail(self, row: str) -> bytes:
+        if not (row.isascii() and row.isdigit()) or int(row) >= len(self.index.paths):
+            raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such image")
+        try:
+            content = Path(self.index.paths[int(row)]).read_bytes()
+            pixels = decode(content, channels=3, at_least=max(_THUMBNAIL))
+        except (OSError, DamagedImage) as error:
+            reason = "the image is not there any more, or damaged"
+            raise _RefusedError(HTTPStatus.NOT_FOUND, reason) from error
+        image = to_pil(pixels)
+        image.thumbnail(_THUMBNAIL)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=85)
+        return buffer.getvalue()
+
+
+def _check_image(content: bytes) -> None:
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            width, height = image.size
+    except Exception as error:  # Pillow's readers raise errors of a dozen kinds.
+        reason = f"this is no image of the kinds {', '.join(_FORMATS)}"
+        raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason) from error
+    if width * height > MOST_PIXELS:
+        raise _RefusedError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the image may have {MOST_PIXELS:,} pixels, it has {width * height:,}",
+        )
+
+
+class _Handler(BaseHTTPRequestHandler):
+    searched: _Searched
+    hosts: set[str]
+    server_version, sys_version = "rankjax", ""
+    timeout = 30  # seconds without a byte
+
+    def do_GET(self) -> None:
+        """The page, or something that it shows."""
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        """The neighbours of an image."""
+        self._answer(self._post)
+
+    def _answer(self, find: Callable[[], tuple[str, bytes]]) -> None:
+        status = HTTPStatus.OK
+        try:
+            self._check_origin()
+            kind, content = find()
+        except _RefusedError as refused:
+            status, self.close_connection = refused.status, True
+            kind, content = _json({"error": str(refused)})
+        self.send_response(status)
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _check_origin(self) -> None:
+        host = (self.headers.get("Host") or "").lower()
+        origin = self.headers.get("Origin")
+        if host not in self.hosts or origin not in (None, f"http://{host}"):
+            raise _RefusedError(
+                HTTPStatus.FORBIDDEN,
+                "requests must be addressed to localhost, or to an --allow-host",
+            )
+
+    def _get(self) -> tuple[str, bytes]:
+        if self.path in _PAGE:
+            name, kind = _PAGE[self.path]
+            return kind, Path(__file__).with_name(name).read_bytes()
+        if self.path == "/about":
+            return _json(self.searched.about())
+        if self.path.startswith("/image/"):
+            row = self.path.removeprefix("/image/")
+            return "image/jpeg", self.searched.thumbnail(row)
+        raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
+
+    def _post(self) -> tuple[str, bytes]:
+        if self.path != "/search":
+            raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
+        if not self.headers.get("Content-Type", "").startswith("image/"):
+            raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send an image")
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "say the Content-Length")
+        if int(length) > MOST_BYTES:
+            raise _RefusedError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"the file may have {MOST_BYTES:,} bytes, it has {int(length):,}",
+            )
+        with self.searched.room:
+            content = self.rfile.read(int(length))
+            return _json({"neighbours": self.searched.neighbours(content)})
+
+    def log_message(self, *ignored: object) -> None:
+        """Nothing: standard error is for errors."""
+
+
+def _json(value: Any) -> tuple[str, bytes]:
+    return "application/json", json.dumps(value).encode()

@@ -1,0 +1,121 @@
+"""Networks that `experiments.export` wrote: they run without their code and flax.
+
+JAX, NumPy and flatbuffers, which JAX's own format is made of, are all that is needed:
+
+    network = rankjax.exported.load("artefact")
+    embeddings = network(images)  # uint8 [n, height, width, channels], n any number
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rankjax.errors import RunError, UsageError
+
+FORMAT = 1
+"""Of an artefact; one of a later format is refused."""
+
+CONTENTS, FUNCTION, WEIGHTS = "model.json", "model.jax", "weights.npz"
+
+
+class Inputs(NamedTuple):
+    """What a network's images are like.
+
+    Attributes:
+      height, width, channels: of an image.
+      short_side: to square images the short side is resized to so many pixels and the
+        centre cut out; None where it is the square's.
+    """
+
+    height: int
+    width: int
+    channels: int
+    short_side: int | None = None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network.
+
+    Attributes:
+      inputs: what its images are like.
+      normalized: whether embeddings have length 1.
+      step: after how many it had been trained.
+      forward: pure; `forward(variables, images)` with uint8 images [n, height, width,
+        channels] gives float32 [n, dim].
+      variables: a pytree of its weights.
+    """
+
+    inputs: Inputs
+    normalized: bool
+    step: int
+    forward: Callable[[Any, jax.Array], jax.Array]
+    variables: Any
+
+    @cached_property
+    def _compiled(self) -> Callable[[Any, Any], jax.Array]:
+        return jax.jit(self.forward)
+
+    def __call__(self, images: Any) -> np.ndarray:
+        """Embeddings, float32 [n, dim]; each new n is compiled once.
+
+        Args:
+          images: uint8 [n, height, width, channels].
+
+        Raises:
+          ValueError: they have another shape or dtype.
+        """
+        shape = self.inputs[:3]
+        if np.shape(images)[1:] != shape or not len(images):
+            raise ValueError(
+                f"images must have shape [n, {', '.join(map(str, shape))}], n 1 or "
+                f"more, got {list(np.shape(images))}"
+            )
+        if images.dtype != np.uint8:
+            raise ValueError(f"images must be uint8, got {images.dtype}")
+        return np.asarray(self._compiled(self.variables, images))
+
+
+def load(path: str | Path) -> Network:
+    """Reads an artefact; nothing in it is executed but its XLA program.
+
+    Args:
+      path: the folder.
+
+    Raises:
+      UsageError: the folder holds no artefact.
+      RunError: it is damaged, or of a newer format.
+    """
+    path = Path(path)
+    if not (path / CONTENTS).is_file():
+        raise UsageError(f"{path} holds no exported network: it has no {CONTENTS}")
+    try:
+        contents = json.loads((path / CONTENTS).read_text())
+        if contents["format"] > FORMAT:
+            raise RunError(
+                f"{path}: exported by a newer rankjax, in format {contents['format']}; "
+                f"this one reads up to {FORMAT}"
+            )
+        blobs = {name: (path / name).read_bytes() for name in contents["sha256"]}
+        inputs = Inputs(**contents["inputs"])
+        normalized, step = contents["normalized"], contents["step"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: damaged, {error!r}") from error
+    for name, blob in blobs.items():
+        if hashlib.sha256(blob).hexdigest() != contents["sha256"][name]:
+            raise RunError(f"{path / name}: damaged, its checksum is wrong")
+    # Importing it is slow.
+    from jax import export
+
+    function = export.deserialize(bytearray(blobs[FUNCTION]))
+    with np.load(io.BytesIO(blobs[WEIGHTS])) as arrays:
+        weights = dict(arrays)
+    return Network(inputs, normalized, step, function.call, weights)

@@ -1,0 +1,274 @@
+import io
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.embed import embed_views, main
+from experiments.images import Views, list_images
+from experiments.runs import load_network, load_run
+from rankjax.data import load
+from rankjax.errors import RunError, UsageError
+from rankjax.exported import Inputs
+from rankjax.train import Checkpoints, evaluate, make_embed
+
+pytestmark = pytest.mark.xdist_group("use")
+
+
+def _run(capsys, *words):
+    status = main([str(word) for word in words])
+    return status, *capsys.readouterr()
+
+
+def test_a_run_read_back_has_the_figures_that_it_reported(run):
+    kept = load_run(run)
+    data = load("digits", data_dir=run.parent / "data", image_size=kept.config.size())
+    embed = make_embed(kept.definition, devices=jax.devices())
+    figures = evaluate(embed(kept.state, data.test.images), data.test.labels, seed=0)
+    reported = json.loads((run / "summary.json").read_text())["test"]
+    assert kept.step == 5
+    assert figures["recall_at_1"] == pytest.approx(reported["recall_at_1"], abs=2e-3)
+
+
+def test_reading_a_run_changes_nothing_in_its_folder(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    unfinished = folder / "checkpoints" / "10.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    before = sorted(folder.rglob("*"))
+    load_run(folder, which="best")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_part_of_a_checkpoint_is_restored_but_nothing_that_it_lacks(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"a": np.arange(3), "b": np.ones(2)}, score=0.0)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        part = checkpoints.restore(1, {"b": np.zeros(2)}, part=True)
+        np.testing.assert_array_equal(part["b"], np.ones(2))
+        with pytest.raises(RunError, match=r"this run has float64\[2\]"):
+            checkpoints.restore(1, {"c": np.zeros(2)}, part=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", None, "holds no run"),
+        ("config.json", "{", "not JSON"),
+        ("config.json", '{"colour": 3}', "does not know: colour"),
+        ("inputs.json", None, "there is no"),
+        ("checkpoints", None, "no checkpoint yet"),
+    ],
+)
+def test_what_is_no_whole_run_is_one_line(
+    run, tmp_path, capsys, name, content, message
+):
+    folder = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / name).unlink(missing_ok=True)
+    if content is not None:
+        (folder / name).write_text(content)
+    status, _, said = _run(capsys, folder, run, "--out", tmp_path / "x.npz")
+    assert status in (1, 2)
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_embeddings_are_those_of_the_network_in_the_order_of_sorted_paths(
+    run, photos, index
+):
+    files = sorted(str(path) for path in photos.rglob("*.png"))
+    images = np.stack([np.asarray(Image.open(file)) for file in files])[..., None]
+    with np.load(index) as found:
+        assert found["paths"].tolist() == files
+        assert found["class_names"].tolist() == [f"数字{i}" for i in range(5)]
+        assert found["labels"].tolist() == [i for i in range(5) for _ in range(10)]
+        expected = load_network(run)(images)
+        np.testing.assert_allclose(found["embeddings"], expected, atol=1e-5)
+        job = json.loads(zipfile.ZipFile(index).comment)
+    assert job["network"] == str(run)
+    assert job["step"] == 5
+
+
+def test_views_of_an_image_are_their_mean_at_length_1(run, photos, tmp_path, capsys):
+    out = tmp_path / "x.npz"
+    status, _, _ = _run(
+        capsys, run, photos / "数字0", "--flip", "--crops", "5", "--out", out
+    )
+    assert status == 0
+    files = sorted((photos / "数字0").iterdir())
+    network = load_network(run)
+    for file, row in zip(files, np.load(out)["embeddings"], strict=True):
+        large = np.asarray(Image.open(file).resize((36, 36), Image.Resampling.BILINEAR))
+        crops = [large[y : y + 32, x : x + 32] for y in (0, 4) for x in (0, 4)]
+        crops.append(large[2:34, 2:34])
+        views = np.stack([*crops, *(crop[:, ::-1] for crop in crops)])[..., None]
+        mean = network(views).astype(np.float64).mean(0)
+        np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+@pytest.mark.parametrize("crops", [1, 5])
+def test_images_that_are_not_square_are_stretched(crops):
+    half = np.zeros((90, 30), np.uint8)
+    half[:, 15:] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(half).save(buffer, "PNG")
+    views = Views([buffer.getvalue()], Inputs(16, 8, 1), crops=crops)
+    seen = views.read(np.arange(len(views)))
+    assert seen.shape == (crops, 16, 8, 1)
+    assert (seen[:, :, 0] == 0).all()
+    assert (seen[:, :, -1] == 255).all()
+
+
+def test_words_mean_files_folders_and_patterns_each_file_once(tmp_path):
+    for name in ("b/2.png", "b/1.JPG", "a.png", ".c/3.png", "b/.4.png", "b/note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "[x].png").touch()
+    named = [
+        tmp_path / "b" / "2.png",
+        tmp_path / "[x].png",
+        tmp_path / "*.png",
+        tmp_path,
+    ]
+    found = list_images([str(name) for name in named])
+    names = [str(Path(path).relative_to(tmp_path)) for path in found.paths]
+    assert names == ["b/2.png", "[x].png", "a.png", "b/1.JPG"]
+    assert found.classes == []  # a.png is in no folder of a folder that was named
+    assert list_images([str(tmp_path / "b")]).classes == []
+    with pytest.raises(UsageError, match=r"x\*y means no image"):
+        list_images([str(tmp_path / "x*y")])
+
+
+def test_a_damaged_image_stops_and_after_that_is_left_out_on_request(
+    run, photos, tmp_path, capsys
+):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    victim = sorted(folder.rglob("*.png"))[20]
+    victim.write_bytes(victim.read_bytes()[:-30])
+    out = tmp_path / "x.npz"
+    words = run, folder, "--out", out, "--batch-size", 8
+    status, _, said = _run(capsys, *words)
+    assert status == 1
+    assert f"cannot read the image {victim}" in said
+    assert not out.exists()
+    status, printed, said = _run(capsys, *words, "--on-damage", "skip")
+    assert status == 0
+    assert f"left out: {victim}: " in said
+    assert printed.startswith("49 images embedded, 1 left out")
+    with np.load(out) as found:
+        assert len(found["embeddings"]) == len(found["labels"]) == 49
+        assert str(victim) not in found["paths"]
+    assert not list(tmp_path.glob("x.npz.parts"))
+    status, _, said = _run(capsys, *words)
+    assert (status, said) == (2, f"error: {out} exists; choose another --out\n")
+
+
+def test_an_interrupted_embedding_goes_on_and_is_that_of_one_that_was_not(
+    run, photos, index, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "x.npz"
+    words = run, photos, "--out", out, "--batch-size", 8
+    read = []
+
+    def interrupted(self, indices):
+        read.extend(indices.tolist())
+        if max(indices) >= 40:
+            raise KeyboardInterrupt
+        return original(self, indices)
+
+    original = Views.read
+    with monkeypatch.context() as patch:
+        patch.setattr(Views, "read", interrupted)
+        status, _, said = _run(capsys, *words)
+    assert status == 130
+    assert "run again to go on" in said
+    assert not out.exists()
+    other = shutil.copytree(tmp_path / "x.npz.parts", tmp_path / "y.npz.parts")
+    read.clear()
+
+    def watched(self, indices):
+        read.extend(indices.tolist())
+        return original(self, indices)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Views, "read", watched)
+        assert _run(capsys, *words)[0] == 0
+    assert max(read) == 50 - 32 - 1  # four batches of eight were kept
+    with np.load(out) as found, np.load(index) as whole:
+        np.testing.assert_array_equal(found["paths"], whole["paths"])
+        np.testing.assert_allclose(found["embeddings"], whole["embeddings"], atol=1e-5)
+    words = run, photos, "--flip", "--out", tmp_path / "y.npz"
+    status, _, said = _run(capsys, *words)
+    assert status == 2
+    assert "flip False (here True)" in said
+    assert other.exists()
+
+
+def test_parquet_has_a_row_per_image(run, photos, index, tmp_path, capsys):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "x.parquet"
+    assert _run(capsys, run, photos, "--out", out, "--batch-size", 8)[0] == 0
+    table = parquet.read_table(out)
+    with np.load(index) as whole:
+        assert table["path"].to_pylist() == whole["paths"].tolist()
+        names = whole["class_names"][whole["labels"]].tolist()
+        assert table["label"].to_pylist() == names
+        embeddings = np.stack(table["embedding"].to_numpy())
+        np.testing.assert_allclose(embeddings, whole["embeddings"], atol=1e-5)
+    assert json.loads(table.schema.metadata[b"rankjax"])["step"] == 5
+
+
+def test_memory_does_not_grow_with_the_images(run, photos):
+    """Batches leave one by one, and never more than a few are read ahead."""
+    (path, *_), most, given = list_images([str(photos)]).paths, 0, 0
+    read = 0
+
+    class Counted(Views):
+        def read(self, indices):
+            nonlocal read
+            read += len(indices)
+            return super().read(indices)
+
+    views = Counted([path] * 1024, load_network(run).inputs)
+    batches = embed_views(
+        load_network(run), views, devices=jax.devices()[:1], batch_size=64
+    )
+    for batch in batches:
+        given += len(batch)
+        most = max(most, read - given)
+    assert given == 1024
+    assert most <= 3 * 64
+
+
+@pytest.mark.slow
+def test_two_processes_embed_what_one_does(run, photos, index, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "数字4" / "zz.png").touch()
+    out = tmp_path / "x.npz"
+    words = [sys.executable, "-m", "experiments.embed", run, folder, "--out", out]
+    words += ["--batch-size", "16", "--on-damage", "skip", "--hosts"]
+    processes = [
+        subprocess.Popen(
+            [*map(str, words), f"127.0.0.1:{port},2,{number}"],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        for number in range(2)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "zz.png: it is empty" in "".join(said)
+    with np.load(out) as found, np.load(index) as whole:
+        np.testing.assert_allclose(found["embeddings"], whole["embeddings"], atol=1e-5)

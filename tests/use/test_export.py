@@ -1,0 +1,154 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import embed
+from experiments.export import main
+from experiments.runs import load_network
+from rankjax import exported
+from rankjax.errors import RunError, UsageError
+from rankjax.files import new_folder
+
+pytestmark = pytest.mark.xdist_group("use")
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def artefact(run, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "new" / "artefact"
+    words = [str(run), "--out", str(out), "--licence", "CC BY | 4.0"]
+    assert main(words) == 0
+    return out
+
+
+def _images(n):
+    return np.random.default_rng(n).integers(0, 256, (n, 32, 32, 1), np.uint8)
+
+
+def test_a_process_without_flax_gets_the_same_embeddings(run, artefact, tmp_path):
+    np.save(tmp_path / "images.npy", _images(7))
+    script = """
+import sys, numpy as np, rankjax.exported
+network = rankjax.exported.load(sys.argv[1])
+images = np.load("images.npy")
+np.savez("found.npz", all=network(images), one=network(images[:1]))
+extra = {"flax", "optax", "orbax", "PIL", "tensorflow", "experiments"}
+assert not extra & {name.partition(".")[0] for name in sys.modules}
+"""
+    subprocess.run(
+        [sys.executable, "-c", script, str(artefact)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(_ROOT), "XLA_FLAGS": ""},
+        check=True,
+    )
+    expected = load_network(run)(_images(7))
+    with np.load(tmp_path / "found.npz") as found:
+        np.testing.assert_allclose(found["all"], expected, atol=1e-5)
+        np.testing.assert_allclose(found["one"], expected[:1], atol=1e-5)
+
+
+def test_an_artefact_embeds_folders_on_all_devices_as_its_run(
+    artefact, photos, index, tmp_path
+):
+    out = tmp_path / "x.npz"
+    words = [str(artefact), str(photos), "--out", str(out), "--batch-size", "16"]
+    assert jax.device_count() == 8
+    assert embed.main(words) == 0
+    with np.load(out) as found, np.load(index) as whole:
+        np.testing.assert_allclose(found["embeddings"], whole["embeddings"], atol=1e-5)
+
+
+def test_what_an_artefact_takes_is_checked_and_told(artefact):
+    network = exported.load(artefact)
+    assert network.inputs == (32, 32, 1, 32)
+    assert (network.normalized, network.step) == (True, 5)
+    with pytest.raises(ValueError, match=r"\[n, 32, 32, 1\], n 1 or more, got \[0, 32"):
+        network(_images(1)[:0])
+    with pytest.raises(ValueError, match=r"got \[2, 16, 32, 1\]"):
+        network(_images(2)[:, ::2])
+    with pytest.raises(ValueError, match="must be uint8, got float32"):
+        network(_images(1).astype(np.float32))
+
+
+def test_the_card_tells_data_figures_settings_and_licence(artefact, run):
+    card = (artefact / "README.md").read_text()
+    recall = json.loads((run / "summary.json").read_text())["test"]["recall_at_1"]
+    assert f"| recall_at_1 | {recall:.4f} |" in card
+    assert "Licence: CC BY 4.0." in card  # of the data
+    assert card.rstrip().endswith("CC BY | 4.0")
+    assert "| per_class | 4 |" in card
+    assert "[n, 32, 32, 1]" in card
+
+
+def test_nothing_is_overwritten_nor_left_half_written(run, artefact, tmp_path, capsys):
+    assert main([str(run), "--out", str(artefact)]) == 2
+    assert f"{artefact} exists" in capsys.readouterr().err
+    assert main([str(tmp_path), "--out", str(tmp_path / "x")]) == 1
+
+    def interrupted():
+        with new_folder(tmp_path / "y") as folder:
+            (folder / "file").touch()
+            raise ZeroDivisionError
+
+    def beaten():
+        with new_folder(tmp_path / "y") as folder:
+            (folder / "file").touch()
+            (tmp_path / "y").mkdir()
+            (tmp_path / "y" / "x").touch()
+
+    for fill, error in ((interrupted, ZeroDivisionError), (beaten, FileExistsError)):
+        with pytest.raises(error):
+            fill()
+    assert list(tmp_path.iterdir()) == [tmp_path / "y"]
+    assert list((tmp_path / "y").iterdir()) == [tmp_path / "y" / "x"]
+
+
+@pytest.mark.parametrize("name", ["model.jax", "weights.npz", "model.json"])
+@pytest.mark.parametrize("change", ["cut", "flip", "missing"])
+def test_a_damaged_artefact_is_refused(artefact, tmp_path, name, change):
+    folder = shutil.copytree(artefact, tmp_path / "x")
+    content = bytearray((folder / name).read_bytes())
+    if change == "missing":
+        (folder / name).unlink()
+    elif change == "cut":
+        (folder / name).write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 3] ^= 1 << 7
+        (folder / name).write_bytes(content)
+    with pytest.raises((RunError, UsageError), match=str(folder)):
+        exported.load(folder)
+
+
+def test_a_newer_format_is_refused(artefact, tmp_path):
+    folder = shutil.copytree(artefact, tmp_path / "x")
+    contents = json.loads((folder / "model.json").read_text()) | {"format": 2}
+    (folder / "model.json").write_text(json.dumps(contents))
+    with pytest.raises(RunError, match="newer rankjax, in format 2"):
+        exported.load(folder)
+
+
+@pytest.mark.slow
+def test_tensorflow_gets_the_same_embeddings(run, tmp_path):
+    """In a process of its own: the two libraries' warnings are not ours."""
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    out = tmp_path / "artefact"
+    command = [sys.executable, "-m", "experiments.export", str(run), "--out", str(out)]
+    subprocess.run(command, check=True, cwd=_ROOT)
+    script = """
+import sys, numpy as np, tensorflow as tf
+embed = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+np.save("found.npy", embed(images=tf.constant(np.load("images.npy")))["embeddings"])
+"""
+    np.save(tmp_path / "images.npy", _images(7))
+    saved = str(out / "saved_model")
+    subprocess.run([sys.executable, "-c", script, saved], check=True, cwd=tmp_path)
+    found = np.load(tmp_path / "found.npy")
+    np.testing.assert_allclose(found, exported.load(out)(_images(7)), atol=1e-5)

@@ -1,0 +1,307 @@
+import io
+import json
+import os
+import re
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.search import server as module
+from experiments.search.__main__ import main
+from experiments.search.approximate import open_backend, recall
+from experiments.search.index import Index, QueryEmbedder, read_index
+from experiments.search.server import make_server
+from rankjax.errors import RunError, UsageError
+from rankjax.metrics import Neighbours
+from tests.use import chromium
+
+pytestmark = pytest.mark.xdist_group("use")
+
+
+def _unit(rng, n, dim):
+    rows = rng.normal(size=(n, dim)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def random_index(tmp_path):
+    file = tmp_path / "random.npz"
+    file.touch()
+    rows = _unit(np.random.default_rng(0), 300, 8)
+    return Index(file, rows, [f"/{i}" for i in range(300)], None, {})
+
+
+@pytest.fixture(scope="module")
+def served(index):
+    """The server of the photos, and its address."""
+    searched = read_index(index)
+    embed = QueryEmbedder(searched)
+    with make_server(searched, searched.exact, embed, k=6, port=0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def _ask(url, content=None, **headers):
+    """Status, headers and body of an answer."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, content, named)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read()
+
+
+def _png(*shape):
+    buffer = io.BytesIO()
+    Image.new("L", shape).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_an_image_of_the_index_finds_itself_then_the_largest_cosines(
+    index, photos, capsys
+):
+    query = sorted(photos.rglob("*.png"))[17]
+    assert main([str(index), str(query), "--k", "5", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    found = json.loads(line)
+    with np.load(index) as arrays:
+        rows = arrays["embeddings"].astype(np.float64)
+        cosines = rows @ rows[17]
+        order = np.argsort(-cosines)[:5]
+        names = arrays["class_names"][arrays["labels"][order]].tolist()
+        paths = arrays["paths"][order].tolist()
+    assert found["query"] == str(query)
+    assert [each["path"] for each in found["neighbours"]] == paths
+    assert [each["label"] for each in found["neighbours"]] == names
+    similarities = [each["similarity"] for each in found["neighbours"]]
+    np.testing.assert_allclose(similarities, cosines[order], atol=1e-4)
+    assert main([str(index), str(query), "--k", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(query)
+    assert lines[1].split() == ["1", "1.0000", names[0], *paths[0].split()]
+
+
+def test_an_index_of_any_framework_is_compared_by_cosine(tmp_path):
+    file = tmp_path / "x.npz"
+    np.savez(file, embeddings=np.array([[3.0, 0], [0, 0.1], [1, 1]]), paths=list("abc"))
+    index = read_index(file)
+    found = index.exact(np.array([[0, 1]], np.float32), 3)
+    assert found.rows.tolist() == [[1, 2, 0]]
+    np.testing.assert_allclose(found.similarities, [[1, 0.5**0.5, 0]], atol=1e-6)
+    with pytest.raises(UsageError, match="--network"):
+        QueryEmbedder(index)
+
+
+@pytest.mark.parametrize("backend", ["faiss", "hnswlib", "usearch"])
+def test_other_libraries_find_nearly_what_exact_search_finds(backend, random_index):
+    pytest.importorskip(backend)
+    find = open_backend(backend, random_index)
+    queries = _unit(np.random.default_rng(1), 20, 8)
+    found, exact = find(queries, 10), random_index.exact(queries, 10)
+    same = [
+        len(np.intersect1d(*rows)) for rows in zip(found.rows, exact.rows, strict=True)
+    ]
+    assert sum(same) / 200 > 0.95
+    products = queries @ random_index.embeddings.T
+    np.testing.assert_allclose(
+        found.similarities, np.take_along_axis(products, found.rows, 1), atol=1e-5
+    )
+    assert recall(find, random_index, 10)[0] > 0.95
+    file = random_index.file.with_name(f"random.npz.{backend}")
+    built = file.stat().st_mtime_ns
+    open_backend(backend, random_index)
+    assert file.stat().st_mtime_ns == built
+    os.utime(random_index.file, (built / 1e9 + 10,) * 2)
+    open_backend(backend, random_index)
+    assert file.stat().st_mtime_ns > built
+    assert sorted(random_index.file.parent.iterdir()) == [random_index.file, file]
+
+
+def test_recall_is_the_share_of_the_nearest_that_is_found(random_index):
+    def first_half(queries, k):
+        exact = random_index.exact(queries, k)
+        rows = np.where(np.arange(k) < k // 2, exact.rows, -1)
+        return Neighbours(rows, exact.similarities)
+
+    assert recall(first_half, random_index, 4) == (0.5, 300)
+    assert recall(random_index.exact, random_index, 4) == (1.0, 300)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing.npz", "--serve"], "there is no index"),
+        (["{index}"], "give a QUERY"),
+        (["{index}", "{index}", "--k", "51"], "k must be from 1 to 50"),
+        (["{index}", "{index}"], "cannot read the image"),
+        (["{index}", "nothing*"], "means no image"),
+        ([__file__, "--serve"], "no .npz file"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_line(index, capsys, words, message):
+    status = main([word.format(index=index) for word in words])
+    said = capsys.readouterr().err
+    assert status in (1, 2)
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_an_index_of_a_network_that_was_trained_on_is_refused(index):
+    read = read_index(index)
+    older = Index(read.file, read.embeddings, read.paths, None, read.job | {"step": 3})
+    with pytest.raises(RunError, match="at step 3, which is at step 5 now"):
+        QueryEmbedder(older)
+
+
+def test_an_uploaded_image_is_answered_with_its_neighbours(served, photos, index):
+    _, url = served
+    query = sorted(photos.rglob("*.png"))[3]
+    status, headers, body = _ask(
+        f"{url}/search", query.read_bytes(), Content_Type="image/png", Origin=url
+    )
+    assert status == 200
+    found = json.loads(body)["neighbours"]
+    assert len(found) == 6
+    assert found[0] == {
+        "row": 3,
+        "similarity": 1.0,
+        "label": "数字0",
+        "path": f"{query.parent.name}/{query.name}",
+    }
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    about = json.loads(_ask(f"{url}/about")[2])
+    assert about == {"images": 50, "classes": 5, "k": 6}
+
+
+def test_the_page_may_load_nothing_from_elsewhere(served):
+    _, url = served
+    status, headers, body = _ask(url)
+    assert status == 200
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert not re.search(r"unsafe|http|\*", policy)
+    for path in ("/page.css", "/page.js"):
+        assert path.encode() in body
+        assert _ask(url + path)[0] == 200
+    parts = [
+        Path(module.__file__).with_name(f"page.{x}") for x in ("html", "css", "js")
+    ]
+    assert not any("http" in part.read_text() for part in parts)
+
+
+def test_images_are_shown_small_and_by_their_number_alone(served, photos):
+    _, url = served
+    status, headers, body = _ask(f"{url}/image/49")
+    assert (status, headers["Content-Type"]) == (200, "image/jpeg")
+    with Image.open(io.BytesIO(body)) as image:
+        assert max(image.size) <= 320
+    paths = ("50", "-1", "1/..", "../../etc/passwd", "%2e%2e/page.js", "²", "")
+    for path in (*(f"/image/{name}" for name in paths), "/../server.py", "/server.py"):
+        quoted = urllib.request.quote(path, safe="/%.")
+        assert _ask(url + quoted)[0] == 404, path
+
+
+def test_another_host_name_or_origin_is_refused(served):
+    server, url = served
+    port = server.server_port
+    for host in (f"evil.example:{port}", "localhost", "localhost:1", ""):
+        assert _ask(f"{url}/about", Host=host)[0] == 403
+    assert _ask(f"{url}/about", Host=f"LOCALHOST:{port}")[0] == 200
+    for path, content in (("/about", None), ("/search", _png(8, 8))):
+        status, _, body = _ask(
+            url + path, content, Origin="http://evil.example", Content_Type="image/png"
+        )
+        assert status == 403
+        assert b"allow-host" in body
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "words"),
+    [
+        (b"x", {"Content_Type": "text/html"}, 415, "send an image"),
+        (b"<svg/>", {"Content_Type": "image/svg+xml"}, 415, "no image of the kinds"),
+        (b"", {"Content_Type": "image/png"}, 415, "no image of the kinds"),
+        (_png(99, 99)[:-40], {"Content_Type": "image/png"}, 400, "cannot read"),
+        (_png(8000, 6251), {"Content_Type": "image/png"}, 413, "50,000,000 pixels"),
+        (b"", {"Content_Type": "image/png", "Content_Length": "-1"}, 411, "Length"),
+        (
+            b"",
+            {"Content_Type": "image/png", "Content_Length": "20000001"},
+            413,
+            "20,000,000 bytes",
+        ),
+    ],
+)
+def test_what_is_no_image_or_too_large_is_refused(
+    served, content, headers, status, words
+):
+    _, url = served
+    found, _, body = _ask(f"{url}/search", content, **headers)
+    assert found == status
+    assert words in json.loads(body)["error"]
+
+
+def test_a_port_that_is_taken_is_one_line(served, random_index):
+    server, _ = served
+    with pytest.raises(RunError, match="cannot listen on"):
+        make_server(
+            random_index, random_index.exact, None, k=1, port=server.server_port
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium.find() is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_person_sees_the_neighbours_of_an_image(served, photos, tmp_path, dark):
+    _, url = served
+    query = sorted(photos.rglob("*.png"))[23]
+    with chromium.Page(tmp_path / "profile", dark=dark) as page:
+        page.call("Page.navigate", url=url)
+        page.wait("document.querySelector('#about')?.textContent.includes('50 images')")
+        # The file is chosen by keyboard: the first thing that Tab reaches.
+        for kind in ("keyDown", "keyUp"):
+            page.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key="Tab",
+                code="Tab",
+                windowsVirtualKeyCode=9,
+            )
+        assert page.evaluate("document.activeElement.id") == "file"
+        page.choose("#file", query)
+        page.wait("document.querySelectorAll('li img').length == 6")
+        page.wait("[...document.images].every(i => i.complete && i.naturalWidth)")
+        items = page.evaluate(
+            "[...document.querySelectorAll('li')].map(x => x.innerText)"
+        )
+        assert items[0].splitlines() == [
+            "数字2",
+            "cosine 1.000",
+            f"{query.parent.name}/{query.name}",
+        ]
+        page.screenshot(tmp_path / "neighbours.png")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        dropped = """(() => {
+            const moved = new DataTransfer();
+            moved.items.add(new File(["no image"], "x.png", {type: "image/png"}));
+            document.body.dispatchEvent(new DragEvent(
+                "drop", {dataTransfer: moved, bubbles: true, cancelable: true}));
+        })()"""
+        page.evaluate(dropped)
+        words = page.wait("document.querySelector('#status.wrong')?.textContent")
+        assert words.startswith("Not searched: this is no image")
+        assert page.evaluate("document.querySelectorAll('li').length") == 0
+        refused = [each for each in page.logged if "415" not in json.dumps(each)]
+        assert refused == []
+    kept = os.environ.get("RANKJAX_SCREENSHOTS")
+    if kept:
+        name = f"search-{'dark' if dark else 'light'}.png"
+        (tmp_path / "neighbours.png").rename(Path(kept) / name)
