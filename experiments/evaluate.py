@@ -18,7 +18,8 @@ import numpy as np
 import scipy
 import tyro
 
-from experiments.evaluation.measures import compare, measure, without_nan
+from experiments.evaluation.comparison import compare
+from experiments.evaluation.measures import measure, without_nan
 from experiments.evaluation.npz import read_npz
 from experiments.evaluation.options import Options
 from experiments.evaluation.runs import embed_run

@@ -40,10 +40,9 @@ from experiments.config import (
 from experiments.recipes import EXPERIMENTS
 from rankjax import __version__, models
 from rankjax.data import Batches, Dataset, Loader, MinedBatches, Split, load
-from rankjax.data.sources import ChosenImages, EncodedImages
+from rankjax.data.sources import ChosenImages, EncodedImages, ImageRows
 from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.memory import empty
-from rankjax.metrics import Search, query_gallery
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.parallel import (
     AXIS,
@@ -61,14 +60,15 @@ from rankjax.train import (
     TrainState,
     create_state,
     evaluate,
+    evaluate_test,
     hosts,
     make_embed,
     make_step,
     pixels,
     read_run,
-    thumbnails,
 )
 
+_MOST_PIXELS = 20_000  # images, of which raw pixels are a baseline
 INPUTS, WEIGHTS = "inputs.json", "weights.json"
 """Files in a run's folder: what its images are like, and what it began with."""
 
@@ -362,35 +362,25 @@ def _finish(
     records: _Records | None,
 ) -> None:
     """Evaluates on the test classes and writes summary.json and report.html."""
-    sides = _sides(data)
-    images = [side.images for side in sides]
-    trained, before = ([embed(s, each) for each in images] for s in (state, untrained))
+    splits = _sides(data)
+    rows: dict[str, list[np.ndarray]] = {
+        who: [embed(variables, split.images) for split in splits]
+        for who, variables in (("test", state), ("untrained", untrained))
+    }
     if records is None:
         return
     folder = records.folder
-    parts = {
-        "test": trained,
-        "raw_pixels": [pixels(each) for each in images],
-        "untrained": before,
-    }
-    # Junk is in the gallery, which comes last.
-    labels = np.concatenate([side.labels for side in sides])
-    kept = np.ones(len(labels), bool)
-    if data.junk is not None:
-        kept[-len(data.junk) :] = ~data.junk
-    labels = labels[kept]
-    embeddings = {who: np.concatenate(rows)[kept] for who, rows in parts.items()}
+    if sum(len(split.labels) for split in splits) <= _MOST_PIXELS:
+        rows["raw_pixels"] = [pixels(split.images) for split in splits]
     summary = {
-        who: evaluate(
-            embeddings[who],
-            labels,
-            seed=config.seed,
-            search=_search(data, *rows),
-            recall_at=data.recall_at,
-        )
-        for who, rows in parts.items()
+        who: evaluate_test(data, *each, seed=config.seed) for who, each in rows.items()
     }
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
+    # Junk is in the gallery, which comes last; a report has no use for it.
+    kept = np.ones(sum(len(split.labels) for split in splits), bool)
+    if data.junk is not None:
+        kept[-len(data.junk) :] = ~data.junk
+    embeddings = {who: np.concatenate(each)[kept] for who, each in rows.items()}
     write_report(
         folder.path,
         ReportInputs(
@@ -401,6 +391,7 @@ def _finish(
                 "devices": len(devices),
                 "processes": jax.process_count(),
                 "wrapper": config.wrapper,
+                "protocol": data.protocol,
                 "epoch": f"{batches.epoch:.4g} steps, with {batches.classes:.0%} of "
                 f"the classes and {batches.images:.0%} of the images",
             },
@@ -408,8 +399,8 @@ def _finish(
             | {package: version(package) for package in _PACKAGES},
             summary=summary,
             history=folder.history(),
-            images=np.concatenate([thumbnails(each, 64) for each in images])[kept],
-            labels=labels,
+            images=ImageRows(*(split.images for split in splits), kept=kept),
+            labels=np.concatenate([split.labels for split in splits])[kept],
             class_names=data.test.class_names,
             embeddings=embeddings.pop("test"),
             baselines=embeddings,
@@ -421,26 +412,6 @@ def _finish(
 def _sides(data: Dataset) -> list[Split]:
     """The images to test on: queries and gallery, or those that are both."""
     return [data.test] if data.gallery is None else [data.test, data.gallery]
-
-
-def _search(
-    data: Dataset, queries: np.ndarray, gallery: np.ndarray | None = None
-) -> Search | None:
-    """The search of queries in a gallery; None where each row looks among the others"""
-    if data.gallery is None:
-        return None
-    cameras = {}
-    if data.test.cameras is not None:
-        cameras = {
-            "query_cameras": data.test.cameras,
-            "gallery_cameras": data.gallery.cameras,
-        }
-    return query_gallery(
-        *(queries, data.test.labels),
-        *(gallery, data.gallery.labels),
-        junk=data.junk,
-        **cameras,
-    )
 
 
 def start(
@@ -601,11 +572,6 @@ def _those_of(part: str) -> Callable[[Any], Any]:
 
 def check_judged(data: Dataset) -> None:
     """Raises a UsageError for a data set that a run cannot be judged on."""
-    if data.protocol == "verification":
-        raise UsageError(
-            f"{data.name} is judged by verification, which experiments.train does not "
-            "know; experiments.evaluate does"
-        )
     judged_on = data.train if data.validation is None else data.validation
     tested = np.concatenate([side.labels for side in _sides(data)])
     for labels in (judged_on.labels, tested):

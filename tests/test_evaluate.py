@@ -1,5 +1,6 @@
 """The command that evaluates, against slow loops and scikit-learn."""
 
+import dataclasses
 import json
 import re
 
@@ -10,8 +11,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import experiments.train
 from experiments.evaluate import main
+from experiments.evaluation import runs
 from experiments.evaluation.runs import embed_run
 from rankjax.data import load
+from rankjax.data.sources import ChosenImages
 from rankjax.metrics import compare_models
 from rankjax.train import Checkpoints
 
@@ -406,6 +409,33 @@ def test_a_run_is_evaluated_as_its_own_summary_says(
     monkeypatch.setattr(Checkpoints, "best_step", lambda self: 2)
     best = embed_run(run_dir, checkpoint="best", data_dir=data_dir, manual_dir=None)
     assert (best.embeddings != subject.embeddings).any()
+
+    data, junk = load("digits", data_dir=data_dir), np.arange(20) < 3
+    halves = [
+        dataclasses.replace(
+            test,
+            images=ChosenImages(test.images, rows),
+            labels=test.labels[rows],
+            cameras=np.arange(len(rows)) % 2,
+        )
+        for rows in (np.arange(30), np.arange(50, 70))
+    ]
+    data = dataclasses.replace(data, test=halves[0], gallery=halves[1], junk=junk)
+    persons = dataclasses.replace(data, protocol="reid", recall_at=(1, 3))
+    monkeypatch.setattr(runs, "load_data", lambda config: persons)
+    words = [str(run_dir), *QUICK, *places, "--json", str(file), "--no-clustering"]
+    assert main(words) == 0
+    got = json.loads(file.read_text())
+    assert got["protocol"] == "reid"
+    query, gallery = np.arange(30), np.arange(53, 70)
+    hits = test.labels[query][:, None] == test.labels[gallery]
+    met = ~(hits & (query[:, None] % 2 == gallery % 2))
+    scores = cosines(subject.embeddings[query], subject.embeddings[gallery])
+    expected = slow_figures(scores, hits, met, (1, 3))
+    assert_figures(got, expected)
+    assert got["map_trapezoid"] == pytest.approx(expected["map_trapezoid"], abs=1e-6)
+    assert got["queries"]["gallery"] == 17
+    monkeypatch.undo()
     capsys.readouterr()
 
     settings = json.loads((run_dir / "config.json").read_text())
@@ -414,3 +444,39 @@ def test_a_run_is_evaluated_as_its_own_summary_says(
     assert main([str(run_dir), *places]) == 1
     assert "this version does not know: stranger" in capsys.readouterr().err
     assert (run_dir / "config.json").read_text() == changed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["query-gallery", "reid"])
+def test_a_run_with_a_gallery_is_judged_by_the_data_sets_protocol(protocol, tmp_path):
+    rng = np.random.default_rng(0)
+    heading = "path,label,split,camera" if protocol == "reid" else "path,label,split"
+    lines = [heading]
+    splits = ["train"] * 24 + ["query"] * 6 + ["gallery"] * 12
+    for number, split in enumerate(splits):
+        label = number % 4 if split == "train" else 10 + number % 3
+        colour = np.random.default_rng(label).integers(0, 256, 3)
+        noise = rng.integers(-40, 40, (32, 32, 3))
+        image = np.clip(colour + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        row = [f"{number}.png", f"c{label}", split]
+        if protocol == "reid":
+            row.append(str(number // 3 % 2))
+        lines.append(",".join(row))
+    listed = tmp_path / "images.csv"
+    listed.write_text("\n".join(lines) + "\n")
+
+    run_dir, file = tmp_path / "run", tmp_path / "figures.json"
+    words = ["--dataset", f"list:{listed}", "--augmentation", "none", "--classes", "2"]
+    words += ["--per-class", "4", "--steps", "2", "--eval-every", "2", "--devices", "1"]
+    words += ["--wrapper", "jit", "--run-dir", str(run_dir)]
+    assert experiments.train.main(["digits", *words]) == 0
+    summary = json.loads((run_dir / "summary.json").read_text())["test"]
+    assert ("map_trapezoid" in summary) == (protocol == "reid")
+    assert main([str(run_dir), *QUICK, "--json", str(file)]) == 0
+    figures = json.loads(file.read_text())
+    assert figures["protocol"] == protocol
+    for name, value in summary.items():
+        assert figures[name] == pytest.approx(value, abs=1e-6), name
+    page = (run_dir / "report.html").read_text()
+    assert f"{summary['recall_at_1']:.3f}" in page

@@ -1,6 +1,5 @@
 """The figures of an evaluation, as they go into its JSON file."""
 
-import dataclasses
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +9,13 @@ import numpy as np
 
 from experiments.evaluation.options import Options
 from experiments.evaluation.subjects import Subject
+from experiments.evaluation.variants import variants
 from rankjax import metrics
 from rankjax.data import Protocol
 from rankjax.errors import UsageError
 from rankjax.report import Judged, Ranked
 from rankjax.report.analysis import cosines
-from rankjax.similarity import cosine, dot, normalize
+from rankjax.similarity import normalize
 
 _SLOW = 2**33  # products of a restart of k-means, about ten seconds of two cores
 
@@ -42,7 +42,7 @@ def measure(subject: Subject, options: Options) -> tuple[Figures, Ranked | Judge
         outcome = _verify(subject, options)
         figures |= _of_verification(outcome)
     else:
-        outcome = _rank(subject, protocol, options)
+        outcome = rank(subject, protocol, options)
         figures |= _of_ranking(subject, outcome, protocol, options)
     if subject.labels is not None and len(subject.embeddings) > 1:
         figures["health"] = metrics.health(
@@ -80,7 +80,8 @@ def _of_verification(judged: Judged) -> Figures:
     }
 
 
-def _rank(subject: Subject, protocol: Protocol, options: Options) -> Ranked:
+def rank(subject: Subject, protocol: Protocol, options: Options) -> Ranked:
+    """A search and its figures."""
     search, query_rows, gallery_rows = subject.search(protocol)
     most = len(search.gallery) - (search.itself is not None)
     found = metrics.retrieval(
@@ -116,7 +117,7 @@ def _of_ranking(
         figures |= _cluster(subject, ranked, options)
     if protocol == "query-gallery" and found.excluded:
         figures["open_set"] = _open_set(ranked, options)
-    figures["variants"] = _variants(ranked, options)
+    figures["variants"] = variants(ranked, options)
     return figures
 
 
@@ -183,120 +184,6 @@ def _open_set(ranked: Ranked, options: Options) -> Figures:
         "with_mate": int(mated.sum()),
         "without_mate": int((~mated).sum()),
         "dir_at_fir": {f"{fir:g}": rate for fir, rate in rates.items()},
-    }
-
-
-def _variants(ranked: Ranked, options: Options) -> list[Figures]:
-    """Means of the same search with other embeddings or similarities."""
-    search = ranked.search
-    rows = [_variant("float32", ranked, bytes_per_row=4 * search.gallery.shape[1])]
-    for kind in options.compress:
-        gallery = metrics.compress(search.gallery, kind)
-        # One set of rows stays one: it is ranked in half the time.
-        one = search.queries is search.gallery
-        own = gallery if one else metrics.compress(search.queries, kind)
-        changed = dataclasses.replace(search, queries=own.rows, gallery=gallery.rows)
-        rows.append(
-            _variant(
-                kind,
-                ranked,
-                search=changed,
-                similarity=dot,
-                bytes_per_row=gallery.bytes_per_row,
-            )
-        )
-    if (options.rerank or options.expand) and search.itself is not None:
-        raise UsageError("rerank and expand need a protocol with a gallery")
-    if options.expand:
-        queries = metrics.expand_queries(
-            search.queries, search.gallery, k=options.expand
-        )
-        search = dataclasses.replace(search, queries=queries)
-        rows.append(_variant(f"expanded by {options.expand}", ranked, search=search))
-    if options.rerank:
-        scores = metrics.k_reciprocal(search.queries, search.gallery)
-        name = "expanded and re-ranked" if options.expand else "re-ranked"
-        rows.append(_variant(name, ranked, search=search, scores=scores))
-    return rows if len(rows) > 1 else []
-
-
-def _variant(
-    name: str,
-    ranked: Ranked,
-    *,
-    search: metrics.Search | None = None,
-    similarity: Any = cosine,
-    scores: np.ndarray | None = None,
-    bytes_per_row: int | None = None,
-) -> Figures:
-    found = ranked.retrieval
-    if search is not None:
-        levels = [
-            int(key.removeprefix("recall_at_"))
-            for key in found.values
-            if key.startswith("recall_at_")
-        ]
-        found = metrics.retrieval(
-            search, recall_at=levels, similarity=similarity, scores=scores
-        )
-    size = {} if bytes_per_row is None else {"bytes_per_row": bytes_per_row}
-    return {"name": name, **size, **found.means()}
-
-
-def compare(
-    subject: Subject, ranked: Ranked, other: Subject, options: Options
-) -> Figures:
-    """Each metric of two embeddings of the same rows.
-
-    Raises:
-      UsageError: the rows are others.
-    """
-    protocol = options.protocol or subject.protocol
-    theirs = _rank(other, protocol, options)
-    for side in ("query_labels", "gallery_labels", "query_cameras", "gallery_cameras"):
-        ours = _given(subject, ranked.search, side)
-        if not np.array_equal(ours, _given(other, theirs.search, side)):
-            raise UsageError(
-                f"compare must have the same rows in the same order, its {side} differ"
-            )
-    names = (subject.name, other.name)
-    if names[0] == names[1]:
-        names = str(options.source), str(options.compare)
-    return {
-        "other": str(options.compare),
-        "metrics": {
-            name: _comparison(
-                metrics.compare_models(
-                    values,
-                    theirs.retrieval.values[name],
-                    labels=ranked.retrieval.labels,
-                    samples=options.samples or 5000,
-                    seed=options.seed,
-                    names=names,
-                )
-            )
-            for name, values in ranked.retrieval.values.items()
-            if name in theirs.retrieval.values
-        },
-    }
-
-
-def _given(subject: Subject, search: metrics.Search, side: str) -> Any:
-    column = getattr(search, side)
-    return subject.label_values[column] if side.endswith("labels") else column
-
-
-def _comparison(found: metrics.Comparison) -> Figures:
-    by_query = found.by_query
-    assert by_query is not None
-    return {
-        "difference": found.difference.mean,
-        "by_class": list(found.difference[1:]),
-        "by_query": list(by_query[1:]),
-        "p_value": found.p_value,
-        "test": found.test,
-        "verdict": found.verdict,
-        "sentence": found.sentence,
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.evaluation.subjects import Pairs, Subject
 from experiments.runs import Which, load_run
 from experiments.train import load_data
-from rankjax.data.sources import ImageSource
+from rankjax.data.sources import ImageRows
 from rankjax.train import make_embed
 
 
@@ -64,19 +64,5 @@ def embed_run(
         cameras=np.concatenate(cameras) if len(cameras) == len(splits) else None,
         pairs=None if pairs is None else Pairs(pairs.indices, pairs.same, pairs.folds),
         recall_at=data.recall_at,
-        read=_reader([split.images for split in splits]),
+        read=ImageRows(*(split.images for split in splits)).__getitem__,
     )
-
-
-def _reader(sources: list[ImageSource]) -> Any:
-    """Pictures of rows, which are those of all sources one after the other."""
-    starts = np.cumsum([0, *map(len, sources)])
-
-    def read(rows: np.ndarray) -> list[np.ndarray]:
-        numbers = np.searchsorted(starts, rows, "right") - 1
-        return [
-            sources[number].read(np.array([row - starts[number]]))[0]
-            for number, row in zip(numbers, rows, strict=True)
-        ]
-
-    return read

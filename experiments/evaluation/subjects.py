@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Subject:
     cameras: np.ndarray | None = None
     pairs: Pairs | None = None
     recall_at: tuple[int, ...] | None = None
-    read: Callable[[np.ndarray], Sequence[np.ndarray]] | None = None
+    read: Callable[[np.ndarray], Any] | None = None
 
     def shown(self) -> Shown:
         """The rows as a page shows them."""

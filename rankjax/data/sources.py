@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,6 +34,35 @@ class ImageSource(Readable, Protocol):
 
     def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
         """As they are stored, uint8 [h, w, channels] each, of any size."""
+
+
+class ImageRows:
+    """Images of several sources one after the other, indexed as an array is."""
+
+    dtype, ndim = np.dtype(np.uint8), 4
+
+    def __init__(
+        self, *sources: ImageSource, kept: np.ndarray | slice = np.s_[:]
+    ) -> None:
+        """Those `kept` (bool [images of all]) of sources of one shape."""
+        self._sources = sources
+        self._starts = np.cumsum([0, *map(len, sources)])
+        self._kept = np.arange(self._starts[-1])[kept]
+        self.shape = (len(self._kept), *sources[0].shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """The images of a row [h, w, c] or of rows [n, h, w, c], read anew."""
+        wanted = self._kept[np.atleast_1d(rows)]
+        images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        source = np.searchsorted(self._starts, wanted, "right") - 1
+        for number in np.unique(source):
+            there = source == number
+            own = wanted[there] - self._starts[number]
+            images[there] = self._sources[number].read(own)
+        return images if np.ndim(rows) else images[0]
 
 
 class DecodedImages:

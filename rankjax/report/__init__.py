@@ -8,14 +8,14 @@ from rankjax.errors import RunError
 from rankjax.files import write_atomic
 from rankjax.metrics import leave_one_out
 from rankjax.report import analysis, drawing, figures, page
-from rankjax.report.evaluation import (
+from rankjax.report.evaluation import write_evaluation
+from rankjax.report.inputs import (
     EvaluationInputs,
     Judged,
     Ranked,
+    ReportInputs,
     Table,
-    write_evaluation,
 )
-from rankjax.report.inputs import ReportInputs
 from rankjax.report.pictures import Shown
 
 __all__ = [

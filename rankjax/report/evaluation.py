@@ -1,22 +1,14 @@
 """The page of an evaluation: what an embedding finds, and what it does not."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import roc_curve
 
 from rankjax.errors import RunError
 from rankjax.files import write_atomic
-from rankjax.metrics import (
-    Retrieval,
-    Search,
-    Verification,
-    precision_recall,
-    some_queries,
-)
+from rankjax.metrics import Retrieval, precision_recall, some_queries
 from rankjax.report import analysis, curves, figures
 from rankjax.report.document import (
     Section,
@@ -27,78 +19,12 @@ from rankjax.report.document import (
     wide_table,
 )
 from rankjax.report.drawing import DARK, LIGHT
+from rankjax.report.inputs import EvaluationInputs, Judged, Ranked, Table
 from rankjax.report.pictures import Found, Shown, class_map, gallery, similarities
 
 _THEMES = LIGHT, DARK
 _CURVE_QUERIES = 4096
 _SHOWN, _WORST, _CLASSES, _PAIRS = 8, 10, 10, 12
-
-
-class Table(NamedTuple):
-    """A table of text, for a page and for a terminal; the first column names the row.
-
-    Attributes:
-      heading: what it is of.
-      note: how to read it.
-      head: names of columns.
-      rows: cells.
-      words: numbers of columns, after the first, that hold words.
-    """
-
-    heading: str
-    note: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    words: Sequence[int] = ()
-
-
-class Ranked(NamedTuple):
-    """A search, its figures, and the rows of `Shown` that its two sides are."""
-
-    search: Search
-    retrieval: Retrieval
-    query_rows: np.ndarray
-    gallery_rows: np.ndarray
-
-
-class Judged(NamedTuple):
-    """Pairs [p, 2] of rows of `Shown`, their scores and which are of one class."""
-
-    pairs: np.ndarray
-    scores: np.ndarray
-    same: np.ndarray
-    verification: Verification
-
-
-@dataclass(frozen=True)
-class EvaluationInputs:
-    """One embedding, evaluated.
-
-    Attributes:
-      title: what was evaluated.
-      result: one sentence, plain text.
-      facts: numbers by what they count.
-      tables: metrics first, then whatever else was measured.
-      health: the last table.
-      outcome: of a search or of pairs.
-      shown: all rows.
-      embeddings: float [n, dim] of all rows.
-      settings, command, versions: what it takes to do it again.
-      seed: seeds every choice the page makes.
-    """
-
-    title: str
-    result: str
-    facts: Mapping[str, str]
-    tables: Sequence[Table]
-    health: Table | None
-    outcome: Ranked | Judged
-    shown: Shown
-    embeddings: np.ndarray
-    command: str
-    settings: Mapping[str, object] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    seed: int = 0
 
 
 def write_evaluation(path: Path, inputs: EvaluationInputs) -> None:
@@ -214,9 +140,10 @@ def _classes(retrieval: Retrieval, shown: Shown) -> str:
     classes, means = retrieval.class_means()
     counts = np.unique(retrieval.labels, return_counts=True)[1]
     values = means["map_at_r"]
-    rising = np.argsort(values, kind="stable")
-    half = min(_CLASSES, -(-len(classes) // 2))
-    worst, best = rising[:half], rising[half:][::-1][:half]
+    # Of classes that are equally good those say most that have most queries.
+    rising, falling = (np.lexsort((-counts, x)) for x in (values, -values))
+    worst = rising[: min(_CLASSES, -(-len(classes) // 2))]
+    best = falling[~np.isin(falling, worst)][: len(worst)]
 
     def bars(heading: str, chosen: np.ndarray) -> str:
         items = "".join(

@@ -1,5 +1,7 @@
 """The figures, as PNG bytes."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -72,7 +74,7 @@ def similarity(spaces: dict[str, tuple[np.ndarray, np.ndarray]], theme: Theme) -
 
 
 def gallery(
-    images: np.ndarray,
+    images: Any,
     labels: np.ndarray,
     neighbours: np.ndarray,
     groups: dict[str, np.ndarray],
@@ -106,7 +108,7 @@ def gallery(
     return as_png(figure)
 
 
-def class_map(images: np.ndarray, labels: np.ndarray, layout: Map) -> bytes:
+def class_map(images: Any, labels: np.ndarray, layout: Map) -> bytes:
     """Thumbnails at their cells, framed in the colour of their class."""
     side = 1000 / layout.columns
     figure, axes = _canvas(1000, round(side * layout.rows))

@@ -1,8 +1,13 @@
-"""What a report is made of."""
+"""What reports are made of."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from rankjax.metrics import Retrieval, Search, Verification
+from rankjax.report.pictures import Shown
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,8 @@ class ReportInputs:
       summary: metrics of "test" (the trained network on `images`), and of the
         baselines "untrained" and "raw_pixels" on the same images.
       history: rows of metrics.jsonl; a row may hold any subset of the keys.
-      images: uint8 [n, h, w, c], c is 1 or 3.
+      images: uint8 [n, h, w, c], c is 1 or 3; or what is indexed like that, and read
+        when it is.
       labels: int [n], indices into `class_names`.
       class_names: any text, also text that no font can draw.
       embeddings: float [n, dim], of any length.
@@ -31,7 +37,7 @@ class ReportInputs:
     versions: dict[str, str]
     summary: dict[str, dict[str, float]]
     history: list[dict[str, float]]
-    images: np.ndarray
+    images: Any
     labels: np.ndarray
     class_names: tuple[str, ...]
     embeddings: np.ndarray
@@ -68,3 +74,70 @@ class ReportInputs:
                 raise ValueError(f"{name} holds NaN or infinity, must be finite")
         if "test" not in self.summary:
             raise ValueError(f"summary has {sorted(self.summary)}, must have 'test'")
+
+
+class Table(NamedTuple):
+    """A table of text, for a page and for a terminal; the first column names the row.
+
+    Attributes:
+      heading: what it is of.
+      note: how to read it.
+      head: names of columns.
+      rows: cells.
+      words: numbers of columns, after the first, that hold words.
+    """
+
+    heading: str
+    note: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: Sequence[int] = ()
+
+
+class Ranked(NamedTuple):
+    """A search, its figures, and the rows of `Shown` that its two sides are."""
+
+    search: Search
+    retrieval: Retrieval
+    query_rows: np.ndarray
+    gallery_rows: np.ndarray
+
+
+class Judged(NamedTuple):
+    """Pairs [p, 2] of rows of `Shown`, their scores and which are of one class."""
+
+    pairs: np.ndarray
+    scores: np.ndarray
+    same: np.ndarray
+    verification: Verification
+
+
+@dataclass(frozen=True)
+class EvaluationInputs:
+    """One embedding, evaluated.
+
+    Attributes:
+      title: what was evaluated.
+      result: one sentence, plain text.
+      facts: numbers by what they count.
+      tables: metrics first, then whatever else was measured.
+      health: the last table.
+      outcome: of a search or of pairs.
+      shown: all rows.
+      embeddings: float [n, dim] of all rows.
+      settings, command, versions: what it takes to do it again.
+      seed: seeds every choice the page makes.
+    """
+
+    title: str
+    result: str
+    facts: Mapping[str, str]
+    tables: Sequence[Table]
+    health: Table | None
+    outcome: Ranked | Judged
+    shown: Shown
+    embeddings: np.ndarray
+    command: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0

@@ -20,22 +20,28 @@ from rankjax.report.pictures import Found, Shown, class_map, gallery, similariti
 METRICS = {
     "map_at_r": "MAP@R",
     "r_precision": "R-precision",
+    "map": "mAP",
     "nmi": "NMI",
+    "accuracy": "Accuracy",
+    "auc": "AUC",
 }
 ROWS = {"test": "Trained", "untrained": "Untrained network", "raw_pixels": "Raw pixels"}
 
 
 def result_sentence(summary: Mapping[str, Mapping[str, float]], classes: int) -> str:
     """What the run achieved, next to what raw pixels achieve on the same images."""
-    recall = summary["test"].get("recall_at_1", math.nan)
-    raw = summary.get("raw_pixels", {}).get("recall_at_1", math.nan)
+    key, name = ("recall_at_1", "Recall@1")
+    if "accuracy" in summary["test"]:
+        key, name = ("accuracy", "Accuracy")
+    figure = summary["test"].get(key, math.nan)
+    raw = summary.get("raw_pixels", {}).get(key, math.nan)
     noun = "class" if classes == 1 else "classes"
-    sentence = f"Recall@1 {recall:.2f} on {classes:,} unseen {noun}"
+    sentence = f"{name} {figure:.2f} on {classes:,} unseen {noun}"
     if math.isnan(raw):
         return sentence
     sentence += f"; raw pixels {raw:.2f}"
-    if recall > raw:
-        removed = (recall - raw) / (1 - raw)
+    if figure > raw:
+        removed = (figure - raw) / (1 - raw)
         sentence += f"; removes {removed:.0%} of raw pixels' errors"
     return sentence
 
@@ -83,6 +89,13 @@ def _facts(inputs: ReportInputs, classes: int) -> dict[str, str]:
 
 def _metrics(summary: Mapping[str, Mapping[str, float]]) -> str:
     shown = {key: name for key, name in ROWS.items() if key in summary}
+    # Data sets differ in the K that their papers report.
+    measured = [key for row in shown for key in summary[row]]
+    columns = {
+        key: f"R@{key.removeprefix('recall_at_')}"
+        for key in measured
+        if key.startswith("recall_at_")
+    } | {key: name for key, name in METRICS.items() if key in measured}
 
     def cell(row: str, metric: str) -> str:
         value = summary[row].get(metric, math.nan)
@@ -94,13 +107,6 @@ def _metrics(summary: Mapping[str, Mapping[str, float]]) -> str:
         bold = round(value, 3) == best
         return f"<b>{value:.3f}</b>" if bold else f"{value:.3f}"
 
-    # Data sets differ in the K that their papers report.
-    recalls = {
-        metric: f"R@{metric.removeprefix('recall_at_')}"
-        for metric in summary["test"]
-        if metric.startswith("recall_at_")
-    }
-    columns = recalls | METRICS
     rows = (
         (row, [name, *(cell(row, metric) for metric in columns)])
         for row, name in shown.items()

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,7 @@ class Shown:
 
     labels: np.ndarray
     class_names: Sequence[str]
-    read: Callable[[np.ndarray], Sequence[np.ndarray]] | None
+    read: Callable[[np.ndarray], Any] | None
 
     def name(self, row: int) -> str:
         """The name of the row's class, escaped."""

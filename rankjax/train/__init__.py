@@ -4,6 +4,7 @@ from rankjax.train import hosts
 from rankjax.train.checkpoint import Checkpoints
 from rankjax.train.evaluation import (
     evaluate,
+    evaluate_test,
     forward_of,
     make_embed,
     over_images,
@@ -22,6 +23,7 @@ __all__ = [
     "TrainState",
     "create_state",
     "evaluate",
+    "evaluate_test",
     "forward_of",
     "hosts",
     "make_embed",

@@ -12,10 +12,9 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rankjax import metrics
-from rankjax.data import ImageSource
+from rankjax.data import Dataset, ImageSource
 from rankjax.data.decoding import resize
 from rankjax.data.sources import Readable
-from rankjax.metrics import Search
 from rankjax.parallel import AXIS, from_processes, place_among, replicate
 from rankjax.similarity import normalize
 from rankjax.train.step import TrainState
@@ -106,7 +105,6 @@ def evaluate(
     labels: np.ndarray,
     *,
     seed: int,
-    search: Search | None = None,
     recall_at: Sequence[int] = (1, 2, 4, 8),
 ) -> dict[str, float]:
     """Retrieval by cosine of each row among all others, and NMI.
@@ -118,16 +116,14 @@ def evaluate(
       embeddings: [n, dim].
       labels: [n] integers.
       seed: of k-means.
-      search: if rows do not look among all others: who looks among whom.
-      recall_at: the values of K; those above the gallery are left out.
+      recall_at: values of K.
 
     Returns:
-      Recall@K and the other figures of `rankjax.metrics.retrieval`, and `nmi`,
-      each from 0 to 1.
+      Recall@K and the other figures of `rankjax.metrics.retrieval`, and `nmi`, each
+      from 0 to 1.
     """
-    search = search or metrics.leave_one_out(embeddings, labels)
-    levels = [k for k in recall_at if k < len(search.gallery)]
-    means = metrics.retrieval(search, recall_at=levels).means()
+    search = metrics.leave_one_out(embeddings, labels)
+    means = metrics.retrieval(search, recall_at=recall_at).means()
     clusters = metrics.kmeans(
         normalize(jnp.asarray(embeddings)),
         k=len(np.unique(labels)),
@@ -136,6 +132,47 @@ def evaluate(
     )
     scores = metrics.clustering_scores(labels, clusters.assignment)
     return means | {"nmi": scores["nmi"]}
+
+
+def evaluate_test(
+    data: Dataset, test: np.ndarray, gallery: np.ndarray | None = None, *, seed: int
+) -> dict[str, float]:
+    """The figures of a data set's test images by its own protocol.
+
+    Leave one out as `evaluate`, with the K that the field reports; queries against a
+    gallery, with cameras for re-identification; or, for verification, accuracy, equal
+    error rate and AUC by cosine.
+
+    Args:
+      data: whose labels, cameras, junk and pairs are used.
+      test: embeddings of `data.test`.
+      gallery: embeddings of `data.gallery`, if there is one.
+      seed: of k-means.
+    """
+    if data.pairs is not None:
+        unit = normalize(jnp.asarray(test))
+        first, second = (unit[column] for column in data.pairs.indices.T)
+        scores = jnp.sum(first * second, -1)
+        found = metrics.verification(scores, data.pairs.same, fold=data.pairs.folds)
+        return {"accuracy": found.accuracy, "eer": found.eer, "auc": found.auc}
+    most = len(test) - 1 if gallery is None else len(gallery)
+    if data.junk is not None:
+        most -= int(data.junk.sum())
+    recall_at = [k for k in data.recall_at if k <= most]
+    if gallery is None or data.gallery is None:
+        return evaluate(test, data.test.labels, seed=seed, recall_at=recall_at)
+    cameras = {}
+    if data.protocol == "reid":
+        cameras = {
+            "query_cameras": data.test.cameras,
+            "gallery_cameras": data.gallery.cameras,
+        }
+    search = metrics.query_gallery(
+        *(test, data.test.labels, gallery, data.gallery.labels),
+        junk=data.junk,
+        **cameras,
+    )
+    return metrics.retrieval(search, recall_at=recall_at).means()
 
 
 def pixels(images: ImageSource) -> np.ndarray:

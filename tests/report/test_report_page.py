@@ -159,17 +159,32 @@ def test_the_table_holds_the_summary_with_the_best_in_bold(page, inputs):
     for row in rows:
         scores = inputs.summary[row[1]["class"]]
         cells = page.find("td", row)
-        assert [cell[3] for cell in cells] == [f"{scores[m]:.3f}" for m in METRICS]
-        for cell, metric in zip(cells, METRICS, strict=True):
+        assert [cell[3] for cell in cells] == [
+            f"{value:.3f}" for value in scores.values()
+        ]
+        for cell, metric in zip(cells, scores, strict=True):
             best = max(other[metric] for other in inputs.summary.values())
             assert bool(page.find("b", cell)) == (scores[metric] == best)
 
 
 def test_a_missing_or_undefined_metric_is_a_dash(tmp_path):
-    summary = {"test": {"recall_at_1": 0.5, "nmi": math.nan}}
+    summary = {
+        "test": {"recall_at_1": 0.5, "nmi": math.nan},
+        "untrained": {"map_at_r": 0.25},
+    }
     page = Page(write_report(tmp_path, make(summary=summary, baselines={})))
     cells = page.find("td", page.find("tbody")[0])
-    assert [cell[3] for cell in cells] == ["0.500"] + ["–"] * 3  # noqa: RUF001
+    dash = "–"  # noqa: RUF001
+    assert [cell[3] for cell in cells] == ["0.500", dash, dash, dash, "0.250", dash]
+
+
+@pytest.mark.parametrize("raw", [0.6, math.nan])
+def test_verification_is_summed_up_by_its_accuracy(raw):
+    summary = {"test": {"accuracy": 0.8}, "raw_pixels": {"accuracy": raw}}
+    expected = "Accuracy 0.80 on 3 unseen classes"
+    if not math.isnan(raw):
+        expected += "; raw pixels 0.60; removes 50% of raw pixels' errors"
+    assert result_sentence(summary, 3) == expected
 
 
 def test_gallery_frames_and_order_agree_with_a_slow_loop(page, inputs):
