@@ -140,6 +140,29 @@ def test_pooling_is_its_formula(pooling, pool):
     np.testing.assert_allclose(model.features(x), pool(x), rtol=1e-5, atol=1e-6)
 
 
+def test_tokens_are_pooled_without_the_class_token_unless_it_is_asked_for():
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+
+    class Tokens(Same):
+        def stages(self, images):
+            yield "tokens", jnp.asarray(x)
+
+    def features(pooling):
+        model = Embedder(
+            Tokens(),
+            embedding_dim=2,
+            normalize=False,
+            pooling=pooling,
+            rngs=nnx.Rngs(0),
+        )
+        return model.features(jnp.ones((2, 4, 4, 3)))
+
+    for pooling in ("default", "class_token"):
+        np.testing.assert_array_equal(features(pooling), x[:, 0])
+    np.testing.assert_allclose(features("average"), x[:, 1:].mean(1), rtol=1e-5)
+    np.testing.assert_array_equal(features("max"), x[:, 1:].max(1))
+
+
 def test_the_head_normalises_features_and_has_hidden_layers():
     model = Embedder(
         Same(),
