@@ -60,6 +60,7 @@ def test_splits_have_no_class_in_common(glyphs):
     assert "A LATIN CAPITAL LETTER A" in names
 
 
+@pytest.mark.slow
 def test_another_process_renders_the_same_bytes(lite):
     code = (
         "import hashlib; from rankjax.data.glyph_images import LEVELS, render;"

@@ -84,6 +84,7 @@ def test_failed_preparation_says_why_and_is_redone(tmp_path, monkeypatch):
     assert len(load("tfds:rankjax_birds", data_dir=tmp_path).test.class_names) == 21
 
 
+@pytest.mark.slow
 def test_killed_preparation_is_redone(tmp_path):
     code = (
         "import sys; from pathlib import Path; from rankjax.data import load;"
