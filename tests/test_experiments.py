@@ -135,8 +135,11 @@ def test_a_run_leaves_all_its_results_in_its_folder(undisturbed):
     summary = json.loads(files["summary.json"])
     names = [
         *(f"recall_at_{k}" for k in (1, 2, 4, 8)),
+        "mrr",
         "map_at_r",
         "r_precision",
+        "map",
+        "ndcg",
         "nmi",
     ]
     assert set(summary) == {"test", "raw_pixels", "untrained"}
