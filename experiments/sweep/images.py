@@ -1,0 +1,185 @@
+"""Benches of pictures: a small head on features that are never trained.
+
+Features of pictures are random filters of 7 x 7 pixels, rectified, averaged over a
+4 x 4 grid, and their 64 principal components over the training classes. Features from
+a file can be anything, such as what `python -m experiments.embed` writes.
+"""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from experiments.sweep.benches import Bench, Data, Part, noisy
+from rankjax.data import glyph_images
+from rankjax.errors import UsageError
+
+_COMPONENTS, _TRAINED_ON, _JUDGED = 64, 12, 8
+
+
+def glyphs(level: str = "lite", *, classes: int | None = None) -> Bench:
+    """Rendered characters. `modes` has both cases of letters as one class.
+
+    Training classes are those with 12 images or more; 40 classes validate and 80 test,
+    with 8 images each, drawn anew for every seed from the data set's own split. Groups
+    are the two cases at the level `modes`, and elsewhere the half of the classes whose
+    features spread less and the half whose features spread more.
+    Settings: `noise` as for drawn classes.
+
+    Args:
+      level: one of `rankjax.data.glyph_images.LEVELS`.
+      classes: to train on, drawn for every seed; by default all.
+    """
+    return Bench(
+        name=f"glyphs-{level}" + ("" if classes is None else f"-{classes}"),
+        make=functools.partial(_glyphs, level, classes),
+        settings={"noise": 0.0},
+        layers=(_COMPONENTS, 128, 128, 32),
+        about=f"random features of rendered characters, level {level}",
+    )
+
+
+def digits() -> Bench:
+    """Handwritten 8 x 8 digits: 0 to 4 to train on, 5 to 9 to test on.
+
+    Five classes leave none to validate on: validation is other rows of 0 to 4. A weak
+    test; it serves to see whether a result is one of drawn and rendered data alone.
+    """
+    return Bench(
+        name="digits",
+        make=_digits,
+        settings={"noise": 0.0},
+        layers=(64, 128, 128, 16),
+        about="scikit-learn's digits, five classes to train on and five to test on",
+    )
+
+
+def features(file: Path) -> Bench:
+    """Embeddings and labels in a file, half of its classes to train on.
+
+    Args:
+      file: .npz with `embeddings` [n, dim] and `labels` [n]; 40 % of the classes test
+        and 10 % validate. Classes of fewer than 8 rows are not used.
+
+    Raises:
+      UsageError: the file lacks one of the two, or has too few classes of 8 rows.
+    """
+    with np.load(file, allow_pickle=False) as npz:
+        for name in ("embeddings", "labels"):
+            if name not in npz:
+                raise UsageError(f"{file} needs {name!r}, it has {sorted(npz)}")
+        inputs, labels = npz["embeddings"].astype(np.float32), npz["labels"]
+    rows = _Rows(inputs, labels, np.zeros(len(labels), np.int32))
+    names, sizes = np.unique(labels, return_counts=True)
+    names = names[sizes >= _JUDGED]
+    if len(names) < 20:
+        raise UsageError(f"{file} has {len(names)} classes of 8 rows, 20 are needed")
+    train, rest = np.split(names, [len(names) // 2])
+    validation, test = np.split(rest, [max(2, len(names) // 10)])
+
+    def make(seed: int, settings: Mapping[str, float]) -> Data:
+        rng = np.random.default_rng(seed)
+        parts = [
+            _part(rng, rows, names, _JUDGED) for names in (train, validation, test)
+        ]
+        return Data(noisy(rng, parts[0], settings["noise"]), *parts[1:])
+
+    dim = inputs.shape[1]
+    return Bench(
+        name=f"features-{file.stem}",
+        make=make,
+        settings={"noise": 0.0},
+        layers=(dim, 128, 128, 32),
+        about=f"features of {file.name}, {len(train)} classes to train on",
+    )
+
+
+class _Rows(NamedTuple):
+    inputs: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+
+
+@functools.cache
+def _glyph_features(level: str) -> tuple[_Rows, dict[str, np.ndarray]]:
+    drawn = glyph_images.render(glyph_images.LEVELS[level])
+    classes = int(drawn.labels[-1]) + 1
+    split = glyph_images.split_classes(classes)
+    images = drawn.images.astype(np.float32)[..., None] / 255
+    inputs = _components(_filtered(images), np.isin(drawn.labels, split["train"]))
+    if level == "modes":
+        groups = np.array([chr(point).isupper() for point in drawn.codepoints])
+    else:
+        within = [inputs[drawn.labels == c].var(0).sum() for c in range(classes)]
+        groups = (within > np.median(within))[drawn.labels]
+    return _Rows(inputs, drawn.labels, groups.astype(np.int32)), split
+
+
+def _filtered(images: np.ndarray) -> np.ndarray:
+    """[n, 32, 32, 1] to [n, 512]: what 32 random filters see in each part."""
+    kernel = np.random.default_rng(0).normal(size=(7, 7, 1, 32)).astype(np.float32)
+    kernel -= kernel.mean((0, 1), keepdims=True)
+
+    @jax.jit
+    def see(some: jax.Array) -> jax.Array:
+        dims = ("NHWC", "HWIO", "NHWC")
+        seen = lax.conv_general_dilated(
+            some, kernel, (2, 2), "SAME", dimension_numbers=dims
+        )
+        grid = jax.nn.relu(seen).reshape(len(some), 4, 4, 4, 4, 32)
+        return jnp.mean(grid, (2, 4)).reshape(len(some), -1)
+
+    some = [np.asarray(see(part)) for part in np.array_split(images, 16)]
+    return np.concatenate(some)
+
+
+def _components(rows: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
+    mean = rows[fitted_on].mean(0)
+    _, values, axes = np.linalg.svd(rows[fitted_on] - mean, full_matrices=False)
+    scale = values[0] / np.sqrt(np.count_nonzero(fitted_on))
+    return ((rows - mean) @ axes[:_COMPONENTS].T / scale).astype(np.float32)
+
+
+def _glyphs(
+    level: str, classes: int | None, seed: int, settings: Mapping[str, float]
+) -> Data:
+    rows, split = _glyph_features(level)
+    rng = np.random.default_rng(seed)
+    sizes = np.bincount(rows.labels)
+    train = split["train"][sizes[split["train"]] >= _TRAINED_ON]
+    if classes is not None:
+        train = rng.choice(train, classes, replace=False)
+    part = _part(rng, rows, train, _TRAINED_ON)
+    judged = []
+    for name, most in (("validation", 40), ("test", 80)):
+        count = min(most, len(split[name]))
+        judged.append(_part(rng, rows, rng.choice(split[name], count, False), _JUDGED))
+    return Data(noisy(rng, part, settings["noise"]), *judged)
+
+
+def _digits(seed: int, settings: Mapping[str, float]) -> Data:
+    from sklearn.datasets import load_digits
+
+    rng = np.random.default_rng(seed)
+    inputs, labels = load_digits(return_X_y=True)
+    rows = _Rows((inputs / 16).astype(np.float32), labels, np.zeros_like(labels))
+    order = rng.permutation(len(labels))
+    seen, kept = np.split(order, [len(order) * 3 // 4])
+    part = _part(rng, _Rows(*(x[seen] for x in rows)), np.arange(5), 100)
+    validation = _part(rng, _Rows(*(x[kept] for x in rows)), np.arange(5), 30)
+    test = _part(rng, rows, np.arange(5, 10), 100)
+    return Data(noisy(rng, part, settings["noise"]), validation, test)
+
+
+def _part(rng: np.random.Generator, rows: _Rows, names: np.ndarray, size: int) -> Part:
+    """`size` rows of each of the named classes."""
+    chosen = np.stack(
+        [rng.choice(np.flatnonzero(rows.labels == n), size, False) for n in names]
+    )
+    numbers = np.repeat(np.arange(len(names), dtype=np.int32)[:, None], size, 1)
+    return Part(rows.inputs[chosen], numbers, rows.groups[chosen].astype(np.int32))
