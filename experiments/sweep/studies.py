@@ -310,7 +310,7 @@ _ALL = [
         Study(
             f"directions-{name}",
             bench,
-            _some("triplet_all", "angular", "n_pairs"),
+            _some("triplet_all", "angular", "n_pairs", **_GROUPS),
             3,
             trials=0,
             curves=("recall", *probes.DIRECTIONS),

@@ -1,0 +1,1 @@
+"""The survey's claims as experiments: predictions, statistics and verdicts."""

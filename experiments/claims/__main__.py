@@ -1,0 +1,121 @@
+"""The survey's claims: verdicts with effects, intervals and seeds.
+
+python -m experiments.claims [C4 ...] [--run C4 ...] [--markdown]
+
+Reads the committed result files. --run first trains what the named claims rest on (the
+files name the CPU minutes); delete a file to have it trained again from nothing.
+"""
+
+import argparse
+import functools
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.claims import registry
+from experiments.claims.claim import Claim, Verdict
+from experiments.claims.statistics import holm
+from experiments.sweep.records import RESULTS, load
+from experiments.sweep.studies import STUDIES
+from experiments.sweep.study import run
+from rankjax.errors import RunError, UsageError, unknown_name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="C1 to C12; all if none"
+    )
+    parser.add_argument("--run", nargs="+", default=[], metavar="NAME")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print a Markdown table"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        for name in options.run:
+            for study in _named(name).studies:
+                print(f"{study}: about {STUDIES[study].budget:g} CPU minutes")
+                run(STUDIES[study], RESULTS, functools.partial(print, flush=True))
+        names = options.names or options.run or list(registry.CLAIMS)
+        verdicts = judged([_named(name) for name in names])
+    except (UsageError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    show = print_markdown if options.markdown else print_table
+    show(verdicts)
+    return 0
+
+
+def judged(claims: Sequence[Claim]) -> dict[str, tuple[Claim, Verdict, float | None]]:
+    """Verdicts by name, each with the first finding's p as Holm adjusts it.
+
+    The correction is for all the first findings that were tested among `claims`.
+    """
+    verdicts = {}
+    for claim in claims:
+        results = {study: load(study) for study in claim.studies}
+        verdicts[claim.name] = (claim, claim.judge(results))
+    tested = [n for n, (_, v) in verdicts.items() if v.findings[0].p is not None]
+    raw = [verdicts[name][1].findings[0].p or 0.0 for name in tested]
+    adjusted = dict(zip(tested, holm(raw), strict=True))
+    return {n: (c, v, adjusted.get(n)) for n, (c, v) in verdicts.items()}
+
+
+def print_table(
+    verdicts: dict[str, tuple[Claim, Verdict, float | None]],
+) -> None:
+    """On the screen, every finding a row."""
+    for name, (claim, verdict, adjusted) in verdicts.items():
+        table = Table(
+            title=f"{name}: {verdict.word.upper()}. {claim.claim}",
+            title_justify="left",
+            caption=verdict.says,
+            caption_justify="left",
+        )
+        for column in ("finding", "effect", "95 % interval", "seeds", "p"):
+            table.add_column(column, overflow="fold")
+        for i, f in enumerate(verdict.findings):
+            p = "" if f.p is None else f"{f.p:.2g}"
+            if i == 0 and adjusted is not None:
+                p += f" (Holm {adjusted:.2g})"
+            ends = f"{f.low:.3g} to {f.high:.3g}"
+            table.add_row(f.what, f"{f.effect:.3g}", ends, str(f.seeds), p)
+        console = Console()
+        Console(width=None if console.is_terminal else 160).print(table)
+
+
+def print_markdown(
+    verdicts: dict[str, tuple[Claim, Verdict, float | None]],
+) -> None:
+    """A row for each claim, with its first finding."""
+    print("| claim | verdict | statistic | effect | 95 % interval | seeds | p (Holm) |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (claim, verdict, adjusted) in verdicts.items():
+        first = verdict.findings[0]
+        p = "" if adjusted is None else f"{adjusted:.2g}"
+        cells = (
+            f"{name}: {claim.claim}",
+            verdict.word,
+            first.what,
+            f"{first.effect:.3g}",
+            f"{first.low:.3g} to {first.high:.3g}",
+            str(first.seeds),
+            p,
+        )
+        print(f"| {' | '.join(cells)} |")
+
+
+def _named(name: str) -> Claim:
+    if name not in registry.CLAIMS:
+        raise UsageError(unknown_name("claim", name, list(registry.CLAIMS)))
+    return registry.CLAIMS[name]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
