@@ -21,7 +21,9 @@ def listing() -> str:
     parts = []
     for entry in FIGURES.values():
         text = f"{entry.title}. {entry.caption}"
-        parts.append(f"{entry.name}\n{textwrap.indent(textwrap.fill(text, 84), '    ')}")
+        parts.append(
+            f"{entry.name}\n{textwrap.indent(textwrap.fill(text, 84), '    ')}"
+        )
     return "\n\n".join(parts)
 
 

@@ -31,8 +31,8 @@ def triplet_gradient() -> Figure:
     """Where a triplet sends its negative.
 
     An anchor a, a positive p, and a negative n inside the ball whose diameter is
-    [a, p]; c is the middle. The triplet loss moves n straight away from a (solid), which
-    is not perpendicular to [a, p] and here brings n nearer to p. The angular loss moves
+    [a, p]; c is the middle. The triplet loss moves n straight away from a (solid), not
+    perpendicular to [a, p], and here brings n nearer to p. The angular loss moves
     n straight away from c (dashed), out of the pair. Dotted circles have the diameters
     [a, p] and [c, p]: the steps bring n nearer to p exactly inside them, the triplet's
     inside the large one, the angular loss's inside the small one (Thales).
@@ -51,22 +51,29 @@ def triplet_gradient() -> Figure:
         ("angular: away from c", np.zeros(2), BLUE, "--", (8, 4)),
     ):
         loss = losses.triplet_loss if colour == ORANGE else losses.angular_hinge_loss
-        settings: dict[str, Any] = {"margin": 4.0} if colour == ORANGE else {"angle": 45}
+        settings: dict[str, Any] = (
+            {"margin": 4.0} if colour == ORANGE else {"angle": 45}
+        )
         move = steps(loss, **settings)(np.stack([A, P, negative])[None])[0, 2]
         panel.plot(*np.stack([start, negative]).T, color=colour, lw=1, ls=line)
         move = 0.6 * move / np.linalg.norm(move)
         arrows(panel, negative, move, colour, width=0.006)
         panel.annotate(
-            name, negative + move, xytext=offset, textcoords="offset points", va="center"
+            name,
+            negative + move,
+            xytext=offset,
+            textcoords="offset points",
+            va="center",
         )
-    panel.plot(*np.stack([negative, negative + [0, 0.6]]).T, color=TEXT, ls=":", lw=1.2)
+    above = negative + np.array([0, 0.6])
+    panel.plot(*np.stack([negative, above]).T, color=TEXT, ls=":", lw=1.2)
     panel.annotate(
-        "perpendicular to [a, p]", negative + [0, 0.6], xytext=(-6, 2), ha="right",
+        "perpendicular to [a, p]", above, xytext=(-6, 2), ha="right",
         textcoords="offset points", va="center",
     )  # fmt: skip
     point(panel, A, "a", 0, (-13, 0))
     point(panel, P, "p", 2, (13, 0))
-    point(panel, (0, 0), "c", 4, (0, -14))
+    point(panel, (0, 0), "c", 4, (-8, -13))
     point(panel, negative, "n", 1, (-14, 2))
     return drawn
 
@@ -75,56 +82,71 @@ def triplet_gradient() -> Figure:
 def angular_construction() -> Figure:
     """Which angle the angular loss bounds.
 
-    Left: the angle at n of the triangle a, p, n. To make that angle smaller is not
-    safe: where the angle at a is obtuse, the step of gradient descent on the angle
-    (arrow) drags n towards a. Right: the construction of the angular loss. c is the
-    middle of a and p, m a point where the circle about c through both meets the line
-    through c perpendicular to [c, n]. The angle n′ of the right-angled triangle m, c, n
-    has tan n′ = |m − c| / |n − c| = |a − p| / (2 |n − c|), and making it smaller moves
-    n straight away from c.
+    Left: the angle at n of the triangle a, p, n, and shaded where it is below 25
+    degrees. The shade comes up to a and to p: n₂ has a smaller angle than n, and is
+    nearer to a. This is the concern of the paper and of the survey with bounding that
+    angle. (The gradient of the angle does not lead there: its step, the arrow, goes
+    away from a and from p, from every place.) Right: the construction of the angular
+    loss. c is the middle of a and p, m a point where the circle about c through both
+    meets the line through c perpendicular to [c, n]. In the right-angled triangle m, c,
+    n the angle n' has tan n' = |m − c| / |n − c| = |a − p| / (2 |n − c|), so that it is
+    below 25 degrees outside a circle about c, and the step is straight away from c.
 
-    The left step is jax.grad of the angle itself, the right one that of
-    rankjax.losses.angular_hinge_loss at 30 degrees. Source: Wang et al., ICCV 2017.
+    Left, angle and step by jax.grad of the angle itself; right, the step by that of
+    rankjax.losses.angular_hinge_loss. Source: Wang et al., ICCV 2017.
     """
-    drawn, (direct, bound) = panels(2, height=3.6)
-    negative = np.array([-1.75, 1.2])
-    plane(direct, "The angle at n itself", (-2.7, 1.8), (-1.3, 1.9))
-    plane(bound, "The angle n′ instead", (-2.7, 1.8), (-1.3, 1.9))
-    away = negative / np.linalg.norm(negative)
+    drawn, (direct, bound) = panels(2, height=3.9)
+    x, y = (-2.7, 2.7), (-1.8, 2.6)
+    plane(direct, "The angle at n itself", x, y)
+    plane(bound, "The angle n' instead", x, y)
+    grid = np.stack(np.meshgrid(np.linspace(*x, 300), np.linspace(*y, 245)), -1)
+    away = NEGATIVE / np.linalg.norm(NEGATIVE)
     m = np.array([away[1], -away[0]])
-    for panel, corners, colour, move in (
-        (direct, (A, negative, P), ORANGE, angle_step(negative)),
-        (bound, (m, negative, 0 * m), BLUE, hinge_step(negative)),
+    for panel, corners, colour, move, angles in (
+        (direct, (A, NEGATIVE, P), ORANGE, angle_step(NEGATIVE), angle_at(grid)),
+        (
+            bound,
+            (m, NEGATIVE, 0 * m),
+            BLUE,
+            hinge_step(NEGATIVE),
+            np.arctan(1 / np.linalg.norm(np.asarray(grid), axis=-1)),
+        ),
     ):
+        within = np.degrees(np.asarray(angles))
+        panel.contourf(*grid.T, within.T, [0, BOUND], colors=[TEXT], alpha=0.15)
         panel.plot(*np.stack([*corners, corners[0]]).T, color=colour, lw=1.6, ls="-")
         panel.plot(*np.stack([A, P]).T, color=TEXT, lw=1.2, ls="-")
-        first, last = sorted(_degrees(x - negative) for x in (corners[0], corners[2]))
-        panel.add_patch(
-            Arc(negative, 1, 1, theta1=first, theta2=last, ec=colour, lw=2)
-        )
-        arrows(panel, negative, 0.55 * move / np.linalg.norm(move), width=0.012)
-        point(panel, A, "a", 0, (0, -14))
+        first, last = sorted(_degrees(x - NEGATIVE) for x in (corners[0], corners[2]))
+        panel.add_patch(Arc(NEGATIVE, 1, 1, theta1=first, theta2=last, ec=colour, lw=2))
+        arrows(panel, NEGATIVE, 0.6 * move / np.linalg.norm(move), width=0.01)
+        point(panel, A, "a", 0, (-10, -11))
         point(panel, P, "p", 2, (12, -8))
-        point(panel, negative, "n", 1, (-13, 0))
+        point(panel, NEGATIVE, "n", 1, (2, 14))
     bound.add_patch(Circle((0, 0), 1, fill=False, ec=PURPLE, ls="--", lw=1.2))
     point(bound, m, "m", 3, (10, 8))
     point(bound, (0, 0), "c", 4, (4, -14))
-    direct.text(-1.25, 0.83, "∠n", ha="left")
-    bound.text(-1.18, 1.02, "n′", ha="left")
+    point(direct, NEARER, "n₂", 1, (-15, 2))
+    direct.text(-0.93, 0.38, "∠n")
+    bound.text(-0.92, 0.72, "n'")
     return drawn
 
 
-def angle_step(negative: np.ndarray) -> np.ndarray:
-    """The step of gradient descent on the angle at n of the triangle a, p, n."""
-
-    def angle(n: jax.Array) -> jax.Array:
-        u, v = jnp.asarray(A) - n, jnp.asarray(P) - n
-        return jnp.arccos(u @ v / jnp.sqrt(u @ u * (v @ v)))
-
-    return -np.asarray(jax.grad(angle)(jnp.asarray(negative, jnp.float32)))
+NEGATIVE, NEARER, BOUND = np.array([-1.55, 1.0]), np.array([-1.35, 0.15]), 25.0
 
 
-def hinge_step(negative: np.ndarray, angle: float = 20.0) -> np.ndarray:
+def angle_at(negative: Any) -> jax.Array:
+    """The angle at n of the triangle a, p, n, for n [..., 2]; in radians."""
+    u, v = (jnp.asarray(end) - jnp.asarray(negative) for end in (A, P))
+    lengths = jnp.linalg.norm(u, axis=-1) * jnp.linalg.norm(v, axis=-1)
+    return jnp.arccos(jnp.clip(jnp.sum(u * v, -1) / lengths, -1, 1))
+
+
+def angle_step(negative: Any) -> np.ndarray:
+    """The step of gradient descent of n on that angle."""
+    return -np.asarray(jax.grad(angle_at)(jnp.asarray(negative, jnp.float32)))
+
+
+def hinge_step(negative: np.ndarray, angle: float = BOUND) -> np.ndarray:
     """The step of the negative under the angular hinge."""
     rows = np.stack([A, P, negative])[None]
     return np.asarray(steps(losses.angular_hinge_loss, angle=angle)(rows)[0, 2])
@@ -191,22 +213,31 @@ def thales_balls() -> Figure:
     drawn, (balls, shares) = panels(2, height=3.9)
     plane(balls, "Where the step is towards p, or c", (-1.5, 1.5), (-1.35, 1.35))
     for x, radius, colour, hatch, name in (
-        (0.0, 1.0, ORANGE, "///", "triplet, towards p"),
+        (0.0, 1.0, ORANGE, "", "triplet, towards p"),
         (0.5, 0.5, BLUE, "\\\\\\", "angular, towards p"),
         (-0.5, 0.5, GREEN, "...", "triplet, towards c"),
     ):
         balls.add_patch(
-            Circle((x, 0), radius, fc=(0, 0, 0, 0), ec=colour, hatch=hatch, lw=1.8,
-                   label=name)  # fmt: skip
+            Circle(
+                (x, 0),
+                radius,
+                fc=(0, 0, 0, 0),
+                ec=colour,
+                hatch=hatch,
+                lw=1.8,
+                label=name,
+            )
         )
     balls.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=1)
     point(balls, A, "a", 0, (-12, 0))
     point(balls, P, "p", 2, (12, 0))
-    point(balls, (0, 0), "c", 4, (0, -13))
+    point(balls, (0, 0), "c", 4, (0, 20))
     dims, count = np.arange(1, MOST + 1), 20_000
     for i, (name, (*_, radius)) in enumerate(STEPS.items()):
         colour, line = (ORANGE, BLUE, GREEN)[i], ("-", "--", ":")[i]
-        shares.plot(dims, radius ** dims.astype(float), color=colour, ls=line, label=name)
+        shares.plot(
+            dims, radius ** dims.astype(float), color=colour, ls=line, label=name
+        )
         found = np.array([closer(name, d, count).mean() for d in dims])
         error = 2 * np.sqrt(found * (1 - found) / count)
         some = found > 0

@@ -1,5 +1,6 @@
 """Which negatives and positives a triplet is made of."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ MARGIN = 0.8
 
 
 def bands(anchor: Any, positive: Any, negatives: Any, margin: float) -> np.ndarray:
-    """Which of `BANDS` each negative [n, 2] is in, [n] int, by the library's selections."""
+    """Which of `BANDS` each negative [n, 2] is in, by the selections; int [n]."""
     every = jnp.asarray(np.vstack([[positive], negatives]), jnp.float32)
     row = similarity.negative_squared_euclidean(
         jnp.asarray([anchor], jnp.float32), every
@@ -59,22 +60,23 @@ def triplet_bands() -> Figure:
     """
     drawn, (field, curve) = panels(2, height=4.2)
     anchor, positive = np.zeros(2), np.array([0.8, 0.0])
-    axis = np.linspace(-1.7, 1.7, 321)
+    axis = np.linspace(-1.7, 1.7, 161)
     grid = np.stack(np.meshgrid(axis, axis), -1)
-    number = bands(anchor, positive, grid.reshape(-1, 2), MARGIN).reshape(321, 321)
+    number = bands(anchor, positive, grid.reshape(-1, 2), MARGIN).reshape(161, 161)
     colours = (ORANGE, BLUE, TEXT)
     levels = [-0.5, 0.5, 1.5, 2.5]
-    field.contourf(*grid.T, number.T, levels, colors=colours, alpha=0.25)
+    field.contourf(*grid.T, number.T, levels, colors=colours, alpha=0.13)
     field.contour(*grid.T, number.T, levels[1:3], colors=TEXT, linewidths=1)
     plane(field, "Where the negative lies", (-1.7, 1.7), (-1.7, 1.7))
     random = np.random.default_rng(3)
-    negatives = random.uniform(-1.6, 1.6, (26, 2))
+    negatives = random.uniform(-1.6, 1.6, (34, 2))
+    negatives = negatives[np.abs(negatives[:, 0]) > 0.42]  # leave room for words
     for i, band in enumerate(bands(anchor, positive, negatives, MARGIN)):
         field.plot(
             *negatives[i], MARKERS[band + 1], color=colours[band], ms=6, alpha=0.95
         )
-    point(field, anchor, "a", 2, (0, 12))
-    point(field, positive, "p", 2, (0, 12))
+    point(field, anchor, "a", 0, (0, 12), PURPLE)
+    point(field, positive, "p", 0, (-13, 0), PURPLE)
     for name, at in (("hard", -0.5), ("semi-hard", -1.02), ("easy", -1.45)):
         field.text(0, at, name, ha="center", va="center", weight="bold")
 
@@ -84,13 +86,11 @@ def triplet_bands() -> Figure:
     values, slopes = jax.vmap(of_negative)(jnp.asarray(distance, jnp.float32))
     edges = [0, 0.8, np.sqrt(0.64 + MARGIN), 1.7]
     for i, name in enumerate(BANDS):
-        curve.axvspan(edges[i], edges[i + 1], color=colours[i], alpha=0.2, lw=0)
+        curve.axvspan(edges[i], edges[i + 1], color=colours[i], alpha=0.13, lw=0)
         middle = (edges[i] + edges[i + 1]) / 2
         curve.text(middle, 2.62, name.replace("_", "-"), ha="center", weight="bold")
     curve.plot(distance, values, color=GREEN, ls="-", label="loss")
-    curve.plot(
-        distance, np.abs(slopes), color=TEXT, ls="--", label="length of ∂L/∂n"
-    )
+    curve.plot(distance, np.abs(slopes), color=TEXT, ls="--", label="length of ∂L/∂n")
     curve.set(title="Loss and gradient", xlabel="D(a, n)", xlim=(0, 1.7), ylim=(0, 2.8))
     curve.legend(loc="upper left", bbox_to_anchor=(0.0, 0.93))
     return drawn
@@ -102,23 +102,23 @@ def bimodal_mining() -> Figure:
 
     One class (circles) has two modes, and another (squares) lies between them. Lines
     join an anchor a with its positives (solid) and negatives (dashed); arrows are the
-    steps of gradient descent on the first class, the longest of each panel 0.6 long.
-    Left, batch-hard: the farthest positive is in the other mode and the nearest
-    negative between the two, so that every point is drawn across the other class: the
-    class is to have one mode. Right, semi-hard: no negative is farther than a positive
+    steps of gradient descent of the first class's points as anchors, the longest of
+    each panel 0.7 long. Left, hard: the farthest positive is in the other mode and the
+    nearest negative between the two, so that every anchor is drawn across the other
+    class: the class is to have one mode. Right, semi-hard: no negative is farther than a positive
     of the other mode, which therefore asks for nothing; positives of a's own mode do
     the work, and the modes stay.
 
-    Pairs and steps from rankjax.mining.hardest, rankjax.mining.semi_hard (margin 1,
-    squared distances) and jax.grad of the two losses. After a figure of Taha,
-    "Retrieval with Deep Learning: A Ranking loss Survey Part 1", 2020.
+    Both are rankjax.losses.triplet_loss on squared distances with margin 1; the choices
+    are those of rankjax.mining.hardest and rankjax.mining.semi_hard. After a figure of
+    Taha, "Retrieval with Deep Learning: A Ranking loss Survey Part 1", 2020.
     """
-    drawn, axes = panels(2, height=3.2)
+    drawn, axes = panels(2, height=2.6)
     rows, labels = bimodal()
     for panel, title, (move, positives, negatives) in zip(
-        axes, ("Batch-hard", "Semi-hard"), (hardest(), semi_hard()), strict=True
+        axes, ("Hard", "Semi-hard"), (hardest(), semi_hard()), strict=True
     ):
-        plane(panel, title, (-2.1, 2.1), (-1.1, 1.1))
+        plane(panel, title, (-2.2, 2.2), (-0.9, 0.9))
         for colour, line, chosen in (
             (GREEN, "-", positives),
             (ORANGE, "--", negatives),
@@ -127,7 +127,9 @@ def bimodal_mining() -> Figure:
                 panel.plot(*rows[[0, other]].T, color=colour, ls=line, lw=1.5)
         for label, colour in enumerate((BLUE, PURPLE)):
             panel.plot(*rows[labels == label].T, MARKERS[label], color=colour, ms=7)
-        arrows(panel, rows[labels == 0], 0.6 * move / np.linalg.norm(move, axis=1).max())
+        arrows(
+            panel, rows[labels == 0], 0.7 * move / np.linalg.norm(move, axis=1).max()
+        )
         point(panel, rows[0], "a", 0, (-10, 8))
     return drawn
 
@@ -136,7 +138,7 @@ def bimodal() -> tuple[np.ndarray, np.ndarray]:
     """Points [n, 2] and labels: a class of two modes, and another between them."""
     random = np.random.default_rng(0)
     modes = np.array([[-1.4, 0.0], [1.4, 0.0], [0.0, 0.0]])[np.repeat([0, 1, 2], 6)]
-    spread = np.array([[0.2, 0.25], [0.2, 0.25], [0.35, 0.4]])[np.repeat([0, 1, 2], 6)]
+    spread = np.array([[0.2, 0.32], [0.2, 0.32], [0.3, 0.45]])[np.repeat([0, 1, 2], 6)]
     points = modes + spread * random.normal(size=modes.shape)
     return points, np.repeat([0, 0, 1], 6)
 
@@ -144,8 +146,9 @@ def bimodal() -> tuple[np.ndarray, np.ndarray]:
 Choice = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
+@functools.cache
 def hardest() -> Choice:
-    """Steps of the first class, and what batch-hard compares its first point with."""
+    """Steps of the first class's anchors, and what hard mining compares its first point with."""
     rows, labels = bimodal()
     same = labels[None] == labels[:, None]
     pairs = rankjax.Pairs(
@@ -154,23 +157,32 @@ def hardest() -> Choice:
         negative=jnp.asarray(~same),
     )
     mined = mining.hardest(pairs)
-    move = _steps(rankjax.batch_hard_triplet_loss, margin=1.0)
+    move = _steps(losses.triplet_loss, mining.hardest)
     return move, np.asarray(mined.positive[0]), np.asarray(mined.negative[0])
 
 
+@functools.cache
 def semi_hard() -> Choice:
-    """Steps of the first class, and what semi-hard compares its first point with."""
+    """Steps of the first class's anchors, and what semi-hard compares its first point with."""
     rows, labels = bimodal()
     positives, negatives = np.zeros((2, len(rows)), bool)
     for other in np.flatnonzero(labels == 0)[1:]:
         band = bands(rows[0], rows[other], rows[labels == 1], 1.0)
         positives[other] = (band == 1).any()
         negatives[labels == 1] |= band == 1
-    move = _steps(rankjax.triplet_loss, margin=1.0, selection=mining.semi_hard)
+    loss = functools.partial(losses.triplet_loss, selection=mining.semi_hard)
+    move = _steps(loss)
     return move, positives, negatives
 
 
-def _steps(loss: Callable[..., Any], **settings: Any) -> np.ndarray:
+def _steps(loss: Callable[..., Any], miner: mining.Miner | None = None) -> np.ndarray:
     rows, labels = bimodal()
-    gradient = jax.grad(lambda x: loss(x, labels, **settings))
-    return -np.asarray(gradient(jnp.asarray(rows, jnp.float32)))[labels == 0]
+    compute = rankjax.objective(loss, mining=miner, block=None)
+    references = {
+        "references": jnp.asarray(rows, jnp.float32),
+        "reference_labels": labels,
+        "reference_index": np.arange(len(rows)),
+    }
+    value = functools.partial(compute, **references, params={"margin": 1.0})
+    gradient = jax.jit(jax.grad(lambda x: value(x, labels)))
+    return -np.asarray(gradient(references["references"]))[labels == 0]

@@ -1,5 +1,6 @@
 """What losses make of a whole batch."""
 
+import functools
 from typing import Any
 
 import jax
@@ -40,10 +41,11 @@ def triplet_and_n_pairs() -> Figure:
     ones most. A negative moves against a's direction from the origin, the cross, for
     the loss is one of inner products.
 
-    Computed by jax.grad of rankjax.losses.triplet_loss (margin 1) and n_pairs_loss.
+    Computed by jax.grad of rankjax.losses.triplet_loss (margin 1) and n_pairs_loss
+    (scale 0.25, for the length of these points).
     Sources: Schroff et al., CVPR 2015; Sohn, NIPS 2016.
     """
-    drawn, axes = panels(2, height=3.6)
+    drawn, axes = panels(2, height=3.7)
     rows = n_pair()
     for panel, title, move in zip(
         axes,
@@ -77,7 +79,7 @@ def triplet_steps(rows: np.ndarray) -> np.ndarray:
 
 def n_pairs_steps(rows: np.ndarray) -> np.ndarray:
     """Steps [n, 2] of all rows under N-pairs."""
-    return np.asarray(steps(losses.n_pairs_loss)(rows[None])[0])
+    return np.asarray(steps(losses.n_pairs_loss, scale=0.25)(rows[None])[0])
 
 
 @figure
@@ -86,9 +88,9 @@ def n_pairs_matrix() -> Figure:
 
     Six classes with two rows each. Left and middle: which of all pairs the loss reads,
     as positives (hatched) or negatives (plain), by default and with negatives='all';
-    the matrix shows rows of one class side by side. An anchor has N − 1 = 5 negatives,
-    the other pairs' positives, or 2 (N − 1) = 10 negatives, both rows of each other
-    class. Right: the same batch as the paper sees it, anchors against positives. The
+    rows of one class are side by side, and its first is the anchor. An anchor has N − 1
+    = 5 negatives, the other pairs' positives, or 2 (N − 1) = 10, both rows of each
+    other class. Right: the batch as the paper sees it, anchors against positives. The
     shade is each column's share of the row's softmax for a random embedding whose
     classes are already loosely together; the loss wants all of it on the diagonal.
 
@@ -123,8 +125,9 @@ def n_pairs_matrix() -> Figure:
     return drawn
 
 
+@functools.cache
 def read_pairs(negatives: str) -> np.ndarray:
-    """-1 where N-pairs reads a pair as positive, 1 as negative, of six pairs of rows."""
+    """-1 where N-pairs reads a pair as positive, 1 as negative, of six classes."""
     labels = np.repeat(np.arange(6), 2)
     same = labels[:, None] == labels[None]
     occurrence = jnp.asarray(np.tile([0, 1], 6))
@@ -139,22 +142,25 @@ def read_pairs(negatives: str) -> np.ndarray:
         )
         return rankjax.mean(losses.n_pairs_loss(pairs, negatives=negatives))  # type: ignore[arg-type]
 
-    return np.sign(np.asarray(jax.grad(value)(jnp.zeros((12, 12)))))
+    return np.sign(np.asarray(jax.jit(jax.grad(value))(jnp.zeros((12, 12)))))
 
 
+@functools.cache
 def softmax_shares() -> np.ndarray:
     """Each positive's share [anchor, positive] of the softmax, of a loose embedding."""
     random = np.random.default_rng(5)
-    centres = random.normal(size=(6, 4))
-    anchors, positives = centres + 0.7 * random.normal(size=(2, 6, 4))
-    matrix = similarity.dot(*(jnp.asarray(x, jnp.float32) for x in (anchors, positives)))
+    centres = random.normal(size=(6, 8))
+    anchors, positives = centres + 0.5 * random.normal(size=(2, 6, 8))
+    matrix = similarity.dot(
+        *(jnp.asarray(x, jnp.float32) for x in (anchors, positives))
+    )
     own = jnp.eye(6, dtype=bool)
 
     def value(matrix: jax.Array) -> jax.Array:
         pairs = rankjax.Pairs(matrix, positive=own, negative=~own)
         return rankjax.total(losses.n_pairs_loss(pairs))
 
-    return np.asarray(jax.grad(value)(matrix) + own)
+    return np.asarray(jax.jit(jax.grad(value))(matrix) + own)
 
 
 def _frame(panel: Axes, row: int, column: int, **settings: Any) -> None:
@@ -178,11 +184,12 @@ def unequal_spread() -> Figure:
     """Two classes of unequal spread.
 
     Two synthetic classes of 24 points, with standard deviations 0.15 and 0.6. Arrows
-    are steps of gradient descent, all of one panel to one scale. Left, triplets with
-    the margin 0.2: the wide class, whose positives are far, has nearly all active
-    triplets and so nearly all of the gradient; the tight one is left alone. Right, the
-    angular hinge asks at 45 degrees for a distance in proportion to that of anchor and
-    positive. The numbers are each class's share of the summed lengths of gradients.
+    are steps of gradient descent, the longest of each panel 0.6 long; the numbers are
+    each class's share of the summed lengths of gradients. Left, triplets with the
+    margin 0.2: the wide class, whose positives are far, has most of the gradient, and
+    its far points are hauled in. Right, the angular hinge, which asks at 45 degrees for
+    a distance in proportion to that of anchor and positive: a pair with no negative in
+    the ball whose diameter it is, is left alone, and the shares are more even.
 
     Computed by jax.grad of rankjax.triplet_loss and rankjax.angular_hinge_loss. After
     the illustration of unequal classes in Wang et al., ICCV 2017; the points are ours.
@@ -195,12 +202,14 @@ def unequal_spread() -> Figure:
         (shared_gradient("triplet"), shared_gradient("angular_hinge")),
         strict=True,
     ):
-        plane(panel, title, (-2.4, 2.6), (-1.6, 1.7))
-        arrows(panel, rows, 0.7 * move / np.linalg.norm(move, axis=1).max())
+        plane(panel, title, (-1.5, 2.3), (-1.5, 1.6))
+        some = np.linalg.norm(move, axis=1) > 1e-6
+        arrows(panel, rows[some], 0.6 * move[some] / np.linalg.norm(move, axis=1).max(),
+               width=0.005)  # fmt: skip
         for label, colour in enumerate((BLUE, PURPLE)):
             panel.plot(*rows[labels == label].T, MARKERS[label], color=colour, ms=5.5)
             text = f"{shares[label]:.0%} of the gradient"
-            panel.text((-1.3, 0.9)[label], -1.5, text, ha="center")
+            panel.text((-0.8, 0.9)[label], 1.35, text, ha="center")
     return drawn
 
 
@@ -213,12 +222,11 @@ def two_spreads() -> tuple[np.ndarray, np.ndarray]:
     return centres + spread * random.normal(size=(48, 2)), labels
 
 
+@functools.cache
 def shared_gradient(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps [n, 2] of a loss, and each class's share of their lengths."""
     rows, labels = two_spreads()
     loss = getattr(rankjax, f"{name}_loss")
-    move = -np.asarray(jax.grad(loss)(jnp.asarray(rows, jnp.float32), labels))
+    move = -np.asarray(jax.jit(jax.grad(loss))(jnp.asarray(rows, jnp.float32), labels))
     length = np.linalg.norm(move, axis=1)
     return move, np.bincount(labels, length) / length.sum()
-
-

@@ -68,8 +68,8 @@ def contrastive_curve() -> Figure:
         "margin", (1, 1.55), xytext=(5, 0), textcoords="offset points", va="center"
     )
     value.set(title="Loss", xlabel="distance D", ylim=(-0.03, 1.7), xlim=(0, 2))
-    slope.set(title="Slope, dL/dD", xlabel="distance D", xlim=(0, 2), ylim=(-1.2, 1.7))
-    value.legend(loc="upper left")
+    slope.set(title="Slope, dL/dD", xlabel="distance D", xlim=(0, 2), ylim=(-1.2, 2))
+    slope.legend(loc="lower right")
     return drawn
 
 
@@ -104,7 +104,7 @@ def potential_field() -> Figure:
                 losses.potential_field_loss, distance, side
             )[1],
             "contrastive": over_distance(losses.contrastive_loss, distance, side)[1],
-            "triplet, squared distances": np.asarray(slope),
+            "triplet, squared": np.asarray(slope),
         }
         for name, curve in curves.items():
             size = np.abs(curve)
@@ -118,7 +118,7 @@ def potential_field() -> Figure:
         panel.annotate(
             "radius", (0.2, 4e7), xytext=(4, 0), textcoords="offset points", va="top"
         )
-    axes[0].legend(loc="upper left", bbox_to_anchor=(0, 0.9))
+    axes[1].legend(loc="upper right", bbox_to_anchor=(1, 0.88))
     return drawn
 
 
@@ -165,7 +165,7 @@ def rank_relaxation() -> Figure:
 def embedding_scale() -> Figure:
     """What scaling the embedding does to four losses.
 
-    32 points of eight classes in 16 dimensions, their spread 0.6 of that of the class
+    32 points of eight classes in 3 dimensions, their spread 0.6 of that of the class
     centres, multiplied by s. Left: the share of terms that are above zero. Of the
     triplet loss it depends on s, for the margin of 0.2 is a length; of the angular
     hinge it does not, for an angle has no unit. N-pairs and the angular loss in its
@@ -186,7 +186,7 @@ def embedding_scale() -> Figure:
         at_one = values[len(scales) // 2]
         value.plot(scales, np.maximum(values / at_one, 1e-12), label=name, **every)
     share.set(title="Share of active terms", ylim=(-0.05, 1.1))
-    value.set(title="Loss over that at s = 1", yscale="log", ylim=(1e-4, 1e4))
+    value.set(title="Loss over that at s = 1", yscale="log", ylim=(5e-3, 500))
     for panel in (share, value):
         panel.set(xscale="log", xlabel="scale s of the embedding")
     value.legend(loc="lower right")
@@ -197,7 +197,7 @@ def scaled(scales: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Values and active shares [scale] of four losses of one scaled batch, by name."""
     random = np.random.default_rng(1)
     labels = np.repeat(np.arange(8), 4)
-    rows = random.normal(size=(8, 16))[labels] + 0.6 * random.normal(size=(32, 16))
+    rows = random.normal(size=(8, 3))[labels] + 0.6 * random.normal(size=(32, 3))
     batches = jnp.asarray(
         scales[:, None, None] * rows / np.linalg.norm(rows, axis=1).mean(), jnp.float32
     )

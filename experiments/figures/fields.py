@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from experiments.figures.points import of_similarities, steps
 from experiments.figures.registry import figure
-from experiments.figures.style import SHADES, TEXT, arrows, panels, plane, point
+from experiments.figures.style import BLUE, SHADES, TEXT, arrows, panels, plane, point
 from rankjax import losses
 
-ANCHOR, POSITIVE = np.array([1.0, 1.6]), np.array([2.2, 1.0])
+ANCHOR, POSITIVE = np.array([0.7, 2.2]), np.array([2.6, 1.0])
 FIELDS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Triplet": (losses.triplet_loss, {"margin": 0.6}),
     "Angular hinge, 45°": (losses.angular_hinge_loss, {"angle": 45.0}),
@@ -34,8 +34,7 @@ def gradient_fields() -> Figure:
     """Where each loss pushes the negative.
 
     For a fixed anchor a and positive p, the step of gradient descent of a negative at
-    every place: arrows for its direction, shade for its length, over the longest of the
-    panel; no arrow where the loss is zero. The triplet pushes away from a, and less the
+    every place, over the longest of its panel; no arrow where the loss is zero. The triplet pushes away from a, and less the
     nearer n is to it. The angular hinge pushes away from c, the middle of a and p. The
     N-pair loss, of inner products, pushes everywhere against a as seen from the origin
     (cross), more the larger the inner product with a is, wherever p may be.
@@ -45,27 +44,22 @@ def gradient_fields() -> Figure:
     2015; Wang et al., ICCV 2017; Sohn, NIPS 2016.
     """
     drawn, axes = panels(3, height=3.7)
-    low, high = -0.6, 3.6
-    fine, coarse = np.linspace(low, high, 121), np.linspace(low + 0.15, high - 0.15, 14)
-    image = None
+    low, high = -0.7, 4.1
+    line = np.linspace(low + 0.15, high - 0.15, 14)
+    grid = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    named = np.stack([ANCHOR, POSITIVE, (ANCHOR + POSITIVE) / 2, [0, 0]])
     for panel, name in zip(axes, FIELDS, strict=True):
-        grid = np.stack(np.meshgrid(fine, fine), -1)
-        length = np.linalg.norm(field(name, grid.reshape(-1, 2)), axis=1)
-        shade = (length / length.max()).reshape(121, 121)
         plane(panel, name, (low, high), (low, high))
-        image = panel.pcolormesh(fine, fine, shade, cmap=SHADES, vmin=0, vmax=1.4,
-                                 shading="nearest", rasterized=True)  # fmt: skip
-        at = np.stack(np.meshgrid(coarse, coarse), -1).reshape(-1, 2)
-        move = field(name, at)
+        apart = np.linalg.norm(grid[:, None] - named, axis=2).min(1) > 0.3
+        move = field(name, grid)
         size = np.linalg.norm(move, axis=1)
-        some = size > 1e-3 * size.max()
-        arrows(panel, at[some], 0.24 * move[some] / size[some, None],
-               width=0.007, headwidth=4.5, pivot="mid")  # fmt: skip
+        some = apart & (size > 0.02 * size.max())
+        move = 0.38 * move[some] / size.max()
+        arrows(panel, grid[some], move, BLUE, width=0.009, minlength=0.1)
         panel.plot(0, 0, "+", color=TEXT, ms=9)
-        point(panel, ANCHOR, "a", 1, (-3, 13))
-        point(panel, POSITIVE, "p", 2, (3, -14))
-    point(axes[1], (ANCHOR + POSITIVE) / 2, "c", 3, (8, 10))
-    del image
+        point(panel, ANCHOR, "a", 1, (-11, 7))
+        point(panel, POSITIVE, "p", 2, (12, -6))
+    point(axes[1], named[2], "c", 3, (8, 10))
     return drawn
 
 

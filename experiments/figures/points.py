@@ -1,5 +1,6 @@
 """Losses of a few points in the plane, or of two similarities, and their gradients."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ def of_points(loss: Loss, **settings: Any) -> Callable[[jax.Array], jax.Array]:
     return value
 
 
+@functools.cache
 def steps(loss: Loss, **settings: Any) -> Callable[[Any], np.ndarray]:
     """Where gradient descent moves the points of tuples [tuple, point, dim]."""
     of_all = jax.jit(jax.vmap(jax.grad(of_points(loss, **settings))))

@@ -25,16 +25,16 @@ SURVEY = {
 }
 DATA_SETS = ("CUB-200-2011", "SOP", "In-Shop")
 
-CLASSES = {"192 × 2": 88.58, "96 × 4": 87.53, "64 × 6": 83.96, "32 × 12": 79.61}
+CLASSES = {"192 x 2": 88.58, "96 x 4": 87.53, "64 x 6": 83.96, "32 x 12": 79.61}
 
 
 def bars(panel: Axes, values: dict[str, float], colour: str, form: str) -> None:
     """Horizontal bars in the order given, each with its value."""
     names = [*values]
-    panel.barh(names, list(values.values()), color=colour, alpha=0.75, height=0.65)
+    panel.barh(names, list(values.values()), color=colour, alpha=0.85, height=0.65)
     for i, value in enumerate(values.values()):
         panel.text(value, i, f" {value:{form}}", va="center", fontsize=9)
-    panel.invert_yaxis()
+    panel.set_ylim(len(values) - 0.5, -0.5)
     panel.grid(axis="y", visible=False)
 
 
@@ -50,11 +50,11 @@ def papers_and_matched() -> Figure:
     another measure, of 14 losses with one network, searched settings and ten runs each.
 
     Left: tables of Rolinek et al., CVPR 2020, which quote the papers. Middle: README of
-    Confusezius/Deep-Metric-Learning-Baselines (Roth and Brattoli). Right: Musgrave,
+    Confusezius/Deep-Metric-Learning-Baselines. Right: Musgrave,
     Belongie, Lim, ECCV 2020, concatenated 512 dimensions, read off the authors' own bar
     chart to 0.08 points. Nothing here was run by us.
     """
-    drawn, (papers, matched, check) = panels(3, height=4.2)
+    drawn, (papers, matched, check) = panels(3, height=4.0)
     for panel, values, colour, title in (
         (papers, PAPERS, SERIES[0], "As published"),
         (matched, MATCHED, SERIES[1], "One group, one network"),
@@ -63,7 +63,7 @@ def papers_and_matched() -> Figure:
         bars(panel, values, colour, ".1f")
         panel.set(title=title)
     for panel in (papers, matched):
-        panel.set(xlim=(0, 80), xlabel="Recall@1, %", ylim=(6.5, -0.7))
+        panel.set(ylim=(4.9, -0.9), xlim=(0, 80), xlabel="Recall@1, %")
     check.set(xlim=(0, 34), xlabel="MAP@R, %")
     return drawn
 
@@ -73,7 +73,7 @@ def survey_benchmark() -> Figure:
     """The survey author's own benchmark.
 
     Recall@1 of six losses on three data sets, as the repository that goes with the
-    survey reports it, one run each. Semi-hard triplets lead on CUB, N-pairs on the
+    survey reports it. Semi-hard triplets lead on CUB, N-pairs on the
     other two; the angular loss is below both triplets on all three. Contrastive is
     lowest on two and next to lowest on CUB. Batches and optimisers differ between data
     sets, and the repository says that results depend heavily on both.
@@ -84,11 +84,10 @@ def survey_benchmark() -> Figure:
     drawn, axes = panels(3, height=3.0, sharey=True)
     for i, (panel, title) in enumerate(zip(axes, DATA_SETS, strict=True)):
         values = {name: row[i] for name, row in SURVEY.items()}
-        bars(panel, values, SERIES[i], ".1f")
+        bars(panel, values, SERIES[i], ".2f")
         panel.set(title=title, xlim=(0, 110), xlabel="Recall@1, %")
         best = max(values, key=lambda name: values[name])
         panel.patches[[*values].index(best)].set(hatch=HATCHES[0], edgecolor=TEXT)
-    axes[0].invert_yaxis()
     return drawn
 
 
@@ -97,7 +96,7 @@ def classes_and_examples() -> Figure:
     """Many classes or many examples of each.
 
     Rank-1 identification on LFW of the N-pair loss with batches of 384 images, split
-    into classes × images of each. More classes are better than more images of each.
+    into classes x images of each. More classes are better than more images of each.
 
     Source: Sohn, NIPS 2016, read from an image of the paper's table. Nothing here was
     run by us.
@@ -105,5 +104,5 @@ def classes_and_examples() -> Figure:
     drawn, (panel,) = panels(1, height=2.3)
     bars(panel, CLASSES, SERIES[0], ".1f")
     panel.set(xlim=(0, 100), xlabel="rank-1 identification rate, %",
-              ylabel="classes × images", title="Batches of 384")  # fmt: skip
+              ylabel="classes x images", title="Batches of 384")  # fmt: skip
     return drawn

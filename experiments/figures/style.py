@@ -86,14 +86,16 @@ def panels(
     return figure, axes.reshape(-1)
 
 
-def plane(panel: Axes, title: str, x: tuple[float, float], y: tuple[float, float]):
+def plane(panel: Axes, title: str, x: Any, y: Any) -> None:
     """Makes a panel a piece of the plane, without numbers at its edges."""
     panel.set(title=title, xlim=x, ylim=y, aspect="equal", xticks=[], yticks=[])
     panel.spines[:].set_visible(False)
     panel.grid(False)
 
 
-def arrows(panel: Axes, at: Any, step: Any, colour: str = TEXT, **settings: Any):
+def arrows(
+    panel: Axes, at: Any, step: Any, colour: str = TEXT, **settings: Any
+) -> None:
     """Arrows in the plane's own units, from points [n, 2] along steps [n, 2]."""
     at, step = np.atleast_2d(at), np.atleast_2d(step)
     settings = {"width": 0.008, "headwidth": 3.6, "headlength": 4.2} | settings
@@ -105,9 +107,12 @@ def arrows(panel: Axes, at: Any, step: Any, colour: str = TEXT, **settings: Any)
     )
 
 
-def point(panel: Axes, at: Any, name: str, number: int, offset: Any = (0, 9)):
-    """A named point, of the colour and marker of a series."""
-    panel.plot(*at, MARKERS[number], color=SERIES[number], markersize=9, zorder=5)
+def point(
+    panel: Axes, at: Any, name: str, number: int, offset: Any, colour: str | None = None
+) -> None:
+    """A named point, of the marker of a series and of its colour or another."""
+    colour = SERIES[number] if colour is None else colour
+    panel.plot(*at, MARKERS[number], color=colour, markersize=9, zorder=5)
     where = {"textcoords": "offset points", "ha": "center", "va": "center"}
     panel.annotate(name, at, xytext=offset, zorder=6, **where)
 

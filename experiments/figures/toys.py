@@ -12,27 +12,20 @@ from rankjax import metrics, similarity
 
 def embeddings() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Three embeddings [48, 2] of two classes with their labels, by name."""
-    random = np.random.default_rng(0)
-    found = {}
-    for name, places in (
-        ("Scattered pairs", 12),
-        ("A few groups", 3),
-        ("Two bands", 1),
-    ):
-        # Each class has so many groups along the line, in turn with the other's.
-        size = 24 // places
-        along = np.arange(2 * places) - (2 * places - 1) / 2
-        x = np.repeat(along, size)[:, None] * (4.0 / max(places, 1))
-        labels = np.repeat(np.arange(2 * places) % 2, size)
-        if places == 1:
-            x = np.tile(np.linspace(-4, 4, 24), 2)[:, None]
-            y = np.where(labels, 0.6, -0.6)[:, None]
-        else:
-            y = np.zeros((48, 1))
-        spread = 0.06 if places == 12 else 0.15
-        rows = np.hstack([x, y]) + spread * random.normal(size=(48, 2))
-        found[name] = rows, labels
-    return found
+    column, row, twin = (x.ravel() for x in np.indices((6, 4, 2)))
+    pairs = np.stack([column - 2.5 + 0.2 * twin - 0.1, 0.8 * (row - 1.5)], 1)
+    line = np.linspace(-2.8, 2.8, 24)
+    angle = 2 * np.pi * np.arange(24) / 24
+    ring = 1.5 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    halves = np.repeat([0, 1], 24)
+    return {
+        "Scattered pairs": (pairs, (column + row) % 2),
+        "Two bands": (
+            np.stack([np.tile(line, 2), np.where(halves, 0.5, -0.5)], 1),
+            halves,
+        ),
+        "Disc and ring": (np.concatenate([0.25 * ring, ring]), halves),
+    }
 
 
 @functools.cache
@@ -70,9 +63,9 @@ def measures_apart() -> Figure:
     drawn, axes = panels(3, height=2.9)
     found = scores()
     for panel, (name, (rows, labels)) in zip(axes, embeddings().items(), strict=True):
-        plane(panel, name, (-5, 5), (-2.2, 2.2))
+        plane(panel, name, (-3.2, 3.2), (-1.9, 1.9))
         for label, colour in enumerate((BLUE, PURPLE)):
             panel.plot(*rows[labels == label].T, MARKERS[label], color=colour, ms=4.5)
         lines = "\n".join(f"{k}  {abs(v):.2f}" for k, v in found[name].items())
-        panel.text(0, -2.3, lines, ha="center", va="top", linespacing=1.5)
+        panel.text(0, -1.9, lines, ha="center", va="top", linespacing=1.5)
     return drawn
