@@ -1,5 +1,6 @@
 """Triplets in the plane: directions of gradients, and the angle at the negative."""
 
+import functools
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from experiments.figures.style import (
     PURPLE,
     TEXT,
     arrows,
+    label,
     panels,
     plane,
     point,
@@ -58,19 +60,10 @@ def triplet_gradient() -> Figure:
         panel.plot(*np.stack([start, negative]).T, color=colour, lw=1, ls=line)
         move = 0.6 * move / np.linalg.norm(move)
         arrows(panel, negative, move, colour, width=0.006)
-        panel.annotate(
-            name,
-            negative + move,
-            xytext=offset,
-            textcoords="offset points",
-            va="center",
-        )
+        label(panel, negative + move, name, offset)
     above = negative + np.array([0, 0.6])
     panel.plot(*np.stack([negative, above]).T, color=TEXT, ls=":", lw=1.2)
-    panel.annotate(
-        "perpendicular to [a, p]", above, xytext=(-6, 2), ha="right",
-        textcoords="offset points", va="center",
-    )  # fmt: skip
+    label(panel, above, "perpendicular to [a, p]", (-6, 2), ha="right")
     point(panel, A, "a", 0, (-13, 0))
     point(panel, P, "p", 2, (13, 0))
     point(panel, (0, 0), "c", 4, (-8, -13))
@@ -117,7 +110,9 @@ def angular_construction() -> Figure:
         panel.plot(*np.stack([*corners, corners[0]]).T, color=colour, lw=1.6, ls="-")
         panel.plot(*np.stack([A, P]).T, color=TEXT, lw=1.2, ls="-")
         first, last = sorted(_degrees(x - NEGATIVE) for x in (corners[0], corners[2]))
-        panel.add_patch(Arc(NEGATIVE, 1, 1, theta1=first, theta2=last, ec=colour, lw=2))
+        panel.add_patch(
+            Arc((-1.55, 1.0), 1, 1, theta1=first, theta2=last, ec=colour, lw=2)
+        )
         arrows(panel, NEGATIVE, 0.6 * move / np.linalg.norm(move), width=0.01)
         point(panel, A, "a", 0, (-10, -11))
         point(panel, P, "p", 2, (12, -8))
@@ -169,6 +164,7 @@ MOST = 8
 _MOVES = {name: steps(loss, **given) for name, (loss, given, *_) in STEPS.items()}
 
 
+@functools.cache
 def closer(name: str, dim: int, count: int, seed: int = 0) -> np.ndarray:
     """Whether the step of each of `count` random negatives brings it nearer.
 
@@ -231,14 +227,14 @@ def thales_balls() -> Figure:
     balls.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=1)
     point(balls, A, "a", 0, (-12, 0))
     point(balls, P, "p", 2, (12, 0))
-    point(balls, (0, 0), "c", 4, (0, 20))
+    point(balls, (0, 0), "c", 4, (0, 33))
     dims, count = np.arange(1, MOST + 1), 20_000
     for i, (name, (*_, radius)) in enumerate(STEPS.items()):
         colour, line = (ORANGE, BLUE, GREEN)[i], ("-", "--", ":")[i]
         shares.plot(
             dims, radius ** dims.astype(float), color=colour, ls=line, label=name
         )
-        found = np.array([closer(name, d, count).mean() for d in dims])
+        found = np.array([closer(name, int(d), count).mean() for d in dims])
         error = 2 * np.sqrt(found * (1 - found) / count)
         some = found > 0
         shares.errorbar(dims[some] + (0, -0.06, 0.06)[i], found[some], error[some],

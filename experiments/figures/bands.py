@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import rankjax
-from experiments.figures.points import of_similarities
+from experiments.figures.points import slopes, steps
 from experiments.figures.registry import figure
 from experiments.figures.style import (
     BLUE,
@@ -39,8 +39,13 @@ def bands(anchor: Any, positive: Any, negatives: Any, margin: float) -> np.ndarr
     )[0]
     this = jnp.arange(len(row)) == 0
     view = View(row, positives=this, negatives=~this, positive=row[0], this=this)
+    return np.asarray(_number(view, margin))[1:]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _number(view: View, margin: float) -> jax.Array:
     masks = [mining.SELECTIONS[name](view, margin) for name in BANDS]
-    return np.argmax(np.stack(masks)[:, 1:], 0)
+    return jnp.argmax(jnp.stack(masks), 0)
 
 
 @figure
@@ -80,17 +85,21 @@ def triplet_bands() -> Figure:
     for name, at in (("hard", -0.5), ("semi-hard", -1.02), ("easy", -1.45)):
         field.text(0, at, name, ha="center", va="center", weight="bold")
 
-    loss = of_similarities(losses.triplet_loss, margin=MARGIN)
-    of_negative = jax.value_and_grad(lambda d: loss(-jnp.float32(0.64), -(d**2)))
     distance = np.linspace(0, 1.7, 400)
-    values, slopes = jax.vmap(of_negative)(jnp.asarray(distance, jnp.float32))
+    values, *_ = slopes(losses.triplet_loss, margin=MARGIN)(
+        np.full(400, -0.64), -(distance**2)
+    )
+    rows = np.zeros((400, 3, 2))
+    rows[:, 1, 0], rows[:, 2, 0] = 0.8, distance
+    moves = steps(losses.triplet_loss, margin=MARGIN)(rows)[:, 2]
     edges = [0, 0.8, np.sqrt(0.64 + MARGIN), 1.7]
     for i, name in enumerate(BANDS):
         curve.axvspan(edges[i], edges[i + 1], color=colours[i], alpha=0.13, lw=0)
         middle = (edges[i] + edges[i + 1]) / 2
         curve.text(middle, 2.62, name.replace("_", "-"), ha="center", weight="bold")
     curve.plot(distance, values, color=GREEN, ls="-", label="loss")
-    curve.plot(distance, np.abs(slopes), color=TEXT, ls="--", label="length of ∂L/∂n")
+    length = np.linalg.norm(moves, axis=1)
+    curve.plot(distance, length, color=TEXT, ls="--", label="length of ∂L/∂n")
     curve.set(title="Loss and gradient", xlabel="D(a, n)", xlim=(0, 1.7), ylim=(0, 2.8))
     curve.legend(loc="upper left", bbox_to_anchor=(0.0, 0.93))
     return drawn
@@ -105,9 +114,9 @@ def bimodal_mining() -> Figure:
     steps of gradient descent of the first class's points as anchors, the longest of
     each panel 0.7 long. Left, hard: the farthest positive is in the other mode and the
     nearest negative between the two, so that every anchor is drawn across the other
-    class: the class is to have one mode. Right, semi-hard: no negative is farther than a positive
-    of the other mode, which therefore asks for nothing; positives of a's own mode do
-    the work, and the modes stay.
+    class: the class is to have one mode. Right, semi-hard: no negative is farther than
+    a positive of the other mode, which therefore asks for nothing; positives of a's own
+    mode do the work, and the modes stay.
 
     Both are rankjax.losses.triplet_loss on squared distances with margin 1; the choices
     are those of rankjax.mining.hardest and rankjax.mining.semi_hard. After a figure of
@@ -123,14 +132,16 @@ def bimodal_mining() -> Figure:
             (GREEN, "-", positives),
             (ORANGE, "--", negatives),
         ):
-            for other in np.flatnonzero(chosen):
-                panel.plot(*rows[[0, other]].T, color=colour, ls=line, lw=1.5)
+            for other in np.flatnonzero(chosen).tolist():
+                panel.plot(
+                    *np.stack([rows[0], rows[other]]).T, color=colour, ls=line, lw=1.5
+                )
         for label, colour in enumerate((BLUE, PURPLE)):
             panel.plot(*rows[labels == label].T, MARKERS[label], color=colour, ms=7)
         arrows(
             panel, rows[labels == 0], 0.7 * move / np.linalg.norm(move, axis=1).max()
         )
-        point(panel, rows[0], "a", 0, (-10, 8))
+        point(panel, rows[0], "a", 0, (-2, -15))
     return drawn
 
 
@@ -148,7 +159,7 @@ Choice = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @functools.cache
 def hardest() -> Choice:
-    """Steps of the first class's anchors, and what hard mining compares its first point with."""
+    """Steps of the first class's anchors, and the pairs of its first by hard mining."""
     rows, labels = bimodal()
     same = labels[None] == labels[:, None]
     pairs = rankjax.Pairs(
@@ -163,7 +174,7 @@ def hardest() -> Choice:
 
 @functools.cache
 def semi_hard() -> Choice:
-    """Steps of the first class's anchors, and what semi-hard compares its first point with."""
+    """Steps of the first class's anchors, and the semi-hard pairs of its first."""
     rows, labels = bimodal()
     positives, negatives = np.zeros((2, len(rows)), bool)
     for other in np.flatnonzero(labels == 0)[1:]:
@@ -178,11 +189,14 @@ def semi_hard() -> Choice:
 def _steps(loss: Callable[..., Any], miner: mining.Miner | None = None) -> np.ndarray:
     rows, labels = bimodal()
     compute = rankjax.objective(loss, mining=miner, block=None)
-    references = {
-        "references": jnp.asarray(rows, jnp.float32),
-        "reference_labels": labels,
-        "reference_index": np.arange(len(rows)),
-    }
-    value = functools.partial(compute, **references, params={"margin": 1.0})
-    gradient = jax.jit(jax.grad(lambda x: value(x, labels)))
-    return -np.asarray(gradient(references["references"]))[labels == 0]
+    points = jnp.asarray(rows, jnp.float32)
+
+    @jax.jit
+    @jax.grad
+    def gradient(anchors: jax.Array) -> jax.Array:
+        return compute(
+            anchors, labels, references=points, reference_labels=labels,
+            reference_index=np.arange(len(rows)), params={"margin": 1.0},
+        )  # fmt: skip
+
+    return -np.asarray(gradient(points))[labels == 0]

@@ -34,12 +34,12 @@ from rankjax import losses, similarity
 def triplet_and_n_pairs() -> Figure:
     """One negative at a time, or all of them at once.
 
-    An anchor a, its positive p and negatives of five other classes; arrows are steps of
-    gradient descent, the longest of each panel 0.8 long. Left, a triplet: the positive
-    and one negative move, the other negatives are not looked at. Right, N-pairs: every
-    negative moves at once, each as far as its share of the softmax, the most similar
-    ones most. A negative moves against a's direction from the origin, the cross, for
-    the loss is one of inner products.
+    An anchor a, its positive p and negatives of five other classes. Lines join the
+    anchor with what it is compared with; arrows are the steps of gradient descent of
+    the negatives, the longest of each panel 0.9 long. Left, a triplet: one negative
+    moves, the others are not looked at. Right, N-pairs: every negative moves at once,
+    as far as its share of the softmax, the most similar ones most. They move against
+    a's direction from the origin, the cross, for the loss is one of inner products.
 
     Computed by jax.grad of rankjax.losses.triplet_loss (margin 1) and n_pairs_loss
     (scale 0.25, for the length of these points).
@@ -53,11 +53,16 @@ def triplet_and_n_pairs() -> Figure:
         (triplet_steps(rows), n_pairs_steps(rows)),
         strict=True,
     ):
-        plane(panel, title, (-2.1, 2.6), (-1.9, 1.95))
+        plane(panel, title, (-2.2, 2.8), (-1.9, 1.95))
         panel.plot(0, 0, "+", color=TEXT, ms=10)
-        arrows(panel, rows, 0.8 * move / np.linalg.norm(move, axis=1).max())
+        moved = np.linalg.norm(move, axis=1) > 0
+        for i in np.flatnonzero(moved).tolist():
+            panel.plot(*np.stack([rows[0], rows[i]]).T, color=TEXT, lw=0.9, ls="-")
+        move, at = move[2:][moved[2:]], rows[2:][moved[2:]]
+        longest = np.linalg.norm(move, axis=1).max()
+        arrows(panel, at, 0.9 * move / longest, ORANGE, width=0.01)
         for i, negative in enumerate(rows[2:]):
-            point(panel, negative, f"n{i + 1}", 1, (0, -13))
+            point(panel, negative, f"n{i + 1}", 1, (-9, 12))
         point(panel, rows[0], "a", 0, (0, 13))
         point(panel, rows[1], "p", 2, (0, 13))
     return drawn

@@ -10,31 +10,30 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import rankjax
-from experiments.figures.points import of_similarities
+from experiments.figures.points import slopes, steps
 from experiments.figures.registry import figure
-from experiments.figures.style import panels
+from experiments.figures.style import label, panels
 from rankjax import losses, similarity
 
 
 def over_distance(
-    loss: Callable[..., Any], distance: Any, side: str
+    loss: Callable[..., Any], distance: np.ndarray, side: str, **settings: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A loss of minus distances, and its slope, as one pair's distance changes.
+    """A loss of minus distances, and its slope, as the distance of one pair changes.
 
     Args:
       loss: from `rankjax.losses`.
       distance: [n].
-      side: 'positive' or 'negative', what the pair is.
+      side: 'positive', beside a negative at distance 10, or 'negative', beside a
+        positive at distance 0.
+      settings: of the loss.
     """
-    of_row = of_similarities(loss)
-    none = jnp.zeros(0)
-
-    def value(d: jax.Array) -> jax.Array:
-        return of_row(-d, none) if side == "positive" else of_row(none, -d)
-
-    both = jax.jit(jax.vmap(jax.value_and_grad(value)))
-    values, slopes = both(jnp.asarray(distance, jnp.float32))
-    return np.asarray(values), np.asarray(slopes)
+    of_pairs, zero = slopes(loss, **settings), 0 * distance
+    if side == "positive":
+        value, slope, _ = of_pairs(-distance, zero - 10)
+    else:
+        value, _, slope = of_pairs(zero, -distance)
+    return value, -slope
 
 
 @figure
@@ -54,22 +53,22 @@ def contrastive_curve() -> Figure:
     distance = np.linspace(0.01, 2, 400)
     for line, side in enumerate(("positive", "negative")):
         for squared, width in ((True, 2.4), (False, 1.1)):
-            loss = functools.partial(losses.contrastive_loss, squared=squared)
-            curves = over_distance(loss, distance, side)
-            label = f"{side} pair" + ("" if squared else ", no squares")
+            loss = losses.contrastive_loss
+            curves = over_distance(loss, distance, side, squared=squared)
+            name = f"{side} pair" + ("" if squared else ", no squares")
             style = ("-", "--")[line]
             for panel, curve in zip((value, slope), curves, strict=True):
                 panel.plot(
-                    distance, curve, style, color=f"C{line}", lw=width, label=label
+                    distance, curve, style, color=f"C{line}", lw=width, label=name
                 )
     for panel in (value, slope):
         panel.axvline(1, color="C4", lw=1, ls=":")
-    value.annotate(
-        "margin", (1, 1.55), xytext=(5, 0), textcoords="offset points", va="center"
-    )
+    label(value, (1, 1.55), "margin", (5, 0))
     value.set(title="Loss", xlabel="distance D", ylim=(-0.03, 1.7), xlim=(0, 2))
     slope.set(title="Slope, dL/dD", xlabel="distance D", xlim=(0, 2), ylim=(-1.2, 2))
-    slope.legend(loc="lower right")
+    drawn.legend(
+        *value.get_legend_handles_labels(), loc="outside lower center", ncols=4
+    )
     return drawn
 
 
@@ -91,20 +90,20 @@ def potential_field() -> Figure:
     """
     drawn, axes = panels(2, sharey=True)
     distance = np.geomspace(0.02, 2, 500)
-    triplet = of_similarities(losses.triplet_loss, margin=1.0)
-    one = jnp.float32(-1)
-    of_triplet = {
-        "positive": lambda d: triplet(-(d**2), one),
-        "negative": lambda d: triplet(one, -(d**2)),
-    }
-    for panel, (side, value) in zip(axes, of_triplet.items(), strict=True):
-        slope = jax.jit(jax.vmap(jax.grad(value)))(jnp.asarray(distance, jnp.float32))
+    rows = np.zeros((len(distance), 3, 2))
+    rows[:, 1:, 0] = 1
+    for column, (panel, side) in enumerate(
+        zip(axes, ("positive", "negative"), strict=True), 1
+    ):
+        apart = rows.copy()
+        apart[:, column, 0] = distance
+        triplet = steps(losses.triplet_loss, margin=1.0)(apart)[:, column]
         curves = {
             "potential field": over_distance(
                 losses.potential_field_loss, distance, side
             )[1],
             "contrastive": over_distance(losses.contrastive_loss, distance, side)[1],
-            "triplet, squared": np.asarray(slope),
+            "triplet, squared": np.linalg.norm(triplet, axis=1),
         }
         for name, curve in curves.items():
             size = np.abs(curve)
@@ -115,9 +114,7 @@ def potential_field() -> Figure:
             "pair, |dL/dD|"
         )
         panel.axvline(0.2, color="C4", lw=1, ls=":")
-        panel.annotate(
-            "radius", (0.2, 4e7), xytext=(4, 0), textcoords="offset points", va="top"
-        )
+        label(panel, (0.2, 2e7), "radius", (4, 0))
     axes[1].legend(loc="upper right", bbox_to_anchor=(1, 0.88))
     return drawn
 
@@ -142,14 +139,12 @@ def rank_relaxation() -> Figure:
     true = 1 + (negatives[None] > s[:, None]).sum(1)
     rank.plot(s, true, color="C4", ls="-", lw=1.4, label="rank", drawstyle="steps")
     for i, temperature in enumerate((0.01, 0.1)):
-        loss = of_similarities(losses.smooth_ap_loss, temperature=temperature)
-        of_s = jax.jit(jax.vmap(jax.value_and_grad(loss), (0, None)))
-        values, slopes = of_s(jnp.asarray(s, jnp.float32), jnp.asarray(negatives))
+        of_s = slopes(losses.smooth_ap_loss, temperature=temperature)
+        every = np.broadcast_to(negatives, (len(s), len(negatives)))
+        values, slope_of_s, _ = of_s(s, every)
         settings: dict[str, Any] = {"color": f"C{i}", "ls": ("-", "--")[i]}
-        rank.plot(
-            s, 1 / (1 - np.asarray(values)), label=f"τ = {temperature}", **settings
-        )
-        slope.plot(s, np.asarray(slopes), label=f"τ = {temperature}", **settings)
+        rank.plot(s, 1 / (1 - values), label=f"τ = {temperature}", **settings)
+        slope.plot(s, slope_of_s, label=f"τ = {temperature}", **settings)
     for panel in (rank, slope):
         bottom = panel.get_xaxis_transform()
         panel.plot(negatives, np.full(8, 0.02), "|", color="C3", ms=12, mew=2,
@@ -208,8 +203,12 @@ def scaled(scales: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         ("angular", losses.angular_loss, similarity.dot),
         ("N-pairs", losses.n_pairs_loss, None),
     ):
-        compute = rankjax.objective(loss, similarity=measure, has_aux=True, block=None)
-        of_batch = functools.partial(compute, labels=labels)
-        values, aux = jax.jit(jax.vmap(of_batch))(batches)
+        values, aux = _of_batches(loss, measure)(batches, labels)
         found[name] = np.asarray(values), np.asarray(aux["active_share"])
     return found
+
+
+@functools.cache
+def _of_batches(loss: Any, measure: Any) -> Any:
+    compute = rankjax.objective(loss, similarity=measure, has_aux=True, block=None)
+    return jax.jit(jax.vmap(compute, (0, None)))

@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures.points import of_similarities, steps
+from experiments.figures.points import slopes, steps
 from experiments.figures.registry import figure
 from experiments.figures.style import BLUE, SHADES, TEXT, arrows, panels, plane, point
 from rankjax import losses
@@ -34,10 +32,11 @@ def gradient_fields() -> Figure:
     """Where each loss pushes the negative.
 
     For a fixed anchor a and positive p, the step of gradient descent of a negative at
-    every place, over the longest of its panel; no arrow where the loss is zero. The triplet pushes away from a, and less the
-    nearer n is to it. The angular hinge pushes away from c, the middle of a and p. The
-    N-pair loss, of inner products, pushes everywhere against a as seen from the origin
-    (cross), more the larger the inner product with a is, wherever p may be.
+    every place, over the longest of its panel; no arrow where the loss is zero. The
+    triplet pushes away from a, and less the nearer n is to it. The angular hinge pushes
+    away from c, the middle of a and p. The N-pair loss, of inner products, pushes
+    everywhere against a as seen from the origin (cross), more the larger the inner
+    product with a is; where p lies changes the length of the push alone.
 
     Computed by jax.grad of rankjax.losses.triplet_loss (margin 0.6),
     angular_hinge_loss and n_pairs_loss with one negative. Sources: Schroff et al., CVPR
@@ -50,12 +49,12 @@ def gradient_fields() -> Figure:
     named = np.stack([ANCHOR, POSITIVE, (ANCHOR + POSITIVE) / 2, [0, 0]])
     for panel, name in zip(axes, FIELDS, strict=True):
         plane(panel, name, (low, high), (low, high))
-        apart = np.linalg.norm(grid[:, None] - named, axis=2).min(1) > 0.3
+        apart = np.linalg.norm(grid[:, None] - named, axis=2).min(1) > 0.42
         move = field(name, grid)
         size = np.linalg.norm(move, axis=1)
         some = apart & (size > 0.02 * size.max())
         move = 0.38 * move[some] / size.max()
-        arrows(panel, grid[some], move, BLUE, width=0.009, minlength=0.1)
+        arrows(panel, grid[some], move, BLUE, width=0.009, minlength=0.1, pivot="mid")
         panel.plot(0, 0, "+", color=TEXT, ms=9)
         point(panel, ANCHOR, "a", 1, (-11, 7))
         point(panel, POSITIVE, "p", 2, (12, -6))
@@ -70,15 +69,11 @@ SURFACES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 }
 
 
-def slopes(name: str, positive: Any, negative: Any) -> tuple[np.ndarray, np.ndarray]:
+def sizes(name: str, positive: Any, negative: Any) -> tuple[np.ndarray, np.ndarray]:
     """The sizes of a loss's slopes at similarities [n] to one positive and negative."""
     loss, settings = SURFACES[name]
-    of_both = jax.grad(of_similarities(loss, **settings), (0, 1))
-    found = jax.jit(jax.vmap(of_both))(
-        *(jnp.asarray(s, jnp.float32) for s in (positive, negative))
-    )
-    to_positive, to_negative = (np.abs(np.asarray(s)) for s in found)
-    return to_positive, to_negative
+    _, to_positive, to_negative = slopes(loss, **settings)(positive, negative)
+    return np.abs(to_positive), np.abs(to_negative)
 
 
 @figure
@@ -101,13 +96,12 @@ def similarity_gradients() -> Figure:
     drawn, axes = panels(3, rows=2, height=5.6, sharex=True, sharey=True)
     grid = np.linspace(0, 1, 101)
     s_p, s_n = np.meshgrid(grid, grid)
-    image = None
     for column, name in enumerate(SURFACES):
-        found = slopes(name, s_p.ravel(), s_n.ravel())
+        found = sizes(name, s_p.ravel(), s_n.ravel())
         largest = max(part.max() for part in found)
         for row, part in enumerate(found):
             panel = axes[3 * row + column]
-            image = panel.pcolormesh(grid, grid, (part / largest).reshape(s_p.shape),
+            panel.pcolormesh(grid, grid, (part / largest).reshape(s_p.shape),
                                      cmap=SHADES, vmin=0, vmax=1, shading="nearest",
                                      rasterized=True)  # fmt: skip
             for x, y in _boundary(column):
@@ -120,7 +114,12 @@ def similarity_gradients() -> Figure:
                 panel.set_xlabel("s(p)")
     axes[0].set_ylabel("pull on p\ns(n)")
     axes[3].set_ylabel("push on n\ns(n)")
-    drawn.colorbar(image, ax=axes.tolist(), shrink=0.6, label="share of the largest")
+    drawn.colorbar(
+        axes[0].collections[0],
+        ax=axes.tolist(),
+        shrink=0.6,
+        label="share of the largest",
+    )
     return drawn
 
 

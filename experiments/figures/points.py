@@ -25,12 +25,12 @@ def of_points(loss: Loss, **settings: Any) -> Callable[[jax.Array], jax.Array]:
     def value(rows: jax.Array) -> jax.Array:
         pairs = rankjax.from_tuples(
             rows,
-            np.array([0]),
-            np.array([1]),
-            np.arange(2, len(rows))[None],
+            jnp.array([0]),
+            jnp.array([1]),
+            jnp.arange(2, len(rows))[None],
             similarity=entry.similarity,
         )
-        return mean(loss(pairs, **settings))
+        return total(loss(pairs, **settings))
 
     return value
 
@@ -42,21 +42,32 @@ def steps(loss: Loss, **settings: Any) -> Callable[[Any], np.ndarray]:
     return lambda tuples: -np.asarray(of_all(jnp.asarray(tuples, jnp.float32)))
 
 
-def of_similarities(loss: Loss, **settings: Any) -> Callable[..., jax.Array]:
-    """A loss as a function of an anchor's similarities to positives and negatives."""
+@functools.cache
+def slopes(loss: Loss, **settings: Any) -> Callable[..., tuple[np.ndarray, ...]]:
+    """A loss of an anchor's similarities to a positive and to negatives.
 
-    def value(positives: jax.Array, negatives: jax.Array) -> jax.Array:
-        row = jnp.concatenate([jnp.atleast_1d(positives), jnp.atleast_1d(negatives)])
-        is_positive = jnp.arange(len(row))[None] < jnp.size(positives)
-        pairs = rankjax.Pairs(
-            similarity=row[None], positive=is_positive, negative=~is_positive
-        )
-        return mean(loss(pairs, **settings))
+    Returns:
+      A function of similarities [n] to one positive and [n] or [n, negative], which
+      returns values [n] and the slopes at both similarities.
+    """
 
-    return value
+    def value(positive: jax.Array, negatives: jax.Array) -> jax.Array:
+        row = jnp.concatenate([positive[None], jnp.atleast_1d(negatives)])[None]
+        is_positive = jnp.arange(row.size)[None] == 0
+        pairs = rankjax.Pairs(row, positive=is_positive, negative=~is_positive)
+        return total(loss(pairs, **settings))
+
+    both = jax.jit(jax.vmap(jax.value_and_grad(value, (0, 1))))
+
+    def of_similarities(positive: Any, negatives: Any) -> tuple[np.ndarray, ...]:
+        given = (jnp.asarray(s, jnp.float32) for s in (positive, negatives))
+        found, (to_positive, to_negatives) = both(*given)
+        return tuple(np.asarray(x) for x in (found, to_positive, to_negatives))
+
+    return of_similarities
 
 
-def mean(terms: Any) -> jax.Array:
-    """The mean of one Terms, or the sum of the means of several."""
+def total(terms: Any) -> jax.Array:
+    """The sum of the terms of one anchor."""
     terms = terms if isinstance(terms, tuple) else (terms,)
-    return sum((rankjax.mean(part) for part in terms), jnp.float32(0))
+    return sum((rankjax.total(part) for part in terms), jnp.float32(0))

@@ -78,8 +78,11 @@ def write(name: str, folder: Path) -> list[Path]:
     entry = find(name)
     drawn = entry.draw()
     with style.applied():
-        contents = {"svg": style.as_svg(drawn), "png": style.as_png(drawn)}
-    contents["txt"] = f"{entry.title}\n\n{entry.caption}\n"
+        contents: dict[str, bytes | str] = {
+            "svg": style.as_svg(drawn),
+            "png": style.as_png(drawn),
+            "txt": f"{entry.title}\n\n{entry.caption}\n",
+        }
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{name}.{kind}" for kind in contents]
     for file, content in zip(files, contents.values(), strict=True):

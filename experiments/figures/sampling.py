@@ -14,7 +14,7 @@ from rankjax import losses, mining, similarity
 from rankjax.rows import View
 from rankjax.selections import log_distance_density
 
-RULES = {
+RULES: dict[str, mining.Selection] = {
     "hardest": mining.hardest_negative,
     "semi-hard": mining.semi_hard_or_easiest,
     "distance-weighted": functools.partial(mining.distance_weighted, farthest=2.0),
@@ -43,16 +43,18 @@ def chosen_distances() -> dict[str, np.ndarray]:
     rows = similarity.negative_squared_euclidean(points[:ANCHORS], points[ANCHORS:])
     nothing = jnp.zeros(rows.shape[1], bool)
 
-    def choose(rule, row: jax.Array, key: jax.Array) -> jax.Array:  # type: ignore[no-untyped-def]
+    @jax.jit
+    @jax.vmap
+    def choose(row: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         positive = jnp.float32(-(TO_POSITIVE**2))
         view = View(row, nothing, ~nothing, positive, nothing, key=key, dim=DIM)
-        return jnp.sum(jnp.sqrt(-row), where=rule(view, 0.2))
+        distance = jnp.sqrt(-row)
+        return {
+            n: jnp.sum(distance, where=rule(view, 0.2)) for n, rule in RULES.items()
+        }
 
-    keys = jax.random.split(jax.random.key(0), ANCHORS)
-    return {
-        name: np.asarray(jax.vmap(functools.partial(choose, rule))(rows, keys))
-        for name, rule in RULES.items()
-    }
+    found = choose(rows, jax.random.split(jax.random.key(0), ANCHORS))
+    return {name: np.asarray(found[name]) for name in RULES}
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """How every figure looks: readable on a white page and on a dark one alike."""
 
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ SHADES = LinearSegmentedColormap.from_list(
 _FONT = "DejaVu Sans"  # what text is laid out with; it is wider than what is shown
 _SYSTEM_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
 
-SETTINGS: Mapping[str, Any] = {
+SETTINGS: dict[Any, Any] = {
     "axes.edgecolor": TEXT,
     "axes.facecolor": "none",
     "axes.grid": True,
@@ -74,7 +73,7 @@ SETTINGS: Mapping[str, Any] = {
 
 def applied() -> Any:
     """A context in which figures are made and written in this style."""
-    return rc_context({**SETTINGS})
+    return rc_context(SETTINGS)
 
 
 def panels(
@@ -98,13 +97,9 @@ def arrows(
 ) -> None:
     """Arrows in the plane's own units, from points [n, 2] along steps [n, 2]."""
     at, step = np.atleast_2d(at), np.atleast_2d(step)
+    settings = {"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 4} | settings
     settings = {"width": 0.008, "headwidth": 3.6, "headlength": 4.2} | settings
-    panel.quiver(
-        *at.T,
-        *step.T,
-        color=colour,
-        **{"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 4} | settings,
-    )
+    panel.quiver(*at.T, *step.T, color=colour, **settings)
 
 
 def point(
@@ -113,8 +108,15 @@ def point(
     """A named point, of the marker of a series and of its colour or another."""
     colour = SERIES[number] if colour is None else colour
     panel.plot(*at, MARKERS[number], color=colour, markersize=9, zorder=5)
-    where = {"textcoords": "offset points", "ha": "center", "va": "center"}
-    panel.annotate(name, at, xytext=offset, zorder=6, **where)
+    label(panel, at, name, offset, ha="center")
+
+
+def label(panel: Axes, at: Any, text: str, offset: Any, **settings: Any) -> None:
+    """Text at an offset, in points, from a place."""
+    panel.annotate(
+        text, at, xytext=offset, textcoords="offset points", va="center", zorder=6,
+        **settings,
+    )  # fmt: skip
 
 
 def as_svg(figure: Figure) -> str:
