@@ -196,7 +196,7 @@ def unequal_spread() -> Figure:
     a distance in proportion to that of anchor and positive: a pair with no negative in
     the ball whose diameter it is, is left alone, and the shares are more even.
 
-    Computed by jax.grad of rankjax.triplet_loss and rankjax.angular_hinge_loss. After
+    Computed by jax.grad of rankjax.losses.triplet_loss and angular_hinge_loss. After
     the illustration of unequal classes in Wang et al., ICCV 2017; the points are ours.
     """
     drawn, axes = panels(2, height=3.6)
@@ -231,7 +231,7 @@ def two_spreads() -> tuple[np.ndarray, np.ndarray]:
 def shared_gradient(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps [n, 2] of a loss, and each class's share of their lengths."""
     rows, labels = two_spreads()
-    loss = getattr(rankjax, f"{name}_loss")
+    loss = rankjax.objective(losses.LOSSES[name], block=None)
     move = -np.asarray(jax.jit(jax.grad(loss))(jnp.asarray(rows, jnp.float32), labels))
     length = np.linalg.norm(move, axis=1)
     return move, np.bincount(labels, length) / length.sum()

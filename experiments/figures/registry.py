@@ -43,7 +43,11 @@ def figure(draw: Callable[[], Figure]) -> Callable[[], Figure]:
 
     def styled() -> Figure:
         with style.applied():
-            return draw()
+            drawn = draw()
+            # Once, for all formats: laying out takes longer than drawing.
+            drawn.draw_without_rendering()
+            drawn.set_layout_engine("none")
+            return drawn
 
     title, _, caption = (inspect.getdoc(draw) or "").partition("\n\n")
     paragraphs = [" ".join(part.split()) for part in caption.split("\n\n")]
