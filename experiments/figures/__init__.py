@@ -9,7 +9,9 @@ from experiments.figures import (
     measured,
     published,
     sampling,
+    scaling,
     toys,
+    training,
 )
 from experiments.figures.registry import FIGURES, Entry, Shown, show, write
 
@@ -25,7 +27,9 @@ __all__ = [
     "measured",
     "published",
     "sampling",
+    "scaling",
     "show",
     "toys",
+    "training",
     "write",
 ]
