@@ -33,7 +33,7 @@ SEARCHES = {
 
 
 def usual(rows: Sequence[dict[str, Any]], **settings: Any) -> list[dict[str, Any]]:
-    """The rows of 128 dimensions and classes of four, or pairs where a loss needs them."""
+    """Rows of 128 dimensions and classes of four, or of two for losses of pairs."""
     settings = {"D": 128} | settings
     return [
         row

@@ -66,10 +66,10 @@ def learning_curves() -> Figure:
     searched alike for each loss. Left: the training loss over its first mean. Such
     curves of different losses cannot be compared: they are in different units. Middle:
     how often, on validation classes, an anchor is nearer to its positive than to one
-    random row of another class; right: than to a row of every other class, of 40. One
-    against one is near its end after 100 steps, when one against all is not half done.
-    The triplet's loss is the mean of those triplets that are not yet solved, and hardly
-    falls while the embedding becomes better.
+    random row of another class; right: than to a row of every other class, of 40. A
+    random row is a weak opponent: one against one is at 0.9 when one against all is at
+    0.4. The triplet's loss is the mean of those triplets that are not yet solved, and
+    hardly falls while the embedding becomes better.
 
     Read from experiments/results/sweeps/losses-modes.json, which `python -m
     experiments.sweep losses-modes` writes. After a figure of Sohn, NIPS 2016.
@@ -180,15 +180,14 @@ def search_landscape() -> Figure:
     """What searching a learning rate changes.
 
     Validation Recall@1 of the twelve trials of each loss's search, against the learning
-    rate, each the mean of four seeds, on drawn classes (circles) and rendered characters
-    (squares). Trials also differ in the loss's own number, such as its margin: that is
+    rate, each the mean of four seeds, on drawn classes (circles) and on rendered
+    characters (squares). Trials also differ in the loss's own number, such as its margin: that is
     the scatter about a line. Filled: the trial that was chosen. Differences within one
     panel are as large as those between panels, which is why every loss has the same
     search.
 
     Read from losses-modes.json and losses-glyphs.json in experiments/results/sweeps,
-    which `python -m experiments.sweep losses-modes losses-glyphs` writes. After a figure
-    of Musgrave, Belongie, Lim, ECCV 2020.
+    which `python -m experiments.sweep losses-modes losses-glyphs` writes. After Musgrave, Belongie, Lim, ECCV 2020.
     """
     drawn, axes = panels(4, rows=3, height=6.0, sharex=True, sharey=True)
     for i, bench in enumerate(BENCHES):
