@@ -54,7 +54,7 @@ def triplet_gradient() -> Figure:
     ):
         loss = losses.triplet_loss if colour == ORANGE else losses.angular_hinge_loss
         settings: dict[str, Any] = (
-            {"margin": 4.0} if colour == ORANGE else {"angle": 45}
+            {"margin": 4.0} if colour == ORANGE else {"angle": BOUND}
         )
         move = steps(loss, **settings)(np.stack([A, P, negative])[None])[0, 2]
         panel.plot(*np.stack([start, negative]).T, color=colour, lw=1, ls=line)
