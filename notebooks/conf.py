@@ -1,6 +1,6 @@
 """Settings of the documentation.
 
-python -m sphinx -W --keep-going -b html notebooks build/docs
+python -m sphinx -q -W --keep-going -j auto -b html notebooks build/docs
 """
 
 import os
@@ -51,14 +51,14 @@ autodoc_class_signature = "mixed"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
-smartquotes = False  # quoted strings are code
+smartquotes_action = "D"  # dashes alone: what is quoted is code
 toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = f"rankjax {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 html_copy_source = False
 pygments_style = "friendly"
-pygments_dark_style = "monokai"
+pygments_dark_style = "github-dark"

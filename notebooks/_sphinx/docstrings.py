@@ -61,12 +61,12 @@ def public(module: types.ModuleType) -> list[str]:
 
 
 def _home(value: Any) -> str:
-    return value.__module__ if _is_made(value) else ""
+    return str(value.__module__) if _is_made(value) else ""
 
 
 def _is_made(value: Any) -> bool:
     """Whether it is a class or a function, not a value or the alias of a type."""
-    return inspect.isclass(value) or inspect.isroutine(value)
+    return inspect.isclass(value) or inspect.isroutine(inspect.unwrap(value))
 
 
 @functools.cache
@@ -214,7 +214,7 @@ def _attributes(rows: list[str], find: Find) -> list[str]:
     out = [":Attributes:"]
     for entry in re.split(r"\n(?=\S)", textwrap.dedent("\n".join(rows)).rstrip()):
         names, _, text = entry.partition(": ")
-        text = _inline(textwrap.dedent(text), find).replace("\n", "\n      ")
+        text = re.sub(r"\n *", "\n      ", _inline(text, find))
         out += f"   * **{names}** -- {text}".split("\n")
     return [*out, ""]
 
@@ -275,6 +275,8 @@ def _signature(
     app: Sphinx, what: str, name: str, value: Any, *_: Any
 ) -> tuple[str, str] | None:
     """The signature as it is written, whose annotations say ranges by their names."""
+    if what == "class" and getattr(value, "_is_protocol", False):
+        return "", ""
     if what not in ("function", "method"):
         return None
     if inspect.unwrap(value).__module__ == "rankjax.simple":
