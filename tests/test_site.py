@@ -41,7 +41,9 @@ def test_every_page_and_notebook_is_in_the_contents():
         assert any(fnmatch.fnmatch(page, entry) for entry in same_folder), page
 
 
-@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem
+)
 def test_notebooks_are_kept_without_outputs(path):
     for cell in json.loads(path.read_text())["cells"]:
         assert not cell.get("outputs")
@@ -117,7 +119,7 @@ Attributes:
         "",
         ":Attributes:",
         "   * **a, b** -- [n] of",
-        f"      {link}.",
+        f"     {link}.",
         "",
         ">>> 1 | 2",
         "3",

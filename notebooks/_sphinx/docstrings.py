@@ -16,7 +16,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +154,15 @@ def entries(path: str, patterns: str | None) -> Iterator[str]:
 
 def _directive(module: types.ModuleType, name: str) -> str:
     value = getattr(module, name)
+    if typing.get_origin(value) is typing.Annotated:
+        number = "A whole number" if value.__origin__ is int else "A number"
+        text = f"{number} {value.__metadata__[0]}."
+        return f".. py:data:: {module.__name__}.{name}\n\n   {text}"
     kind = "function" if _is_made(value) else "data"
     if inspect.isclass(value):
         kind = "exception" if issubclass(value, Exception) else "class"
-    options = "   :no-value:" if isinstance(value, Mapping) else ""
+    short = isinstance(value, str | int | tuple) or typing.get_origin(value)
+    options = "" if short or kind != "data" else "   :no-value:"
     return f".. auto{kind}:: {module.__name__}.{name}\n{options}"
 
 
@@ -214,7 +219,7 @@ def _attributes(rows: list[str], find: Find) -> list[str]:
     out = [":Attributes:"]
     for entry in re.split(r"\n(?=\S)", textwrap.dedent("\n".join(rows)).rstrip()):
         names, _, text = entry.partition(": ")
-        text = re.sub(r"\n *", "\n      ", _inline(text, find))
+        text = re.sub(r"\n *", "\n     ", _inline(text, find))
         out += f"   * **{names}** -- {text}".split("\n")
     return [*out, ""]
 
@@ -253,6 +258,9 @@ def _docstring(
         lines[:] = _comment(name.rpartition(".")[2], id(value))
     scope = _scope(value if made else importlib.import_module("rankjax"))
     lines[:] = rest(lines, lambda text: _find(text, scope))
+    if what in ("data", "attribute", "property"):
+        # An empty comment: napoleon takes a colon in the first line for that of a type.
+        lines[:0] = ["..", ""]
 
 
 class _Qualified(ast.NodeTransformer):
