@@ -1,6 +1,6 @@
 """Settings of the documentation.
 
-python -m sphinx -q -W --keep-going -j auto -b html notebooks build/docs
+python -m sphinx -q -W --keep-going -b html notebooks build/docs
 """
 
 import os
@@ -41,6 +41,7 @@ nb_execution_mode = "force"  # a notebook's results depend on more than its cell
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # with tables
 
 autodoc_default_options = {
     "members": True,
