@@ -23,7 +23,7 @@ release = version = rankjax.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "docstrings",  # before napoleon, which reads what it writes
+    "api",  # before napoleon, which reads what it writes
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "readme",

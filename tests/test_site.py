@@ -16,6 +16,7 @@ import rankjax
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 sys.path.append(str(NOTEBOOKS / "_sphinx"))
 
+import api  # noqa: E402
 import docstrings  # noqa: E402
 import readme  # noqa: E402
 
@@ -51,7 +52,7 @@ def test_notebooks_are_kept_without_outputs(path):
 
 
 def test_every_public_name_has_an_entry():
-    names = docstrings.documented()
+    names = api.documented()
     packages = {
         info.name for info in pkgutil.iter_modules(rankjax.__path__) if info.ispkg
     }
@@ -73,10 +74,10 @@ def test_every_public_name_has_an_entry():
 
 
 def test_the_losses_that_miners_and_settings_name_are_linked():
-    found = docstrings.find("rankjax.losses.triplet.Selection")
+    found = api.find("rankjax.losses.triplet.Selection")
     assert found == ("py:obj", "rankjax.selections.Selection")
-    assert docstrings.find("rankjax.losses.triplet.rows") == ("py:mod", "rankjax.rows")
-    assert docstrings.find("rankjax.pairs.Rows") is None
+    assert api.find("rankjax.losses.triplet.rows") == ("py:mod", "rankjax.rows")
+    assert api.find("rankjax.pairs.Rows") is None
 
 
 def test_docstrings_become_rest():

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from docstrings import find
+from api import find
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parent.parent.parent
