@@ -26,7 +26,8 @@ from experiments.figures.toys import scores
 from rankjax import losses
 from rankjax.errors import RunError
 
-GRID = np.stack(np.meshgrid(np.linspace(-1, 4, 9), np.linspace(-1, 4, 8)), -1)
+# As many places as the figure has, or the losses would be compiled again.
+GRID = np.stack(np.meshgrid(np.linspace(-1, 4, 14), np.linspace(-1, 3.9, 14)), -1)
 GRID = GRID.reshape(-1, 2)
 
 
@@ -197,33 +198,40 @@ def test_triplets_give_the_wide_class_more_of_the_gradient_than_the_hinge_of_ang
 
 
 def test_forces_are_the_papers_derivatives():
-    d = np.array([0.3, 0.7, 1.5])
+    d = np.geomspace(0.3, 1.9, 400)
     slope = over_distance(losses.contrastive_loss, d, "positive")[1]
     np.testing.assert_allclose(slope, d, rtol=1e-5)
     slope = over_distance(losses.contrastive_loss, d, "negative")[1]
-    np.testing.assert_allclose(slope, -np.maximum(1 - d, 0), rtol=1e-5)
+    np.testing.assert_allclose(slope, -np.maximum(1 - d, 0), atol=1e-6)
     slope = over_distance(losses.potential_field_loss, d, "positive")[1]
     np.testing.assert_allclose(slope, 4 * d**-5, rtol=1e-5)
 
 
 def test_the_angular_hinge_is_free_of_scale_in_what_is_active_alone():
-    found = scaled(np.array([0.2, 1.0, 5.0]))
+    found = scaled(np.geomspace(0.1, 10, 41))
     values, active = found["angular hinge"]
-    np.testing.assert_allclose(values / values[1], [0.04, 1, 25], rtol=1e-4)
+    np.testing.assert_allclose(values[[0, 20, 40]] / values[20], [0.01, 1, 100], 1e-4)
     assert len(set(active)) == 1
     triplet = found["triplet, margin 0.2"][1]
-    assert triplet[0] > triplet[1] > triplet[2]
+    assert (np.diff(triplet) <= 0).all()
+    assert triplet[0] > triplet[20] > triplet[40]
     for name in ("angular", "N-pairs"):
         assert (found[name][1] == 1).all()
         assert np.ptp(found[name][0]) > 0.1
 
 
 def test_slopes_of_the_circle_loss_are_in_the_ratio_of_distances_to_the_optima():
-    positive, negative = np.array([0.8, 0.2, 0.5]), np.array([0.8, 0.2, 0.3])
+    line = np.linspace(0, 1, 101)
+    positive, negative = (x.ravel() for x in np.meshgrid(line, line))
     pull, push = sizes("Circle, margin 0.25", positive, negative)
-    np.testing.assert_allclose(push / pull, (negative + 0.25) / (1.25 - positive), 1e-3)
+    some = pull > 1e-3
+    expected = (negative + 0.25) / (1.25 - positive)
+    np.testing.assert_allclose((push / pull)[some], expected[some], 1e-3)
     pull, push = sizes("Triplet, margin 0.25", positive, negative)
-    np.testing.assert_allclose((pull, push), [[1, 1, 1]] * 2)
+    above = negative - positive + 0.25
+    for size in (pull, push):
+        assert (size[above > 1e-6] == 1).all()
+        assert (size[above < -1e-6] == 0).all()
 
 
 def test_distances_have_their_density_and_near_negatives_a_noisy_gradient():

@@ -54,7 +54,7 @@ def triplet_gradient() -> Figure:
     ):
         loss = losses.triplet_loss if colour == ORANGE else losses.angular_hinge_loss
         settings: dict[str, Any] = (
-            {"margin": 4.0} if colour == ORANGE else {"angle": 45}
+            {"margin": 4.0} if colour == ORANGE else {"angle": BOUND}
         )
         move = steps(loss, **settings)(np.stack([A, P, negative])[None])[0, 2]
         panel.plot(*np.stack([start, negative]).T, color=colour, lw=1, ls=line)
@@ -106,7 +106,7 @@ def angular_construction() -> Figure:
         ),
     ):
         within = np.degrees(np.asarray(angles))
-        panel.contourf(*grid.T, within.T, [0, BOUND], colors=[TEXT], alpha=0.15)
+        panel.contourf(*grid.T, within.T, [0, BOUND], colors=[TEXT], alpha=0.1)
         panel.plot(*np.stack([*corners, corners[0]]).T, color=colour, lw=1.6, ls="-")
         panel.plot(*np.stack([A, P]).T, color=TEXT, lw=1.2, ls="-")
         first, last = sorted(_degrees(x - NEGATIVE) for x in (corners[0], corners[2]))

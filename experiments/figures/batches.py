@@ -41,7 +41,7 @@ def triplet_and_n_pairs() -> Figure:
     as far as its share of the softmax, the most similar ones most. They move against
     a's direction from the origin, the cross, for the loss is one of inner products.
 
-    Computed by jax.grad of rankjax.losses.triplet_loss (margin 1) and n_pairs_loss
+    Computed by jax.grad of rankjax.losses.triplet_loss (margin 4) and n_pairs_loss
     (scale 0.25, for the length of these points).
     Sources: Schroff et al., CVPR 2015; Sohn, NIPS 2016.
     """
@@ -78,7 +78,7 @@ def n_pair() -> np.ndarray:
 
 def triplet_steps(rows: np.ndarray) -> np.ndarray:
     """Steps [n, 2] of all rows where the triplet is the first three of them."""
-    move = steps(losses.triplet_loss, margin=1.0)(rows[None, :3])[0]
+    move = steps(losses.triplet_loss, margin=4.0)(rows[None, :3])[0]
     return np.vstack([move, np.zeros((len(rows) - 3, 2))])
 
 

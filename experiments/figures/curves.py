@@ -89,7 +89,7 @@ def potential_field() -> Figure:
     contrastive_loss and triplet_loss. Source: Bhatnagar and Ahuja, CVPR 2025.
     """
     drawn, axes = panels(2, sharey=True)
-    distance = np.geomspace(0.02, 2, 500)
+    distance = np.geomspace(0.02, 2, 400)
     rows = np.zeros((len(distance), 3, 2))
     rows[:, 1:, 0] = 1
     for column, (panel, side) in enumerate(
