@@ -181,13 +181,14 @@ def search_landscape() -> Figure:
 
     Validation Recall@1 of the twelve trials of each loss's search, against the learning
     rate, each the mean of four seeds, on drawn classes (circles) and on rendered
-    characters (squares). Trials also differ in the loss's own number, such as its margin: that is
-    the scatter about a line. Filled: the trial that was chosen. Differences within one
-    panel are as large as those between panels, which is why every loss has the same
-    search.
+    characters (squares). Trials also differ in the loss's own number, such as its
+    margin: that is the scatter about a line. Filled: the trial that was chosen.
+    Differences within one panel are as large as those between panels, which is why
+    every loss has the same search.
 
     Read from losses-modes.json and losses-glyphs.json in experiments/results/sweeps,
-    which `python -m experiments.sweep losses-modes losses-glyphs` writes. After Musgrave, Belongie, Lim, ECCV 2020.
+    which `python -m experiments.sweep losses-modes losses-glyphs` writes. After
+    Musgrave, Belongie, Lim, ECCV 2020.
     """
     drawn, axes = panels(4, rows=3, height=6.0, sharex=True, sharey=True)
     for i, bench in enumerate(BENCHES):
@@ -284,23 +285,24 @@ def label_noise() -> Figure:
 def batch_size() -> Figure:
     """Recall@1 against the rows in a batch.
 
-    Test Recall@1 of triplets by the rule that picks negatives, for batches of classes
-    of 4, unit length, margin 0.2, 400 steps whatever the batch: larger ones also see
-    more rows. Mean of 24 seeds and its 95 % interval, at the learning rate that
-    validates best for each rule and size.
+    Test Recall@1 of triplets on drawn classes by the rule that picks negatives, for
+    batches of classes of 4, margin 0.2, 400 steps whatever the batch: larger ones also
+    see more rows. Left: embeddings of length 1; right: of any length. Mean of 24 seeds
+    and its 95 % interval, at the learning rate that validates best for each rule and
+    size.
 
-    Read from stability-modes.json and stability-glyphs.json in
-    experiments/results/sweeps, which `python -m experiments.sweep stability-modes
-    stability-glyphs` writes.
+    Read from experiments/results/sweeps/stability-modes.json, which `python -m
+    experiments.sweep stability-modes` writes.
     """
-    drawn, axes = panels(2)
-    for panel, (bench, title) in zip(axes, BENCHES.items(), strict=True):
-        arms = load(f"stability-{bench}").arms
-        sizes = sorted({int(arm.split("-")[1]) for arm in arms})
+    drawn, axes = panels(2, sharey=True)
+    arms = load("stability-modes").arms
+    sizes = sorted({int(arm.split("-")[1]) for arm in arms})
+    titles = {"unit": "Length 1", "free": "Any length"}
+    for panel, (length, title) in zip(axes, titles.items(), strict=True):
         for i, (rule, name) in enumerate(RULES.items()):
-            found = [at_best_rate(arms[f"{rule}-{size}-unit"]) for size in sizes]
+            found = [at_best_rate(arms[f"{rule}-{size}-{length}"]) for size in sizes]
             curve(panel, np.array(sizes), np.transpose(found), i, name)
-        panel.set(title=title.capitalize(), xlabel="rows in a batch", xscale="log")
+        panel.set(title=title, xlabel="rows in a batch", xscale="log")
         panel.set_xticks(sizes, [str(size) for size in sizes])
         panel.minorticks_off()
     axes[0].set(ylabel="Recall@1, test classes")
