@@ -1,11 +1,97 @@
 """N-pairs against triplets: who needs fewer steps."""
 
-from experiments.claims.claim import Claim, Results, Verdict
+import numpy as np
+
+from experiments.claims.claim import Claim, Finding, Results, Verdict, Word
+from experiments.claims.statistics import first_reached, paired, ratio
+from experiments.sweep.records import Record, Result
+
+TRIPLETS = ("triplet_random", "triplet_all", "triplet_semi_hard", "triplet_hard")
+OTHERS = (*TRIPLETS, "contrastive", "n_pairs_ovo")
+BENCHES = {"modes": "drawn", "glyphs": "characters", "digits": "digits"}
+
+
+def steps_needed(result: Result) -> dict[str, np.ndarray]:
+    """Steps to 90 % of the seed's best, [seeds] by arm; the last step if never."""
+    curves = {k: np.nan_to_num(r.curve("recall")) for k, r in result.arms.items()}
+    target = 0.9 * np.max([c.max(-1) for c in curves.values()], axis=0)
+    return {k: first_reached(result.steps, c, target)[0] for k, c in curves.items()}
+
+
+def pairs_looked_at(record: Record) -> int:
+    """Pairs of rows whose similarity a step needs.
+
+    Mining looks at all pairs of the batch, whichever it then chooses. One random
+    negative per anchor and positive needs these two pairs alone. N-pairs needs every
+    pair of an anchor and a row that acts as a positive.
+    """
+    arm = record.settings
+    rows, others = arm["classes"] * arm["per_class"], arm["per_class"] - 1
+    if arm["selection"] == "random_negatives":
+        return rows * others // 2 + rows * others
+    if arm["loss"].startswith("n_pairs"):
+        return (rows // 2) ** 2
+    return rows * (rows - 1) // 2
+
+
+def compared(bench: str, result: Result) -> dict[str, Finding]:
+    """Ratio of the steps that each other arm needs over those of N-pairs."""
+    steps = steps_needed(result)
+    return {
+        name: ratio(f"steps, {name} / n_pairs, {bench}", steps[name], steps["n_pairs"])
+        for name in OTHERS
+    }
 
 
 def judge(results: Results) -> Verdict:
     """By the rule in `CLAIM.statistic`."""
-    raise NotImplementedError
+    findings: list[Finding] = []
+    faster, slower = [], []
+    for key, bench in BENCHES.items():
+        result = results[f"losses-{key}"]
+        ours = result.arms["n_pairs"]
+        steps = compared(bench, result)
+        findings += steps.values()
+        if bench != "digits":
+            faster += [steps[n].what for n in TRIPLETS if steps[n].low > 1]
+            slower += [steps[n].what for n in TRIPLETS if steps[n].high < 1]
+            for name in OTHERS:
+                arm = result.arms[name]
+                findings.append(
+                    paired(
+                        f"mean Recall@1 over training, n_pairs - {name}, {bench}",
+                        ours.values("mean_recall"),
+                        arm.values("mean_recall"),
+                    )
+                )
+                for what, factor in (
+                    ("pairs looked at", pairs_looked_at(arm) / pairs_looked_at(ours)),
+                    ("seconds", arm.seconds / ours.seconds),
+                ):
+                    findings.append(_scaled(what, steps[name], factor))
+    word: Word = "cannot tell"
+    if len(faster) == 2 * len(TRIPLETS):
+        word = "holds"
+    elif faster:
+        word = "holds in part"
+    elif slower:
+        word = "does not hold"
+    says = (
+        f"N-pairs needs fewer steps in {len(faster)} of {2 * len(TRIPLETS)} "
+        f"comparisons with triplets, and more in {len(slower)}"
+    )
+    return Verdict(word, findings, f"{says}{_listed(slower)}.")
+
+
+def _scaled(what: str, steps: Finding, factor: float) -> Finding:
+    what = steps.what.replace("steps", what, 1)
+    low, high = factor * steps.low, factor * steps.high
+    return Finding(what, factor * steps.effect, low, high, steps.seeds)
+
+
+def _listed(whats: list[str]) -> str:
+    names = [w.removeprefix("steps, ").replace(" / n_pairs", "") for w in whats]
+    return f" ({'; '.join(names)})" if names else ""
 
 
 CLAIM = Claim(

@@ -1,11 +1,107 @@
 """N-pairs without normalisation, with and without a penalty on lengths."""
 
-from experiments.claims.claim import Claim, Results, Verdict
+import dataclasses
+
+import numpy as np
+from scipy import stats
+
+from experiments.claims.claim import Claim, Finding, Results, Verdict, Word
+from experiments.claims.statistics import paired, slopes
+from experiments.sweep.records import Record, Result
+
+WEIGHTS = (0.0, 5e-4, 5e-3, 5e-2, 0.5)
+CASES = {
+    f"norms-{key}-{optimizer}": f"{bench}, {name}"
+    for key, bench in (("modes", "drawn"), ("glyphs", "characters"))
+    for optimizer, name in (("adam", "Adam"), ("sgd", "SGD"))
+}
+
+
+def growth(result: Result, record: Record, weight: float) -> np.ndarray:
+    """[seeds] slope of log length on log step over the last half; nan if not finite."""
+    last = result.steps >= result.study["steps"] / 2
+    lengths = record.curve("norm", l2_weight=weight)[:, last]
+    return slopes(np.log(result.steps[last]), np.log(lengths))
+
+
+def best_weight(record: Record) -> float:
+    """The penalty of the best Recall@1 on the validation classes."""
+    recalls = [_recall(record, w, "last_recall").mean() for w in WEIGHTS[1:]]
+    return WEIGHTS[1:][int(np.argmax(recalls))]
 
 
 def judge(results: Results) -> Verdict:
     """By the rule in `CLAIM.statistic`."""
-    raise NotImplementedError
+    grown: list[Finding] = []
+    harm: list[Finding] = []
+    beside: list[Finding] = []
+    for study, case in CASES.items():
+        result = results[study]
+        lengths, unit = result.arms["lengths"], result.arms["normalized"]
+        rates = np.array([growth(result, lengths, weight) for weight in WEIGHTS])
+        for weight, rate in zip(WEIGHTS, rates, strict=True):
+            what = f"slope of log length on log step, l2_weight {weight:g}, {case}"
+            (beside if weight else grown).append(_finite(what, rate))
+        best = best_weight(lengths)
+        final = {w: _recall(lengths, w) for w in WEIGHTS}
+        what = f"Recall@1, no penalty - l2_weight {best:g}, the best, {case}"
+        harm.append(paired(what, final[0.0], final[best]))
+        what = f"Recall@1, no penalty - l2_weight {WEIGHTS[-1]:g}, the largest, {case}"
+        beside += [
+            _falling(f"rank correlation of slope and penalty, {case}", rates),
+            paired(what, final[0.0], final[WEIGHTS[-1]]),
+            paired(
+                f"Recall@1, normalized - l2_weight {best:g}, {case}",
+                _recall(unit, 0.0),
+                final[best],
+            ),
+            _finite(
+                f"mean length after the last step, no penalty, {case}",
+                lengths.values("last_norm", l2_weight=0.0),
+            ),
+        ]
+    growing = [f.low > 0 for f in grown]
+    harmed = [f.high < 0 for f in harm]
+    word: Word = "cannot tell"
+    if all(growing) and any(harmed):
+        word = "holds" if all(harmed) else "holds in part"
+    elif not any(harmed) and all(f.low > -0.02 for f in harm):
+        word = "does not hold"
+    worst = min(harm, key=lambda f: f.effect)
+    says = (
+        f"Lengths grow without a penalty in {sum(growing)} of {len(CASES)} cases, and "
+        f"Recall@1 is lower than with the best penalty in {sum(harmed)}; at worst by "
+        f"{-worst.effect:.3f} ({worst.what.split('best, ')[1]})."
+    )
+    return Verdict(word, [*grown, *harm, *beside], says)
+
+
+def _recall(record: Record, weight: float, figure: str = "recall_at_1") -> np.ndarray:
+    return record.values(figure, l2_weight=weight)
+
+
+def _finite(what: str, values: np.ndarray) -> Finding:
+    finite = values[np.isfinite(values)]
+    if len(finite) < 2:
+        return Finding(what, np.nan, np.nan, np.nan, len(finite))
+    return paired(what, finite)
+
+
+def _falling(what: str, rates: np.ndarray) -> Finding:
+    """Spearman's correlation, mean over seeds, with Page's p (here two-sided).
+
+    Args:
+      what: see `Finding`.
+      rates: [weights, seeds]; seeds in which one is not finite are left out.
+    """
+    whole = rates[:, np.isfinite(rates).all(0)].T
+    if len(whole) < 2:
+        return Finding(what, np.nan, np.nan, np.nan, len(whole))
+    order = stats.rankdata(whole, axis=-1) - (len(WEIGHTS) + 1) / 2
+    place = np.arange(len(WEIGHTS)) - (len(WEIGHTS) - 1) / 2
+    found = paired(what, order @ place / (place @ place))
+    page = stats.page_trend_test(whole[:, ::-1], method="asymptotic")
+    return dataclasses.replace(found, p=min(1.0, 2 * float(page.pvalue)))
 
 
 CLAIM = Claim(
