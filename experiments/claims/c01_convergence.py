@@ -9,6 +9,7 @@ from experiments.sweep.records import Record, Result
 TRIPLETS = ("triplet_random", "triplet_all", "triplet_semi_hard", "triplet_hard")
 OTHERS = (*TRIPLETS, "contrastive", "n_pairs_ovo")
 BENCHES = {"modes": "drawn", "glyphs": "characters", "digits": "digits"}
+UNITS = ("steps", "pairs", "seconds")
 
 
 def steps_needed(result: Result) -> dict[str, np.ndarray]:
@@ -34,13 +35,23 @@ def pairs_looked_at(record: Record) -> int:
     return rows * (rows - 1) // 2
 
 
-def compared(bench: str, result: Result) -> dict[str, Finding]:
-    """Ratio of the steps that each other arm needs over those of N-pairs."""
-    steps = steps_needed(result)
-    return {
-        name: ratio(f"steps, {name} / n_pairs, {bench}", steps[name], steps["n_pairs"])
-        for name in OTHERS
-    }
+def compared(bench: str, result: Result) -> dict[str, dict[str, Finding]]:
+    """What each other arm needs over what N-pairs needs, by arm and `UNITS`.
+
+    Pairs and seconds of a step are constants, which scale the ratio of the steps.
+    """
+    steps, found = steps_needed(result), {}
+    ours = result.arms["n_pairs"]
+    for name in OTHERS:
+        arm, versus = result.arms[name], f"{name} / n_pairs, {bench}"
+        first = ratio(f"steps, {versus}", steps[name], steps["n_pairs"])
+        pairs = pairs_looked_at(arm) / pairs_looked_at(ours)
+        found[name] = {
+            "steps": first,
+            "pairs": _scaled(f"pairs looked at, {versus}", first, pairs),
+            "seconds": _scaled(f"seconds, {versus}", first, arm.seconds / ours.seconds),
+        }
+    return found
 
 
 def judge(results: Results) -> Verdict:
@@ -49,26 +60,18 @@ def judge(results: Results) -> Verdict:
     faster, slower = [], []
     for key, bench in BENCHES.items():
         result = results[f"losses-{key}"]
-        ours = result.arms["n_pairs"]
-        steps = compared(bench, result)
-        findings += steps.values()
-        if bench != "digits":
-            faster += [steps[n].what for n in TRIPLETS if steps[n].low > 1]
-            slower += [steps[n].what for n in TRIPLETS if steps[n].high < 1]
-            for name in OTHERS:
-                arm = result.arms[name]
-                findings.append(
-                    paired(
-                        f"mean Recall@1 over training, n_pairs - {name}, {bench}",
-                        ours.values("mean_recall"),
-                        arm.values("mean_recall"),
-                    )
-                )
-                for what, factor in (
-                    ("pairs looked at", pairs_looked_at(arm) / pairs_looked_at(ours)),
-                    ("seconds", arm.seconds / ours.seconds),
-                ):
-                    findings.append(_scaled(what, steps[name], factor))
+        found = compared(bench, result)
+        findings += [each["steps"] for each in found.values()]
+        if key == "digits":
+            continue
+        ours = result.arms["n_pairs"].values("mean_recall")
+        for name, each in found.items():
+            what = f"mean Recall@1 over training, n_pairs - {name}, {bench}"
+            theirs = result.arms[name].values("mean_recall")
+            findings += [paired(what, ours, theirs), each["pairs"], each["seconds"]]
+            if name in TRIPLETS:
+                faster += [name] * (each["steps"].low > 1)
+                slower += [f"{name}, {bench}"] * (each["steps"].high < 1)
     word: Word = "cannot tell"
     if len(faster) == 2 * len(TRIPLETS):
         word = "holds"
@@ -80,18 +83,13 @@ def judge(results: Results) -> Verdict:
         f"N-pairs needs fewer steps in {len(faster)} of {2 * len(TRIPLETS)} "
         f"comparisons with triplets, and more in {len(slower)}"
     )
-    return Verdict(word, findings, f"{says}{_listed(slower)}.")
+    says += f" ({'; '.join(slower)})." if slower else "."
+    return Verdict(word, findings, says)
 
 
 def _scaled(what: str, steps: Finding, factor: float) -> Finding:
-    what = steps.what.replace("steps", what, 1)
     low, high = factor * steps.low, factor * steps.high
     return Finding(what, factor * steps.effect, low, high, steps.seeds)
-
-
-def _listed(whats: list[str]) -> str:
-    names = [w.removeprefix("steps, ").replace(" / n_pairs", "") for w in whats]
-    return f" ({'; '.join(names)})" if names else ""
 
 
 CLAIM = Claim(
