@@ -42,7 +42,7 @@ def compared(bench: str, result: Result) -> dict[str, dict[str, Finding]]:
     """
     steps, found = steps_needed(result), {}
     ours = result.arms["n_pairs"]
-    for name in OTHERS:
+    for name in (name for name in OTHERS if name in steps):
         arm, versus = result.arms[name], f"{name} / n_pairs, {bench}"
         first = ratio(f"steps, {versus}", steps[name], steps["n_pairs"])
         pairs = pairs_looked_at(arm) / pairs_looked_at(ours)

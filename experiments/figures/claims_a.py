@@ -338,7 +338,7 @@ def claim_regulariser() -> Figure:
     """Does N-pairs without normalisation need a penalty on lengths?
 
     Left: mean length of the embeddings of validation classes while training with Adam
-    on drawn classes, for five weights of the penalty, mean over 24 seeds; both axes are
+    on drawn classes, by the weight of the penalty, mean over 24 seeds; both axes are
     logarithmic. Middle: the slope of such lines over the last half of the steps. Right:
     Recall@1 on unseen classes, with the loss on normalised embeddings beside it. Bars
     are 95 % intervals.
@@ -346,11 +346,11 @@ def claim_regulariser() -> Figure:
     Read from experiments/results/sweeps/norms-*.json.
     """
     drawn, (left, middle, right) = panels(3, height=4.3)
-    weights = c06_regulariser.WEIGHTS
-    names = [f"{weight:g}" for weight in weights]
     for i, (study, case) in enumerate(c06_regulariser.CASES.items()):
         result = load(study)
         arm, unit = result.arms["lengths"], result.arms["normalized"]
+        weights = c06_regulariser.weights(arm)
+        names = [f"{weight:g}" for weight in weights]
         if i == 0:
             for j, weight in enumerate(weights):
                 length = np.nanmean(arm.curve("norm", l2_weight=weight), 0)
