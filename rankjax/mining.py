@@ -79,8 +79,10 @@ def hardest(
 def easy_positive(pairs: Pairs) -> Pairs:
     """Each anchor's most similar positive, with all of its negatives.
 
-    Xuan, Stylianou, Pless, "Improved Embeddings with Easy Positive Triplet Mining",
-    WACV 2020: classes may keep several modes.
+    Classes may keep several modes.
+
+    Source: Xuan, Stylianou, Pless, "Improved Embeddings with Easy Positive Triplet
+    Mining", WACV 2020.
     """
     return _per_anchor(
         pairs,

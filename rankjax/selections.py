@@ -95,13 +95,14 @@ def hard(view: View, margin: Number | None) -> jax.Array:
 def semi_hard(view: View, margin: Number | None) -> jax.Array:
     """Selects the negatives beyond the positive, but within the margin.
 
-    Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015: with D the negated
-    similarity, D(a, p) < D(a, n) < D(a, p) + margin. All negatives of the band count;
-    pytorch-metric-learning does the same, TensorFlow does not (see
+    With D the negated similarity, D(a, p) < D(a, n) < D(a, p) + margin. All negatives
+    of the band count; pytorch-metric-learning does the same, TensorFlow does not (see
     `semi_hard_or_easiest`).
 
     Raises:
       ValueError: margin is None; a soft margin has no band.
+
+    Source: Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015.
     """
     row, positive, margin = _with_margin("semi_hard", view, margin)
     return view.negatives & (row < positive) & (row > positive - margin)
@@ -124,9 +125,11 @@ def easy(view: View, margin: Number | None) -> jax.Array:
 def semi_hard_or_easiest(view: View, margin: Number | None) -> jax.Array:
     """Selects the nearest negative beyond the positive, else the farthest negative.
 
-    The rule of TensorFlow's `triplet_semihard_loss`: one negative for every pair of
-    anchor and positive. It may lie beyond the margin, where the hinge makes it 0, and
-    when no negative is beyond the positive the easiest of the others is taken.
+    One negative for every pair of anchor and positive. It may lie beyond the margin,
+    where the hinge makes it 0, and when no negative is beyond the positive the easiest
+    of the others is taken.
+
+    Source: TensorFlow's `triplet_semihard_loss`.
     """
     del margin
     row, positive = lax.stop_gradient((view.row, view.positive))

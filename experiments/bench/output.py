@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rankjax.files import write_atomic
@@ -36,4 +37,5 @@ def save(path: Path | None, rows: Sequence[Row]) -> None:
 def _text(value: Any, form: str) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else format(value, form)
+    # What is in brackets, as in rankjax[tf], is no markup.
+    return escape(value) if isinstance(value, str) else format(value, form)

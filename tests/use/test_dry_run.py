@@ -53,3 +53,9 @@ def test_damaged_and_missing_data_are_told(photos, tmp_path, capsys):
     assert "cannot read the image" in found["data"][1]
     status, found = _run(capsys, "--dataset", "cub", "--data-dir", tmp_path)
     assert (status, found["settings"][0], found["data"][0]) == (1, "ok", "failed")
+
+
+def test_what_to_install_is_told_in_full(tmp_path, capsys):
+    places = ["--data-dir", str(tmp_path), "--manual-dir", str(tmp_path)]
+    assert main(["cub_proxy_anchor", *places, "--devices", "1", "--dry-run"]) == 1
+    assert "'rankjax[tf]'" in capsys.readouterr().out
