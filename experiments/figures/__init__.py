@@ -1,0 +1,31 @@
+"""Figures that explain losses, mining and measures, drawn by the library itself."""
+
+from experiments.figures import (
+    angles,
+    bands,
+    batches,
+    curves,
+    fields,
+    measured,
+    published,
+    sampling,
+    toys,
+)
+from experiments.figures.registry import FIGURES, Entry, Shown, show, write
+
+__all__ = [
+    "FIGURES",
+    "Entry",
+    "Shown",
+    "angles",
+    "bands",
+    "batches",
+    "curves",
+    "fields",
+    "measured",
+    "published",
+    "sampling",
+    "show",
+    "toys",
+    "write",
+]

@@ -1,0 +1,154 @@
+"""Figures by name, and what can be done with one."""
+
+import html
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments.figures import style
+from rankjax.errors import RunError, unknown_name
+from rankjax.files import write_atomic
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A figure.
+
+    Attributes:
+      name: of its files.
+      title: one line.
+      caption: what is shown, how it was computed, and its source.
+      draw: makes it.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+FIGURES: dict[str, Entry] = {}
+"""Every figure by its name."""
+
+
+def figure(draw: Callable[[], Figure]) -> Callable[[], Figure]:
+    """Lists a figure. Its docstring is its title, an empty line, and its caption."""
+
+    def styled() -> Figure:
+        with style.applied():
+            drawn = draw()
+            # Once, for all formats: laying out takes longer than drawing.
+            drawn.draw_without_rendering()
+            drawn.set_layout_engine("none")
+            return drawn
+
+    title, _, caption = (inspect.getdoc(draw) or "").partition("\n\n")
+    paragraphs = [" ".join(part.split()) for part in caption.split("\n\n")]
+    name = draw.__name__
+    FIGURES[name] = Entry(name, title.rstrip("."), "\n\n".join(paragraphs), styled)
+    return styled
+
+
+def find(name: str) -> Entry:
+    """The figure of that name.
+
+    Raises:
+      UsageError: there is none.
+    """
+    if name not in FIGURES:
+        raise unknown_name("figure", name, [*FIGURES])
+    return FIGURES[name]
+
+
+def write(name: str, folder: Path) -> list[Path]:
+    """Writes NAME.svg, NAME.png and NAME.txt, the caption; each whole or not at all.
+
+    Args:
+      name: of a figure.
+      folder: where the files go; it is made if need be.
+
+    Raises:
+      UsageError: there is no such figure.
+      RunError: results that it reads are not there.
+      OSError: the folder cannot be written.
+    """
+    entry = find(name)
+    drawn = entry.draw()
+    with style.applied():
+        contents: dict[str, bytes | str] = {
+            "svg": style.as_svg(drawn),
+            "png": style.as_png(drawn),
+            "txt": f"{entry.title}\n\n{entry.caption}\n",
+        }
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{name}.{kind}" for kind in contents]
+    for file, content in zip(files, contents.values(), strict=True):
+        write_atomic(file, content)
+    return files
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure and its caption, as notebooks show it.
+
+    Attributes:
+      entry: the figure.
+      svg: its drawing.
+    """
+
+    entry: Entry
+    svg: str
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def _repr_html_(self) -> str:
+        drawing = self.svg[self.svg.index("<svg") :]
+        title, caption = html.escape(self.entry.title), html.escape(self.entry.caption)
+        caption = caption.replace("\n\n", "</p><p>")
+        return (
+            f'<figure style="margin:0;max-width:900px">{drawing}'
+            f"<figcaption><p><b>{title}.</b> {caption}</p></figcaption></figure>"
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.entry.title}\n\n{self.entry.caption}"
+
+
+def show(name: str) -> Shown:
+    """Draws a figure for a notebook.
+
+    Raises:
+      UsageError: there is no such figure.
+      RunError: results that it reads are not there.
+    """
+    entry = find(name)
+    drawn = entry.draw()
+    with style.applied():
+        return Shown(entry, style.as_svg(drawn))
+
+
+def results(file: str, command: str) -> Any:
+    """The content of a JSON file of `experiments/results`.
+
+    Args:
+      file: its name.
+      command: what writes it.
+
+    Raises:
+      RunError: it is not there, or cannot be read.
+    """
+    path = RESULTS / file
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"cannot read {path} ({error}); make it with: {command}"
+        ) from error
