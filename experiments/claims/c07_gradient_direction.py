@@ -7,7 +7,7 @@ from experiments.claims.claim import Claim, Finding, Results, Verdict
 from experiments.claims.effects import RULE, word
 from experiments.claims.statistics import paired
 
-DIMS = {"modes-2": 2, "modes-4": 4, "modes-16": 16, "modes-64": 64, "glyphs": 32}
+DIMS = {"modes-2": 2, "modes-16": 16, "modes-64": 64, "glyphs": 32}
 """Of embeddings, by the ends of the studies' names."""
 
 
@@ -53,7 +53,7 @@ def judge(results: Results) -> Verdict:
         ]
 
     decide = both("modes-16") + both("glyphs")
-    others = [*both("modes-2"), *both("modes-4"), *both("modes-64")]
+    others = [*both("modes-2"), *both("modes-64")]
     others += [*both("modes-16", "angular"), *both("modes-16", "n_pairs")]
     record = results["directions-modes-16"].arms["triplet_all"]
     first, last = record.curve("triplet_toward").mean(0)[[0, -1]]
@@ -97,7 +97,6 @@ CLAIM = Claim(
     ),
     studies=(
         "directions-modes-2",
-        "directions-modes-4",
         "directions-modes-16",
         "directions-modes-64",
         "directions-glyphs",

@@ -91,8 +91,8 @@ CLAIM = Claim(
         "fail. Holds in part."
     ),
     statistic=(
-        "Five losses with each of four minings (all pairs, random, hardest, semi-hard) "
-        "at four learning rates, 24 seeds: partial eta squared of test Recall@1, of "
+        "Four losses with each of four minings (all pairs, random, hardest, semi-hard) "
+        "at three learning rates, 24 seeds: partial eta squared of test Recall@1, of "
         "mining minus of loss, the error being what seeds do to differences between "
         "combinations; intervals from 10,000 resamplings of seeds. First: drawn "
         "classes, all rates. That figure over all rates, and over each combination's "
