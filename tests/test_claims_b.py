@@ -24,10 +24,25 @@ from experiments.claims.effects import (
     resampled,
     word,
 )
+from experiments.figures import FIGURES, claims_b
+from experiments.figures.published import AGAINST_TRIPLETS
 from experiments.sweep.records import Record, Result
 from rankjax import losses
 
 SEEDS = 24
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Draws a figure of claims from given results; returns its panels by title."""
+
+    def draw(name, results):
+        monkeypatch.setattr(claims_b, "load", results.__getitem__)
+        panels = FIGURES[name].draw().axes
+        assert all(panel.lines or panel.containers for panel in panels)
+        return panels
+
+    return draw
 
 
 def noise(*key, size=SEEDS):
@@ -186,7 +201,8 @@ def directions(toward, out):
             for arm in ("triplet_all", "angular", "n_pairs")
         }
 
-    curves = {"triplet_toward": np.full((SEEDS, 3), 0.1)}
+    names = c07_gradient_direction.PROBED
+    curves = {name: 0.1 + noise(3, size=(SEEDS, 3)) for name in names}
     return {
         study: result(arms(1.0), curves)
         for study in c07_gradient_direction.CLAIM.studies
@@ -274,7 +290,8 @@ def spreads(harm):
         "angular": arm(3, 0.1, 1.2),
         "n_pairs": arm(4, 0.1, 1.0),
     }
-    return {study: result(arms) for study in c09_fixed_margin.CLAIM.studies}
+    curves = {"wide_gradient": 1 + noise(5, size=(SEEDS, 3))}
+    return {study: result(arms, curves) for study in c09_fixed_margin.CLAIM.studies}
 
 
 @pytest.mark.parametrize(("harm", "word"), [(0.1, "holds"), (-0.05, "does not hold")])
@@ -420,3 +437,41 @@ def test_the_judge_of_angles_asks_for_good_angles_and_for_the_weight(
     best = min(peak, 60) if bend > 0 else 20  # an end, where the parabola opens up
     assert verdict.findings[0].effect == pytest.approx(best, abs=1)
     assert verdict.findings[0].p < 1e-4
+
+
+def test_figures_of_claims_show_what_was_measured(drawn):
+    _, by_dim, _ = drawn("gradient_directions", directions(0.05, 0.1))
+    shares = by_dim.containers[0].lines[0].get_ydata()
+    np.testing.assert_allclose(shares, 0.15, atol=0.01)
+    *_, gaps = drawn("wide_and_narrow_classes", spreads(0.1))
+    np.testing.assert_allclose(gaps.containers[0].lines[0].get_xdata(), 0.1, atol=0.02)
+    ours, _, papers = drawn("superiority", benches(0.1, -0.1))
+    means = [part.lines[0].get_xdata()[-1] for part in ours.containers]
+    np.testing.assert_allclose(means, [0.115, -0.115, 0], atol=0.01)
+    published = [x for line in papers.lines for x in line.get_xdata()]
+    assert max(published) == pytest.approx(0.71 - 0.455)
+    *_, parts = drawn("loss_or_sampling", samplings(0.01, 0.2))
+    mining, loss, _ = (bar.get_width() for bar in parts.containers[1].patches)
+    assert mining > loss
+    angle, _, weights = drawn("angle_and_weight", angles(45, 0.02, 0.05))
+    mean, parabola = angle.lines[1:3]
+    assert mean.get_xdata()[mean.get_ydata().argmax()] == 45
+    assert parabola.get_xdata()[parabola.get_ydata().argmax()] == pytest.approx(45, 0.1)
+    np.testing.assert_allclose(weights.lines[0].get_ydata(), [0.6, 0.65], atol=0.01)
+    for name in FIGURES:
+        if name in vars(claims_b):
+            assert "Expected before anything was run" in FIGURES[name].caption
+
+
+def test_the_verdict_on_superiority_tells_what_was_published():
+    says = c10_superiority.judge(benches(0.1, 0.1)).says
+    gains = {
+        name: [ours - theirs for ours, theirs in pairs.values()]
+        for name, pairs in AGAINST_TRIPLETS.items()
+    }
+    papers = [g for name, of in gains.items() if "paper" in name for g in of]
+    alike = [g for name, of in gains.items() if "mined" in name for g in of]
+    alike += gains["survey's code, N-pairs, semi-hard triplet"]
+    assert f"{min(papers):.0f} to {max(papers):.0f} points" in says
+    assert f"from {-min(alike):.0f} points below" in says
+    assert f"to {max(alike):.0f} above" in says

@@ -52,9 +52,9 @@ def judge(results: Results) -> Verdict:
         [*decide, *semi_hard, *(of[1] for of in recall.values()), *map_at_r, *each],
         f"Mean of Recall@1 over benches, N-pairs and angular: {told[0]} and {told[1]} "
         f"to random triplets, {told[2]} and {told[3]} to triplets of all negatives, "
-        f"{told[4]} and {told[5]} to semi-hard ones. Papers of the losses report "
-        "12 to 26 points over a triplet of their own; two repositories that train both "
-        "alike have N-pairs from 6 points below a mined triplet to 2 above it.",
+        f"{told[4]} and {told[5]} to semi-hard ones. The papers of both losses "
+        "report 8 to 26 points over triplets of their own; two repositories that train "
+        "both alike have N-pairs from 6 points below a mined triplet to 2 above it.",
     )
 
 
