@@ -106,7 +106,7 @@ def angular_construction() -> Figure:
         ),
     ):
         within = np.degrees(np.asarray(angles))
-        panel.contourf(*grid.T, within.T, [0, BOUND], colors=[TEXT], alpha=0.15)
+        panel.contourf(*grid.T, within.T, [0, BOUND], colors=[TEXT], alpha=0.1)
         panel.plot(*np.stack([*corners, corners[0]]).T, color=colour, lw=1.6, ls="-")
         panel.plot(*np.stack([A, P]).T, color=TEXT, lw=1.2, ls="-")
         first, last = sorted(_degrees(x - NEGATIVE) for x in (corners[0], corners[2]))

@@ -65,17 +65,18 @@ def triplet_bands() -> Figure:
     """
     drawn, (field, curve) = panels(2, height=4.2)
     anchor, positive = np.zeros(2), np.array([0.8, 0.0])
-    axis = np.linspace(-1.7, 1.7, 161)
+    axis = np.linspace(-1.7, 1.7, 321)
     grid = np.stack(np.meshgrid(axis, axis), -1)
-    number = bands(anchor, positive, grid.reshape(-1, 2), MARGIN).reshape(161, 161)
+    number = bands(anchor, positive, grid.reshape(-1, 2), MARGIN).reshape(321, 321)
     colours = (ORANGE, BLUE, TEXT)
     levels = [-0.5, 0.5, 1.5, 2.5]
-    field.contourf(*grid.T, number.T, levels, colors=colours, alpha=0.13)
+    field.contourf(*grid.T, number.T, levels, colors=colours, alpha=0.09)
     field.contour(*grid.T, number.T, levels[1:3], colors=TEXT, linewidths=1)
     plane(field, "Where the negative lies", (-1.7, 1.7), (-1.7, 1.7))
     random = np.random.default_rng(3)
     negatives = random.uniform(-1.6, 1.6, (34, 2))
-    negatives = negatives[np.abs(negatives[:, 0]) > 0.42]  # leave room for words
+    words = (np.abs(negatives[:, 0]) < 0.42) & (negatives[:, 1] < 0.3)
+    negatives = negatives[~words]
     for i, band in enumerate(bands(anchor, positive, negatives, MARGIN)):
         field.plot(
             *negatives[i], MARKERS[band + 1], color=colours[band], ms=6, alpha=0.95
@@ -94,7 +95,7 @@ def triplet_bands() -> Figure:
     moves = steps(losses.triplet_loss, margin=MARGIN)(rows)[:, 2]
     edges = [0, 0.8, np.sqrt(0.64 + MARGIN), 1.7]
     for i, name in enumerate(BANDS):
-        curve.axvspan(edges[i], edges[i + 1], color=colours[i], alpha=0.13, lw=0)
+        curve.axvspan(edges[i], edges[i + 1], color=colours[i], alpha=0.09, lw=0)
         middle = (edges[i] + edges[i + 1]) / 2
         curve.text(middle, 2.62, name.replace("_", "-"), ha="center", weight="bold")
     curve.plot(distance, values, color=GREEN, ls="-", label="loss")

@@ -83,7 +83,7 @@ def potential_field() -> Figure:
     of 0.2. Right, a negative pair: the contrastive push ends at the margin of 1, the
     squared triplet's vanishes as the negative comes close, and the potential field acts
     only within its radius. The triplet has its other distance at 1 (left: the negative,
-    right: the positive) and the margin 0.8.
+    right: the positive) and the margin 1.
 
     Computed by jax.grad of rankjax.losses.potential_field_loss (decay 4),
     contrastive_loss and triplet_loss. Source: Bhatnagar and Ahuja, CVPR 2025.
@@ -97,7 +97,7 @@ def potential_field() -> Figure:
     ):
         apart = rows.copy()
         apart[:, column, 0] = distance
-        triplet = steps(losses.triplet_loss, margin=0.8)(apart)[:, column]
+        triplet = steps(losses.triplet_loss, margin=1.0)(apart)[:, column]
         curves = {
             "potential field": over_distance(
                 losses.potential_field_loss, distance, side
