@@ -16,12 +16,27 @@ from experiments.claims import (
 from experiments.claims.effects import BENCHES, of_draws, random_effects
 from experiments.claims.effects import partial_eta_squared as parts_of
 from experiments.claims.statistics import paired
-from experiments.figures.effects import band, intervals, of_claim, reach, rows
+from experiments.figures.effects import (
+    band,
+    intervals,
+    legend,
+    of_claim,
+    reach,
+    rows,
+)
 from experiments.figures.published import AGAINST_TRIPLETS
 from experiments.figures.style import HATCHES, LINES, MARKERS, SERIES, TEXT, panels
 from experiments.sweep.records import load
 
 BOTH = ("modes", "glyphs")
+LABELS = {
+    "triplet_random": "random triplets",
+    "triplet_all": "all triplets",
+    "triplet_semi_hard": "semi-hard triplets",
+    "triplet_hard": "hardest triplets",
+    "angular": "angular",
+    "n_pairs": "N-pairs",
+}
 
 
 @of_claim(c07_gradient_direction.CLAIM)
@@ -69,8 +84,8 @@ def gradient_directions() -> Figure:
     dims.set_xticks(across, across, minor=False)
     dims.minorticks_off()
     out.set(title="Cosine with the way out", xlabel="step")
-    shares.legend()
-    dims.legend()
+    legend(shares, "left", ncols=2)
+    legend(dims, "right")
     return drawn
 
 
@@ -94,7 +109,7 @@ def wide_and_narrow_classes() -> Figure:
         result = load(f"spreads-{bench}")
         for series, name in enumerate(names):
             curve = result.arms[name].curve("wide_gradient")
-            band(panel, result.steps, curve, name, series)
+            band(panel, result.steps, curve, LABELS[name], series)
         panel.axhline(1, color=TEXT, lw=1, ls="-")
         panel.set(title=f"Gradient, {BENCHES[bench]}", xlabel="step")
         of = {name: c09_fixed_margin.gap(result.arms[name]) for name in names}
@@ -102,10 +117,10 @@ def wide_and_narrow_classes() -> Figure:
         height = np.arange(len(found)) + (i - 0.5) / 4
         intervals(gaps, found, height, BENCHES[bench], i)
     left.set_ylabel("part of gradient / part of rows")
-    left.legend(loc="upper center", bbox_to_anchor=(1.05, -0.2), ncols=3)
-    rows(gaps, [n.removeprefix("triplet_") for n in c09_fixed_margin.TRIPLETS])
-    gaps.set(title="Gap of Recall@1", xlabel="triplet - angular")
-    gaps.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    legend(left, "left", ncols=3)
+    rows(gaps, [LABELS[n] for n in c09_fixed_margin.TRIPLETS])
+    gaps.set(title="Gap of Recall@1", xlabel="triplets - angular")
+    legend(gaps, "right")
     return drawn
 
 
@@ -126,23 +141,20 @@ def superiority() -> Figure:
     """
     drawn, (left, middle, papers) = panels(3, height=4.8)
     results = {f"losses-{bench}": load(f"losses-{bench}") for bench in BENCHES}
-    titles = ("N-pairs - triplet", "Angular - triplet")
-    for loss, panel, title in zip(
-        c10_superiority.LOSSES, (left, middle), titles, strict=True
-    ):
+    for loss, panel in zip(c10_superiority.LOSSES, (left, middle), strict=True):
         for series, triplet in enumerate(c10_superiority.TRIPLETS):
             of = c10_superiority.differences(results, loss, triplet)
             found = [paired(bench, values) for bench, values in of.items()]
             found.append(random_effects(triplet, [*of.values()])[0])
             height = np.arange(len(found)) + (series - 1) / 5
-            name = triplet.removeprefix("triplet_").replace("_", "-")
-            intervals(panel, found, height, name, series)
+            intervals(panel, found, height, LABELS[triplet], series)
         rows(panel, [*BENCHES.values(), "mean of benches"])
         panel.axhline(len(BENCHES) - 0.5, color=TEXT, lw=0.8, ls=":")
-        panel.set(title=title, xlabel="Recall@1")
+        panel.set(
+            title=f"{LABELS[loss].replace('ang', 'Ang')} - triplets", xlabel="Recall@1"
+        )
     middle.set_yticklabels([])
-    left.legend(title="triplet of", loc="upper center", bbox_to_anchor=(0.9, -0.14),
-                ncols=3)  # fmt: skip
+    legend(left, "left", title="minus", ncols=3)
     sets = ("CUB", "Cars", "SOP", "In-Shop")
     for series, (name, pairs) in enumerate(AGAINST_TRIPLETS.items()):
         for data, (ours, theirs) in pairs.items():
@@ -151,7 +163,7 @@ def superiority() -> Figure:
                         color=SERIES[series], label=name * (data == "CUB"))  # fmt: skip
     rows(papers, sets)
     papers.set(title="Published", xlabel="Recall@1")
-    papers.legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), fontsize=8)
+    legend(papers, "right")
     return drawn
 
 
@@ -179,23 +191,22 @@ def loss_or_sampling() -> Figure:
             height = np.arange(len(losses)) + (series - 1.5) / 6
             name = str(mining).replace("_", "-")
             intervals(panel, found, height, name, series)
-        rows(panel, [str(loss).replace("_", " ") for loss in losses])
-        panel.lines[-1].remove()  # figures, not effects: no line at 0
+        rows(panel, [str(x).replace("_", " ") for x in losses], effects=False)
         panel.set(title=BENCHES[bench].capitalize(), xlabel="Recall@1")
         for j, (rates, values) in enumerate((("best", best), ("all", every))):
             eta = parts_of(values)
             found = [of_draws(name, eta[k], len(values)) for k, name in factors.items()]
             effect, error = reach(found)
             height = np.arange(len(found)) + (2 * i + j - 1.5) / 5
-            parts.barh(height, effect, 0.18, xerr=error, color=SERIES[i], alpha=0.85,
-                       hatch=HATCHES[4 - 4 * j], ecolor=TEXT, edgecolor=TEXT, lw=0,
+            parts.barh(height, effect, 0.18, xerr=error, color=SERIES[i], lw=0,
+                       alpha=0.85 - 0.4 * j, hatch=HATCHES[4 - 4 * j], ecolor=TEXT,
+                       edgecolor=TEXT,
                        label=f"{BENCHES[bench]}, {rates} rates")  # fmt: skip
     middle.set_yticklabels([])
     rows(parts, [*factors.values()])
     parts.set(title="Partial eta squared", xlim=(0, 1))
-    left.legend(title="mining", loc="upper center", bbox_to_anchor=(1.0, -0.18),
-                ncols=4)  # fmt: skip
-    parts.legend(loc="upper center", bbox_to_anchor=(0.4, -0.12), fontsize=8.5)
+    legend(left, "left", title="mining", ncols=4)
+    legend(parts, "right", ncols=2)
     return drawn
 
 
@@ -235,7 +246,7 @@ def angle_and_weight() -> Figure:
         band(weights, places, recall, BENCHES[bench], i + 2)
         weights.set(xticks=places, xticklabels=[f"{w:g}" for w in tried])
     left.set_ylabel("Recall@1")
-    left.legend(loc="upper center", bbox_to_anchor=(1.05, -0.18), ncols=2)
+    legend(left, "left", ncols=2)
     weights.set(title="Weight beside N-pairs", xlabel="weight of the angular loss")
-    weights.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    legend(weights, "right", ncols=2)
     return drawn

@@ -51,9 +51,18 @@ def intervals(
                    fmt=MARKERS[series], color=SERIES[series])  # fmt: skip
 
 
-def rows(panel: Axes, names: Sequence[str]) -> None:
-    """Names from top to bottom at heights 0, 1, ... and a line at no effect."""
+def rows(panel: Axes, names: Sequence[str], *, effects: bool = True) -> None:
+    """Names from top to bottom at heights 0, 1, ..., and of effects a line at none."""
     panel.set(yticks=range(len(names)), yticklabels=names,
               ylim=(len(names) - 0.5, -0.5))  # fmt: skip
-    panel.axvline(0, color=TEXT, lw=1, ls="-")
+    if effects:
+        panel.axvline(0, color=TEXT, lw=1, ls="-")
     panel.grid(axis="y", visible=False)
+
+
+def legend(panel: Axes, side: str, **settings: Any) -> None:
+    """The panel's legend below all panels, at the left, center or right."""
+    figure = panel.get_figure()
+    assert isinstance(figure, Figure)
+    figure.legend(*panel.get_legend_handles_labels(), loc=f"outside lower {side}",
+                  **settings)  # fmt: skip
