@@ -178,6 +178,7 @@ AUGMENTATIONS: dict[str, Stage] = {
     "rand_augment": Stage(rand_augment, 16),
     "random_erasing": Stage(random_erasing, 23),
 }
+"""What an `Augmentation` is made of, by name."""
 
 
 class Augmentation:

@@ -271,3 +271,4 @@ _ENTRIES = (
     ),
 )
 CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
+"""What is known of each benchmark, by the name that `load` takes."""

@@ -46,6 +46,7 @@ BATCHES: dict[str, Callable[..., Batches]] = {
     "hard_classes": HardClassBatches,
     "greedy_classes": GreedyClassBatches,
 }
+"""The batches that `make_batches` knows."""
 
 
 def make_batches(

@@ -1,0 +1,127 @@
+"""The documentation: its pages, its API from docstrings, README's parts in it."""
+
+import fnmatch
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from pathlib import Path
+
+import rankjax
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+sys.path.append(str(NOTEBOOKS / "_sphinx"))
+
+import api  # noqa: E402
+import docstrings  # noqa: E402
+import readme  # noqa: E402
+
+PAGES = sorted(
+    path.relative_to(NOTEBOOKS).with_suffix("").as_posix()
+    for kind in ("*.md", "*.ipynb")
+    for path in NOTEBOOKS.rglob(kind)
+    if ".ipynb_checkpoints" not in path.parts
+)
+TOCTREE = re.compile(r"```\{toctree\}\n(?::[^\n]*\n)*\n(.*?)```", re.S)
+
+
+def test_every_page_and_notebook_is_in_the_contents():
+    entries = [
+        (Path(page).parent / entry).as_posix()
+        for page in ("index", "api/index")
+        for tree in TOCTREE.findall((NOTEBOOKS / f"{page}.md").read_text())
+        for entry in tree.split()
+    ]
+    for page in set(PAGES) - {"index"}:
+        depth = page.count("/")
+        same_folder = [entry for entry in entries if entry.count("/") == depth]
+        assert any(fnmatch.fnmatch(page, entry) for entry in same_folder), page
+
+
+def test_every_public_name_has_an_entry():
+    names = api.documented()
+    packages = {
+        info.name for info in pkgutil.iter_modules(rankjax.__path__) if info.ispkg
+    }
+    modules = {n for n in rankjax.__all__ if inspect.ismodule(getattr(rankjax, n))}
+    expected = (packages | modules | {"exported", "memory"}) - {"engine"}
+    assert names.keys() >= {f"rankjax.{name}" for name in expected}
+    for path, documented in names.items():
+        module = importlib.import_module(path)
+        exported = getattr(module, "__all__", None) or [
+            name
+            for name, value in vars(module).items()
+            if name[0] != "_"
+            and callable(value)
+            and f"{getattr(value, '__module__', '')}.".startswith(f"{path}.")
+        ]
+        modules = {n for n in exported if inspect.ismodule(getattr(module, n))}
+        assert set(documented) >= set(exported) - modules
+        assert len(documented) == len(set(documented))
+
+
+def test_the_losses_that_miners_and_settings_name_are_linked():
+    found = api.find("rankjax.losses.triplet.Selection")
+    assert found == ("py:obj", "rankjax.selections.Selection")
+    assert api.find("rankjax.losses.triplet.rows") == ("py:mod", "rankjax.rows")
+    assert api.find("rankjax.pairs.Rows") is None
+
+
+def test_docstrings_become_rest():
+    text = """Distance of a and b.
+
+With *unit* rows, |a - b|^2 and `Pairs`' x_:
+
+    [|a - b| * m]+
+
+Args:
+  pairs: of `other` and `Pairs`.
+
+Returns:
+  Terms: one * term.
+
+Attributes:
+  a, b: [n] of
+    `Pairs`.
+
+>>> 1 | 2
+3
+"""
+    found = {"Pairs": ("py:obj", "rankjax.Pairs")}
+    link = ":py:obj:`Pairs <rankjax.Pairs>`"
+    assert docstrings.rest(text.split("\n"), found.get) == [
+        "Distance of a and b.",
+        "",
+        rf"With *unit* rows, \|a - b\|^2 and {link}' x\_:",
+        "",
+        "",
+        ".. code-block:: text",
+        "",
+        "   [|a - b| * m]+",
+        "",
+        "Args:",
+        f"  pairs: of ``other`` and {link}.",
+        "",
+        ":returns:",
+        r"  Terms: one \* term.",
+        "",
+        ":Attributes:",
+        "   * **a, b** -- [n] of",
+        f"     {link}.",
+        "",
+        ">>> 1 | 2",
+        "3",
+        "",
+    ]
+
+
+def test_links_of_readme_lead_to_pages_entries_and_files():
+    text = readme.linked((readme.ROOT / "README.md").read_text())
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert (NOTEBOOKS / target.removeprefix("/")).is_file()
+    for target in re.findall(r"\{download\}`.*? <(.*?)>`", text):
+        assert (NOTEBOOKS / target.removeprefix("/")).is_file()
+    for target in re.findall(r'<img src="(.*?)"', text):
+        assert (NOTEBOOKS / target.removeprefix("/")).is_file()
+    assert "{py:obj}`triplet <rankjax.losses.triplet_loss>`" in text
