@@ -62,7 +62,7 @@ def rows(panel: Axes, names: Sequence[str], *, effects: bool = True) -> None:
 
 def legend(panel: Axes, side: str, **settings: Any) -> None:
     """The panel's legend below all panels, at the left, center or right."""
-    figure = panel.get_figure()
-    assert isinstance(figure, Figure)
-    figure.legend(*panel.get_legend_handles_labels(), loc=f"outside lower {side}",
-                  **settings)  # fmt: skip
+    drawn = panel.get_figure()
+    assert isinstance(drawn, Figure)
+    place: Any = f"outside lower {side}"
+    drawn.legend(*panel.get_legend_handles_labels(), loc=place, **settings)
