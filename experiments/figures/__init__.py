@@ -11,7 +11,9 @@ from experiments.figures import (
     measured,
     published,
     sampling,
+    scaling,
     toys,
+    training,
 )
 from experiments.figures.registry import FIGURES, Entry, Shown, show, write
 
@@ -29,7 +31,9 @@ __all__ = [
     "measured",
     "published",
     "sampling",
+    "scaling",
     "show",
     "toys",
+    "training",
     "write",
 ]
