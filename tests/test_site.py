@@ -3,13 +3,10 @@
 import fnmatch
 import importlib
 import inspect
-import json
 import pkgutil
 import re
 import sys
 from pathlib import Path
-
-import pytest
 
 import rankjax
 
