@@ -12,11 +12,14 @@ BENCHES = {"modes": "drawn", "glyphs": "characters", "digits": "digits"}
 UNITS = ("steps", "pairs", "seconds")
 
 
-def steps_needed(result: Result) -> dict[str, np.ndarray]:
-    """Steps to 90 % of the seed's best, [seeds] by arm; the last step if never."""
+def steps_needed(result: Result) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Steps to 90 % of the seed's best, [seeds] by arm, and whether they were enough.
+
+    Where they were not, it is the last step.
+    """
     curves = {k: np.nan_to_num(r.curve("recall")) for k, r in result.arms.items()}
     target = 0.9 * np.max([c.max(-1) for c in curves.values()], axis=0)
-    return {k: first_reached(result.steps, c, target)[0] for k, c in curves.items()}
+    return {k: first_reached(result.steps, c, target) for k, c in curves.items()}
 
 
 def pairs_looked_at(record: Record) -> int:
@@ -44,7 +47,9 @@ def compared(bench: str, result: Result) -> dict[str, dict[str, Finding]]:
     ours = result.arms["n_pairs"]
     for name in (name for name in OTHERS if name in steps):
         arm, versus = result.arms[name], f"{name} / n_pairs, {bench}"
-        first = ratio(f"steps, {versus}", steps[name], steps["n_pairs"])
+        (theirs, some), (mine, enough) = steps[name], steps["n_pairs"]
+        what = f"steps, {versus} (reached by {some.sum()} / {enough.sum()} seeds)"
+        first = ratio(what, theirs, mine)
         pairs = pairs_looked_at(arm) / pairs_looked_at(ours)
         found[name] = {
             "steps": first,

@@ -45,6 +45,8 @@ def judge(results: Results) -> Verdict:
     ]
     cases = interaction(results, HARD, N_PAIRS)
     each = slopes(np.log2(MODES), gap(drawn, HARD, N_PAIRS))
+    same_batch = trend("triplet_hard_pairs", N_PAIRS)
+    easy = trend("triplet_easy_positive", N_PAIRS)
     findings = [
         main,
         *ends,
@@ -55,8 +57,8 @@ def judge(results: Results) -> Verdict:
         ),
         trend(HARD, "angular"),
         interaction(results, HARD, "angular"),
-        trend("triplet_hard_pairs", N_PAIRS),
-        trend("triplet_easy_positive", N_PAIRS),
+        same_batch,
+        easy,
         interaction(results, "triplet_easy_positive", N_PAIRS),
         *(
             paired(
@@ -75,7 +77,9 @@ def judge(results: Results) -> Verdict:
     says = (
         f"Hard triplets minus N-pairs: {ends[0].effect:+.3f} Recall@1 with one mode a "
         f"class, {ends[1].effect:+.3f} with eight. Joining the cases of letters moves "
-        f"it by {cases.effect:+.3f}."
+        f"it by {cases.effect:+.3f}. Per doubling of modes: {main.effect:+.3f}, in "
+        f"N-pairs' own batches {same_batch.effect:+.3f}, and with the easiest positive "
+        f"instead of the hardest {easy.effect:+.3f}."
     )
     return Verdict(word, findings, says)
 

@@ -83,16 +83,29 @@ def judge(results: Results) -> Verdict:
     return Verdict(word, findings, says)
 
 
+def differences(study: Result, here: str) -> dict[str, Finding]:
+    """Recall@1 of one number of classes, by what is compared.
+
+    The last two tell what repetition alone does, at one number of pairs.
+    """
+    never = largest(study)
+    size = never.split("-")[1]
+    pairs = {
+        f"blind - aware, {MOST} pairs": (f"blind-{MOST}", f"aware-{MOST}"),
+        f"aware, {MOST} pairs - largest never": (f"aware-{MOST}", never),
+        "aware - never, as many pairs": (f"aware-{size}", never),
+        "blind - never, as many pairs": (f"blind-{size}", never),
+    }
+    return {
+        name: paired(f"Recall@1, {name}, {here}", *(_recall(study, x) for x in both))
+        for name, both in pairs.items()
+    }
+
+
 def _at(study: Result, bench: str, classes: int) -> list[Finding]:
     """Of one number of classes: Recall@1 past it, closed forms, and the loss."""
     here = f"{classes} classes, {bench}"
-    found = [
-        paired(
-            f"Recall@1, blind - aware, {MOST} draws, {here}",
-            _recall(study, f"blind-{MOST}"),
-            _recall(study, f"aware-{MOST}"),
-        )
-    ]
+    found = [*differences(study, here).values()]
     for what, value in (
         ("share of draws that repeat a class", repeated(classes, MOST)),
         ("share of anchors with a false negative", false_negatives(classes, MOST)),
