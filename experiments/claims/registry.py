@@ -7,6 +7,12 @@ from experiments.claims import (
     c04_variation,
     c05_classes,
     c06_regulariser,
+    c07_gradient_direction,
+    c08_invariance,
+    c09_fixed_margin,
+    c10_superiority,
+    c11_sampling,
+    c12_angle,
 )
 from experiments.claims.claim import Claim
 
@@ -17,6 +23,12 @@ _ALL: list[Claim] = [
     c04_variation.CLAIM,
     c05_classes.CLAIM,
     c06_regulariser.CLAIM,
+    c07_gradient_direction.CLAIM,
+    c08_invariance.CLAIM,
+    c09_fixed_margin.CLAIM,
+    c10_superiority.CLAIM,
+    c11_sampling.CLAIM,
+    c12_angle.CLAIM,
 ]
 
 CLAIMS: dict[str, Claim] = {claim.name: claim for claim in _ALL}

@@ -5,12 +5,15 @@ from experiments.figures import (
     bands,
     batches,
     claims_a,
+    claims_b,
     curves,
     fields,
     measured,
     published,
     sampling,
+    scaling,
     toys,
+    training,
 )
 from experiments.figures.registry import FIGURES, Entry, Shown, show, write
 
@@ -22,12 +25,15 @@ __all__ = [
     "bands",
     "batches",
     "claims_a",
+    "claims_b",
     "curves",
     "fields",
     "measured",
     "published",
     "sampling",
+    "scaling",
     "show",
     "toys",
+    "training",
     "write",
 ]

@@ -1,19 +1,16 @@
 """Losses as curves: over a distance, a similarity, or the embedding's scale."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-import rankjax
+from experiments.claims.c08_invariance import measured
 from experiments.figures.points import slopes, steps
 from experiments.figures.registry import figure
 from experiments.figures.style import label, panels
-from rankjax import losses, similarity
+from rankjax import losses
 
 
 def over_distance(
@@ -188,27 +185,11 @@ def embedding_scale() -> Figure:
     return drawn
 
 
-def scaled(scales: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def scaled(scales: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Values and active shares [scale] of four losses of one scaled batch, by name."""
     random = np.random.default_rng(1)
     labels = np.repeat(np.arange(8), 4)
     rows = random.normal(size=(8, 3))[labels] + 0.6 * random.normal(size=(32, 3))
-    batches = jnp.asarray(
-        scales[:, None, None] * rows / np.linalg.norm(rows, axis=1).mean(), jnp.float32
+    return measured(
+        scales[:, None, None] * rows / np.linalg.norm(rows, axis=1).mean(), labels
     )
-    found = {}
-    for name, loss, measure in (
-        ("triplet, margin 0.2", losses.triplet_loss, None),
-        ("angular hinge", losses.angular_hinge_loss, None),
-        ("angular", losses.angular_loss, similarity.dot),
-        ("N-pairs", losses.n_pairs_loss, None),
-    ):
-        values, aux = _of_batches(loss, measure)(batches, labels)
-        found[name] = np.asarray(values), np.asarray(aux["active_share"])
-    return found
-
-
-@functools.cache
-def _of_batches(loss: Any, measure: Any) -> Any:
-    compute = rankjax.objective(loss, similarity=measure, has_aux=True, block=None)
-    return jax.jit(jax.vmap(compute, (0, None)))
