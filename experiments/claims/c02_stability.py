@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments.claims.claim import Claim, Finding, Results, Verdict, Word
+from experiments.claims.effects import BENCHES
 from experiments.claims.statistics import mcnemar, paired, share
 from experiments.sweep.records import Record, Result
 
 RULES = ("random", "all", "semi_hard", "hard")
-BENCHES = {"modes": "drawn", "glyphs": "characters"}
 
 
 def ranks_worse(record: Record) -> np.ndarray:
@@ -50,7 +50,7 @@ def worst_tenth(recall: np.ndarray) -> np.ndarray:
 
 def judge(results: Results) -> Verdict:
     """By the rule in `CLAIM.statistic`."""
-    benches = {b: results[f"stability-{key}"] for key, b in BENCHES.items()}
+    benches = {BENCHES[b]: results[f"stability-{b}"] for b in ("modes", "glyphs")}
     runs = {r: [of_rule(x, r, failed) for x in benches.values()] for r in RULES}
     recall = {
         r: [of_rule(x, r, final("recall_at_1")) for x in benches.values()]

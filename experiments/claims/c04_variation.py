@@ -32,13 +32,13 @@ def judge(results: Results) -> Verdict:
 
     def trend(one: str, other: str) -> Finding:
         each = slopes(np.log2(MODES), gap(drawn, one, other))
-        what = f"Recall@1, {one} - {other}, per doubling of modes, drawn"
+        what = f"Recall@1, {one} - {other}, per doubling of modes, drawn classes"
         return paired(what, each.mean(0))
 
     main = trend(HARD, N_PAIRS)
     ends = [
         paired(
-            f"Recall@1, {HARD} - {N_PAIRS}, modes {MODES[i]}, drawn",
+            f"Recall@1, {HARD} - {N_PAIRS}, modes {MODES[i]}, drawn classes",
             gap(drawn, HARD, N_PAIRS).mean(0)[:, i],
         )
         for i in (0, -1)
@@ -62,7 +62,7 @@ def judge(results: Results) -> Verdict:
         interaction(results, "triplet_easy_positive", N_PAIRS),
         *(
             paired(
-                f"Recall@1 of modes, {HARD} - {other}, modes {MODES[-1]}, drawn",
+                f"Recall@1 of {MODES[-1]} modes, {HARD} - {other}, drawn classes",
                 gap(drawn, HARD, other, "mode_recall").mean(0)[:, -1],
             )
             for other in (N_PAIRS, "triplet_easy_positive")
@@ -85,13 +85,13 @@ def judge(results: Results) -> Verdict:
 
 
 def interaction(results: Results, one: str, other: str) -> Finding:
-    """How joining upper and lower case changes one arm minus another, characters."""
+    """How joining upper and lower case changes one arm minus another, glyphs."""
     gaps = [
         results[name].arms[one].values("recall_at_1")
         - results[name].arms[other].values("recall_at_1")
         for name in ("losses-cases", "losses-glyphs")
     ]
-    what = f"Recall@1, {one} - {other}, cases joined - apart, characters"
+    what = f"Recall@1, {one} - {other}, cases joined - apart, glyphs"
     return paired(what, *gaps)
 
 
@@ -110,11 +110,11 @@ CLAIM = Claim(
     statistic=(
         "Slope of Recall@1, batch-hard triplet (16 classes of 4) minus N-pairs, on "
         "log2 of the number of modes 1, 2, 4, 8: one slope per seed, mean of the "
-        "spreads 0.2 and 0.5. First finding: its mean, drawn classes. On characters: "
+        "spreads 0.2 and 0.5. First finding: its mean, drawn classes. On glyphs: "
         "the difference with both cases of a letter as one class minus that with each"
         " a class of its own. Holds: the slope's interval is below 0, the difference "
         "is above 0 at one mode and below 0 at eight (intervals, mean of the "
-        "spreads), and the characters' interval is below 0. Holds in part: the "
+        "spreads), and the glyphs' interval is below 0. Holds in part: the "
         "slope's interval is below 0, but not all of the above. Does not hold: the "
         "slope's interval is above 0, or holds 0 and lies within 0.01 to either side."
         " Cannot tell: otherwise. Beside it: angular for N-pairs, pairs and easy "
