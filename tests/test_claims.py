@@ -264,7 +264,9 @@ def mined(limits, rank=5.0):
             }
 
         for size in (8, 32):
-            arms[f"{rule}-{size}-unit"] = record({"learning_rate": RATES}, final)
+            arms[f"{rule}-{size}-unit"] = record(
+                {"learning_rate": RATES}, final, settings={"normalize": size == 8}
+            )
     return result(arms)
 
 
@@ -290,6 +292,10 @@ def test_c2_counts_each_failure_once_and_pairs_settings():
     # The largest of seven rates fails, and it alone: factors go from 0.5 to 1.5.
     np.testing.assert_allclose(found["failures, hard, drawn classes"].effect, 1 / 7)
     np.testing.assert_allclose(found["failures, semi_hard - hard"].effect, -1 / 7)
+    of_fast = found["failures, learning rate 1e-3 or more, semi_hard - hard"]
+    np.testing.assert_allclose(of_fast.effect, -1 / 5)
+    unit = found["failures, normalised, semi_hard - hard"]
+    np.testing.assert_allclose(unit.effect, -1 / 7)
     cells = 2 * 2 * len(SEEDS)
     np.testing.assert_allclose(found["failures, semi_hard - hard"].p, 2 * 0.5**cells)
 
@@ -350,6 +356,13 @@ def test_c3_looks_only_where_both_survive_and_finds_what_makes_for_collapse():
     )
     assert all(low > 0 for _, low, _ in slopes.values())
     assert all(low < value < high for value, low, high in slopes.values())
+    every, all_left = c03_hard_mining.surviving(
+        results["noise-modes"],
+        c03_hard_mining.OTHERS[0],
+        lambda arm: np.zeros(len(arm.cells["seed"]), bool),
+    )
+    assert (len(every), all_left) == (len(SEEDS), 1)
+    assert every.mean() < gaps.mean() - 0.1  # what has collapsed drags it down
     found = {f.what: f.effect for f in CLAIMS["C3"].judge(results).findings}
     assert found["loss pinned at the margin, hard, drawn classes"] == 1
     np.testing.assert_allclose(

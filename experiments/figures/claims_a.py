@@ -144,7 +144,7 @@ def claim_hard_mining() -> Figure:
     for i, key in enumerate(BOTH):
         result, panel = load(f"noise-{key}"), left[i]
         for j, noise in enumerate((0.0, 0.1, 0.3)):
-            for arm, name in names.items():
+            for shift, (arm, name) in zip((0.9, 1.1), names.items(), strict=True):
                 record = result.arms[arm]
                 rates = np.unique(record.cells["learning_rate"])
                 gone = c02_stability.failed(record)
@@ -153,7 +153,7 @@ def claim_hard_mining() -> Figure:
                     for r in rates
                 ]
                 effect, error = reach(found)
-                panel.errorbar(rates * 1.06 ** (j - 1), effect,
+                panel.errorbar(rates * 1.06 ** (j - 1) * shift, effect,
                                error,
                                color=ORANGE if name == "hard" else BLUE,
                                marker=MARKERS[j], ls=LINES[j], ms=5, lw=1.6,
@@ -238,17 +238,17 @@ def claim_classes() -> Figure:
     drawn, axes = panels(2, rows=2, height=7.2)
     counts = {"modes": (10, 20, 50, 100), "glyphs": (20, 50)}
     for panel, key in zip(axes, BOTH, strict=False):
-        found = [
+        gaps = [
             c05_classes.differences(load(f"classes-{key}-{classes}"), "")
             for classes in counts[key]
         ]
-        for i, name in enumerate(found[0]):
-            height = np.arange(len(found)) + 0.18 * (i - 1.5)
-            intervals(panel, [each[name] for each in found], height, name, i)
+        for i, name in enumerate(gaps[0]):
+            height = np.arange(len(gaps)) + 0.18 * (i - 1.5)
+            intervals(panel, [each[name] for each in gaps], height, name, i)
         rows(panel, [f"{classes} classes" for classes in counts[key]])
         panel.set(title=BENCHES[key].capitalize(), xlabel="Recall@1")
     legend(axes[0], "center", ncols=2)
-    pairs = np.arange(2, 65)
+    pairs = range(2, 65)
     rise = axes[2].twinx()
     for number, classes in enumerate(counts["modes"]):
         false = [c05_classes.false_negatives(classes, n) for n in pairs]
@@ -256,7 +256,9 @@ def claim_classes() -> Figure:
         axes[2].plot(pairs, false, color=SERIES[number], ls="-",
                      label=f"{classes} classes")  # fmt: skip
         rise.plot(pairs, least, color=SERIES[number], ls=":")
-    axes[2].set(title="Anchors with a false negative", ylabel="share (solid)")
+    axes[2].set(
+        title="Anchors with a false negative", ylabel="share (solid)", ylim=(0, 1.02)
+    )
     rise.set(ylabel="rise of the least loss (dotted)", ylim=(0, None))
     rise.grid(False)
     rise.spines["right"].set_visible(True)
@@ -285,8 +287,8 @@ def claim_regulariser() -> Figure:
     Left: mean length of the embeddings of validation classes while training with Adam
     on drawn classes, by the weight of the penalty, mean over 24 seeds; both axes are
     logarithmic. Middle: the slope of such lines over the last half of the steps. Right:
-    Recall@1 on unseen classes, with the loss on normalised embeddings beside it. Bars
-    are 95 % intervals.
+    Recall@1 on unseen classes, with the loss on normalised embeddings (scale 10) beside
+    it. Bars are 95 % intervals.
 
     Read from experiments/results/sweeps/norms-*.json.
     """
