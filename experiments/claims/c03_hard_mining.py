@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from experiments.claims.c02_stability import BENCHES, by_seed, failed, ranks_worse
+from experiments.claims.c02_stability import by_seed, failed, ranks_worse
 from experiments.claims.claim import Claim, Finding, Results, Verdict, Word
+from experiments.claims.effects import BENCHES
 from experiments.claims.statistics import interval, logistic, paired, share
 from experiments.sweep.records import Record, Result
 
@@ -56,7 +57,7 @@ def slopes_of_collapse(record: Record) -> dict[str, tuple[float, float, float]]:
 
 def judge(results: Results) -> Verdict:
     """By the rule in `CLAIM.statistic`."""
-    benches = {bench: results[f"noise-{key}"] for key, bench in BENCHES.items()}
+    benches = {BENCHES[b]: results[f"noise-{b}"] for b in ("modes", "glyphs")}
     findings: list[Finding] = []
     for other in OTHERS:
         for bench, result in benches.items():

@@ -17,6 +17,7 @@ from experiments.claims.effects import BENCHES, of_draws, random_effects
 from experiments.claims.effects import partial_eta_squared as parts_of
 from experiments.claims.statistics import paired
 from experiments.figures.effects import (
+    LABELS,
     band,
     intervals,
     legend,
@@ -29,14 +30,6 @@ from experiments.figures.style import HATCHES, LINES, MARKERS, SERIES, TEXT, pan
 from experiments.sweep.records import load
 
 BOTH = ("modes", "glyphs")
-LABELS = {
-    "triplet_random": "random triplets",
-    "triplet_all": "all triplets",
-    "triplet_semi_hard": "semi-hard triplets",
-    "triplet_hard": "hardest triplets",
-    "angular": "angular",
-    "n_pairs": "N-pairs",
-}
 
 
 @of_claim(c07_gradient_direction.CLAIM)
