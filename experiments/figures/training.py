@@ -87,6 +87,7 @@ def learning_curves() -> Figure:
     titles = "Loss over its first", "One against one", "One against all"
     for panel, title in zip(axes, titles, strict=True):
         panel.set(title=title, xlabel="step", ylim=(0, None), xlim=(0, None))
+    axes[1].set(ylim=(0.6, None))
     return below(drawn)
 
 
