@@ -17,7 +17,7 @@ from rich.table import Table
 from experiments.claims import registry
 from experiments.claims.claim import Claim, Verdict
 from experiments.claims.statistics import holm
-from experiments.sweep.records import RESULTS, load
+from experiments.sweep.records import RESULTS, Result, load
 from experiments.sweep.studies import STUDIES
 from experiments.sweep.study import run
 from rankjax.errors import RunError, UsageError, unknown_name
@@ -59,12 +59,23 @@ def judged(claims: Sequence[Claim]) -> dict[str, tuple[Claim, Verdict, float | N
     """
     verdicts = {}
     for claim in claims:
-        results = {study: load(study) for study in claim.studies}
+        results = {study: _whole(study, claim) for study in claim.studies}
         verdicts[claim.name] = (claim, claim.judge(results))
     tested = [n for n, (_, v) in verdicts.items() if v.findings[0].p is not None]
     raw = [verdicts[name][1].findings[0].p or 0.0 for name in tested]
     adjusted = dict(zip(tested, holm(raw), strict=True))
     return {n: (c, v, adjusted.get(n)) for n, (c, v) in verdicts.items()}
+
+
+def _whole(study: str, claim: Claim) -> Result:
+    result = load(study)
+    missing = [name for name in STUDIES[study].arms if name not in result.arms]
+    if missing:
+        raise RunError(
+            f"{claim.name} rests on {study}, which lacks {', '.join(missing)}; "
+            f"python -m experiments.claims --run {claim.name} trains them"
+        )
+    return result
 
 
 def print_table(
