@@ -1,10 +1,11 @@
 """The survey's losses side by side on characters that training never saw.
 
-python -m experiments.compare [--quick] [--json FILE]
+python -m experiments.compare [NAME ...] [--dataset LEVEL] [--quick] [--json FILE]
 
-Trains every `glyphs` experiment with three seeds, one after the other, and prints the
-mean and standard deviation over seeds of the figures on the test classes. Runs that are
-finished are not trained again. `--quick` trains for a third of the steps.
+Trains every `glyphs` experiment, or those named, with three seeds, one after the other,
+and prints the mean and standard deviation over seeds of the figures on the test
+classes. Runs that are finished are not trained again. `--dataset glyphs/modes` has both
+cases of a letter as one class, for example. `--quick` trains for a third of the steps.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from experiments.config import EXPERIMENTS
 from experiments.train import default_run_dir, run
-from rankjax.errors import RunError
+from rankjax.errors import RunError, unknown_name
 from rankjax.files import write_atomic
 
 SEEDS = (0, 1, 2)
@@ -25,18 +26,20 @@ FIGURES = ("recall_at_1", "map_at_r", "r_precision", "nmi")
 QUICK_STEPS = 500
 
 
-def compare(*, quick: bool, data_dir: Path) -> list[dict[str, object]]:
+def compare(
+    names: Sequence[str], *, quick: bool, data_dir: Path, dataset: str | None = None
+) -> list[dict[str, object]]:
     """Runs all that is not yet run; one row per experiment, and two for baselines."""
     rows = []
     baselines: dict[str, list[dict[str, float]]] = {"raw_pixels": [], "untrained": []}
-    for name in EXPERIMENTS:
-        if not name.startswith("glyphs"):
-            continue
+    for name in names:
         results = []
         for seed in SEEDS:
             config = dataclasses.replace(
                 EXPERIMENTS[name](), seed=seed, data_dir=data_dir
             )
+            if dataset is not None:
+                config = dataclasses.replace(config, dataset=dataset)
             if quick:
                 config = dataclasses.replace(
                     config, steps=QUICK_STEPS, eval_every=QUICK_STEPS
@@ -95,13 +98,23 @@ def _mean(row: dict[str, object], figure: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    known = [name for name in EXPERIMENTS if name.startswith("glyphs")]
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all if none")
+    parser.add_argument("--dataset", help="instead of the experiments' own")
     parser.add_argument("--quick", action="store_true", help="a third of the steps")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument(
         "--data-dir", type=Path, default=Path("~/.cache/rankjax"), help="of data sets"
     )
     options = parser.parse_args(arguments)
-    rows = compare(quick=options.quick, data_dir=options.data_dir)
+    for name in set(options.names) - set(known):
+        parser.error(str(unknown_name("experiment", name, known)))
+    rows = compare(
+        options.names or known,
+        quick=options.quick,
+        data_dir=options.data_dir,
+        dataset=options.dataset,
+    )
     print(table(rows))
     if options.json:
         write_atomic(options.json, json.dumps(rows, indent=2) + "\n")

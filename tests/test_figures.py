@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from scipy import stats
 
 from experiments.figures import FIGURES, registry, show, style
 from experiments.figures import __main__ as command
@@ -23,6 +24,9 @@ from experiments.figures.curves import over_distance, scaled
 from experiments.figures.fields import ANCHOR, POSITIVE, field, sizes
 from experiments.figures.sampling import chosen_distances, density, gradient_variance
 from experiments.figures.toys import scores
+from experiments.figures.training import at_best_rate, correlation
+from experiments.sweep import records
+from experiments.sweep.records import Record
 from rankjax import losses
 from rankjax.errors import RunError
 
@@ -260,3 +264,32 @@ def test_only_map_at_r_tells_the_toy_embeddings_apart():
     assert max(abs(row["NMI"]) for row in found.values()) < 0.005
     map_at_r = [row["MAP@R"] for row in found.values()]
     assert np.all(np.diff(map_at_r) > 0.15)
+
+
+def test_the_rate_that_validates_best_is_what_is_judged():
+    cells = [(seed, rate) for rate in (0.1, 0.2, 0.3) for seed in (1, 0)]
+    validated = [0.5, 0.5, 0.9, 0.8, np.nan, 0.99]
+    tested = [0.9, 0.9, 0.1, 0.2, 0.7, 0.7]
+    names = "seed", "learning_rate"
+    record = Record(
+        settings={},
+        chosen=[],
+        trials=[],
+        cells=dict(zip(names, np.transpose(cells), strict=True)),
+        final={"last_recall": np.array(validated), "recall_at_1": np.array(tested)},
+        curves={},
+        seconds=0.0,
+    )
+    assert at_best_rate(record).tolist() == [0.2, 0.1]
+
+
+def test_correlation_of_ranks_is_scipys():
+    x, y = np.random.default_rng(0).normal(size=(2, 30))
+    assert correlation(x, x + y) == pytest.approx(stats.spearmanr(x, x + y).statistic)
+
+
+def test_figures_of_sweeps_name_the_command_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    for name in ("seed_spread", "label_noise", "batch_size"):
+        with pytest.raises(RunError, match=r"python -m experiments\.sweep \w+-modes"):
+            FIGURES[name].draw()

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from experiments.sweep import figures_of, records, study
 from experiments.sweep.__main__ import main
@@ -44,7 +45,7 @@ def test_figures_of_small_sets_are_those_of_the_library(collapsed):
     part = part._replace(
         inputs=outputs, labels=labels.reshape(6, 5), groups=np.zeros((6, 5), np.int32)
     )
-    got = figures_of.test(jnp.asarray(outputs), part)
+    got = jax.jit(figures_of.test)(outputs, part)
     np.testing.assert_allclose(got["recall_at_1"], expected["recall_at_1"], rtol=1e-6)
     np.testing.assert_allclose(got["map_at_r"], expected["map_at_r"], rtol=1e-6)
 
@@ -60,7 +61,7 @@ def test_n_way_accuracy_and_cosine_and_rank_equal_slow_loops():
     cosines = [rows[i] @ rows[j] for i in range(15) for j in range(15) if i != j]
     share = np.linalg.svd(rows, compute_uv=False)
     share /= share.sum()
-    got = figures_of.embeddings(jnp.asarray(outputs))
+    got = jax.jit(figures_of.embeddings)(outputs)
     np.testing.assert_allclose(got["n_way"], np.mean(np.all(won, 1)), rtol=1e-6)
     np.testing.assert_allclose(got["one_way"], np.mean(won), rtol=1e-6)
     np.testing.assert_allclose(got["cosine"], np.mean(cosines), atol=1e-6)
@@ -116,36 +117,33 @@ def test_networks_trained_together_are_those_trained_alone_step_by_step():
     cells = [{"seed": 1, "scale": 2.0}, {"seed": 2, "learning_rate": 0.05}]
     outcome = train(TINY, ARM, cells, steps=4, every=2)
     compute = ARM.objective()
+
+    @jax.jit
+    @jax.grad
+    def gradient(params, inputs, labels, scale):
+        out = network(params, inputs)
+        out /= jnp.linalg.norm(out, axis=-1, keepdims=True)
+        return compute(out, labels, params={"scale": scale})[0]
+
     for i, cell in enumerate(cells):
         data = TINY.make(cell["seed"], TINY.settings)
         rows, labels = batches(ARM, data, cell["seed"], 4)
         inputs = data.train.inputs.reshape(-1, 32)
-        params = first_params(jax.random.key(cell["seed"]), TINY.layers)
-        first, second = jax.tree.map(jnp.zeros_like, (params, params))
-        rate, scale = cell.get("learning_rate", 1e-2), cell.get("scale", 4.0)
+        flat, shaped = ravel_pytree(first_params(jax.random.key(i + 1), TINY.layers))
+        first, second = np.zeros_like(flat), np.zeros_like(flat)
+        flat = np.asarray(flat)
         for t in range(4):
-
-            def loss(p, t=t, rows=rows, labels=labels, inputs=inputs, scale=scale):
-                out = network(p, inputs[rows[t]])
-                out /= jnp.linalg.norm(out, axis=-1, keepdims=True)
-                return compute(out, labels[t], params={"scale": scale})[0]
-
-            g = jax.grad(loss)(params)
-            first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, g)
-            second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, second, g)
-            params = jax.tree.map(
-                lambda p, m, v, t=t, rate=rate: (
-                    p
-                    - rate
-                    * (m / (1 - 0.9 ** (t + 1)))
-                    / (jnp.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8)
-                ),
-                params,
-                first,
-                second,
+            slope = gradient(
+                shaped(flat), inputs[rows[t]], labels[t], cell.get("scale", 4.0)
             )
+            g = np.asarray(ravel_pytree(slope)[0])
+            first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+            mean, square = first / (1 - 0.9 ** (t + 1)), second / (1 - 0.999 ** (t + 1))
+            step = mean / (np.sqrt(square) + 1e-8)
+            flat = (flat - cell.get("learning_rate", 1e-2) * step).astype(np.float32)
+        params = shaped(flat)
         test = network(params, data.test.inputs)
-        expected = figures_of.test(test, data.test)
+        expected = jax.jit(figures_of.test)(test, data.test)
         got = {name: values[i] for name, values in outcome.final.items()}
         assert abs(got["recall_at_1"] - expected["recall_at_1"]) < 0.01
         np.testing.assert_allclose(got["map_at_r"], expected["map_at_r"], atol=5e-3)
@@ -261,7 +259,7 @@ def test_directions_equal_a_loop_over_triplets():
                     out[rule].append(
                         step @ x / np.linalg.norm(step) / np.linalg.norm(x)
                     )
-    told = directions(jnp.asarray(rows), jnp.asarray(labels), None, None)
+    told = jax.jit(directions)(rows, labels, None, None)
     for rule in toward:
         np.testing.assert_allclose(told[f"{rule}_toward"], np.mean(toward[rule]))
         np.testing.assert_allclose(told[f"{rule}_out"], np.mean(out[rule]), rtol=1e-4)

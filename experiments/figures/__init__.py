@@ -4,13 +4,16 @@ from experiments.figures import (
     angles,
     bands,
     batches,
+    claims_a,
     claims_b,
     curves,
     fields,
     measured,
     published,
     sampling,
+    scaling,
     toys,
+    training,
 )
 from experiments.figures.registry import FIGURES, Entry, Shown, show, write
 
@@ -21,13 +24,16 @@ __all__ = [
     "angles",
     "bands",
     "batches",
+    "claims_a",
     "claims_b",
     "curves",
     "fields",
     "measured",
     "published",
     "sampling",
+    "scaling",
     "show",
     "toys",
+    "training",
     "write",
 ]

@@ -119,6 +119,15 @@ def label(panel: Axes, at: Any, text: str, offset: Any, **settings: Any) -> None
     )  # fmt: skip
 
 
+def below(figure: Figure, *, columns: int = 5) -> Figure:
+    """The figure with a legend of its first panel's series below it."""
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    by_name = dict(zip(names, handles, strict=True))
+    loc = "outside lower center"
+    figure.legend(by_name.values(), by_name, loc=loc, ncols=columns)
+    return figure
+
+
 def as_svg(figure: Figure) -> str:
     """The figure as SVG, its text as text in the reader's own font."""
     buffer = io.StringIO()

@@ -158,7 +158,7 @@ def _sampling_arms() -> Mapping[str, Arm]:
         "all": ("all_pairs", {}),
         "random": ("random_pairs", {"positives": 1, "negatives": 1}),
         "hardest": ("hardest", {}),
-        "semi_hard": ("easy_hard", {"positive": "all", "negative": "semi_hard"}),
+        "semi_hard": ("easy_hard", {"positive": "hardest", "negative": "semi_hard"}),
     }
     return {
         f"{loss}-{name}": dataclasses.replace(

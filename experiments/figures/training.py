@@ -1,0 +1,309 @@
+"""Figures of what sweeps recorded while networks trained."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.figures.registry import figure
+from experiments.figures.style import LINES, MARKERS, SERIES, TEXT, below, panels
+from experiments.sweep.records import Record, load
+
+NAMES = {
+    "contrastive": "contrastive",
+    "triplet_random": "triplet, random",
+    "triplet_all": "triplet, all",
+    "triplet_semi_hard": "triplet, semi-hard",
+    "triplet_hard": "triplet, hard",
+    "triplet_hard_pairs": "triplet, hard, pairs",
+    "triplet_easy_positive": "triplet, easy positive",
+    "n_pairs_ovo": "N-pairs, one by one",
+    "n_pairs": "N-pairs",
+    "n_pairs_lengths": "N-pairs, lengths free",
+    "angular": "angular",
+    "n_pairs_angular": "N-pairs + angular",
+}
+"""Of the arms of `experiments.sweep.studies.ARMS`, for readers."""
+
+BENCHES = {"modes": "drawn classes", "glyphs": "rendered characters"}
+RULES = {"random": "random", "all": "all", "semi_hard": "semi-hard", "hard": "hard"}
+
+
+def curve(
+    panel: Axes, x: np.ndarray, seeds: np.ndarray, number: int, name: str
+) -> None:
+    """The mean of [seed, place] as a line of a series, its 95 % interval as a band."""
+    mean = seeds.mean(0)
+    half = 1.96 * seeds.std(0, ddof=1) / np.sqrt(len(seeds))
+    colour, line = SERIES[number], LINES[number]
+    panel.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
+    panel.plot(x, mean, color=colour, ls=line, label=name)
+
+
+def at_best_rate(record: Record, **cells: float) -> np.ndarray:
+    """Test Recall@1 [seed] at the learning rate that validates best.
+
+    Args:
+      record: of an arm that was trained at a grid of learning rates.
+      cells: other settings that single out a network per rate and seed.
+    """
+    rates = np.unique(record.cells["learning_rate"])
+
+    def validated(rate: float) -> float:
+        found = record.values("last_recall", learning_rate=rate, **cells)
+        return float(np.nan_to_num(found).mean())
+
+    best = max(rates, key=validated)
+    return record.values("recall_at_1", learning_rate=best, **cells)
+
+
+@figure
+def learning_curves() -> Figure:
+    """Loss and accuracy while triplets and N-pairs train.
+
+    Drawn classes, 64 rows a batch, mean of 24 seeds and its 95 % interval, settings
+    searched alike for each loss. Left: the training loss over its first mean. Such
+    curves of different losses cannot be compared: they are in different units. Middle:
+    how often, on validation classes, an anchor is nearer to its positive than to one
+    random row of another class; right: than to a row of every other class, of 40. A
+    random row is a weak opponent: one against one is at 0.9 when one against all is at
+    0.4. The triplet's loss is the mean of those triplets that are not yet solved, and
+    hardly falls while the embedding becomes better.
+
+    Read from experiments/results/sweeps/losses-modes.json, which `python -m
+    experiments.sweep losses-modes` writes. After a figure of Sohn, NIPS 2016.
+    """
+    result = load("losses-modes")
+    drawn, axes = panels(3)
+    for i, arm in enumerate(
+        ("triplet_random", "triplet_semi_hard", "n_pairs_ovo", "n_pairs")
+    ):
+        for panel, key in zip(axes, ("loss", "one_way", "n_way"), strict=True):
+            seeds = result.arms[arm].curve(key)
+            if key == "loss":
+                seeds = seeds / seeds[:, :1]
+            curve(panel, result.steps, seeds, i, NAMES[arm])
+    titles = "Loss over its first", "One against one", "One against all"
+    for panel, title in zip(axes, titles, strict=True):
+        panel.set(title=title, xlabel="step", ylim=(0, None), xlim=(0, None))
+    return below(drawn)
+
+
+@figure
+def angular_curves() -> Figure:
+    """How fast angular losses and triplets learn.
+
+    Recall@1 on validation classes against the step, for drawn classes and for rendered
+    characters: mean of 24 seeds and its 95 % interval. Every loss sees 64 rows a step
+    and has its learning rate and one or two numbers searched over twelve trials.
+
+    Read from losses-modes.json and losses-glyphs.json in experiments/results/sweeps,
+    which `python -m experiments.sweep losses-modes losses-glyphs` writes. After the
+    convergence curves of Wang et al., ICCV 2017.
+    """
+    drawn, axes = panels(2)
+    arms = ("angular", "n_pairs_angular", "triplet_semi_hard", "triplet_random")
+    for panel, (bench, title) in zip(axes, BENCHES.items(), strict=True):
+        result = load(f"losses-{bench}")
+        for i, arm in enumerate(arms):
+            curve(panel, result.steps, result.arms[arm].curve("recall"), i, NAMES[arm])
+        panel.set(title=title.capitalize(), xlabel="step", xlim=(0, None))
+    axes[0].set(ylabel="Recall@1, validation")
+    return below(drawn)
+
+
+@figure
+def recall_over_time() -> Figure:
+    """Recall@1 against CPU time.
+
+    Validation Recall@1 against the CPU milliseconds spent so far on one network, mean
+    of 24 seeds and its 95 % interval. The network is small, so that the loss is a large
+    part of a step; with a convolutional network the steps of all losses take nearly
+    the same time, and the curves are those over steps.
+
+    Read from losses-modes.json and losses-glyphs.json in experiments/results/sweeps,
+    which `python -m experiments.sweep losses-modes losses-glyphs` writes; the time of a
+    step is measured there, without compilation.
+    """
+    drawn, axes = panels(2)
+    arms = ("contrastive", "triplet_semi_hard", "triplet_hard", "n_pairs", "angular")
+    for panel, (bench, title) in zip(axes, BENCHES.items(), strict=True):
+        result = load(f"losses-{bench}")
+        for i, arm in enumerate(arms):
+            record = result.arms[arm]
+            spent = result.steps * record.seconds * 1e3
+            curve(panel, spent, record.curve("recall"), i, NAMES[arm])
+        panel.set(title=title.capitalize(), xlabel="CPU milliseconds", xlim=(0, None))
+    axes[0].set(ylabel="Recall@1, validation")
+    return below(drawn)
+
+
+@figure
+def seed_spread() -> Figure:
+    """What another seed changes.
+
+    Test Recall@1 of 24 networks per loss that differ in their seed alone: data, first
+    weights and batches. A violin is their distribution, the bar its middle half, the
+    dot the median; losses are in the order of medians. Where two violins overlap, one
+    run of each says little about which loss is better.
+
+    Read from losses-modes.json and losses-glyphs.json in experiments/results/sweeps,
+    which `python -m experiments.sweep losses-modes losses-glyphs` writes.
+    """
+    drawn, axes = panels(2, height=4.6)
+    for i, (panel, (bench, title)) in enumerate(
+        zip(axes, BENCHES.items(), strict=True)
+    ):
+        found = {
+            NAMES[arm]: record.values("recall_at_1")
+            for arm, record in load(f"losses-{bench}").arms.items()
+        }
+        found = dict(sorted(found.items(), key=lambda item: np.median(item[1])))
+        places = np.arange(len(found))
+        bodies = panel.violinplot(
+            list(found.values()), places, orientation="horizontal", widths=0.85,
+            showextrema=False,
+        )["bodies"]  # fmt: skip
+        for body in bodies:
+            body.set(facecolor=SERIES[i], alpha=0.55)
+        low, middle, high = np.percentile(list(found.values()), (25, 50, 75), axis=1)
+        panel.hlines(places, low, high, color=TEXT, lw=4, ls="-")
+        panel.plot(middle, places, "o", color=TEXT, ms=6)
+        panel.set(title=title.capitalize(), xlabel="Recall@1, test classes")
+        panel.set_yticks(places, list(found))
+    return drawn
+
+
+@figure
+def search_landscape() -> Figure:
+    """What searching a learning rate changes.
+
+    Validation Recall@1 of the twelve trials of each loss's search, against the learning
+    rate, each the mean of four seeds, on drawn classes (circles) and on rendered
+    characters (squares). Trials also differ in the loss's own number, such as its
+    margin: that is the scatter about a line. Filled: the trial that was chosen.
+    Differences within one panel are as large as those between panels, which is why
+    every loss has the same search.
+
+    Read from losses-modes.json and losses-glyphs.json in experiments/results/sweeps,
+    which `python -m experiments.sweep losses-modes losses-glyphs` writes. After
+    Musgrave, Belongie, Lim, ECCV 2020.
+    """
+    drawn, axes = panels(4, rows=3, height=6.0, sharex=True, sharey=True)
+    for i, bench in enumerate(BENCHES):
+        result = load(f"losses-{bench}")
+        for panel, arm in zip(axes, NAMES, strict=True):
+            trials = result.arms[arm].trials
+            rates, recall = (
+                np.array([trial[key] for trial in trials])
+                for key in ("learning_rate", "recall")
+            )
+            settings = {"marker": MARKERS[i], "color": SERIES[i], "ls": "", "ms": 5.5}
+            panel.plot(rates, recall, mfc="none", **settings)
+            best = recall.argmax()
+            panel.plot(rates[best], recall[best], label=BENCHES[bench], **settings)
+            panel.set_title(NAMES[arm], fontsize=10)
+    axes[0].set(xscale="log", ylim=(0, 1))
+    for panel in axes[8:]:
+        panel.set(xlabel="learning rate")
+    for panel in axes[::4]:
+        panel.set(ylabel="Recall@1")
+    return below(drawn)
+
+
+@figure
+def rank_and_recall() -> Figure:
+    """Does an embedding that uses more directions find more?
+
+    Test Recall@1 against the effective rank of the test embeddings, exp of the entropy
+    of their normalised singular values: a small marker for each seed of each loss, a
+    large one for a loss's mean. In the titles: Spearman's correlation over the means of
+    losses, and that over seeds within a loss, the mean of all losses. A rank near 1 is
+    often called collapse; here are embeddings of a low rank that retrieve well, for
+    retrieval by cosine does not mind in how narrow a cone they lie.
+
+    Read from losses-modes.json and losses-glyphs.json in experiments/results/sweeps,
+    which `python -m experiments.sweep losses-modes losses-glyphs` writes. The question
+    is that of the spectral decay in Roth et al., ICML 2020.
+    """
+    drawn, axes = panels(2, height=4.0)
+    families: Mapping[str, int] = {"contrastive": 0, "triplet": 1, "n_pairs": 2}
+    for panel, (bench, title) in zip(axes, BENCHES.items(), strict=True):
+        ranks, recalls = [], []
+        for arm, record in load(f"losses-{bench}").arms.items():
+            rank, recall = record.values("rank"), record.values("recall_at_1")
+            family = next((f for f in families if arm.startswith(f)), "angular")
+            i = families.get(family, 3)
+            settings = {"marker": MARKERS[i], "color": SERIES[i], "ls": ""}
+            panel.plot(rank, recall, ms=3, alpha=0.35, **settings)
+            name = {"n_pairs": "N-pairs"}.get(family, family)
+            panel.plot(rank.mean(), recall.mean(), ms=10, label=name, **settings)
+            ranks.append(rank)
+            recalls.append(recall)
+        between = correlation(np.mean(ranks, 1), np.mean(recalls, 1))
+        within = np.mean([correlation(*x) for x in zip(ranks, recalls, strict=True)])
+        panel.set_title(f"{title.capitalize()}: {between:+.2f}, {within:+.2f}")
+        panel.set(xlabel="effective rank", xscale="log")
+    axes[0].set(ylabel="Recall@1, test classes")
+    return below(drawn)
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's, of values without ties."""
+    return float(np.corrcoef(x.argsort().argsort(), y.argsort().argsort())[0, 1])
+
+
+@figure
+def label_noise() -> Figure:
+    """Wrong labels, and which mining minds them.
+
+    Test Recall@1 of triplets against the share of training rows whose label is that of
+    another class, by the rule that picks negatives; hard also picks the farthest
+    positive. 16 classes of 4 rows a batch, unit length, margin 0.2. Mean of 24 seeds
+    and its 95 % interval, at the learning rate that validates best for each rule and
+    share.
+
+    Read from noise-modes.json and noise-glyphs.json in experiments/results/sweeps,
+    which `python -m experiments.sweep noise-modes noise-glyphs` writes.
+    """
+    drawn, axes = panels(2)
+    for panel, (bench, title) in zip(axes, BENCHES.items(), strict=True):
+        arms = load(f"noise-{bench}").arms
+        for i, (rule, name) in enumerate(RULES.items()):
+            record = arms[f"{rule}-64-unit"]
+            shares = np.unique(record.cells["noise"])
+            found = [at_best_rate(record, noise=share) for share in shares]
+            curve(panel, shares, np.transpose(found), i, name)
+        panel.set(title=title.capitalize(), xlabel="share of wrong labels",
+                  xticks=shares)  # fmt: skip
+    axes[0].set(ylabel="Recall@1, test classes")
+    return below(drawn)
+
+
+@figure
+def batch_size() -> Figure:
+    """Recall@1 against the rows in a batch.
+
+    Test Recall@1 of triplets on drawn classes by the rule that picks negatives, for
+    batches of classes of 4, margin 0.2, 400 steps whatever the batch: larger ones also
+    see more rows. Left: embeddings of length 1; right: of any length. Mean of 24 seeds
+    and its 95 % interval, at the learning rate that validates best for each rule and
+    size.
+
+    Read from experiments/results/sweeps/stability-modes.json, which `python -m
+    experiments.sweep stability-modes` writes.
+    """
+    drawn, axes = panels(2, sharey=True)
+    arms = load("stability-modes").arms
+    sizes = sorted({int(arm.split("-")[1]) for arm in arms})
+    titles = {"unit": "Length 1", "free": "Any length"}
+    for panel, (length, title) in zip(axes, titles.items(), strict=True):
+        for i, (rule, name) in enumerate(RULES.items()):
+            found = [at_best_rate(arms[f"{rule}-{size}-{length}"]) for size in sizes]
+            curve(panel, np.array(sizes), np.transpose(found), i, name)
+        panel.set(title=title, xlabel="rows in a batch", xscale="log")
+        panel.set_xticks(sizes, [str(size) for size in sizes])
+        panel.minorticks_off()
+    axes[0].set(ylabel="Recall@1, test classes")
+    return below(drawn)
