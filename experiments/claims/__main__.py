@@ -59,23 +59,12 @@ def judged(claims: Sequence[Claim]) -> dict[str, tuple[Claim, Verdict, float | N
     """
     verdicts = {}
     for claim in claims:
-        results = {study: _whole(study, claim) for study in claim.studies}
+        results = {study: _complete(study) for study in claim.studies}
         verdicts[claim.name] = (claim, claim.judge(results))
     tested = [n for n, (_, v) in verdicts.items() if v.findings[0].p is not None]
     raw = [verdicts[name][1].findings[0].p or 0.0 for name in tested]
     adjusted = dict(zip(tested, holm(raw), strict=True))
     return {n: (c, v, adjusted.get(n)) for n, (c, v) in verdicts.items()}
-
-
-def _whole(study: str, claim: Claim) -> Result:
-    result = load(study)
-    missing = [name for name in STUDIES[study].arms if name not in result.arms]
-    if missing:
-        raise RunError(
-            f"{claim.name} rests on {study}, which lacks {', '.join(missing)}; "
-            f"python -m experiments.claims --run {claim.name} trains them"
-        )
-    return result
 
 
 def print_table(
@@ -120,6 +109,17 @@ def print_markdown(
             p,
         )
         print(f"| {' | '.join(cells)} |")
+
+
+def _complete(study: str) -> Result:
+    result = load(study)
+    missing = [arm for arm in STUDIES[study].arms if arm not in result.arms]
+    if missing:
+        raise RunError(
+            f"{study} has no {', '.join(missing)} yet; "
+            f"python -m experiments.sweep {study} goes on with it"
+        )
+    return result
 
 
 def _named(name: str) -> Claim:

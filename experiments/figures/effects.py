@@ -45,7 +45,7 @@ def band(panel: Axes, x: Any, values: np.ndarray, name: str, series: int) -> Non
     style: dict[str, Any] = {"color": SERIES[series], "ls": LINES[series]}
     panel.plot(x, mean, label=name, **style)
     panel.fill_between(x, mean - 1.96 * error, mean + 1.96 * error,
-                       color=SERIES[series], alpha=0.2, lw=0)  # fmt: skip
+                       color=SERIES[series], alpha=0.15, lw=0)  # fmt: skip
 
 
 def reach(findings: Sequence[Finding]) -> tuple[np.ndarray, np.ndarray]:
