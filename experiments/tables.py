@@ -14,6 +14,8 @@ from typing import Any
 from experiments.bench.cases import CASES
 from experiments.bench.output import Row
 from experiments.bench.timing import Shape
+from experiments.claims.__main__ import judged
+from experiments.claims.registry import CLAIMS
 from rankjax import losses, mining, regularizers
 from rankjax.entry import Entry, entry_of, hyper_parameters
 
@@ -80,6 +82,15 @@ def speed_table(results: Path = RESULTS / "bench-losses.json") -> str:
     return "\n".join(lines)
 
 
+def claims_table() -> str:
+    """One row per claim of the survey: what it says, the verdict, and why."""
+    rows = ["| | the survey says | verdict | what was seen |", "|---|---|---|---|"]
+    for name, (claim, verdict, _) in judged(list(CLAIMS.values())).items():
+        cells = (name, claim.claim, f"**{verdict.word}**", verdict.says)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def _is_usual(row: Row) -> bool:
     """Whether a row is of the length and the class size that the table is about."""
     per_class = CASES[row["loss"]].per_class or Shape(1).K
@@ -107,6 +118,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "losses": losses_table,
     "rules": rules_table,
     "speed": speed_table,
+    "claims": claims_table,
 }
 
 

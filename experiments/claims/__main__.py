@@ -17,7 +17,7 @@ from rich.table import Table
 from experiments.claims import registry
 from experiments.claims.claim import Claim, Verdict
 from experiments.claims.statistics import holm
-from experiments.sweep.records import RESULTS, load
+from experiments.sweep.records import RESULTS, Result, load
 from experiments.sweep.studies import STUDIES
 from experiments.sweep.study import run
 from rankjax.errors import RunError, UsageError, unknown_name
@@ -59,7 +59,7 @@ def judged(claims: Sequence[Claim]) -> dict[str, tuple[Claim, Verdict, float | N
     """
     verdicts = {}
     for claim in claims:
-        results = {study: load(study) for study in claim.studies}
+        results = {study: _complete(study) for study in claim.studies}
         verdicts[claim.name] = (claim, claim.judge(results))
     tested = [n for n, (_, v) in verdicts.items() if v.findings[0].p is not None]
     raw = [verdicts[name][1].findings[0].p or 0.0 for name in tested]
@@ -109,6 +109,17 @@ def print_markdown(
             p,
         )
         print(f"| {' | '.join(cells)} |")
+
+
+def _complete(study: str) -> Result:
+    result = load(study)
+    missing = [arm for arm in STUDIES[study].arms if arm not in result.arms]
+    if missing:
+        raise RunError(
+            f"{study} has no {', '.join(missing)} yet; "
+            f"python -m experiments.sweep {study} goes on with it"
+        )
+    return result
 
 
 def _named(name: str) -> Claim:

@@ -4,11 +4,11 @@ import numpy as np
 from scipy import stats
 
 from experiments.claims.claim import Claim, Finding, Results, Verdict, Word
+from experiments.claims.effects import BENCHES
 from experiments.claims.statistics import paired
 from experiments.sweep.records import Result
 
 CLASSES = {"modes": (10, 20, 50), "glyphs": (20, 50)}
-BENCHES = {"modes": "drawn", "glyphs": "characters"}
 MOST = 64
 
 
@@ -44,7 +44,7 @@ def largest(result: Result) -> str:
 def judge(results: Results) -> Verdict:
     """By the rule in `CLAIM.statistic`."""
     blind, aware = [], []
-    for key, bench in BENCHES.items():
+    for key in CLASSES:
         studies = [results[f"classes-{key}-{classes}"] for classes in CLASSES[key]]
         gaps = {
             name: np.mean(
@@ -55,17 +55,17 @@ def judge(results: Results) -> Verdict:
                 ("aware", lambda s: f"aware-{MOST}", largest),
             )
         }
-        past = f"{MOST} draws of few classes, {bench}"
+        past = f"{MOST} draws of few classes, {BENCHES[key]}"
         blind.append(paired(f"Recall@1, blind - aware, {past}", gaps["blind"]))
         aware.append(paired(f"Recall@1, aware - largest never, {past}", gaps["aware"]))
     findings = [*blind, *aware]
-    for key, bench in BENCHES.items():
+    for key in CLASSES:
         for classes in (*CLASSES[key], *((100,) if key == "modes" else ())):
-            findings += _at(results[f"classes-{key}-{classes}"], bench, classes)
-    for key, bench in BENCHES.items():
+            findings += _at(results[f"classes-{key}-{classes}"], BENCHES[key], classes)
+    for key in CLASSES:
         shapes = results[f"shapes-{key}"]
         for other in ("32x4", "16x8"):
-            what = f"Recall@1, 64x2 - {other}, {bench}"
+            what = f"Recall@1, 64x2 - {other}, {BENCHES[key]}"
             gap = _recall(shapes, "64x2") - _recall(shapes, other)
             findings.append(paired(what, gap))
     harmed = [f.high < 0 for f in blind]
@@ -76,23 +76,36 @@ def judge(results: Results) -> Verdict:
         word = "does not hold"
     says = (
         f"Past the number of classes, not knowing of repetition changes Recall@1 by "
-        f"{blind[0].effect:+.3f} (drawn) and {blind[1].effect:+.3f} (characters); a "
-        f"loss that knows of it differs from the largest batch without repetition by "
+        f"{blind[0].effect:+.3f} (drawn classes) and {blind[1].effect:+.3f} (glyphs); "
+        f"a loss that knows of it differs from the largest batch without repetition by "
         f"{aware[0].effect:+.3f} and {aware[1].effect:+.3f}."
     )
     return Verdict(word, findings, says)
 
 
+def differences(study: Result, here: str) -> dict[str, Finding]:
+    """Recall@1 of one number of classes, by what is compared.
+
+    The last two tell what repetition alone does, at one number of pairs.
+    """
+    never = largest(study)
+    size = never.split("-")[1]
+    pairs = {
+        f"blind - aware, {MOST} pairs": (f"blind-{MOST}", f"aware-{MOST}"),
+        f"aware, {MOST} pairs - largest never": (f"aware-{MOST}", never),
+        "aware - never, as many pairs": (f"aware-{size}", never),
+        "blind - never, as many pairs": (f"blind-{size}", never),
+    }
+    return {
+        name: paired(f"Recall@1, {name}, {here}", *(_recall(study, x) for x in both))
+        for name, both in pairs.items()
+    }
+
+
 def _at(study: Result, bench: str, classes: int) -> list[Finding]:
     """Of one number of classes: Recall@1 past it, closed forms, and the loss."""
     here = f"{classes} classes, {bench}"
-    found = [
-        paired(
-            f"Recall@1, blind - aware, {MOST} draws, {here}",
-            _recall(study, f"blind-{MOST}"),
-            _recall(study, f"aware-{MOST}"),
-        )
-    ]
+    found = [*differences(study, here).values()]
     for what, value in (
         ("share of draws that repeat a class", repeated(classes, MOST)),
         ("share of anchors with a false negative", false_negatives(classes, MOST)),
@@ -129,7 +142,7 @@ CLAIM = Claim(
     statistic=(
         "Recall@1 of batches of 64 classes drawn with replacement. First finding: "
         "blind minus aware, mean over 10, 20 and 50 classes to train on, drawn "
-        "classes; on characters 20 and 50. Second: aware minus the largest batch "
+        "classes; on glyphs 20 and 50. Second: aware minus the largest batch "
         "without repetition (never). Harm means that an interval is below 0. Holds: "
         "blind is harmed on both benches, and aware too. Holds in part: blind is "
         "harmed on both benches, aware not on both. Does not hold: blind is harmed on"

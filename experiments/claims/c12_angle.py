@@ -45,7 +45,9 @@ def judge(results: Results) -> Verdict:
         arms, where = results[f"angles-{bench}"].arms, BENCHES[bench]
         for arm in ("angular", "n_pairs_angular"):
             angles, recall = by_angle(arms[arm], "recall_at_1")
-            best.append(best_angle(f"best angle of {arm}, {where}", angles, recall))
+            best.append(
+                best_angle(f"best angle of {arm}, degrees, {where}", angles, recall)
+            )
             good = (angles >= GOOD[0]) & (angles <= GOOD[1])
             contrast = paired(
                 f"Recall@1, 36 to 55 degrees - 20 and 25, {arm}, {where}",
@@ -85,9 +87,9 @@ def judge(results: Results) -> Verdict:
     return Verdict(
         found,
         [best[0], *angle, *weight, *best[1:], *others],
-        f"Angles of 36 to 55 degrees are {angle[0].effect:+.3f} (drawn classes) and "
-        f"{angle[1].effect:+.3f} (glyphs) of Recall@1 from those below 30. Adding the "
-        f"angular loss to N-pairs changes {weight[0].effect:+.3f} and "
+        f"Recall@1 at angles of 36 to 55 degrees differs by {angle[0].effect:+.3f} "
+        f"(drawn classes) and {angle[1].effect:+.3f} (glyphs) from that at 20 and 25. "
+        f"Adding the angular loss to N-pairs changes it by {weight[0].effect:+.3f} and "
         f"{weight[1].effect:+.3f}. Learning rates were searched at 45 degrees and "
         "weight 2 alone, which favours these.",
     )

@@ -1,9 +1,6 @@
 """What the sweeps of claims C1 to C6 found."""
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -15,9 +12,17 @@ from experiments.claims import (
     c05_classes,
     c06_regulariser,
 )
-from experiments.claims.claim import Claim, Finding
+from experiments.claims.effects import BENCHES
 from experiments.claims.statistics import paired, share
-from experiments.figures.registry import figure
+from experiments.figures.effects import (
+    LABELS,
+    intervals,
+    legend,
+    of_claim,
+    points,
+    reach,
+    rows,
+)
 from experiments.figures.style import (
     BLUE,
     HATCHES,
@@ -31,65 +36,10 @@ from experiments.figures.style import (
 )
 from experiments.sweep.records import load
 
-
-def of(claim: Claim) -> Callable[[Callable[[], Figure]], Callable[[], Figure]]:
-    """Lists a figure of a claim, whose words and prediction end its caption."""
-
-    def listed(draw: Callable[[], Figure]) -> Callable[[], Figure]:
-        draw.__doc__ = (
-            f"{draw.__doc__}\n    Claim {claim.name}: {claim.claim}\n\n"
-            f"    Predicted: {claim.prediction}\n"
-        )
-        return figure(draw)
-
-    return listed
+BOTH = ("modes", "glyphs")
 
 
-def bars(
-    panel: Axes, at: Sequence[float], found: Sequence[Finding], number: int, name: str
-) -> None:
-    """Vertical intervals at places, of a series."""
-    effect, low, high = _ends(found)
-    panel.errorbar(at, effect, [effect - low, high - effect], label=name,
-                   color=SERIES[number], marker=MARKERS[number], ls=LINES[number],
-                   ms=6, lw=1.8, elinewidth=1.6)  # fmt: skip
-
-
-def forest(
-    panel: Axes, found: Sequence[Finding], number: int, shift: float, name: str
-) -> None:
-    """Horizontal intervals, the first on top, of a series."""
-    effect, low, high = _ends(found)
-    panel.errorbar(effect, np.arange(len(found)) + shift,
-                   xerr=[effect - low, high - effect], label=name, ls="none",
-                   color=SERIES[number], marker=MARKERS[number], ms=6,
-                   elinewidth=1.8)  # fmt: skip
-
-
-def rows(panel: Axes, names: Sequence[str]) -> None:
-    """Names the rows of a forest."""
-    panel.set(yticks=range(len(names)), yticklabels=names)
-    panel.set(ylim=(len(names) - 0.5, -0.5))
-    panel.grid(axis="y", visible=False)
-
-
-def _ends(found: Sequence[Finding]) -> np.ndarray:
-    return np.array([(f.effect, f.low, f.high) for f in found]).T
-
-
-def _named(arm: str) -> str:
-    plain = {"n_pairs": "N-pairs", "n_pairs_ovo": "N-pairs, one vs one"}
-    words = arm.replace("triplet_", "triplet, ").replace("semi_hard", "semi-hard")
-    return plain.get(arm, words.replace("_", " "))
-
-
-def _below(drawn: Figure, panel: Axes, columns: int) -> None:
-    """A panel's legend under the whole figure."""
-    handles, names = panel.get_legend_handles_labels()
-    drawn.legend(handles, names, loc="outside lower center", ncols=columns)
-
-
-@of(c01_convergence.CLAIM)
+@of_claim(c01_convergence.CLAIM)
 def claim_convergence() -> Figure:
     """Does N-pairs converge faster than triplets?
 
@@ -98,35 +48,36 @@ def claim_convergence() -> Figure:
     steps, as pairs of rows looked at, and as CPU seconds; right of 1, N-pairs is ahead.
     Bars are 95 % intervals. All losses see 64 rows a batch, and each has its own
     learning rate and one more setting from the same number of trials on the validation
-    classes. Drawn classes are in the left column, rendered characters in the right.
+    classes. Drawn classes are in the left column, glyphs in the right.
 
     Read from experiments/results/sweeps/losses-modes.json and losses-glyphs.json.
     """
     drawn, axes = panels(2, rows=2, height=7.2)
     shown = ("n_pairs", "triplet_random", "triplet_semi_hard", "triplet_hard")
-    for i, (key, bench) in enumerate(list(c01_convergence.BENCHES.items())[:2]):
+    for i, key in enumerate(BOTH):
         result, curve, below = load(f"losses-{key}"), axes[i], axes[2 + i]
         for j, arm in enumerate((*shown, "contrastive")):
             mean = result.arms[arm].curve("recall").mean(0)
             curve.plot(result.steps, mean, color=SERIES[j], ls=LINES[j],
-                       label=_named(arm))  # fmt: skip
-        curve.set(title=bench.capitalize(), xlabel="step", ylabel="Recall@1")
+                       label=LABELS[arm])  # fmt: skip
+        curve.set(title=BENCHES[key].capitalize(), xlabel="step", ylabel="Recall@1")
         curve.legend(loc="lower right")
-        found = c01_convergence.compared(bench, result)
+        found = c01_convergence.compared(key, result)
+        height = np.arange(len(found))
         for j, unit in enumerate(c01_convergence.UNITS):
             each = [f[unit] for f in found.values()]
-            forest(below, each, j, 0.22 * (j - 1), unit)
-        rows(below, [_named(arm) if i == 0 else "" for arm in found])
+            intervals(below, each, height + 0.22 * (j - 1), unit, j)
+        rows(below, [LABELS[arm] if i == 0 else "" for arm in found], effects=False)
         below.axvline(1, color=TEXT, lw=1)
         below.set(xscale="log", xlabel="needed, over what N-pairs needs")
         ticks = (0.125, 0.25, 0.5, 1, 2, 4, 8)
         below.set_xticks(ticks, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
         below.xaxis.set_minor_formatter(NullFormatter())
-    _below(drawn, axes[2], 3)
+    legend(axes[2], "center", ncols=3)
     return drawn
 
 
-@of(c02_stability.CLAIM)
+@of_claim(c02_stability.CLAIM)
 def claim_stability() -> Figure:
     """Which mining fails least?
 
@@ -135,12 +86,12 @@ def claim_stability() -> Figure:
     blue for all, hatched where more than half fail. A run fails if its Recall@1 on test
     classes is below 0.9 times that of its inputs, or if it uses fewer than 1.5
     dimensions. Above each panel: the share of all its runs that fail. Top: drawn
-    classes. Bottom: rendered characters.
+    classes. Bottom: glyphs.
 
     Read from experiments/results/sweeps/stability-modes.json and stability-glyphs.json.
     """
-    drawn, axes = panels(4, rows=2, height=5.2, sharex=True, height_ratios=(6, 4))
-    for i, (key, bench) in enumerate(c02_stability.BENCHES.items()):
+    drawn, axes = panels(4, rows=2, height=4.4, sharex=True, height_ratios=(6, 2))
+    for i, key in enumerate(BOTH):
         result = load(f"stability-{key}")
         for j, rule in enumerate(c02_stability.RULES):
             panel = axes[4 * i + j]
@@ -170,11 +121,11 @@ def claim_stability() -> Figure:
             panel.set(title=f"{rule}: {failed.mean():.0%} fail")
             if i == 1:
                 panel.set(xlabel="learning rate")
-        axes[4 * i].set(ylabel=bench)
+        axes[4 * i].set(ylabel=BENCHES[key])
     return drawn
 
 
-@of(c03_hard_mining.CLAIM)
+@of_claim(c03_hard_mining.CLAIM)
 def claim_hard_mining() -> Figure:
     """Is hard mining faster where it does not collapse?
 
@@ -190,10 +141,10 @@ def claim_hard_mining() -> Figure:
     drawn, (*left, right) = panels(3, height=4.3)
     names = {c03_hard_mining.HARD: "hard", c03_hard_mining.OTHERS[0]: "semi-hard"}
     labels, number = [], 0
-    for i, (key, bench) in enumerate(c02_stability.BENCHES.items()):
+    for i, key in enumerate(BOTH):
         result, panel = load(f"noise-{key}"), left[i]
         for j, noise in enumerate((0.0, 0.1, 0.3)):
-            for arm, name in names.items():
+            for shift, (arm, name) in zip((0.9, 1.1), names.items(), strict=True):
                 record = result.arms[arm]
                 rates = np.unique(record.cells["learning_rate"])
                 gone = c02_stability.failed(record)
@@ -201,37 +152,36 @@ def claim_hard_mining() -> Figure:
                     share("", gone[record.where(noise=noise, learning_rate=r)], 24)
                     for r in rates
                 ]
-                effect, low, high = _ends(found)
-                panel.errorbar(rates * 1.06 ** (j - 1), effect,
-                               [effect - low, high - effect],
+                effect, error = reach(found)
+                panel.errorbar(rates * 1.06 ** (j - 1) * shift, effect,
+                               error,
                                color=ORANGE if name == "hard" else BLUE,
                                marker=MARKERS[j], ls=LINES[j], ms=5, lw=1.6,
                                elinewidth=1,
                                label=f"{name}, {noise:.0%}")  # fmt: skip
-        panel.set(title=f"Collapse, {bench}", xscale="log", ylim=(-0.03, 1.03))
+        panel.set(title=f"Collapse, {BENCHES[key]}", xscale="log", ylim=(-0.03, 1.03))
         panel.set(xlabel="learning rate")
         for other in c03_hard_mining.OTHERS:
             gaps, alive = c03_hard_mining.surviving(result, other)
             if len(gaps) > 1:
-                forest(right, [paired("", gaps)], i, number, bench)
+                intervals(right, [paired("", gaps)], [number], "", i)
             rule = other.split("-")[0].replace("_", "-")
-            labels.append(f"{rule}, {bench}\n({alive:.0%} left)")
+            labels.append(f"{rule}, {BENCHES[key]}\n({alive:.0%} left)")
             number += 1
-    _below(drawn, left[0], 6)
+    legend(left[0], "center", ncols=3)
     rows(right, labels)
     right.tick_params(axis="y", labelsize=8)
-    right.axvline(0, color=TEXT, lw=1)
     right.set(title="Hard minus others", xlabel="Recall@1 over training")
     return drawn
 
 
-@of(c04_variation.CLAIM)
+@of_claim(c04_variation.CLAIM)
 def claim_variation() -> Figure:
     """Hard triplets for one mode, N-pairs for many?
 
     Left and middle: Recall@1 on unseen drawn classes, another loss minus N-pairs, by
     the number of modes of a class, for two spreads of a mode. Right: the same on
-    rendered characters, where both cases of a letter are apart, or joined to one class
+    glyphs, where both cases of a letter are apart, or joined to one class
     that has two modes. Below 0, N-pairs is better. Bars are 95 % intervals over 24
     seeds. The easy-positive triplet draws an anchor to its nearest positive, where the
     hard triplet draws it to the farthest. Settings are searched for at each point.
@@ -248,7 +198,7 @@ def claim_variation() -> Figure:
         for panel, one in zip(axes, gap, strict=False):
             found = [paired("", each) for each in one.T]
             at = 0.06 * (i - 1) + np.arange(len(found))
-            bars(panel, at, found, i, _named(arm))
+            points(panel, at, found, LABELS[arm], i)
         found = [
             paired(
                 "",
@@ -256,52 +206,49 @@ def claim_variation() -> Figure:
             )
             for each in glyphs
         ]
-        bars(axes[2], 0.06 * (i - 1) + np.arange(2), found, i, _named(arm))
+        points(axes[2], 0.06 * (i - 1) + np.arange(2), found, LABELS[arm], i)
     for panel, spread in zip(axes, c04_variation.SPREADS, strict=False):
         panel.set_xticks(range(4), [str(modes) for modes in c04_variation.MODES])
         panel.set(title=f"Drawn, spread {spread}", xlabel="modes of a class")
     axes[2].set_xticks(range(2), ["apart", "joined"])
-    axes[2].set(title="Characters", xlabel="cases of a letter", xlim=(-0.4, 1.4))
+    axes[2].set(title="Glyphs", xlabel="cases of a letter", xlim=(-0.4, 1.4))
     for panel in axes:
         panel.axhline(0, color=TEXT, lw=1)
     axes[0].set(ylabel="Recall@1, minus N-pairs")
-    _below(drawn, axes[0], 3)
+    legend(axes[0], "center", ncols=3)
     return drawn
 
 
-@of(c05_classes.CLAIM)
+@of_claim(c05_classes.CLAIM)
 def claim_classes() -> Figure:
     """Is the N-pairs batch bounded by the number of classes?
 
-    Top: Recall@1 on unseen classes by the number of pairs of a batch, mean over 24
-    seeds. Thick: no class comes twice, which ends at the number of classes. Dashed:
-    classes are drawn with replacement, and the loss is told. Dotted: it is not told,
-    and takes rows of an anchor's own class for negatives. Bottom left: the share of
-    anchors with such a false negative, and by how much the least loss rises, both in
-    closed form. Bottom right: batches of 128 rows of more or of fewer classes, Recall@1
-    of 64 classes of 2 rows minus another shape, with 95 % intervals.
+    Top: differences in Recall@1 on unseen classes, by the number of classes to train
+    on. Never: no class comes twice in a batch, which cannot have more pairs than there
+    are classes. Aware: classes are drawn with replacement, and the loss is told. Blind:
+    it is not told, and takes rows of an anchor's own class for negatives. The largest
+    never is the largest of the batches of 8, 16, 32 and 64 pairs (on glyphs of 16) that
+    has no class twice. Bottom left: the share of anchors
+    with such a false negative, and by how much the least loss rises, both in closed
+    form. Bottom right: batches of 128 rows of more or of fewer classes, Recall@1
+    of 64 classes of 2 rows minus another shape. Bars are 95 % intervals over 24 seeds.
 
     Read from experiments/results/sweeps/classes-*.json and shapes-*.json.
     """
     drawn, axes = panels(2, rows=2, height=7.2)
     counts = {"modes": (10, 20, 50, 100), "glyphs": (20, 50)}
-    styles = {"never": "-", "aware": "--", "blind": ":"}
-    for i, (key, bench) in enumerate(c05_classes.BENCHES.items()):
-        for classes in counts[key]:
-            number = counts["modes"].index(classes)
-            result = load(f"classes-{key}-{classes}")
-            for repeats, line in styles.items():
-                points = sorted(
-                    (int(name.split("-")[1]), arm.final["recall_at_1"].mean())
-                    for name, arm in result.arms.items()
-                    if name.startswith(repeats)
-                )
-                name = f"{classes} classes" if repeats == "never" else None
-                axes[i].plot(*np.array(points).T, ls=line, color=SERIES[number],
-                             marker=MARKERS[number], ms=6, label=name,
-                             lw=3 if repeats == "never" else 1.8)  # fmt: skip
-        axes[i].set(title=bench.capitalize(), ylabel="Recall@1")
-    pairs = np.arange(2, 65)
+    for panel, key in zip(axes, BOTH, strict=False):
+        gaps = [
+            c05_classes.differences(load(f"classes-{key}-{classes}"), "")
+            for classes in counts[key]
+        ]
+        for i, name in enumerate(gaps[0]):
+            height = np.arange(len(gaps)) + 0.18 * (i - 1.5)
+            intervals(panel, [each[name] for each in gaps], height, name, i)
+        rows(panel, [f"{classes} classes" for classes in counts[key]])
+        panel.set(title=BENCHES[key].capitalize(), xlabel="Recall@1")
+    legend(axes[0], "center", ncols=2)
+    pairs = range(2, 65)
     rise = axes[2].twinx()
     for number, classes in enumerate(counts["modes"]):
         false = [c05_classes.false_negatives(classes, n) for n in pairs]
@@ -309,39 +256,39 @@ def claim_classes() -> Figure:
         axes[2].plot(pairs, false, color=SERIES[number], ls="-",
                      label=f"{classes} classes")  # fmt: skip
         rise.plot(pairs, least, color=SERIES[number], ls=":")
-    axes[2].set(title="Anchors with a false negative", ylabel="share (solid)")
+    axes[2].set(
+        title="Anchors with a false negative", ylabel="share (solid)", ylim=(0, 1.02)
+    )
     rise.set(ylabel="rise of the least loss (dotted)", ylim=(0, None))
     rise.grid(False)
     rise.spines["right"].set_visible(True)
-    for panel in axes[:3]:
-        panel.set(xlabel="pairs in the batch", xscale="log")
-        panel.set_xticks([8, 16, 32, 64], ["8", "16", "32", "64"])
-        panel.xaxis.set_minor_formatter(NullFormatter())
-    for i, (key, bench) in enumerate(c05_classes.BENCHES.items()):
+    axes[2].set(xlabel="pairs in the batch", xscale="log")
+    axes[2].set_xticks([2, 4, 8, 16, 32, 64], ["2", "4", "8", "16", "32", "64"])
+    axes[2].xaxis.set_minor_formatter(NullFormatter())
+    for i, key in enumerate(BOTH):
         shapes = load(f"shapes-{key}").arms
         first = shapes["64x2"].values("recall_at_1")
         found = [
             paired("", first, shapes[shape].values("recall_at_1"))
             for shape in ("32x4", "16x8")
         ]
-        forest(axes[3], found, i, 0.2 * i - 0.1, bench)
+        intervals(axes[3], found, np.arange(2) + 0.2 * i - 0.1, BENCHES[key], i)
     rows(axes[3], ["minus 32 x 4", "minus 16 x 8"])
-    axes[3].axvline(0, color=TEXT, lw=1)
     axes[3].set(title="64 x 2 rows", xlabel="Recall@1")
-    for panel in axes:
+    for panel in axes[2:]:
         panel.legend(loc="best")
     return drawn
 
 
-@of(c06_regulariser.CLAIM)
+@of_claim(c06_regulariser.CLAIM)
 def claim_regulariser() -> Figure:
     """Does N-pairs without normalisation need a penalty on lengths?
 
     Left: mean length of the embeddings of validation classes while training with Adam
     on drawn classes, by the weight of the penalty, mean over 24 seeds; both axes are
     logarithmic. Middle: the slope of such lines over the last half of the steps. Right:
-    Recall@1 on unseen classes, with the loss on normalised embeddings beside it. Bars
-    are 95 % intervals.
+    Recall@1 on unseen classes, with the loss on normalised embeddings (scale 10) beside
+    it. Bars are 95 % intervals.
 
     Read from experiments/results/sweeps/norms-*.json.
     """
@@ -359,12 +306,14 @@ def claim_regulariser() -> Figure:
         at = np.arange(len(weights)) + 0.08 * (i - 1.5)
         slopes = [c06_regulariser.growth(result, arm, w) for w in weights]
         found = [paired("", slope[np.isfinite(slope)]) for slope in slopes]
-        bars(middle, at, found, i, case)
+        points(middle, at, found, case, i)
         recalls = [arm.values("recall_at_1", l2_weight=w) for w in weights]
-        bars(right, at, [paired("", recall) for recall in recalls], i, case)
+        points(right, at, [paired("", recall) for recall in recalls], case, i)
         normal = paired("", unit.values("recall_at_1", l2_weight=0.0))
-        bars(right, [len(weights) + 0.08 * (i - 1.5)], [normal], i, "")
+        points(right, [len(weights) + 0.08 * (i - 1.5)], [normal], "", i)
     left.set(title="Length, drawn, Adam", xlabel="step", xscale="log", yscale="log")
+    for formatted in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+        formatted("{x:g}")
     middle.axhline(0, color=TEXT, lw=1)
     middle.set(title="Slope of log length", xlabel="weight of the penalty")
     right.set(title="Recall@1", xlabel="weight of the penalty")
@@ -373,5 +322,5 @@ def claim_regulariser() -> Figure:
     left.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, title="weight"
     )
-    _below(drawn, middle, 4)
+    legend(middle, "center", ncols=4)
     return drawn

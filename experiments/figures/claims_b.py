@@ -17,6 +17,7 @@ from experiments.claims.effects import BENCHES, of_draws, random_effects
 from experiments.claims.effects import partial_eta_squared as parts_of
 from experiments.claims.statistics import paired
 from experiments.figures.effects import (
+    LABELS,
     band,
     intervals,
     legend,
@@ -29,14 +30,6 @@ from experiments.figures.style import HATCHES, LINES, MARKERS, SERIES, TEXT, pan
 from experiments.sweep.records import load
 
 BOTH = ("modes", "glyphs")
-LABELS = {
-    "triplet_random": "random triplets",
-    "triplet_all": "all triplets",
-    "triplet_semi_hard": "semi-hard triplets",
-    "triplet_hard": "hardest triplets",
-    "angular": "angular",
-    "n_pairs": "N-pairs",
-}
 
 
 @of_claim(c07_gradient_direction.CLAIM)
@@ -45,9 +38,10 @@ def gradient_directions() -> Figure:
 
     Left: the share of a batch's triplets whose negative a step brings nearer to the
     positive, as networks with embeddings in 2 and in 16 dimensions are trained by the
-    triplet loss on drawn classes. Middle: its mean over training, by dimension, with
-    the closed form for rows that are Gaussian and of no class (lines): trained
-    embeddings, whose classes are apart, are below. Right: the mean cosine of the step
+    triplet loss on drawn classes. Middle: its mean over training, by dimension, beside
+    the closed form for Gaussian rows without classes (lines); shares below one in
+    100,000 are not drawn. Training parts the classes, which lowers the share; that an
+    embedding does not fill its dimensions raises it. Right: the mean cosine of the step
     with the way from the class's mean to the negative, 1 for straight out.
 
     Bands and bars are 95 % intervals over 24 seeds. Of all triplets of the batch, in

@@ -12,6 +12,19 @@ from experiments.claims.claim import Claim, Finding
 from experiments.figures.registry import figure
 from experiments.figures.style import LINES, MARKERS, SERIES, TEXT
 
+LABELS = {
+    "contrastive": "contrastive",
+    "triplet_random": "random triplets",
+    "triplet_all": "all triplets",
+    "triplet_semi_hard": "semi-hard triplets",
+    "triplet_hard": "hardest triplets",
+    "triplet_easy_positive": "easy-positive triplets",
+    "n_pairs_ovo": "N-pairs, one vs one",
+    "n_pairs": "N-pairs",
+    "angular": "angular",
+}
+"""How the arms of `experiments.sweep.studies.ARMS` are called in figures."""
+
 
 def of_claim(claim: Claim) -> Callable[[Callable[[], Figure]], Callable[[], Figure]]:
     """Lists the figure of a claim, with its words in the caption."""
@@ -32,7 +45,7 @@ def band(panel: Axes, x: Any, values: np.ndarray, name: str, series: int) -> Non
     style: dict[str, Any] = {"color": SERIES[series], "ls": LINES[series]}
     panel.plot(x, mean, label=name, **style)
     panel.fill_between(x, mean - 1.96 * error, mean + 1.96 * error,
-                       color=SERIES[series], alpha=0.2, lw=0)  # fmt: skip
+                       color=SERIES[series], alpha=0.15, lw=0)  # fmt: skip
 
 
 def reach(findings: Sequence[Finding]) -> tuple[np.ndarray, np.ndarray]:
@@ -49,6 +62,16 @@ def intervals(
     effect, error = reach(findings)
     panel.errorbar(effect, y, xerr=error, label=name, ms=6, elinewidth=2,
                    fmt=MARKERS[series], color=SERIES[series])  # fmt: skip
+
+
+def points(
+    panel: Axes, x: Any, findings: Sequence[Finding], name: str, series: int
+) -> None:
+    """Effects at places x with their intervals, joined by a line."""
+    effect, error = reach(findings)
+    panel.errorbar(x, effect, error, label=name, ms=6, lw=1.8, elinewidth=1.6,
+                   marker=MARKERS[series], color=SERIES[series],
+                   ls=LINES[series])  # fmt: skip
 
 
 def rows(panel: Axes, names: Sequence[str], *, effects: bool = True) -> None:

@@ -200,9 +200,9 @@ _ON_DIGITS = (
 )
 
 _ALL = [
-    Study("losses-modes", drawn, ARMS, 10),
-    Study("losses-glyphs", glyphs, ARMS, 12),
-    Study("losses-cases", functools.partial(glyphs, "modes"), ARMS, 12),
+    Study("losses-modes", drawn, ARMS, 6),
+    Study("losses-glyphs", glyphs, ARMS, 8),
+    Study("losses-cases", functools.partial(glyphs, "modes"), ARMS, 8),
     Study(
         "losses-digits",
         digits,
@@ -219,7 +219,7 @@ _ALL = [
             "n_pairs",
             "angular",
         ),
-        20,
+        8,
         settings={"modes": (1, 2, 4, 8), "spread": (0.2, 0.5)},
         trials=6,
         curves=(),
@@ -236,8 +236,8 @@ _ALL = [
             curves=(),
         )
         for name, bench, sizes, budget in (
-            ("modes", drawn, (8, 16, 64), 14),
-            ("glyphs", glyphs, (16,), 5),
+            ("modes", drawn, (8, 16, 64), 9),
+            ("glyphs", glyphs, (16,), 3),
         )
     ),
     *(
@@ -245,7 +245,7 @@ _ALL = [
             f"noise-{name}",
             bench,
             _mining_arms((64,), (True,)),
-            8,
+            7,
             settings={"noise": (0.0, 0.1, 0.3)},
             grid={"learning_rate": _RATES[1:6]},
             trials=0,
@@ -258,7 +258,7 @@ _ALL = [
             f"classes-modes-{classes}",
             functools.partial(drawn, classes),
             _class_arms(classes, batches),
-            2,
+            1,
             trials=0,
             curves=("recall", "loss"),
         )
@@ -274,7 +274,7 @@ _ALL = [
             f"classes-glyphs-{classes}",
             functools.partial(glyphs, classes=classes),
             _class_arms(classes, (16, 64)),
-            3,
+            1,
             trials=0,
             curves=("recall", "loss"),
         )
@@ -293,7 +293,7 @@ _ALL = [
                 )
                 for classes in (64, 32, 16)
             },
-            4,
+            2,
             trials=6,
             curves=("recall",),
         )
@@ -315,7 +315,7 @@ _ALL = [
                     numbers={"learning_rate": rate, "scale": 10.0, "l2_weight": 0.0},
                 ),
             },
-            4,
+            2,
             grid={"l2_weight": (0.0, 5e-4, 5e-3, 5e-2)},
             trials=0,
             steps=1200,
@@ -333,7 +333,7 @@ _ALL = [
             f"directions-{name}",
             bench,
             _some("triplet_all", "angular", "n_pairs", **_GROUPS),
-            3,
+            1,
             trials=0,
             curves=("recall", *probes.DIRECTIONS),
             probe=probes.directions,
@@ -352,7 +352,7 @@ _ALL = [
             _some(
                 "triplet_all", "triplet_semi_hard", "triplet_hard", "angular", "n_pairs"
             ),
-            6,
+            4,
             curves=("recall", *probes.SHARES),
             probe=probes.shares,
         )
@@ -363,7 +363,7 @@ _ALL = [
             f"sampling-{name}",
             bench,
             _sampling_arms(),
-            12,
+            7,
             grid={"learning_rate": _RATES[2:5]},
             trials=0,
             curves=(),
@@ -382,7 +382,7 @@ _ALL = [
                     ARMS["n_pairs_angular"], searched={"learning_rate": _RATE}
                 ),
             },
-            3,
+            4,
             grid={"angle": _ANGLES},
             trials=6,
             curves=("recall", "rank"),

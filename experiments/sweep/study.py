@@ -34,7 +34,7 @@ class Study:
       name: of the file.
       bench: makes the bench; it is called when the study runs.
       arms: by name.
-      budget: CPU minutes that it takes on one core, from a trial run.
+      budget: CPU minutes that it takes, about.
       settings: bench settings by name, each with its values.
       grid: numbers of arms by name, each with its values.
       trials: of the search; 0 for none.
