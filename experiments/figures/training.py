@@ -120,8 +120,7 @@ def recall_over_time() -> Figure:
 
     Validation Recall@1 against the CPU milliseconds spent so far on one network, mean
     of 24 seeds and its 95 % interval. The network is small, so that the loss is a large
-    part of a step; with a convolutional network the steps of all losses take nearly
-    the same time, and the curves are those over steps.
+    part of a step; the larger a network is, the more the curves are those over steps.
 
     Read from losses-modes.json and losses-glyphs.json in experiments/results/sweeps,
     which `python -m experiments.sweep losses-modes losses-glyphs` writes; the time of a
