@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 import rankjax
+from experiments.claims import __main__ as command
 from experiments.claims import (
     c07_gradient_direction,
     c08_invariance,
@@ -28,6 +29,7 @@ from experiments.figures import FIGURES, claims_b
 from experiments.figures.published import AGAINST_TRIPLETS
 from experiments.sweep.records import Record, Result
 from rankjax import losses
+from rankjax.errors import RunError
 
 SEEDS = 24
 
@@ -292,6 +294,14 @@ def spreads(harm):
     }
     curves = {"wide_gradient": 1 + noise(5, size=(SEEDS, 3))}
     return {study: result(arms, curves) for study in c09_fixed_margin.CLAIM.studies}
+
+
+def test_a_sweep_that_is_not_finished_is_named(monkeypatch):
+    unfinished = spreads(0.1)
+    del unfinished["spreads-glyphs"].arms["n_pairs"]
+    monkeypatch.setattr(command, "load", unfinished.__getitem__)
+    with pytest.raises(RunError, match="spreads-glyphs has no n_pairs yet"):
+        command.judged([c09_fixed_margin.CLAIM])
 
 
 @pytest.mark.parametrize(("harm", "word"), [(0.1, "holds"), (-0.05, "does not hold")])

@@ -124,7 +124,7 @@ def _complete(study: str) -> Result:
 
 def _named(name: str) -> Claim:
     if name not in registry.CLAIMS:
-        raise UsageError(unknown_name("claim", name, list(registry.CLAIMS)))
+        raise unknown_name("claim", name, [*registry.CLAIMS])
     return registry.CLAIMS[name]
 
 

@@ -123,8 +123,8 @@ def below(figure: Figure, *, columns: int = 5) -> Figure:
     """The figure with a legend of its first panel's series below it."""
     handles, names = figure.axes[0].get_legend_handles_labels()
     by_name = dict(zip(names, handles, strict=True))
-    loc = "outside lower center"
-    figure.legend(by_name.values(), by_name, loc=loc, ncols=columns)
+    place: Any = "outside lower center"
+    figure.legend([*by_name.values()], [*by_name], loc=place, ncols=columns)
     return figure
 
 

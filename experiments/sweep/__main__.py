@@ -56,7 +56,7 @@ def _expanded(names: Sequence[str]) -> Sequence[str]:
 
 def _named(name: str) -> Study:
     if name not in STUDIES:
-        raise UsageError(unknown_name("sweep", name, STUDIES))
+        raise unknown_name("sweep", name, [*STUDIES])
     return STUDIES[name]
 
 

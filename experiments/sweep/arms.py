@@ -66,7 +66,7 @@ class Arm:
         return objective(
             functools.partial(losses.LOSSES[self.loss], **settings),
             mining=miner,
-            similarity=self.measure and getattr(similarity, self.measure),
+            similarity=getattr(similarity, self.measure) if self.measure else None,
             reduction=getattr(terms, self.reduction),
             has_aux=True,
         )

@@ -6,13 +6,15 @@ A bench makes its data from a seed and from numbers that may differ from cell to
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
 class Part(NamedTuple):
     """Classes of equally many rows.
+
+    NumPy's arrays, or JAX's in a compiled program.
 
     Attributes:
       inputs: [classes, per_class, dim] float32.
@@ -21,9 +23,9 @@ class Part(NamedTuple):
         group of classes that its class is in.
     """
 
-    inputs: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
+    inputs: Any
+    labels: Any
+    groups: Any
 
 
 class Data(NamedTuple):

@@ -129,7 +129,7 @@ def _filtered(images: np.ndarray) -> np.ndarray:
     def see(some: jax.Array) -> jax.Array:
         dims = ("NHWC", "HWIO", "NHWC")
         seen = lax.conv_general_dilated(
-            some, kernel, (2, 2), "SAME", dimension_numbers=dims
+            some, jnp.asarray(kernel), (2, 2), "SAME", dimension_numbers=dims
         )
         grid = jax.nn.relu(seen).reshape(len(some), 4, 4, 4, 4, 32)
         return jnp.mean(grid, (2, 4)).reshape(len(some), -1)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,26 +14,26 @@ from experiments.sweep.images import digits, glyphs
 from experiments.sweep.study import Study
 
 _RATE = (1e-4, 3e-2)
-_PAIRS = {"classes": 32, "per_class": 2}
-_GROUPS = {"classes": 16, "per_class": 4}
+_PAIRS: dict[str, Any] = {"classes": 32, "per_class": 2}
+_GROUPS: dict[str, Any] = {"classes": 16, "per_class": 4}
 
 
-def _triplet(margin: tuple[float, float] = (0.05, 1.0), **settings: object) -> Arm:
+def _triplet(margin: tuple[float, float] = (0.05, 1.0), **settings: Any) -> Arm:
     return Arm(
         "triplet",
         reduction="mean_active",
         numbers={"learning_rate": 1e-3, "margin": 0.2},
         searched={"learning_rate": _RATE, "margin": margin},
-        **settings,  # type: ignore[arg-type]
+        **settings,
     )
 
 
-def _hard(**settings: object) -> Arm:
+def _hard(**settings: Any) -> Arm:
     return Arm(
         "batch_hard_triplet",
         numbers={"learning_rate": 1e-3, "margin": 0.2},
         searched={"learning_rate": _RATE, "margin": (0.05, 1.0)},
-        **settings,  # type: ignore[arg-type]
+        **settings,
     )
 
 
@@ -103,11 +104,8 @@ def _reshaped(classes: int, per_class: int) -> dict[str, Arm]:
     }
 
 
-def _some(*names: str, **settings: object) -> dict[str, Arm]:
-    return {
-        name: dataclasses.replace(ARMS[name], **settings)  # type: ignore[arg-type]
-        for name in names
-    }
+def _some(*names: str, **settings: Any) -> dict[str, Arm]:
+    return {name: dataclasses.replace(ARMS[name], **settings) for name in names}
 
 
 def _mining_arms(
@@ -187,7 +185,11 @@ def _wide(dim: int) -> Bench:
 
 _RATES = tuple(float(f"{x:.3g}") for x in np.geomspace(1e-4, 1e-1, 7))
 _ANGLES = (20.0, 25.0, 30.0, 36.0, 40.0, 45.0, 50.0, 55.0, 60.0)
-_FEW = ("recall", "rank", "norm", "active")
+_OPTIMIZERS: tuple[tuple[str, Any, Any, float], ...] = (
+    ("modes", drawn, "adam", 1e-3),
+    ("modes", drawn, "sgd", 1e-2),
+    ("glyphs", glyphs, "adam", 1e-3),
+)
 
 _ON_DIGITS = (
     "triplet_random",
@@ -322,11 +324,7 @@ _ALL = [
             every=50,
             curves=("recall", "norm", "loss"),
         )
-        for name, bench, optimizer, rate in (
-            ("modes", drawn, "adam", 1e-3),
-            ("modes", drawn, "sgd", 1e-2),
-            ("glyphs", glyphs, "adam", 1e-3),
-        )
+        for name, bench, optimizer, rate in _OPTIMIZERS
     ),
     *(
         Study(

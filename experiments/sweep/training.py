@@ -78,7 +78,9 @@ def train(
     for name in {name for cell in cells for name in cell} - known:
         raise ValueError(f"cells set {name!r}, known are {sorted(known)}")
     program = jax.jit(jax.vmap(functools.partial(_train, bench, arm, every)))
-    look = jax.jit(jax.vmap(functools.partial(_look, bench, arm, probe, every)))
+    look = None
+    if probe is not None:
+        look = jax.jit(jax.vmap(functools.partial(_look, bench, arm, probe, every)))
     parts, seconds = [], 0.0
     compiled = None
     for first in range(0, len(cells), AT_ONCE):
@@ -91,7 +93,7 @@ def train(
         snapshots, curves = jax.block_until_ready(compiled(given))
         seconds += time.process_time() - start
         curves |= _validated(snapshots, given.data.validation)
-        if probe is not None:
+        if look is not None:
             curves |= look(given, snapshots)
         last = jax.tree.map(lambda x: x[:, -1], snapshots)
         parts.append((curves, _tested(last, given.data.test)))
