@@ -3,7 +3,6 @@ import inspect
 import io
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -263,8 +262,9 @@ def test_archive_that_is_cut_off_is_an_error_and_leaves_nothing(kept, tmp_path):
 
 def test_killed_preparation_is_done_again(tmp_path):
     found = tiny_archives.sop(tmp_path)
+    here = Path(__file__).parent
     code = (
-        "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
+        "import sys, time; from pathlib import Path; sys.path[:0] = sys.argv[2:];"
         "import test_benchmarks as t; from rankjax.data.builders import layouts;"
         "real = t.LAYOUTS['sop']\n"
         "def slow(archives):\n"
@@ -273,7 +273,7 @@ def test_killed_preparation_is_done_again(tmp_path):
         "t.LAYOUTS['sop'] = slow; t.read('sop', Path(sys.argv[1]), {})"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path, os.path.dirname(__file__)],
+        [sys.executable, "-c", code, tmp_path, here, here.parent],
         stderr=subprocess.DEVNULL,
     )
     while not list(tmp_path.rglob("incomplete.*")):
