@@ -3,6 +3,7 @@
 import html
 import inspect
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,7 @@ class Shown:
     def _repr_html_(self) -> str:
         drawing = self.svg[self.svg.index("<svg") :]
         title, caption = html.escape(self.entry.title), html.escape(self.entry.caption)
+        caption = re.sub(r"`([^`]+)`", r"<code>\1</code>", caption)
         caption = caption.replace("\n\n", "</p><p>")
         return (
             f'<figure style="margin:0;max-width:900px">{drawing}'
