@@ -86,9 +86,9 @@ def run(study: Study, folder: Path, say: Callable[[str], None]) -> None:
         arms[name] = {"digest": digest, **_record(study, bench, arm)}
         ordered = {key: arms[key] for key in study.arms if key in arms}
         records.save(path, about, ordered)
-        best = [np.mean(arms[name]["final"]["recall_at_1"])]
+        recall = np.mean(arms[name]["final"]["recall_at_1"])
         say(
-            f"{study.name} {name}: Recall@1 {best[0]:.3f} over all cells, "
+            f"{study.name} {name}: Recall@1 {recall:.3f} over all cells, "
             f"{time.perf_counter() - start:.0f} s"
         )
 
