@@ -93,6 +93,7 @@ def differences(study: Result, here: str) -> dict[str, Finding]:
     pairs = {
         f"blind - aware, {MOST} pairs": (f"blind-{MOST}", f"aware-{MOST}"),
         f"aware, {MOST} pairs - largest never": (f"aware-{MOST}", never),
+        # Not announced: added once results were seen, part of no rule.
         "aware - never, as many pairs": (f"aware-{size}", never),
         "blind - never, as many pairs": (f"blind-{size}", never),
     }
