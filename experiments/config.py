@@ -22,11 +22,11 @@ from rankjax.data import (
     make_batches,
 )
 from rankjax.data.augmentation import arguments
-from rankjax.entry import check_settings, entry_of, hyper_parameters, is_traced
 from rankjax.errors import UsageError, unknown_name
 from rankjax.models import MODELS, Norm, Pooling
 from rankjax.objective import Objective, objective
 from rankjax.parallel import AXIS, Wrapper
+from rankjax.registry import check_settings, hyper_parameters, info_of, is_traced
 from rankjax.regularizers import squared_norm
 
 REDUCTIONS = {
@@ -617,7 +617,7 @@ def _check_objective(config: Config) -> None:
     if proxies:
         given["references"] = rows((proxies, 2))
         given["reference_labels"] = labels((proxies,))
-    entry = entry_of(losses.LOSSES[config.loss])
+    entry = info_of(losses.LOSSES[config.loss])
     if entry is not None and entry.batch == "proxies" and not proxies:
         raise UsageError(
             f"loss {config.loss} compares the batch with proxies; proxies_per_class "

@@ -17,7 +17,7 @@ from experiments.bench.timing import Shape
 from experiments.claims.__main__ import judged
 from experiments.claims.registry import CLAIMS
 from rankjax import losses, mining, regularizers
-from rankjax.entry import Entry, entry_of, hyper_parameters
+from rankjax.registry import Entry, hyper_parameters, info_of
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
@@ -30,7 +30,7 @@ def losses_table(functions: Mapping[str, Callable[..., Any]] = losses.LOSSES) ->
         "|---|---|---|---|---|---|---|",
     ]
     for name, function in sorted(functions.items(), key=_by_file):
-        entry = entry_of(function)
+        entry = info_of(function)
         assert entry is not None
         cells = [
             _link(name, function),

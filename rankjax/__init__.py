@@ -4,12 +4,13 @@ import importlib
 from typing import Any
 
 from rankjax import losses, mining, parallel, regularizers, similarity
+from rankjax.inputs import References
 from rankjax.objective import Objective, objective
 from rankjax.pairs import Features, Pairs, from_tuples, masks_from_pairs
 from rankjax.regularizers import squared_norm
 from rankjax.simple import one_call
 from rankjax.terms import (
-    Pooled,
+    BatchSums,
     Reduction,
     Terms,
     class_balanced_mean,
@@ -41,8 +42,9 @@ __all__ = [
     "Features",
     "Objective",
     "Pairs",
-    "Pooled",
+    "BatchSums",
     "Reduction",
+    "References",
     "Terms",
     "class_balanced_mean",
     "from_tuples",

@@ -9,6 +9,8 @@ import numpy as np
 
 from rankjax.similarity import Similarity, dot
 
+_STATIC = {"static": True}
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +25,10 @@ class Pairs:
       similarity: [anchor, reference], higher is closer.
       positive: [anchor, reference] bool, pairs that should be close.
       negative: [anchor, reference] bool, pairs that should be apart.
-      reference_similarity: [reference, reference], or [anchor, reference, reference]
-        where each anchor has references of its own; the rows of positives, for losses
-        that also compare a positive with the negatives.
+      reference_embeddings: [reference, dim], from which `reference_rows` computes the
+        rows of positives, for losses that also compare a positive with the negatives.
+      reference_similarity: the same rows where they are known, [reference, reference],
+        or [anchor, reference, reference] where each anchor has its own references.
       anchor_occurrence: [anchor] int, 0 for the first valid row of a class in the
         global batch, 1 for its second, and so on; None where anchors and references
         come from different batches.
@@ -37,12 +40,16 @@ class Pairs:
       anchor_index: [anchor] int, number of the row in the global batch.
       reference_index: [reference] int, the same; negative for rows of another batch.
       key: the key of random choices.
+      measure: the function that computed `similarity`.
       dim: length of the embeddings.
+      forward_mode: whether `rows.per_positive` can be differentiated in forward mode,
+        too. It then takes as many steps as there are references under `vmap`.
     """
 
     similarity: jax.Array
     positive: jax.Array
     negative: jax.Array
+    reference_embeddings: jax.Array | None = None
     reference_similarity: jax.Array | None = None
     anchor_occurrence: jax.Array | None = None
     reference_occurrence: jax.Array | None = None
@@ -52,7 +59,9 @@ class Pairs:
     anchor_index: jax.Array | None = None
     reference_index: jax.Array | None = None
     key: jax.Array | None = None
-    dim: int | None = dataclasses.field(default=None, metadata={"static": True})
+    measure: Similarity | None = dataclasses.field(default=None, metadata=_STATIC)
+    dim: int | None = dataclasses.field(default=None, metadata=_STATIC)
+    forward_mode: bool = dataclasses.field(default=False, metadata=_STATIC)
 
     def narrow(self, positive: jax.Array, negative: jax.Array) -> "Pairs":
         """Keeps the pairs that the masks [anchor, reference] (or wider) keep."""
@@ -61,6 +70,19 @@ class Pairs:
             positive=self.positive & positive,
             negative=self.negative & negative,
         )
+
+    def reference_rows(self) -> jax.Array:
+        """Computes the similarities [reference, reference] of references.
+
+        Raises:
+          ValueError: they are not known.
+        """
+        if self.reference_similarity is not None:
+            return self.reference_similarity
+        self.need("reference_embeddings")
+        assert self.measure is not None
+        assert self.reference_embeddings is not None
+        return self.measure(self.reference_embeddings, self.reference_embeddings)
 
     def need(self, *names: str) -> None:
         """Raises a ValueError for context that a loss needs and the caller left out."""
@@ -72,7 +94,7 @@ class Pairs:
 
 
 _WHY = {
-    "reference_similarity": "it compares positives with negatives",
+    "reference_embeddings": "it compares positives with negatives",
     "anchor_label": "give labels [n] rather than masks or several labels per row",
     "reference_label": "give labels [n] rather than masks or several labels per row",
     "relevance": "give labels [n, classes], a bool mask of the labels of each row",
@@ -136,14 +158,13 @@ def pair_rows(
     key: jax.Array | None = None,
 ) -> Pairs:
     """Pairs every anchor with every reference."""
-    positive, negative = sides(anchors, references)
+    positive, negative = masks(anchors, references)
     single = anchors.label is not None and anchors.label.ndim == 1
     return Pairs(
         similarity=similarity(anchors.embeddings, references.embeddings),
         positive=positive,
         negative=negative,
-        # Never computed under jit unless the loss asks for it.
-        reference_similarity=similarity(references.embeddings, references.embeddings),
+        reference_embeddings=references.embeddings,
         anchor_occurrence=anchors.occurrence,
         reference_occurrence=references.occurrence,
         anchor_label=anchors.label if single else None,
@@ -152,13 +173,14 @@ def pair_rows(
         anchor_index=anchors.index,
         reference_index=references.index,
         key=key,
+        measure=similarity,
         dim=anchors.embeddings.shape[1],
     )
 
 
 def features(anchors: Rows, references: Rows) -> Features:
     """The anchors' embeddings, each with that of its partner among the references."""
-    partners, _ = sides(anchors, references)
+    partners, _ = masks(anchors, references)
     if anchors.occurrence is not None and references.occurrence is not None:
         partners &= (
             anchors.occurrence[:, None] // 2 == references.occurrence[None, :] // 2
@@ -173,8 +195,8 @@ def features(anchors: Rows, references: Rows) -> Features:
     )
 
 
-def sides(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
-    """Masks [anchor, reference] of positives and negatives."""
+def masks(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
+    """Makes the masks [anchor, reference] of positives and of negatives."""
     considered = anchors.valid[:, None] & references.valid[None, :]
     considered &= anchors.index[:, None] != references.index[None, :]
     if anchors.positive is not None and anchors.negative is not None:
@@ -200,90 +222,6 @@ def relevance(anchors: Rows, references: Rows) -> jax.Array | None:
     shared = _shared(anchors.label, references.label)
     sizes = jnp.sum(anchors.label, 1)[:, None] + jnp.sum(references.label, 1)[None, :]
     return shared / jnp.maximum(sizes.astype(jnp.float32) - shared, 1)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Members:
-    """Where to find the references of each anchor's class; all [anchor] int32.
-
-    Attributes:
-      start: place of the class's first reference among the references by class.
-      size: number of valid references of the class.
-      turn: how far into the class to start, so that an anchor comes to itself last.
-      number: how many there are besides the anchor itself; 0 if it is not valid.
-    """
-
-    start: jax.Array
-    size: jax.Array
-    turn: jax.Array
-    number: jax.Array
-
-    def places(self, slot: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Places [anchor, slot] by class, and a mask of those that exist."""
-        place = self.turn[:, None] + slot[None, :]
-        place = self.start[:, None] + place % jnp.maximum(self.size, 1)[:, None]
-        return place, slot[None, :] < self.number[:, None]
-
-    def sources(self, slot: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Of whom each anchor is the positive at a slot: places [anchor] by class, and
-        a mask of those that exist; where anchors are the references."""
-        place = (self.turn - 2 - slot) % jnp.maximum(self.size, 1)
-        return self.start + place, slot < self.number
-
-
-def members(
-    anchors: Rows, references: Rows, *, itself: bool
-) -> tuple[Members, jax.Array] | None:
-    """The references of each anchor's class, and the references by class, [reference].
-
-    Args:
-      anchors: rows with labels [n].
-      references: rows with labels [m].
-      itself: whether each anchor is one of the references, at the column `index`;
-        otherwise some may be, at any column.
-
-    Returns:
-      None where positives do not follow from one label per row.
-    """
-    if anchors.positive is not None or anchors.label is None or anchors.label.ndim == 2:
-        return None
-    assert references.label is not None
-    order = _by_class(references.label, references.valid)
-    start = jnp.searchsorted(references.label[order], anchors.label).astype(jnp.int32)
-    size = class_sizes(anchors.label, references.label, references.valid)
-    count = jnp.arange(len(order), dtype=jnp.int32)
-    place = jnp.zeros_like(count).at[order].set(count)
-    if itself:
-        column, there = anchors.index, jnp.ones_like(anchors.valid)
-    else:
-        column, there = _copies(anchors, references)
-    turn = jnp.where(there, place[column] - start + 1, 0)
-    number = jnp.where(anchors.valid, size - there.astype(jnp.int32), 0)
-    return Members(start, size, turn, number), order
-
-
-def _copies(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
-    """The reference that is each anchor's own copy [anchor], and where there is one."""
-    order = jnp.argsort(references.index)
-    place = jnp.searchsorted(references.index[order], anchors.index)
-    column = order[jnp.minimum(place, len(order) - 1)].astype(jnp.int32)
-    same = references.index[column] == anchors.index
-    return column, same & references.valid[column]
-
-
-def _by_class(label: jax.Array, valid: jax.Array) -> jax.Array:
-    """Rows by class, the valid ones first; stable."""
-    return jnp.lexsort((~valid, label)).astype(jnp.int32)
-
-
-def class_sizes(label: jax.Array, references: jax.Array, valid: jax.Array) -> jax.Array:
-    """How many valid references have each label, [n] int32."""
-    order = jnp.lexsort((~valid, references))  # by class, the valid rows first
-    ordered, counted = references[order], jnp.cumsum(valid[order], dtype=jnp.int32)
-    counted = jnp.concatenate([jnp.zeros(1, jnp.int32), counted])
-    start, end = (jnp.searchsorted(ordered, label, side=s) for s in ("left", "right"))
-    return counted[end] - counted[start]
 
 
 def occurrences(label: jax.Array, valid: jax.Array) -> jax.Array:

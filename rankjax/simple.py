@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from rankjax.entry import hyper_parameters, is_traced
 from rankjax.objective import Loss, Objective, objective
+from rankjax.registry import hyper_parameters, is_traced
 
 
 @functools.lru_cache(maxsize=256)
@@ -38,7 +38,6 @@ def one_call(loss: Loss) -> Callable[..., jax.Array]:
         labels: Any,
         *,
         references: Any = None,
-        reference_labels: Any = None,
         valid: Any = None,
         weights: Any = None,
         key: Any = None,
@@ -56,7 +55,6 @@ def one_call(loss: Loss) -> Callable[..., jax.Array]:
             embeddings,
             labels,
             references=references,
-            reference_labels=reference_labels,
             valid=valid,
             weights=weights,
             key=key,

@@ -58,14 +58,14 @@ def two_sided(pairs: Pairs) -> Terms:
     """A loss nobody has published, in three lines of row statistics."""
     pull = rows.log_one_plus_sum_exp(4 - 8 * pairs.similarity, pairs.positive)
     push = rows.log_one_plus_sum_exp(8 * pairs.similarity - 4, pairs.negative)
-    return Terms.each(pull + push, pairs.positive.any(1))
+    return Terms.one_per_anchor(pull + push, pairs.positive.any(1))
 
 
 def squared_logistic(pairs: Pairs) -> Terms:
     """Another, in plain jnp on similarities and masks."""
     signed = jnp.where(pairs.positive, -pairs.similarity, pairs.similarity)
     values = jnp.square(jax.nn.softplus(6 * signed))
-    return Terms.of(values, pairs.positive | pairs.negative)
+    return Terms.over_references(values, pairs.positive | pairs.negative)
 
 
 EUCLIDEAN = negative_normalized_euclidean

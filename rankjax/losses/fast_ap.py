@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rankjax.entry import Count, Kind, Number, Range, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Count, Kind, Number, Range, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     batch="large",
     paper="Cakir et al., CVPR 2019",
@@ -51,7 +51,7 @@ def fast_ap_loss(pairs: Pairs, *, bins: Count = 10) -> Terms:
     return _binned_ap(pairs, _descending(pairs.similarity, -1, 1), bins + 1)
 
 
-@listed(kind=Kind.ROW, batch="large", paper="Revaud et al., ICCV 2019")
+@register(kind=Kind.ROW, batch="large", paper="Revaud et al., ICCV 2019")
 def soft_bin_ap_loss(
     pairs: Pairs,
     *,
@@ -112,4 +112,4 @@ def _binned_ap(pairs: Pairs, position: jax.Array, nodes: int) -> Terms:
     imprecision = negatives_so_far / jnp.where(so_far > 0, so_far, 1)
     number = jnp.sum(pairs.positive, -1, dtype=position.dtype)
     values = jnp.sum(positives * imprecision, -1) / jnp.maximum(number, 1)
-    return Terms.each(values, number > 0)
+    return Terms.one_per_anchor(values, number > 0)

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows, similarity
-from rankjax.entry import Kind, Number, listed
 from rankjax.losses.triplet import triplet_loss
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.PLAIN,
     similarity=similarity.negative_squared_euclidean,
     paper="Chen et al., CVPR 2017",
@@ -58,9 +58,7 @@ def quadruplet_loss(
     0.058
     """
     pairs.need("reference_label")
-    label, between = pairs.reference_label, pairs.reference_similarity
-    if label is None or between is None:
-        raise ValueError("this needs Pairs.reference_similarity, which is None")
+    label, between = jnp.asarray(pairs.reference_label), pairs.reference_rows()
     different = label[:, None] != label[None, :]
     fourth = pairs.negative[:, None, :] & different[None]
     some = fourth.any(-1)

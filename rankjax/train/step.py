@@ -89,8 +89,7 @@ def make_step(
 
     Args:
       definition: from `create_state`; of a network, or of one `WithLoss`.
-      objective: built with `has_aux=True` and the same axis name; with
-        `replicated_references=True` where there are proxies or a memory.
+      objective: built with `has_aux=True` and the same axis name.
       optimizer: an optax transformation.
       axis_name: the mapped axis over which the batch is spread, or None. The loss is
         that of the whole batch on every device, hence its gradients are averaged.
@@ -139,7 +138,7 @@ def make_step(
         memory = state.memory
         if memory is not None:
             memory = memory.add(embeddings, label, axis_name=axis_name)
-            given = _beside(model) | memory.references()
+            given = _beside(model) | {"references": memory.references(holds_batch=True)}
             more, _ = (memory_objective or objective)(
                 embeddings, label, key=key, **given
             )

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 import rankjax
-from rankjax.entry import default_similarity
+from rankjax.registry import default_similarity
 
 CLASSES, DIM = 8, 5
 # Uneven classes, a row that is alone in its class, rows out of order.

@@ -17,8 +17,8 @@ from jax.test_util import check_grads
 
 import rankjax
 from rankjax import similarity
-from rankjax.entry import Kind, hyper_parameters
 from rankjax.parallel import AXIS
+from rankjax.registry import Kind, hyper_parameters
 
 EXPORTED, VARIANTS = cases.collect()
 BALANCED = np.repeat(np.arange(4), 4)
@@ -124,7 +124,7 @@ def _first_of_each_kind():
     """Names of losses that look at a batch in different ways."""
     kinds = {}
     for name, case in EXPORTED.items():
-        entry = rankjax.entry.entry_of(case.loss)
+        entry = rankjax.registry.info_of(case.loss)
         kinds.setdefault((entry.kind, entry.anchors), name)
     return kinds.values()
 
@@ -411,7 +411,7 @@ def test_gradients_equal_finite_differences(case):
 
 def _slopes(case, y):
     """The gradient by the similarities, and which of them are of positives."""
-    entry = rankjax.entry.entry_of(case.loss)
+    entry = rankjax.registry.info_of(case.loss)
     if entry.kind is Kind.FEATURES:
         pytest.skip("sees no similarities")
     names = case.references()[1] if case.proxies else y
@@ -482,7 +482,7 @@ def _whole_batch(case):
     matrix = np.random.default_rng(4).normal(0, 0.3, (DIM, DIM)).astype(np.float32)
     operands = {"matrix": matrix, "params": jax.tree.map(np.float32, dict(case.params))}
     batch = {"x": EMBEDDINGS, "y": case.labels(LABELS), "valid": np.arange(16) != 7}
-    if rankjax.entry.entry_of(case.loss).anchors == "batch":
+    if rankjax.registry.info_of(case.loss).anchors == "batch":
         batch["weights"] = np.linspace(0.5, 2, 16).astype(np.float32)
     given = {k: v for k, v in batch.items() if k not in ("x", "y")}
     compute = case.objective()

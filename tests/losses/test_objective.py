@@ -14,8 +14,8 @@ from jax.sharding import Mesh, PartitionSpec
 
 import rankjax
 from rankjax import losses, mining, similarity
-from rankjax.entry import hyper_parameters
 from rankjax.parallel import AXIS
+from rankjax.registry import hyper_parameters
 
 RNG = np.random.default_rng(0)
 EMBEDDINGS = RNG.normal(size=(6, 4)).astype(np.float32)
@@ -160,7 +160,7 @@ def _tuple_loss(name, matrix, anchor, positives, negatives):
 )
 def test_explicit_tuples_equal_loops(name, tuplets):
     loss = losses.LOSSES[name]
-    lists, measure = _tuples(tuplets), loss.entry.similarity
+    lists, measure = _tuples(tuplets), loss.info.similarity
 
     @jax.jit
     def mean(*lists):
@@ -680,7 +680,7 @@ def test_import_loads_jax_and_numpy_alone():
 
 def test_a_loss_of_the_users_own_runs_on_cosines():
     def alignment(pairs):
-        return rankjax.Terms.of(1 - pairs.similarity, pairs.positive)
+        return rankjax.Terms.over_references(1 - pairs.similarity, pairs.positive)
 
     s = reference.similarity_matrix("cosine", EMBEDDINGS)
     positive = (LABELS[:, None] == LABELS) & ~np.eye(6, dtype=bool)

@@ -233,7 +233,7 @@ def seen(miner, measure=EUCLIDEAN):
 
     def look(pairs):
         jax.debug.callback(lambda *x: found.append(x), pairs.positive, pairs.negative)
-        return rankjax.Terms.of(pairs.similarity, pairs.positive)
+        return rankjax.Terms.over_references(pairs.similarity, pairs.positive)
 
     compute = rankjax.objective(look, mining=miner, similarity=measure, block=None)
     with jax.enable_x64(True):
