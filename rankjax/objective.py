@@ -302,6 +302,7 @@ def _compute(
 
     def function(rows: Any, operands: Any) -> Any:
         (anchors, weights), (references, batch, key, params) = rows, operands
+        references = anchors if whole else references
         pairs = _pairs(anchors, references, self.similarity, key)
         if info is not None and info.kind is Kind.FEATURES:
             result = self.loss(features(anchors, references), **params)
@@ -324,7 +325,6 @@ def _compute(
     def _pairs(anchors: Rows, references: Rows, *more: Any) -> Pairs:
         pairs = pair_rows(anchors, references, *more)
         # The rows of positives are those of anchors, where all of these are here.
-        whole = others is None and axis_name is None and (block or n) >= n
         known = pairs.similarity if whole else None
         plain = block is None
         return dataclasses.replace(
@@ -333,11 +333,12 @@ def _compute(
 
     n = len(anchors.embeddings)
     block = _block(self.block, anchors, references)
+    whole = others is None and axis_name is None and (block or n) >= n
     everyone = own[1].label, own[1].valid
     value, sums = gradients.evaluate(
         function,
         (anchors, weights),
-        cast_varying((references, everyone, key, params), varying),
+        cast_varying((None if whole else references, everyone, key, params), varying),
         block=block,
         add=add,
     )

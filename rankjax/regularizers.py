@@ -318,6 +318,6 @@ def _handed(value: jax.Array, where: jax.Array) -> Terms:
 REGULARIZERS = {
     name: function
     for name, function in dict(globals()).items()
-    if hasattr(function, "entry")
+    if hasattr(function, "info")
 }
 """Every regulariser by its name."""

@@ -30,7 +30,8 @@ def log_sum_exp(values: jax.Array, where: jax.Array) -> jax.Array:
     some = shift != -jnp.inf
     shift = jnp.where(some, shift, 0)
     # A compiler may contract `scale * s - shift`, which is not 0 at the maximum then.
-    below = jnp.minimum(values - shift[..., None], 0)
+    level = shift[..., None]
+    below = jnp.where(values < level, jnp.minimum(values - level, 0), 0)
     sums = jnp.sum(jnp.exp(below), -1, where=where)
     return jnp.where(some, jnp.log(jnp.where(some, sums, 1)) + shift, -jnp.inf)
 

@@ -21,12 +21,36 @@ _TINY = 1e-6  # lengths below it have no direction and no distance in float32
 
 def dot(anchors: jax.Array, references: jax.Array) -> jax.Array:
     """Inner products, [anchor, reference]; unbounded and sensitive to norms."""
+    if anchors is references:
+        return _dot_with_itself(at_least_float32(anchors))
+    return _dot(at_least_float32(anchors), at_least_float32(references))
+
+
+def _dot(anchors: jax.Array, references: jax.Array) -> jax.Array:
     return lax.dot_general(
-        at_least_float32(anchors),
-        at_least_float32(references),
+        anchors,
+        references,
         (((1,), (1,)), ((), ())),
         precision=lax.Precision.HIGHEST,
     )
+
+
+@jax.custom_jvp
+def _dot_with_itself(x: jax.Array) -> jax.Array:
+    """Inner products of rows with each other, whose gradient takes one product."""
+    return _dot(x, x)
+
+
+@_dot_with_itself.defjvp
+def _dot_with_itself_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    half = _dot(tangents[0], primals[0])
+    # The gradient is (G + G^T) x. XLA computes G twice, once for either, unless it is
+    # the result of a branch; it cannot know that this one is taken for every number.
+    entry = primals[0][0, 0]
+    both = lax.cond(entry == entry, lambda x: x, lambda x: x * jnp.nan, half + half.T)
+    return _dot_with_itself(*primals), both
 
 
 def cosine(anchors: jax.Array, references: jax.Array) -> jax.Array:
@@ -226,11 +250,6 @@ class Products:
     value: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     is_distance: bool = False
 
-    @property
-    def less(self) -> float:
-        """How much of a vector itself the gradient takes off the vector across."""
-        return 1.0 if self.is_distance else 0.0
-
     def vectors(self, embeddings: jax.Array, centre: jax.Array | None) -> jax.Array:
         """The vectors that are multiplied; `centre` from `mean` where asked for."""
         prepared = self.prepare(embeddings)
@@ -240,7 +259,9 @@ class Products:
         """What is subtracted from vectors, [1, dim], a constant; or None."""
         if not self.is_distance:
             return None
-        return lax.stop_gradient(self.prepare(references).mean(0, keepdims=True))
+        vectors = lax.stop_gradient(self.prepare(references))
+        finite = jnp.isfinite(vectors).all(-1, keepdims=True)
+        return jnp.mean(jnp.where(finite, vectors, 0), 0, keepdims=True)
 
 
 def squared_lengths(vectors: jax.Array) -> jax.Array:
@@ -251,8 +272,9 @@ def squared_lengths(vectors: jax.Array) -> jax.Array:
 def _of_products(
     similarity: Products, anchors: jax.Array, references: jax.Array
 ) -> jax.Array:
-    centre = similarity.mean(references)
-    anchors, references = (similarity.vectors(x, centre) for x in (anchors, references))
+    centre, same = similarity.mean(references), anchors is references
+    anchors = similarity.vectors(anchors, centre)
+    references = anchors if same else similarity.vectors(references, centre)
     return similarity.value(
         dot(anchors, references),
         squared_lengths(anchors)[:, None],
@@ -266,8 +288,8 @@ def _minus_squared(product: jax.Array, a: jax.Array, r: jax.Array) -> jax.Array:
 
 def _minus_distance(product: jax.Array, a: jax.Array, r: jax.Array) -> jax.Array:
     squared = -_minus_squared(product, a, r)
-    apart = squared > _TINY**2
-    return -jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
+    coincide = squared <= _TINY**2  # what is not a number stays so
+    return -jnp.where(coincide, 0, jnp.sqrt(jnp.where(coincide, 1, squared)))
 
 
 _DOT = Products(at_least_float32, lambda product, a, r: product)

@@ -47,7 +47,7 @@ class Case:
     @property
     def cubic(self) -> bool:
         """Whether the full form looks at B rows for each of B x B pairs."""
-        kind = getattr(getattr(self.loss, "func", self.loss), "entry", None)
+        kind = getattr(getattr(self.loss, "func", self.loss), "info", None)
         return kind is not None and kind.kind.value in (
             "per positive",
             "positives' rows",
@@ -145,14 +145,13 @@ def make(case: Case, **settings: Any) -> Callable[..., jax.Array]:
     ) -> jax.Array:
         x = weights[0]
         if case.batch == "proxies":
-            return compute(x, labels, references=weights[1], reference_labels=classes)
+            return compute(x, labels, references=rankjax.References(weights[1], classes))
         if case.batch == "halves":
             half = len(x) // 2
             return compute(
                 x[:half],
                 labels[:half],
-                references=x[half:],
-                reference_labels=labels[half:],
+                references=rankjax.References(x[half:], labels[half:]),
             )
         return compute(x, labels)
 
