@@ -191,8 +191,9 @@ def as_terms(result: Any, anchors: int) -> list[Terms]:
         isinstance(terms, tuple | list) and all(isinstance(t, Terms) for t in terms)
     ):
         raise TypeError(
-            "a loss must return rankjax.Terms, one or a tuple, or rankjax.BatchSums, got "
-            f"{type(result).__name__}; Terms.over_references(values, mask) makes them"
+            "a loss must return rankjax.Terms, one or a tuple, or rankjax.BatchSums, "
+            f"got {type(result).__name__}; Terms.over_references(values, mask) makes "
+            "them"
         )
     for t in terms:
         for name in ("total", "count", "active"):

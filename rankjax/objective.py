@@ -14,34 +14,41 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from rankjax import gradients, inputs
 from rankjax.blocks import cast_varying, pad, varying_axes
 from rankjax.inputs import References
 from rankjax.mining import Miner
-from rankjax.pairs import Pairs, Rows, features, occurrences, pair_rows
+from rankjax.pairs import (
+    Pairs,
+    Rows,
+    class_sizes,
+    features,
+    not_finite,
+    occurrences,
+    pair_rows,
+)
 from rankjax.registry import (
     Kind,
     bound,
     check_settings,
     default_similarity,
     info_of,
-    is_traced,
     name_of,
+    split_numbers,
 )
 from rankjax.similarity import Similarity, at_least_float32
 from rankjax.terms import BatchSums, Reduction, Result, Terms, mean, mean_active
 
 Loss = Callable[..., Result]
-"""`loss(pairs, *, hyper-parameters)`, or of `Features` for a loss registered as such."""
+"""`loss(pairs, *, hyper-parameters)`, or of `Features` where it is registered so."""
 Aux = dict[str, jax.Array]
 Value = TypeVar("Value")
 AxisName = str | tuple[str, ...]
 Block = int | Literal["auto"] | None
 
-_PAIRS_AT_ONCE = {"cpu": 2**19}
+_PAIRS_AT_ONCE = {"cpu": 2**20}
 """Pairs in a block: on a CPU what its cache holds, elsewhere a share of the memory."""
 
 
@@ -139,19 +146,14 @@ class Objective(Generic[Value]):
         return result
 
     def __repr__(self) -> str:
-        """Prints the settings that matter, functions by their names."""
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        settings["loss"] = bound(functools.partial(self.loss, **dict(self.params)))
-        if not settings["loss"].keywords:
-            settings["loss"] = self.loss
-        del settings["params"]
-        penalties = [f"({s:g}, {name_of(p)})" for s, p in self.regularizers]
-        shown = [
-            f"{k}={name_of(v)}" for k, v in settings.items() if k != "regularizers"
-        ]
-        if penalties:
-            shown.insert(4, f"regularizers=[{', '.join(penalties)}]")
-        return f"objective({', '.join(shown)})"
+        """Prints all settings, functions by their names."""
+        shown = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        numbers = dict(shown.pop("params"))
+        if numbers:
+            shown["loss"] = bound(functools.partial(self.loss, **numbers))
+        shown["regularizers"] = [(s, name_of(p)) for s, p in self.regularizers]
+        settings = [f"{name}={name_of(value)}" for name, value in shown.items()]
+        return f"objective({', '.join(settings)})"
 
 
 @overload
@@ -242,7 +244,7 @@ def objective(
         inputs.check_functions(loss=part)
         if isinstance(part, functools.partial) and info_of(part) is not None:
             check_settings(part, part.keywords)
-    loss, params = _numbers_apart(loss)
+    loss, params = split_numbers(loss)
     return Objective(
         loss=loss,
         params=params,
@@ -256,22 +258,6 @@ def objective(
         block=block,
         has_aux=has_aux,
     )
-
-
-def _numbers_apart(loss: Loss) -> tuple[Loss, tuple[tuple[str, Any], ...]]:
-    """Splits what is bound to a loss into what shapes it and what may be traced."""
-    if not isinstance(loss, functools.partial):
-        return loss, ()
-    registered = info_of(loss) is not None
-    numbers = {
-        name: value
-        for name, value in loss.keywords.items()
-        if isinstance(value, jax.Array | np.ndarray)
-        or (registered and value is not None and is_traced(loss, name))
-    }
-    shaping = {k: v for k, v in loss.keywords.items() if k not in numbers}
-    rest = functools.partial(loss.func, *loss.args, **shaping)
-    return bound(rest) if shaping or loss.args else loss.func, tuple(numbers.items())
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -309,7 +295,7 @@ def _compute(
         else:
             mined = pairs if self.mining is None else self.mining(pairs)
             result = self.loss(mined, **params)
-        sizes = _class_sizes(anchors, *batch)
+        sizes = class_sizes(anchors, *batch)
         beside = {}
         if self.has_aux:
             for name in ("positive", "negative"):
@@ -344,7 +330,7 @@ def _compute(
     )
     for strength, penalty in zip(strengths, self.regularizers, strict=True):
         value += strength * _penalize(penalty[1], own, self.block, add)
-    finite = add(_not_finite(batch) + _not_finite(references)) == 0
+    finite = add(not_finite(batch) + not_finite(references)) == 0
     value = value * jnp.where(finite, 1, jnp.nan).astype(value.dtype)
     if not self.has_aux:
         return value, {}
@@ -362,7 +348,7 @@ def _reduced(
     place: Callable[[Terms], Terms] = lambda terms: terms,
     beside: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> gradients.Share | BatchSums:
-    """Reduces the Terms to which a result leads, once the sums of the batch are known."""
+    """Reduces the Terms of a loss, once the sums of the batch are known."""
     if isinstance(result, BatchSums):
         then = result.then
         return dataclasses.replace(
@@ -400,20 +386,6 @@ def _block(block: Block, anchors: Rows, references: Rows) -> int | None:
         return block
     pairs = _PAIRS_AT_ONCE.get(jax.default_backend(), 2**24)
     return min(max(pairs // len(references.embeddings), 32), len(anchors.embeddings))
-
-
-def _not_finite(rows: Rows) -> jax.Array:
-    """How many numbers of valid rows are not finite; a run notices by the value."""
-    embeddings = lax.stop_gradient(rows.embeddings)
-    return jnp.sum(~jnp.isfinite(embeddings) & rows.valid[:, None], dtype=jnp.int32)
-
-
-def _class_sizes(anchors: Rows, label: jax.Array | None, valid: jax.Array) -> Any:
-    """How many valid rows of the batch have the class of each anchor, [anchor]."""
-    if label is None or anchors.label is None or label.ndim == 2:
-        return None
-    same = anchors.label[:, None] == label[None, :]
-    return jnp.sum(same & valid[None, :], 1, dtype=jnp.int32)
 
 
 def _number(batch: Rows, axis_name: AxisName | None) -> Rows:

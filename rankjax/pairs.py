@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from rankjax.similarity import Similarity, dot
 
@@ -35,6 +36,7 @@ class Pairs:
       reference_occurrence: [reference] int, the same for references.
       anchor_label: [anchor] int, the class.
       reference_label: [reference] int.
+      reference_valid: [reference] bool, False for padding; None where all are valid.
       relevance: [anchor, reference] in [0, 1], how much of their labels two rows share
         (Jaccard index), where rows have several labels.
       anchor_index: [anchor] int, number of the row in the global batch.
@@ -55,6 +57,7 @@ class Pairs:
     reference_occurrence: jax.Array | None = None
     anchor_label: jax.Array | None = None
     reference_label: jax.Array | None = None
+    reference_valid: jax.Array | None = None
     relevance: jax.Array | None = None
     anchor_index: jax.Array | None = None
     reference_index: jax.Array | None = None
@@ -169,6 +172,7 @@ def pair_rows(
         reference_occurrence=references.occurrence,
         anchor_label=anchors.label if single else None,
         reference_label=references.label if single else None,
+        reference_valid=references.valid,
         relevance=relevance(anchors, references),
         anchor_index=anchors.index,
         reference_index=references.index,
@@ -222,6 +226,20 @@ def relevance(anchors: Rows, references: Rows) -> jax.Array | None:
     shared = _shared(anchors.label, references.label)
     sizes = jnp.sum(anchors.label, 1)[:, None] + jnp.sum(references.label, 1)[None, :]
     return shared / jnp.maximum(sizes.astype(jnp.float32) - shared, 1)
+
+
+def class_sizes(anchors: Rows, label: jax.Array | None, valid: jax.Array) -> Any:
+    """How many valid rows have the class of each anchor, [anchor]; or None."""
+    if label is None or anchors.label is None or label.ndim == 2:
+        return None
+    same = anchors.label[:, None] == label[None, :]
+    return jnp.sum(same & valid[None, :], 1, dtype=jnp.int32)
+
+
+def not_finite(rows: Rows) -> jax.Array:
+    """How many numbers of valid rows are not finite."""
+    embeddings = lax.stop_gradient(rows.embeddings)
+    return jnp.sum(~jnp.isfinite(embeddings) & rows.valid[:, None], dtype=jnp.int32)
 
 
 def occurrences(label: jax.Array, valid: jax.Array) -> jax.Array:

@@ -174,6 +174,22 @@ def bound(value: Any) -> Any:
     return result
 
 
+def split_numbers(loss: Any) -> tuple[Any, tuple[tuple[str, Any], ...]]:
+    """Splits what is bound to a loss into what shapes it and what may be traced."""
+    if not isinstance(loss, functools.partial):
+        return loss, ()
+    registered = info_of(loss) is not None
+    numbers = {
+        name: value
+        for name, value in loss.keywords.items()
+        if isinstance(value, jax.Array | np.ndarray)
+        or (registered and value is not None and is_traced(loss, name))
+    }
+    shaping = {k: v for k, v in loss.keywords.items() if k not in numbers}
+    rest = functools.partial(loss.func, *loss.args, **shaping)
+    return bound(rest) if shaping or loss.args else loss.func, tuple(numbers.items())
+
+
 def name_of(value: Any) -> str:
     """Prints a function by its name, all else as it is."""
     if isinstance(value, functools.partial) or not callable(value):
@@ -238,11 +254,12 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
 def _hints(loss: Any) -> dict[str, Any]:
     while isinstance(loss, functools.partial):
         loss = loss.func
-    return _type_hints(inspect.unwrap(loss))
+    return type_hints(inspect.unwrap(loss))
 
 
 @functools.cache
-def _type_hints(function: Any) -> dict[str, Any]:
+def type_hints(function: Any) -> dict[str, Any]:
+    """Returns the annotations of a function's hyper-parameters."""
     hints = typing.get_type_hints(function, include_extras=True)
     settings = inspect.signature(function).parameters.values()
     names = [p.name for p in settings if p.kind is p.KEYWORD_ONLY]

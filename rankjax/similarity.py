@@ -16,7 +16,7 @@ from jax import lax
 Similarity = Callable[[jax.Array, jax.Array], jax.Array]
 """Maps anchors [anchor, dim] and references [reference, dim] to [anchor, reference]."""
 
-_TINY = 1e-6  # lengths below it have no direction and no distance in float32
+_TINY = 1e-6  # what float32 does not resolve of numbers about 1
 
 
 def dot(anchors: jax.Array, references: jax.Array) -> jax.Array:
@@ -89,11 +89,15 @@ def negative_snr_distance(anchors: jax.Array, references: jax.Array) -> jax.Arra
     Metric for Deep Metric Learning", CVPR 2019.
     """
     anchors, references = at_least_float32(anchors), at_least_float32(references)
+    # Neither squares nor their reciprocals may leave float32, however long rows are.
+    largest = jnp.max(jnp.abs(jnp.where(jnp.isfinite(references), references, 0)))
+    unit = lax.stop_gradient(jnp.where(largest > 0, largest, 1))
+    anchors, references = anchors / unit, references / unit
     # A mean is rounded in proportion to the entries, and what it leaves is no signal.
-    resolved = _TINY**2 * (1 + jnp.sum(anchors * anchors, -1)[:, None])
+    resolved = _TINY**2 * jnp.sum(anchors * anchors, -1)[:, None]
     anchors, references = (x - x.mean(-1, keepdims=True) for x in (anchors, references))
     signal = jnp.sum(anchors * anchors, -1)[:, None]
-    some = signal > resolved
+    some = ~(signal <= resolved)
     noise = negative_squared_euclidean(anchors, references)
     return jnp.where(some, noise / jnp.where(some, signal, 1), 0)
 
@@ -134,7 +138,7 @@ def negative_lp(
         difference = jnp.abs(anchor[None, :] - references)
         # Divided out first, so that powers neither overflow nor all vanish.
         largest = lax.stop_gradient(jnp.max(difference, -1))
-        apart = largest > 0
+        apart = largest != 0
         share = difference / jnp.where(apart, largest, 1)[:, None]
         some = share > 0
         powers = jnp.where(some, jnp.where(some, share, 1) ** p, 0)
@@ -206,7 +210,7 @@ def lengths(embeddings: jax.Array) -> jax.Array:
     """Euclidean lengths of rows, [row]; 0 with gradient zero at the zero vector."""
     embeddings = at_least_float32(embeddings)
     largest = lax.stop_gradient(jnp.max(jnp.abs(embeddings), -1))
-    some = largest > 0
+    some = largest != 0
     scaled = embeddings / jnp.where(some, largest, 1)[:, None]
     squares = jnp.where(some, jnp.sum(scaled * scaled, -1), 1)
     return jnp.where(some, largest * jnp.sqrt(squares), 0)
@@ -216,13 +220,12 @@ def normalize(embeddings: jax.Array) -> jax.Array:
     """Rows scaled to unit length, [row, dim].
 
     The largest entry is divided out first, so that squares neither overflow nor vanish.
-    A row whose entries are all below 1e-6 has no direction that float32 could trust; it
-    is multiplied by 1e6 instead, which keeps the gradient finite at zero.
+    Only the zero vector has no direction: it stays what it is, with gradient 1.
     """
     embeddings = at_least_float32(embeddings)
     largest = lax.stop_gradient(jnp.max(jnp.abs(embeddings), -1, keepdims=True))
-    directed = largest > _TINY
-    scaled = embeddings / jnp.where(directed, largest, _TINY)
+    directed = largest != 0  # also where it is not a number
+    scaled = embeddings / jnp.where(directed, largest, 1)
     squares = jnp.sum(scaled * scaled, -1, keepdims=True)
     return scaled * lax.rsqrt(jnp.where(directed, squares, 1))
 
@@ -288,7 +291,7 @@ def _minus_squared(product: jax.Array, a: jax.Array, r: jax.Array) -> jax.Array:
 
 def _minus_distance(product: jax.Array, a: jax.Array, r: jax.Array) -> jax.Array:
     squared = -_minus_squared(product, a, r)
-    coincide = squared <= _TINY**2  # what is not a number stays so
+    coincide = squared <= jnp.finfo(squared.dtype).tiny  # not a number stays so
     return -jnp.where(coincide, 0, jnp.sqrt(jnp.where(coincide, 1, squared)))
 
 

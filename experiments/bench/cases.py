@@ -145,7 +145,9 @@ def make(case: Case, **settings: Any) -> Callable[..., jax.Array]:
     ) -> jax.Array:
         x = weights[0]
         if case.batch == "proxies":
-            return compute(x, labels, references=rankjax.References(weights[1], classes))
+            return compute(
+                x, labels, references=rankjax.References(weights[1], classes)
+            )
         if case.batch == "halves":
             half = len(x) // 2
             return compute(

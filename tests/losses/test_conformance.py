@@ -327,7 +327,10 @@ def test_given_masks_and_references_equal_labels(case):
     expected = evaluate(case, EMBEDDINGS, PAIRED, params=defaults(case))[0]
     close(compute(EMBEDDINGS, **masks), expected)
     if not case.proxies:
-        close(compute(EMBEDDINGS, references=rankjax.References(EMBEDDINGS), **masks), expected)
+        close(
+            compute(EMBEDDINGS, references=rankjax.References(EMBEDDINGS), **masks),
+            expected,
+        )
 
 
 @over(
