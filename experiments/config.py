@@ -23,6 +23,7 @@ from rankjax.data import (
 )
 from rankjax.data.augmentation import arguments
 from rankjax.errors import UsageError, unknown_name
+from rankjax.inputs import References
 from rankjax.models import MODELS, Norm, Pooling
 from rankjax.objective import Objective, objective
 from rankjax.parallel import AXIS, Wrapper
@@ -403,7 +404,6 @@ def build_objective(
         reduction=_look_up("reduction", config.reduction, REDUCTIONS),
         regularizers=[(config.l2_weight, squared_norm)] if penalized else [],
         axis_name=axis_name,
-        replicated_references=True,
         has_aux=True,
     )
 
@@ -615,8 +615,7 @@ def _check_objective(config: Config) -> None:
     given: dict[str, Any] = {"params": dict.fromkeys(learned(config), rows(()))}
     proxies = 2 * config.proxies_per_class
     if proxies:
-        given["references"] = rows((proxies, 2))
-        given["reference_labels"] = labels((proxies,))
+        given["references"] = References(rows((proxies, 2)), labels((proxies,)))
     entry = info_of(losses.LOSSES[config.loss])
     if entry is not None and entry.batch == "proxies" and not proxies:
         raise UsageError(

@@ -164,7 +164,6 @@ def _pieces(subject: Subject, axis_name: str | None) -> tuple[Step, TrainState]:
         subject.loss,
         mining=subject.mining,
         axis_name=axis_name,
-        replicated_references=True,
         has_aux=True,
     )
     step = make_step(definition, compute, optimizer, axis_name=axis_name)

@@ -114,6 +114,19 @@ def cast_varying(tree: Any, axes: frozenset[str]) -> Any:
     return jax.tree.map(cast, tree)
 
 
+def sum_unvarying(gradients: Any, like: Any) -> Any:
+    """Adds gradients over the mapped axes that their arrays do not vary over.
+
+    Such an array is one for all devices, and what each has for it is a part.
+    """
+
+    def add(x: Any, y: Any) -> Any:
+        more = tuple(varying_axes(x) - varying_axes(y))
+        return lax.psum(x, more) if more else x
+
+    return jax.tree.map(add, gradients, like)
+
+
 def varying_axes(x: Any) -> frozenset[str]:
     """The mapped axes over which an array varies; none where `shard_map` is not."""
     known = x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)

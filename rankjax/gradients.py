@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax.blocks import floating, pullback, sum_blocks, varying_axes, without_closure
-from rankjax.terms import BatchSums, Reduction, Terms
+from rankjax.terms import BatchSums, Reduction, Terms, ratio
 
 Kind = Literal["share", "sums", "constants"]
 Add = Callable[[Any], Any]
@@ -90,7 +90,7 @@ def evaluate(
 
 def share(terms: list[Terms], reduction: Reduction, extra: Any) -> Share | BatchSums:
     """Reduces the Terms of some anchors; those of several are divided apart."""
-    ratios = [reduction(t) for t in terms]
+    ratios = [reduction.per_anchor(t) for t in terms]
     sums = [(jnp.sum(a), None if b is None else jnp.sum(b)) for a, b in ratios]
     if len(sums) == 1:
         return Share(*sums[0], extra)
@@ -100,15 +100,6 @@ def share(terms: list[Terms], reduction: Reduction, extra: Any) -> Share | Batch
         return Share(functools.reduce(jnp.add, parts), None, extra)
 
     return BatchSums([b for _, b in sums], divide, constant=True)
-
-
-def ratio(numerator: jax.Array, denominator: jax.Array | None) -> jax.Array:
-    """Divides by a constant to the gradient, None for 1; a ratio to 0 is 0."""
-    if denominator is None:
-        return numerator
-    denominator = lax.stop_gradient(denominator)
-    some = denominator > 0
-    return jnp.where(some, numerator / jnp.where(some, denominator, 1), 0)
 
 
 def _sum(

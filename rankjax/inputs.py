@@ -11,7 +11,7 @@ import numpy as np
 from rankjax.pairs import Rows
 from rankjax.registry import LossInfo
 from rankjax.selections import SELECTIONS
-from rankjax.terms import Terms
+from rankjax.terms import Reduction, Terms
 
 
 @jax.tree_util.register_dataclass
@@ -163,6 +163,8 @@ def check_functions(**functions: Any) -> None:
                 "functools.partial(losses.triplet_loss, "
                 f"selection=mining.{function.__name__})"
             )
+        if name == "reduction" and not isinstance(value, Reduction):
+            raise TypeError(f"reduction must be a rankjax.Reduction, got {value!r}")
         if value is None or callable(value):
             continue
         raise TypeError(
@@ -174,7 +176,6 @@ _EXAMPLES = {
     "loss": "rankjax.losses.triplet_loss",
     "mining": "rankjax.mining.hardest",
     "similarity": "rankjax.similarity.cosine",
-    "reduction": "rankjax.mean",
     "selection": "rankjax.mining.semi_hard",
 }
 

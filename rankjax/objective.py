@@ -39,7 +39,7 @@ from rankjax.registry import (
     split_numbers,
 )
 from rankjax.similarity import Similarity, at_least_float32
-from rankjax.terms import BatchSums, Reduction, Result, Terms, mean, mean_active
+from rankjax.terms import BatchSums, Reduction, Result, Terms, mean, mean_active, ratio
 
 Loss = Callable[..., Result]
 """`loss(pairs, *, hyper-parameters)`, or of `Features` where it is registered so."""
@@ -335,9 +335,9 @@ def _compute(
     if not self.has_aux:
         return value, {}
     return value, {
-        "active_share": gradients.ratio(*sums["active"]),
-        "positive_similarity": gradients.ratio(*sums["positive"]),
-        "negative_similarity": gradients.ratio(*sums["negative"]),
+        "active_share": ratio(*sums["active"]),
+        "positive_similarity": ratio(*sums["positive"]),
+        "negative_similarity": ratio(*sums["negative"]),
     }
 
 

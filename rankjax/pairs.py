@@ -26,10 +26,11 @@ class Pairs:
       similarity: [anchor, reference], higher is closer.
       positive: [anchor, reference] bool, pairs that should be close.
       negative: [anchor, reference] bool, pairs that should be apart.
-      reference_embeddings: [reference, dim], from which `reference_rows` computes the
-        rows of positives, for losses that also compare a positive with the negatives.
-      reference_similarity: the same rows where they are known, [reference, reference],
-        or [anchor, reference, reference] where each anchor has its own references.
+      reference_similarity: [reference, reference], or [anchor, reference, reference]
+        where each anchor has references of its own; rows of positives, for losses that
+        also compare a positive with the negatives. None where they are computed, when
+        a loss asks for them, from `reference_embeddings`.
+      reference_embeddings: [reference, dim].
       anchor_occurrence: [anchor] int, 0 for the first valid row of a class in the
         global batch, 1 for its second, and so on; None where anchors and references
         come from different batches.
@@ -51,8 +52,8 @@ class Pairs:
     similarity: jax.Array
     positive: jax.Array
     negative: jax.Array
-    reference_embeddings: jax.Array | None = None
     reference_similarity: jax.Array | None = None
+    reference_embeddings: jax.Array | None = None
     anchor_occurrence: jax.Array | None = None
     reference_occurrence: jax.Array | None = None
     anchor_label: jax.Array | None = None

@@ -110,9 +110,9 @@ class View:
     negatives: jax.Array
     positive: jax.Array
     this: jax.Array
-    key: jax.Array | None
-    dim: int | None
-    compute_row: Callable[[], jax.Array]
+    key: jax.Array | None = None
+    dim: int | None = None
+    compute_row: Callable[[], jax.Array] | None = None
 
     @property
     def positive_row(self) -> jax.Array:
@@ -121,6 +121,8 @@ class View:
         Raises:
           ValueError: they are not known.
         """
+        if self.compute_row is None:
+            raise ValueError("this needs View.compute_row, which is None")
         return self.compute_row()
 
 

@@ -6,11 +6,13 @@ over anchors, row blocks and devices, and the division comes last, once.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Union
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 
 @jax.tree_util.register_dataclass
@@ -81,17 +83,48 @@ class BatchSums:
 Result = Union[Terms, tuple[Terms, ...], BatchSums]  # noqa: UP007
 """What a loss returns; several Terms are reduced one by one and added."""
 
-Reduction = Callable[[Terms], tuple[jax.Array, jax.Array | None]]
-"""Maps Terms to a numerator and a denominator per anchor, [anchor] each. The sum of
-the numerators over all anchors is divided by that of the denominators, which is a
-constant to the gradient; no denominator means 1. Where it is 0, so is the loss."""
+
+class Reduction:
+    """A way to average Terms, made of a function `per_anchor` by decoration.
+
+    `per_anchor` maps Terms to a numerator and a denominator per anchor, [anchor] each.
+    The sum of the numerators over all anchors is divided by that of the denominators,
+    which is a constant to the gradient; no denominator means 1. Where it is 0, so is
+    the loss.
+    """
+
+    __name__: str
+
+    def __init__(
+        self, per_anchor: Callable[[Terms], tuple[jax.Array, jax.Array | None]]
+    ) -> None:
+        """Takes over the function's name and docstring."""
+        self.per_anchor = per_anchor
+        functools.update_wrapper(self, per_anchor)
+
+    def __call__(self, terms: Terms) -> jax.Array:
+        """Reduces the Terms of all anchors to a scalar."""
+        numerator, denominator = self.per_anchor(terms)
+        total = None if denominator is None else jnp.sum(denominator)
+        return ratio(jnp.sum(numerator), total)
 
 
+def ratio(numerator: jax.Array, denominator: jax.Array | None) -> jax.Array:
+    """Divides by a constant to the gradient, None for 1; a ratio to 0 is 0."""
+    if denominator is None:
+        return numerator
+    denominator = lax.stop_gradient(denominator)
+    some = denominator > 0
+    return jnp.where(some, numerator / jnp.where(some, denominator, 1), 0)
+
+
+@Reduction
 def mean(terms: Terms) -> tuple[jax.Array, jax.Array]:
     """Averages over terms; 0 with gradient 0 when there is none."""
     return _weigh(terms, terms.total), _weigh(terms, terms.count)
 
 
+@Reduction
 def mean_active(terms: Terms) -> tuple[jax.Array, jax.Array]:
     """Averages over terms above zero, as batch-all triplets are averaged.
 
@@ -102,6 +135,7 @@ def mean_active(terms: Terms) -> tuple[jax.Array, jax.Array]:
     return _weigh(terms, terms.total), _weigh(terms, terms.active)
 
 
+@Reduction
 def mean_per_anchor(terms: Terms) -> tuple[jax.Array, jax.Array]:
     """Averages each anchor's own mean over the anchors that have terms.
 
@@ -113,6 +147,7 @@ def mean_per_anchor(terms: Terms) -> tuple[jax.Array, jax.Array]:
     return _weigh(terms, means * some), _weigh(terms, some)
 
 
+@Reduction
 def class_balanced_mean(terms: Terms) -> tuple[jax.Array, jax.Array]:
     """Averages each anchor's own mean, weighted by one over the size of its class.
 
@@ -125,9 +160,10 @@ def class_balanced_mean(terms: Terms) -> tuple[jax.Array, jax.Array]:
         raise ValueError("class_balanced_mean needs labels [n], one class per row")
     share = 1 / jnp.maximum(terms.class_size, 1).astype(terms.total.dtype)
     weight = share if terms.weight is None else share * terms.weight
-    return mean_per_anchor(dataclasses.replace(terms, weight=weight))
+    return mean_per_anchor.per_anchor(dataclasses.replace(terms, weight=weight))
 
 
+@Reduction
 def total(terms: Terms) -> tuple[jax.Array, None]:
     """Sums the terms."""
     return _weigh(terms, terms.total), None

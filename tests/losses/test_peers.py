@@ -167,8 +167,9 @@ def test_value_and_gradient_equal_the_peer(name):
         labels = np.array(PEER["labels"][peer["labels"]])
     if "num_classes" in code:
         rows = ROWS_PER_CLASS.get(name, 1)
-        given["references"] = PROXIES[:: PER_CLASS // rows]
-        given["reference_labels"] = np.repeat(np.arange(CLASSES), rows)
+        given["references"] = rankjax.References(
+            PROXIES[:: PER_CLASS // rows], np.repeat(np.arange(CLASSES), rows)
+        )
     compute = rankjax.objective(
         loss,
         similarity=measure,
@@ -283,7 +284,7 @@ def test_a_selection_picks_what_the_peer_picks(name):
                     negatives=labels != labels[a],
                     positive=s[a, p],
                     this=np.arange(12) == p,
-                    own_row=s[p],
+                    compute_row=lambda p=p: s[p],
                 )
                 chosen = SELECTIONS[name](view, margin)
                 triplets += [[a, int(p), int(n)] for n in np.flatnonzero(chosen)]
