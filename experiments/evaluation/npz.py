@@ -11,7 +11,13 @@ from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
 from rankjax.data.sources import EncodedImages, read_file
 from rankjax.errors import RunError, UsageError
-from rankjax.metrics.checks import as_embeddings, as_labels, as_mask
+from rankjax.metrics.checks import (
+    as_embeddings,
+    as_labels,
+    as_mask,
+    as_rows,
+    within,
+)
 
 KEYS = (
     *("embeddings", "labels", "class_names", "cameras", "query", "gallery", "junk"),
@@ -155,20 +161,9 @@ def _sides(
 
 def _mask(name: str, given: np.ndarray, n: int) -> np.ndarray:
     """A mask [n], from one or from row numbers."""
-    if given.dtype == bool:
-        return as_mask(name, given, n)
     mask = np.zeros(n, bool)
-    mask[_rows(name, as_labels(name, given), n)] = True
+    mask[as_rows(name, given, n)] = True
     return mask
-
-
-def _rows(name: str, rows: np.ndarray, n: int) -> np.ndarray:
-    if not np.issubdtype(rows.dtype, np.integer):
-        raise UsageError(f"{name} must be row numbers, got {rows.dtype}")
-    wrong = rows[(rows < 0) | (rows >= n)]
-    if wrong.size:
-        raise UsageError(f"{name} must be rows from 0 to {n - 1}, got {wrong[0]}")
-    return rows
 
 
 def _pairs(
@@ -182,7 +177,7 @@ def _pairs(
     pairs = arrays["pairs"]
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs):
         raise UsageError(f"pairs must have shape [p, 2], got {pairs.shape}")
-    pairs = _rows("pairs", pairs, n)
+    pairs = within("pairs", pairs, n)
     if "same" in arrays:
         same = as_mask("same", arrays["same"], len(pairs))
     else:

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from pathlib import Path
 
 import jax
@@ -9,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankjax import similarity
-from rankjax.metrics import leave_one_out, query_gallery, retrieval, retrieval_metrics
+from rankjax.metrics import (
+    leave_one_out,
+    query_gallery,
+    retrieval,
+    retrieval_metrics,
+    some_queries,
+)
 
 SINGLETONS = np.array([4, 1, 1, 7, 2, 2, 2, 4, 2, 9, 4, 1])
 
@@ -332,6 +339,31 @@ def test_wrong_types_are_named():
         leave_one_out(np.eye(3, dtype=np.int64), [1, 1, 2])
     with pytest.raises(TypeError, match="junk must be a bool mask, got int64"):
         query_gallery(EYE, [1] * 3, EYE, [1] * 3, junk=np.ones(3, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.array([0, 1, 1]), "got row 1 2 times; of 0 and 1 take rows.astype(bool)"),
+        (np.zeros(3, np.uint8), "got row 0 3 times; of 0 and 1 take"),
+        (np.array([2, 0, 2, 2]), "row numbers that differ, got row 2 3 times"),
+        (np.array([0, -1]), "rows must be rows from 0 to 2, got -1"),
+        (np.array([3]), "rows must be rows from 0 to 2, got 3"),
+        (np.ones(2, bool), "rows must have shape (3,), got (2,)"),
+        (np.array([1.0]), "rows must be a bool mask or row numbers, got float64"),
+    ],
+)
+def test_a_mask_of_0_and_1_or_a_repeated_row_is_never_taken_for_rows(rows, said):
+    with pytest.raises((TypeError, ValueError), match=re.escape(said)):
+        some_queries(leave_one_out(EYE, [1, 1, 2]), rows)
+
+
+def test_queries_are_the_same_by_mask_and_by_row_numbers():
+    search = leave_one_out(EYE, [1, 1, 2])
+    by_mask = some_queries(search, np.array([True, False, True]))
+    by_number = some_queries(search, [2, 0])
+    assert by_mask.itself.tolist() == [0, 2]
+    assert by_number.itself.tolist() == [2, 0]
 
 
 def test_figures_equal_those_of_a_peer():
