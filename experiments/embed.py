@@ -32,7 +32,7 @@ from experiments.images import CROPS, Listed, Views, list_images
 from experiments.runs import Which, load_network
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Network
-from rankjax.files import open_atomic
+from rankjax.files import open_atomic, read_npz
 from rankjax.similarity import normalize
 from rankjax.train import RunFolder, hosts, over_images
 
@@ -182,12 +182,9 @@ def _damaged(views: Views, rows: range, listed: Listed, done: int) -> np.ndarray
 
 def _read(shard: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(shard, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"{shard}: damaged ({error}); delete {shard.parent} to start again"
-        ) from error
+        return read_npz(shard, ("embeddings", "rows", "read")).arrays
+    except RunError as error:
+        raise RunError(f"{error}; delete {shard.parent} to start again") from error
 
 
 def _write_npz(

@@ -13,9 +13,11 @@ from experiments.train import INPUTS, WEIGHTS, network
 from rankjax import exported
 from rankjax.errors import RunError
 from rankjax.exported import Inputs, Network
+from rankjax.files import read_json
 from rankjax.models import SCALES
 from rankjax.models.proxies import WithLoss
 from rankjax.train import Checkpoints, TrainState, create_state, forward_of
+from rankjax.train.run_weights import read_scale
 
 Which = Literal["latest", "best"]
 
@@ -75,11 +77,14 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
     if not (path / "config.json").is_file():
         raise RunError(f"{path} holds no run: it has no config.json")
     config = _config(path / "config.json")
-    inputs = Inputs(**_json(path / INPUTS))
+    try:
+        inputs = Inputs.of(read_json(path / INPUTS))
+    except TypeError as error:
+        raise RunError(f"{path / INPUTS}: damaged, {error}") from error
     if not (path / "checkpoints").is_dir():
         raise RunError(f"{path} has no checkpoint yet")
 
-    scale = _json(path / WEIGHTS)["scale"] if (path / WEIGHTS).exists() else None
+    scale = read_scale(path / WEIGHTS)
 
     def abstract() -> nnx.Module:
         model = network(config, inputs.channels, None, nnx.Rngs(0))
@@ -102,22 +107,29 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
 
 
 def validation(path: Path) -> dict[int, dict[str, float]]:
-    """What a run found on validation images, by step."""
-    lines = (path / "metrics.jsonl").read_text().splitlines()
-    prefix = "validation/"
+    """What a run found on validation images, by step.
+
+    Raises:
+      RunError: its metrics cannot be read.
+    """
+    file, prefix = path / "metrics.jsonl", "validation/"
+    try:
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: damaged or not there ({error})") from error
     rows = {
         row["step"]: {
             name.removeprefix(prefix): value
             for name, value in row.items()
             if name.startswith(prefix)
         }
-        for row in map(json.loads, lines)
+        for row in lines
     }
     return {step: figures for step, figures in rows.items() if figures}
 
 
 def _config(file: Path) -> Config:
-    stored = _json(file)
+    stored = read_json(file)
     known = {field.name: field for field in dataclasses.fields(Config)}
     unknown = sorted(stored.keys() - known.keys())
     if unknown:
@@ -131,12 +143,3 @@ def _config(file: Path) -> Config:
     if settings.get("weights"):
         settings["weights"] = Path(settings["weights"])
     return Config(**settings)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise RunError(f"there is no {file}") from error
-    except ValueError as error:
-        raise RunError(f"{file}: not JSON ({error}); mend or delete it") from error

@@ -1,16 +1,15 @@
 """Embeddings of any framework, from an .npz file."""
 
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
 from rankjax.data.sources import EncodedImages, read_file
-from rankjax.errors import RunError, UsageError
+from rankjax.errors import UsageError
+from rankjax.files import read_npz as read_arrays
 from rankjax.metrics.checks import (
     as_embeddings,
     as_labels,
@@ -36,41 +35,31 @@ def read_npz(path: Path, *, pictures: bool) -> Subject:
       UsageError: a key that is missing, unknown, or of a wrong shape or type.
       RunError: the file cannot be read.
     """
-    arrays = _load(path, pictures)
+    wanted = KEYS if pictures else set(KEYS) - {"images", "paths"}
+    arrays, others, _ = read_arrays(path, wanted)
+    unknown = [key for key in others if key not in KEYS]
+    if unknown:
+        raise UsageError(
+            f"{path}: no key may be {unknown[0]!r}, known are {', '.join(KEYS)}"
+        )
     try:
         return _subject(path, arrays)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _load(path: Path, pictures: bool) -> dict[str, np.ndarray]:
-    skipped = () if pictures else ("images", "paths")
-    try:
-        # Opened here, for np.load leaves a damaged file open.
-        with open(path, "rb") as raw:
-            file = np.load(raw, allow_pickle=False)
-            if not isinstance(file, NpzFile):
-                raise RunError(f"cannot read {path}: it is no .npz file")
-            unknown = [key for key in file.files if key not in KEYS]
-            if unknown:
-                raise UsageError(
-                    f"{path}: no key may be {unknown[0]!r}, known are {', '.join(KEYS)}"
-                )
-            keys = [key for key in file.files if key not in skipped]
-            return {key: _entry(path, file, key) for key in keys}
-    except UsageError:
-        raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise RunError(f"cannot read {path}: it is no .npz file ({error})") from error
+def numeric_embeddings(path: Path, found: np.ndarray) -> np.ndarray:
+    """As `as_embeddings`, but also of integers.
 
-
-def _entry(path: Path, file: NpzFile, key: str) -> np.ndarray:
+    Raises:
+      UsageError: they are no numbers, of a wrong shape or not finite.
+    """
+    if found.dtype.kind in "iu":
+        found = found.astype(np.float32)
     try:
-        return file[key]
-    except ValueError as error:
-        raise UsageError(
-            f"{path}: {key} must be numbers or strings: {error}"
-        ) from error
+        return as_embeddings("embeddings", found)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:

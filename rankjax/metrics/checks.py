@@ -10,14 +10,14 @@ def as_embeddings(name: str, embeddings: Any) -> np.ndarray:
 
     Raises:
       ValueError: a wrong shape, no row, or an entry that is not finite.
-      TypeError: integers.
+      TypeError: integers or no real numbers.
     """
     rows = np.asarray(embeddings)
     if rows.ndim != 2 or not rows.size:
         raise ValueError(
             f"{name} must have shape [rows, dim], neither 0, got {rows.shape}"
         )
-    if rows.dtype.kind in "iub":
+    if rows.dtype.kind in "iubcUSMm":
         raise TypeError(f"{name} must be floating point, got {rows.dtype}")
     if rows.dtype != np.float64:
         rows = rows.astype(np.float32)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rankjax.errors import RunError
+from rankjax.files import read_regular
 
 Arrays = dict[str, np.ndarray]
 
@@ -70,7 +71,7 @@ def read_weights(path: Path) -> Arrays:
         in it was executed.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise RunError(f"cannot read weights from {path}: {error}") from error
     try:
