@@ -125,8 +125,8 @@ class QueryEmbedder:
           network: its folder, if it is not where it was.
 
         Raises:
-          UsageError: it is not known or not there.
-          RunError: it has been trained further since.
+          UsageError: it is not known, or its embeddings have another dimension.
+          RunError: it is not there, or has been trained further since.
         """
         job = index.job
         if network is None and "network" not in job:
@@ -138,17 +138,26 @@ class QueryEmbedder:
                 f"{index.file} was made by {folder} at step {job['step']}, which is at "
                 f"step {self._network.step} now; embed the images again"
             )
+        images = jax.ShapeDtypeStruct((1, *self._network.inputs[:3]), np.uint8)
+        made = jax.eval_shape(self._network.forward, self._network.variables, images)
+        if made.shape[1] != index.embeddings.shape[1]:
+            raise UsageError(
+                f"{index.file} has {index.embeddings.shape[1]} dimensions, embeddings "
+                f"of {folder} have {made.shape[1]}; give the --network that made it"
+            )
         self._options = {"flip": job.get("flip", False), "crops": job.get("crops", 1)}
 
     def __call__(self, images: Sequence[str | bytes]) -> np.ndarray:
         """Embeddings of length 1, float32 [n, dim], of files or their contents.
 
         Raises:
-          RunError: a damaged image.
+          RunError: a damaged image, or an embedding that is not finite.
         """
         views = Views(images, self._network.inputs, **self._options)
         devices = jax.local_devices()[: len(images)]
         found = np.concatenate(list(embed_views(self._network, views, devices=devices)))
+        if not np.isfinite(found).all():
+            raise RunError("the network's embedding of an image is not finite")
         return _of_length_1(found)
 
 

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import chromium
@@ -17,10 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.search import index as index_module
 from experiments.search import server as module
 from experiments.search.__main__ import main
 from experiments.search.approximate import open_backend, recall
-from experiments.search.index import Index, QueryEmbedder, read_index
+from experiments.search.index import Index, QueryEmbedder, answers, read_index
 from experiments.search.server import make_server
 from rankjax.errors import RunError, UsageError
 from rankjax.metrics import Neighbours
@@ -128,6 +130,46 @@ def test_other_libraries_find_nearly_what_exact_search_finds(backend, random_ind
     open_backend(backend, random_index)
     assert file.stat().st_mtime_ns > built
     assert sorted(random_index.file.parent.iterdir()) == [random_index.file, file]
+
+
+@pytest.mark.parametrize("backend", ["faiss", "hnswlib", "usearch"])
+@pytest.mark.parametrize("queries", [1, 3])
+def test_where_fewer_than_k_are_found_there_are_fewer(backend, queries, random_index):
+    pytest.importorskip(backend)
+    alike = replace(random_index, embeddings=np.full((300, 8), 8**-0.5, np.float32))
+    found = open_backend(backend, alike)(alike.embeddings[:queries], 300)
+    assert found.rows.shape == found.similarities.shape == (queries, 300)
+    there = found.rows >= 0
+    assert there.any(1).all()
+    np.testing.assert_allclose(found.similarities[there], 1, rtol=1e-6)
+    listed = list(answers(alike, found))
+    assert [len(rows) for rows in listed] == there.sum(1).tolist()
+
+
+def test_a_network_of_another_dimension_is_one_line(run, tmp_path, capsys):
+    file, words = tmp_path / "x.npz", ["--network", str(run), "--k", "1"]
+    np.savez(file, embeddings=np.eye(3), paths=np.array(list("abc")))
+    for mode in ([__file__], ["--serve"]):
+        assert main([str(file), *mode, *words]) == 2
+        said = capsys.readouterr().err
+        assert f"{file} has 3 dimensions, embeddings of {run} have 64" in said
+        assert said.count("\n") == 1
+
+
+def test_a_query_whose_embedding_is_not_finite_is_one_line(index, photos, monkeypatch):
+    embed = QueryEmbedder(read_index(index))
+    none = np.full((1, 64), np.nan)
+    monkeypatch.setattr(index_module, "embed_views", lambda *_, **__: [none])
+    with pytest.raises(RunError, match="embedding of an image is not finite"):
+        embed([str(next(photos.rglob("*.png")))])
+
+
+def test_rows_of_any_length_are_compared_by_cosine(tmp_path):
+    file = tmp_path / "x.npz"
+    rows = np.array([[3, 4], [3e-300, 4e-300], [-6e300, 8e300], [0, 0]])
+    np.savez(file, embeddings=rows, paths=np.array(list("abcd")))
+    expected = [[0.6, 0.8], [0.6, 0.8], [-0.6, 0.8], [0, 0]]
+    np.testing.assert_allclose(read_index(file).embeddings, expected, rtol=1e-6)
 
 
 def test_recall_is_the_share_of_the_nearest_that_is_found(random_index):
