@@ -17,6 +17,7 @@ from experiments.runs import load_network
 from rankjax.errors import RunError, UsageError
 from rankjax.files import read_npz
 from rankjax.metrics import Neighbours, nearest
+from rankjax.metrics.directions import unit_rows
 from rankjax.similarity import dot
 
 Find = Callable[[np.ndarray, int], Neighbours]
@@ -78,7 +79,7 @@ def read_index(file: Path) -> Index:
         raise UsageError(f"{file}: paths must be strings, got {paths.dtype}")
     return Index(
         file,
-        _of_length_1(embeddings),
+        unit_rows(embeddings).astype(np.float32),
         [os.path.join(file.absolute().parent, path) for path in paths.tolist()],
         _labels(file, arrays),
         _job(file, comment),
@@ -158,7 +159,7 @@ class QueryEmbedder:
         found = np.concatenate(list(embed_views(self._network, views, devices=devices)))
         if not np.isfinite(found).all():
             raise RunError("the network's embedding of an image is not finite")
-        return _of_length_1(found)
+        return unit_rows(found)
 
 
 def answers(index: Index, found: Neighbours) -> Iterator[list[dict[str, Any]]]:
@@ -174,12 +175,3 @@ def answers(index: Index, found: Neighbours) -> Iterator[list[dict[str, Any]]]:
             for row, similarity in zip(rows, similarities, strict=True)
             if row >= 0  # approximate indexes may find fewer
         ]
-
-
-def _of_length_1(rows: np.ndarray) -> np.ndarray:
-    """float32; zero stays zero."""
-    rows = rows.astype(np.float64)
-    largest = np.abs(rows).max(1, keepdims=True)
-    rows /= np.where(largest > 0, largest, 1)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(largest > 0, lengths, 1)).astype(np.float32)

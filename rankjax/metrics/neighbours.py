@@ -11,6 +11,7 @@ from jax import lax
 
 from rankjax.metrics.across import across
 from rankjax.metrics.checks import as_embeddings
+from rankjax.metrics.directions import OF_DIRECTIONS, directions
 from rankjax.similarity import Similarity, cosine
 
 _MOST = 2**25  # similarities that are held at once
@@ -63,6 +64,10 @@ def nearest(
             f"gallery must have {queries.shape[1]} dimensions as the queries, got "
             f"{others.shape[1]}"
         )
+    if similarity in OF_DIRECTIONS:
+        same = others is queries
+        queries = directions(queries)
+        others = queries if same else directions(others)
     n, most = len(queries), len(others) - (gallery is None)
     if not 1 <= k <= most:
         raise ValueError(f"k must be from 1 to {most} for {most} candidates, got {k}")

@@ -11,12 +11,17 @@ from hypothesis import strategies as st
 
 from rankjax import similarity
 from rankjax.metrics import (
+    compress,
+    expand_queries,
+    k_reciprocal,
     leave_one_out,
+    nearest,
     query_gallery,
     retrieval,
     retrieval_metrics,
     some_queries,
 )
+from rankjax.metrics.directions import cosines
 
 SINGLETONS = np.array([4, 1, 1, 7, 2, 2, 2, 4, 2, 9, 4, 1])
 
@@ -222,6 +227,75 @@ def test_a_copy_of_a_positive_among_negatives_always_counts_against_the_query():
     got = retrieval_metrics(embeddings, labels, recall_at=(1, 2))
     # At rank 1 the copy of the other class, at rank 2 its own, at the latest 3.
     assert (got["recall_at_1"], got["recall_at_2"], got["mrr"]) == (0, 1, 0.5)
+
+
+KINDS = {
+    "signs": lambda rng: rng.choice([-1.0, 1.0], (150, 48)),
+    "signs of length 1": lambda rng: rng.choice([-1.0, 1.0], (150, 48)) * 48**-0.5,
+    "bits": lambda rng: rng.integers(0, 2, (150, 48)),
+    "bits of length 1": lambda rng: unit(rng.integers(0, 2, (150, 48))),
+    "whole numbers": lambda rng: rng.integers(-4, 5, (150, 12)),
+    "far from zero": lambda rng: 1000 + rng.integers(0, 5, (150, 12)),
+}
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("cosine", kind) for kind in KINDS if "far" not in kind]
+    + [("negative_euclidean", kind) for kind in KINDS if "length" not in kind],
+)
+def test_rounding_parts_no_negative_from_an_equal_positive(kind, name):
+    rng = np.random.default_rng(0)
+    rows, labels = np.float32(KINDS[kind](rng)), rng.integers(0, 15, 150)
+    # In float64, and rounded to what equal similarities have in common.
+    if name == "cosine":
+        scores = unit(rows.astype(float)) @ unit(rows.astype(float)).T
+    else:
+        apart = rows.astype(float)[:, None] - rows.astype(float)
+        scores = -np.square(apart).sum(-1)
+    expected = slow_leave_one_out(np.round(scores, 6).tolist(), labels, (1, 2))
+    function = similarity.SIMILARITIES[name]
+    got = retrieval_metrics(rows, labels, recall_at=(1, 2), similarity=function)
+    assert_equal(got, expected)
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-8, 1e8, 1e30, 1e-300, 1e300])
+def test_rows_of_any_length_have_the_same_figures(scale):
+    rng = np.random.default_rng(0)
+    rows, labels = np.float32(rng.normal(size=(60, 8)) + 1), rng.integers(0, 9, 60)
+    kind = np.float64 if abs(math.log10(scale)) > 40 else np.float32
+    scaled = rows.astype(kind) * kind(scale)
+    for name in ("cosine", "negative_normalized_euclidean"):
+        function = similarity.SIMILARITIES[name]
+        got, expected = (
+            retrieval_metrics(x, labels, similarity=function) for x in (scaled, rows)
+        )
+        assert got == expected
+    search, other = (
+        query_gallery(x[:30], labels[:30], x[30:], labels[30:]) for x in (rows, scaled)
+    )
+    assert retrieval(other).means() == retrieval(search).means()
+    neighbours = nearest(scaled, k=3), nearest(rows, k=3)
+    np.testing.assert_array_equal(neighbours[0].rows, neighbours[1].rows)
+    for kind in ("float16", "binary"):
+        stored = (compress(x, kind).rows for x in (scaled, rows))
+        np.testing.assert_allclose(*stored, atol=1e-3)
+    for search_again in (k_reciprocal, lambda a, b: expand_queries(a, b, k=3)):
+        found = (search_again(x[:30], x[30:]) for x in (scaled, rows))
+        np.testing.assert_allclose(*found, atol=1e-5)
+    pairs = rng.integers(0, 60, (40, 2))
+    np.testing.assert_allclose(cosines(scaled, pairs), cosines(rows, pairs), atol=1e-6)
+
+
+def test_the_zero_vector_has_no_direction():
+    rows = np.float32([[0, 0], [0, 0], [1, 0], [0, 1]])
+    got = retrieval(leave_one_out(rows, [0, 0, 1, 1]), recall_at=(1, 2, 3))
+    # Of equal cosines the negatives come first, so do both of cosine 0.
+    assert got.values["mrr"].tolist() == [1 / 3] * 4
 
 
 def test_an_embedding_in_one_point_finds_nothing_first():
