@@ -12,7 +12,6 @@ from rankjax.data.decoding import DamagedImage, decode, resize
 from rankjax.data.sources import SUFFIXES, fit
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
-from rankjax.files import read_regular
 
 CROPS = (1, 5)
 
@@ -125,7 +124,7 @@ class Views:
             least = max(least, _larger(max(shape[:2])))
         given = self._images[index]
         try:
-            content = given if isinstance(given, bytes) else read_regular(given)
+            content = given if isinstance(given, bytes) else Path(given).read_bytes()
             image = decode(content, channels=inputs.channels, at_least=least)
         except (DamagedImage, OSError) as error:
             if not self._skip:
