@@ -112,6 +112,33 @@ def test_each_row_is_searched_among_all_others(evaluate):
         assert got["intervals"][name].keys() == {"by_query", "by_class"}
 
 
+def test_labels_and_cameras_may_be_strings_and_other_keys_are_named(tmp_path, capsys):
+    arrays = reid()
+    words = np.array(["ü b", "c", "a", "d", "x", "y"])
+    order = np.argsort(np.argsort(words))
+    strings = arrays | {
+        "labels": words[arrays["labels"]],
+        "cameras": arrays["cameras"].astype("S"),
+        "camera": np.arange(3),
+        "notes": np.array([{}]),
+    }
+    found = []
+    for given in (arrays | {"labels": order[arrays["labels"]]}, strings):
+        np.savez(tmp_path / "rows.npz", **given)
+        command = [str(tmp_path / "rows.npz"), *QUICK, "--json"]
+        assert main([*command, str(tmp_path / "rows.json")]) == 0
+        found.append(json.loads((tmp_path / "rows.json").read_text()))
+    said = capsys.readouterr().err
+    assert said == (
+        f"{tmp_path / 'rows.npz'}: not used: camera (is cameras meant?), notes\n"
+    )
+    names = found[1]["class_means"]
+    assert names["label"] == names["name"] == sorted(words.tolist())
+    for one in found:
+        del one["class_means"]
+    assert found[0] == found[1]
+
+
 def test_class_means_are_columns_with_the_labels_as_given(evaluate):
     rows, labels = clusters()
     labels = labels * 10 - 20
@@ -291,7 +318,6 @@ def without(key):
     [
         ({"embeddings": None}, "embeddings must be there"),
         ({"labels": None}, "labels must be there, or both pairs and same"),
-        ({"camera": np.arange(90)}, "no key may be 'camera', known are embeddings"),
         ({"labels": np.arange(90.0)}, "labels must be integers, got float64"),
         ({"labels": np.arange(89)}, r"labels must have shape \(90,\)"),
         ({"embeddings": np.full((90, 2), np.nan)}, "embeddings must be finite"),
@@ -299,6 +325,12 @@ def without(key):
         ({"embeddings": np.ones((90, 2), complex)}, "must be floating point, got comp"),
         ({"embeddings": np.array([{}] * 90)}, "embeddings must be numbers or strings"),
         ({"cameras": np.arange(9)}, r"cameras must have shape \(90,\)"),
+        ({"labels": np.array([{}] * 90)}, r"got Python objects; save labels.astype"),
+        (
+            {"labels": np.array(["a", ""] * 45)},
+            "labels must not be empty, got 45 .* 1$",
+        ),
+        ({"labels": np.array(["a"] * 89)}, r"labels must have shape \(90,\)"),
         ({"query": None}, "query must be there where junk is"),
         ({"query": np.array([90])}, "query must be rows from 0 to 89, got 90"),
         ({"query": (np.arange(90) < 30) * 1}, r"of 0 and 1 take query.astype\(bool\)"),

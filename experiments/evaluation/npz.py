@@ -1,5 +1,7 @@
 """Embeddings of any framework, from an .npz file."""
 
+import difflib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
 from rankjax.data.sources import EncodedImages, read_file
 from rankjax.errors import UsageError
+from rankjax.files import printable
 from rankjax.files import read_npz as read_arrays
 from rankjax.metrics.checks import (
     as_embeddings,
@@ -28,24 +31,27 @@ def read_npz(path: Path, *, pictures: bool) -> Subject:
     """Reads and checks a file.
 
     Args:
-      path: of the file. README lists its keys.
+      path: of the file. README lists its keys; others are named on stderr.
       pictures: whether images are read too.
 
     Raises:
-      UsageError: a key that is missing, unknown, or of a wrong shape or type.
+      UsageError: a key that is missing, or of a wrong shape or type.
       RunError: the file cannot be read.
     """
     wanted = KEYS if pictures else set(KEYS) - {"images", "paths"}
     arrays, others, _ = read_arrays(path, wanted)
-    unknown = [key for key in others if key not in KEYS]
+    unknown = [_unused(key) for key in others if key not in KEYS]
     if unknown:
-        raise UsageError(
-            f"{path}: no key may be {unknown[0]!r}, known are {', '.join(KEYS)}"
-        )
+        print(f"{path}: not used: {', '.join(unknown)}", file=sys.stderr)
     try:
         return _subject(path, arrays)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _unused(key: str) -> str:
+    near = difflib.get_close_matches(key, KEYS, n=1)
+    return printable(key) + (f" (is {near[0]} meant?)" if near else "")
 
 
 def numeric_embeddings(path: Path, found: np.ndarray) -> np.ndarray:
@@ -73,7 +79,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:
     queries, gallery, junk = _sides(arrays, n)
     cameras = arrays.get("cameras")
     if cameras is not None:
-        cameras = as_labels("cameras", cameras, n)
+        cameras = as_labels("cameras", _numbered(cameras)[1], n)
     pairs = _pairs(arrays, n, labels)
     protocol: Protocol = "leave-one-out"
     if pairs is not None:
@@ -105,18 +111,41 @@ def _classes(
         if "pairs" not in arrays or "same" not in arrays:
             raise UsageError("labels must be there, or both pairs and same")
         return None, np.empty(0, np.int64), ()
-    labels = as_labels("labels", arrays["labels"], n)
+    words, numbers = _numbered(arrays["labels"])
+    labels = as_labels("labels", numbers, n)
+    if words is not None:
+        if names is not None:
+            raise UsageError("class_names must not be there where labels are strings")
+        if "" in words:
+            empty = np.flatnonzero(words[labels] == "")
+            raise UsageError(
+                f"labels must not be empty, got {len(empty)} that are, the first in "
+                f"row {empty[0]}"
+            )
+        return labels, words, words.tolist()
     values, codes = np.unique(labels, return_inverse=True)
     if names is None:
         return codes, values, [f"class {value}" for value in values]
     if names.ndim != 1 or names.dtype.kind != "U":
-        raise UsageError(f"class_names must be strings [classes], got {names.dtype}")
+        raise UsageError(
+            f"class_names must be strings [classes], got {names.dtype} {names.shape}"
+        )
     if values[0] < 0 or values[-1] >= len(names):
         raise UsageError(
             f"class_names must have a name for each label, 0 to {values[-1]}, got "
             f"{len(names)} names and the least label {values[0]}"
         )
     return codes, values, [str(name) for name in names[values]]
+
+
+def _numbered(column: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """The words of a column and their numbers; of no words the column as it is."""
+    if column.dtype.kind not in "US":
+        return None, column
+    if column.dtype.kind == "S":
+        column = np.char.decode(column, "utf-8")
+    words, numbers = np.unique(column, return_inverse=True)
+    return words, numbers.reshape(column.shape)
 
 
 def _sides(

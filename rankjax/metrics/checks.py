@@ -44,7 +44,11 @@ def as_labels(name: str, labels: Any, n: int | None = None) -> np.ndarray:
             f"got {labels.shape}"
         )
     if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"{name} must be integers, got {labels.dtype}")
+        hint = f"; of strings take np.unique({name}, return_inverse=True)[1]"
+        raise TypeError(
+            f"{name} must be integers, got {labels.dtype}"
+            + hint * (labels.dtype.kind in "USO")
+        )
     return labels
 
 
