@@ -125,6 +125,8 @@ def open_backend(name: str, index: Index) -> Find:
         return index.exact
     module, opened = _LIBRARIES[name]
     file = index.file.with_name(f"{index.file.name}.{name}")
+    if file.exists() and not file.is_file():
+        raise RunError(f"{file}: not a regular file")
     try:
         return opened(index, file, import_module(module))
     except ImportError as error:

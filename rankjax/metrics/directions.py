@@ -15,6 +15,7 @@ def directions(rows: np.ndarray) -> np.ndarray:
     The factor is a power of two, which changes no digit of an entry. A row whose
     entries are 0, c and -c becomes 0, 1 and -1, of which products are exact.
     """
+    rows = np.asarray(rows)
     size = np.abs(rows)
     largest = size.max(1, keepdims=True)
     alike = ((size == largest) | (size == 0)).all(1)

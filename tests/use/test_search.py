@@ -90,7 +90,7 @@ def test_an_image_of_the_index_finds_itself_then_the_largest_cosines(
     assert [each["label"] for each in found["neighbours"]] == names
     similarities = [each["similarity"] for each in found["neighbours"]]
     np.testing.assert_allclose(similarities, cosines[order], atol=1e-4)
-    assert main([str(index), str(query), "--k", "2"]) == 0
+    assert main([str(index), "--k", "2", str(query)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(query)
     assert lines[1].split() == ["1", "1.0000", names[0], *paths[0].split()]
@@ -170,6 +170,12 @@ def test_rows_of_any_length_are_compared_by_cosine(tmp_path):
     np.savez(file, embeddings=rows, paths=np.array(list("abcd")))
     expected = [[0.6, 0.8], [0.6, 0.8], [-0.6, 0.8], [0, 0]]
     np.testing.assert_allclose(read_index(file).embeddings, expected, rtol=1e-6)
+
+
+def test_a_pipe_beside_the_index_is_not_waited_for(random_index):
+    os.mkfifo(random_index.file.with_name("random.npz.faiss"))
+    with pytest.raises(RunError, match=r"npz\.faiss: not a regular file"):
+        open_backend("faiss", random_index)
 
 
 def test_recall_is_the_share_of_the_nearest_that_is_found(random_index):
