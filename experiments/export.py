@@ -30,7 +30,7 @@ from rankjax import __version__, exported
 from rankjax.data import CATALOGUE
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import CONTENTS, FORMAT, FUNCTION, WEIGHTS, Inputs
-from rankjax.files import new_folder, read_json, write_atomic
+from rankjax.files import new_folder, write_atomic
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _CLOSE = 1e-5
@@ -232,7 +232,7 @@ def _preparation(inputs: Inputs) -> str:
 def _metrics(run: Run) -> str:
     summary = run.path / "summary.json"
     if run.step == run.config.steps and summary.is_file():
-        figures = read_json(summary).get("test", {})
+        figures = json.loads(summary.read_text())["test"]
         title = "On test classes, which training never saw"
     else:
         figures = validation(run.path).get(run.step, {})

@@ -107,23 +107,16 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
 
 
 def validation(path: Path) -> dict[int, dict[str, float]]:
-    """What a run found on validation images, by step.
-
-    Raises:
-      RunError: its metrics cannot be read.
-    """
-    file, prefix = path / "metrics.jsonl", "validation/"
-    try:
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file}: damaged or not there ({error})") from error
+    """What a run found on validation images, by step."""
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    prefix = "validation/"
     rows = {
         row["step"]: {
             name.removeprefix(prefix): value
             for name, value in row.items()
             if name.startswith(prefix)
         }
-        for row in lines
+        for row in map(json.loads, lines)
     }
     return {step: figures for step, figures in rows.items() if figures}
 

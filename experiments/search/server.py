@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -120,10 +121,10 @@ class _Searched:
         _check_image(content)
         with self._one:
             try:
-                query = self._embed([content])
+                near = self._find(self._embed([content]), self._k)
             except RunError as error:
                 raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
-            (found,) = answers(self.index, self._find(query, self._k))
+        (found,) = answers(self.index, near)
         for each in found:
             path = os.path.relpath(each["path"], self._root)
             each["path"] = printable(path)
@@ -171,7 +172,7 @@ def _number(text: str, most: int) -> int | None:
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Reports all but those who hang up."""
-        if not isinstance(sys.exception(), OSError):
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
 
@@ -230,9 +231,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         if status != HTTPStatus.OK:
             # Closed with its file unread, the connection would lose the answer.
-            self.connection.shutdown(socket.SHUT_WR)
-            while self.rfile.read1(2**16):
-                pass
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_WR)
+                while self.rfile.read1(2**16):
+                    pass
 
     def _check_origin(self) -> None:
         host = (self.headers.get("Host") or "").lower()

@@ -40,7 +40,7 @@ def as_labels(name: str, labels: Any, n: int | None = None) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 1 or not labels.size or (n is not None and len(labels) != n):
         raise ValueError(
-            f"{name} must have shape {('n',) if n is None else (n,)}, n at least 1, "
+            f"{name} must have shape ({'n' if n is None else n},), n at least 1, "
             f"got {labels.shape}"
         )
     if not np.issubdtype(labels.dtype, np.integer):
@@ -61,7 +61,7 @@ def as_values(name: str, values: Any, n: int | None = None) -> np.ndarray:
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not values.size or (n is not None and len(values) != n):
         raise ValueError(
-            f"{name} must have shape {('n',) if n is None else (n,)}, n at least 1, "
+            f"{name} must have shape ({'n' if n is None else n},), n at least 1, "
             f"got {values.shape}"
         )
     bad = np.flatnonzero(np.isnan(values))
