@@ -1,12 +1,18 @@
 """Directions of embeddings, which are all that cosines depend on."""
 
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rankjax.similarity import cosine, negative_normalized_euclidean, normalize
-
-OF_DIRECTIONS = (cosine, negative_normalized_euclidean)
-"""The similarities that do not depend on lengths. They rank alike."""
+from rankjax.similarity import (
+    Similarity,
+    cosine,
+    negative_normalized_euclidean,
+    normalize,
+)
 
 
 def directions(rows: np.ndarray) -> np.ndarray:
@@ -22,6 +28,43 @@ def directions(rows: np.ndarray) -> np.ndarray:
     scaled = np.ldexp(rows, -np.frexp(largest)[1])
     scaled[alike] = np.sign(rows[alike])
     return scaled
+
+
+class Order(NamedTuple):
+    """How a similarity of directions is ranked, so that equal ones stay equal.
+
+    Inner products and squared lengths of signs, bits and small whole numbers are exact,
+    and what follows here is rounded but once.
+
+    Attributes:
+      of: maps an inner product and two squared lengths to what rises as the similarity.
+      value: maps that to the similarity.
+    """
+
+    of: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    value: Callable[[jax.Array], jax.Array]
+
+
+def _signed_square(product: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    lengths = a * b
+    return product * jnp.abs(product) / jnp.where(lengths > 0, lengths, 1)
+
+
+def _signed_root(square: jax.Array) -> jax.Array:
+    return jnp.sign(square) * jnp.sqrt(jnp.minimum(jnp.abs(square), 1))
+
+
+def _minus_squared_chord(product: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    return 2 * _signed_root(_signed_square(product, a, b)) - jnp.sign(a) - jnp.sign(b)
+
+
+ORDERS: Mapping[Similarity, Order] = {
+    cosine: Order(_signed_square, _signed_root),
+    negative_normalized_euclidean: Order(
+        _minus_squared_chord, lambda order: -jnp.sqrt(jnp.maximum(-order, 0))
+    ),
+}
+"""The similarities that do not depend on lengths."""
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:

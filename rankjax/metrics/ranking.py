@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from rankjax.metrics.across import across
-from rankjax.metrics.directions import OF_DIRECTIONS, directions
+from rankjax.metrics.directions import ORDERS, directions
 from rankjax.metrics.protocols import Search
 from rankjax.similarity import (
     PRODUCTS,
@@ -30,20 +30,10 @@ from rankjax.similarity import (
     squared_lengths,
 )
 
-
-def _signed_square(product: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    """A cosine times its size: it ranks as the cosine does.
-
-    Without a root it is rounded but once where product and lengths are exact, so that
-    equal cosines of signs, bits and small whole numbers are equal.
-    """
-    lengths = a * b
-    return product * jnp.abs(product) / jnp.where(lengths > 0, lengths, 1)
-
-
-_PRODUCTS = PRODUCTS | dict.fromkeys(
-    OF_DIRECTIONS, Products(at_least_float32, _signed_square)
-)
+_PRODUCTS = PRODUCTS | {
+    similarity: Products(at_least_float32, order.of)
+    for similarity, order in ORDERS.items()
+}
 _AT_A_TIME = 8  # thresholds that a tile is compared with between two loads
 _MOST = 2**24  # thresholds that are held at once
 
@@ -195,7 +185,7 @@ def _prepare(rows: np.ndarray, similarity: Similarity, gallery: _Rows | None) ->
     products = _PRODUCTS.get(similarity)
     if products is None:
         return _Rows(rows, np.zeros(len(rows), rows.dtype), None)
-    if similarity in OF_DIRECTIONS:
+    if similarity in ORDERS:
         rows = directions(rows)
     centre = _centre(products, rows) if gallery is None else gallery.centre
     vectors = products.vectors(jnp.asarray(rows), centre)
