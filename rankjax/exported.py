@@ -8,8 +8,7 @@ JAX, NumPy and flatbuffers, which JAX's own format is made of, are all that is n
 
 import hashlib
 import io
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 
 from rankjax.errors import RunError, UsageError
+from rankjax.files import read_json, read_regular
 
 FORMAT = 1
 """Of an artefact; one of a later format is refused."""
@@ -39,6 +39,18 @@ class Inputs(NamedTuple):
     width: int
     channels: int
     short_side: int | None = None
+
+    @staticmethod
+    def of(stored: Mapping[str, Any]) -> "Inputs":
+        """From JSON.
+
+        Raises:
+          TypeError: a number is missing, unknown or none.
+        """
+        inputs = Inputs(**stored)
+        if any(type(number) is not int for number in inputs if number is not None):
+            raise TypeError(f"{inputs} must be integers")
+        return inputs
 
 
 @dataclass(frozen=True)
@@ -95,27 +107,37 @@ def load(path: str | Path) -> Network:
       RunError: it is damaged, or of a newer format.
     """
     path = Path(path)
-    if not (path / CONTENTS).is_file():
+    if not (path / CONTENTS).exists():
         raise UsageError(f"{path} holds no exported network: it has no {CONTENTS}")
+    contents = read_json(path / CONTENTS)
     try:
-        contents = json.loads((path / CONTENTS).read_text())
         if contents["format"] > FORMAT:
             raise RunError(
                 f"{path}: exported by a newer rankjax, in format {contents['format']}; "
                 f"this one reads up to {FORMAT}"
             )
-        blobs = {name: (path / name).read_bytes() for name in contents["sha256"]}
-        inputs = Inputs(**contents["inputs"])
-        normalized, step = contents["normalized"], contents["step"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        inputs = Inputs.of(contents["inputs"])
+        normalized, step = bool(contents["normalized"]), int(contents["step"])
+        sums = {name: contents["sha256"][name] for name in (FUNCTION, WEIGHTS)}
+        blobs = {name: read_regular(path / name) for name in sums}
+    except OSError as error:
+        raise RunError(f"{path}: damaged, {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: damaged, {error!r}") from error
     for name, blob in blobs.items():
-        if hashlib.sha256(blob).hexdigest() != contents["sha256"][name]:
+        if hashlib.sha256(blob).hexdigest() != sums[name]:
             raise RunError(f"{path / name}: damaged, its checksum is wrong")
     # Importing it is slow.
     from jax import export
 
-    function = export.deserialize(bytearray(blobs[FUNCTION]))
-    with np.load(io.BytesIO(blobs[WEIGHTS])) as arrays:
-        weights = dict(arrays)
+    try:
+        function = export.deserialize(bytearray(blobs[FUNCTION]))
+        with np.load(io.BytesIO(blobs[WEIGHTS])) as arrays:
+            weights = dict(arrays)
+        images = jax.ShapeDtypeStruct((1, *inputs[:3]), np.uint8)
+        jax.eval_shape(function.call, weights, images)
+    except Exception as error:  # files that are no such ones raise all kinds
+        raise RunError(
+            f"{path}: its files do not fit together, {error!r:.200}"
+        ) from error
     return Network(inputs, normalized, step, function.call, weights)

@@ -8,6 +8,7 @@ import numpy as np
 
 from rankjax.data.decoding import DamagedImage, decode, resize
 from rankjax.errors import RunError
+from rankjax.files import read_regular
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _KEEP_BYTES = 2**30
@@ -216,6 +217,6 @@ def read_file(path: Path) -> bytes:
       RunError: it cannot be read, by its name.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise RunError(f"cannot read the image {path}: {error}") from error

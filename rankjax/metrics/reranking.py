@@ -11,6 +11,7 @@ from scipy import sparse
 
 from rankjax.blocks import sum_blocks
 from rankjax.metrics import checks
+from rankjax.metrics.directions import directions
 from rankjax.metrics.neighbours import nearest
 from rankjax.similarity import dot, normalize
 
@@ -72,8 +73,10 @@ def k_reciprocal(
 
 
 def _both(queries: Any, gallery: Any) -> tuple[jax.Array, jax.Array]:
-    ours = jnp.asarray(checks.as_embeddings("queries", queries))
-    theirs = jnp.asarray(checks.as_embeddings("gallery", gallery))
+    ours, theirs = (
+        jnp.asarray(directions(checks.as_embeddings(name, rows)))
+        for name, rows in (("queries", queries), ("gallery", gallery))
+    )
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(
             f"gallery must have the queries' dim {ours.shape[1]}, got {theirs.shape[1]}"
