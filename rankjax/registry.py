@@ -134,7 +134,7 @@ def info_of(loss: Any) -> LossInfo | None:
     return getattr(loss, "info", None)
 
 
-class Bound(functools.partial):  # type: ignore[type-arg]
+class Bound(functools.partial[Any]):
     """A function with settings, equal to another of the same function and settings."""
 
     def _key(self) -> Any:

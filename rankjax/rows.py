@@ -167,7 +167,8 @@ def per_positive(pairs: Pairs, terms: Callable[[View], Any]) -> Any:
 
     def slot(column: jax.Array, operands: Any) -> Any:
         """The terms of one positive of every anchor, 0 where there is none."""
-        found = jax.vmap(one, axes)(*operands, column)
+        arguments: tuple[Any, ...] = (*operands, column)
+        found = jax.vmap(one, axes)(*arguments)
         some = column < pairs.positive.shape[1]
         return jax.tree.map(
             lambda x: jnp.where(jnp.expand_dims(some, range(1, x.ndim)), x, 0), found

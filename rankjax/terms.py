@@ -148,7 +148,7 @@ def mean_per_anchor(terms: Terms) -> tuple[jax.Array, jax.Array]:
 
 
 @Reduction
-def class_balanced_mean(terms: Terms) -> tuple[jax.Array, jax.Array]:
+def class_balanced_mean(terms: Terms) -> tuple[jax.Array, jax.Array | None]:
     """Averages each anchor's own mean, weighted by one over the size of its class.
 
     Every class counts the same, whatever the number of its rows in the batch.

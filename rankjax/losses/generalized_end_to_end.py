@@ -89,7 +89,8 @@ def _class_cosines(pairs: Pairs) -> tuple[jax.Array, jax.Array, jax.Array]:
     )
     is_other = add(pairs.negative.astype(jnp.float32).T).T > 0
     # |sum of the class - a|^2, where the anchor is one of the class.
-    itself = pairs.reference_index[None, :] == pairs.anchor_index[:, None]
+    index, own_index = map(jnp.asarray, (pairs.reference_index, pairs.anchor_index))
+    itself = index[None, :] == own_index[:, None]
     self_product = jnp.sum(jnp.where(itself, lengths[None, :], 0), -1)
     own = jnp.sum(pairs.similarity, -1, where=pairs.positive)
     of_class = jnp.argmax(pairs.positive, -1)

@@ -1,5 +1,6 @@
 """One training step as a pure function of a state and a batch."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -12,7 +13,6 @@ from jax import lax
 from rankjax.memory import Memory
 from rankjax.models.layers import Dropout
 from rankjax.models.proxies import WithLoss
-from rankjax.objective import Objective
 from rankjax.parallel import Step
 from rankjax.similarity import normalize
 
@@ -74,12 +74,12 @@ def create_state(
 
 def make_step(
     definition: Any,
-    objective: Objective,
+    objective: Callable[..., Any],
     optimizer: optax.GradientTransformation,
     *,
     axis_name: str | None = None,
     microbatch: int | None = None,
-    memory_objective: Objective | None = None,
+    memory_objective: Callable[..., Any] | None = None,
     memory_weight: float = 1.0,
     memory_warmup: int = 0,
     weight_ema: float = 0.999,
