@@ -269,6 +269,11 @@ def _as_labels(name: str, labels: Any) -> jax.Array:
                 )
     if labels.dtype == bool and labels.ndim == 2:
         return jnp.asarray(labels)
+    if labels.ndim == 2:
+        raise TypeError(
+            f"{name} [rows, classes] must be a bool mask, got {labels.dtype}; write "
+            f"{name}.astype(bool)"
+        )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
             f"{name} must be integers, or a bool mask [rows, classes], "

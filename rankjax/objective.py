@@ -131,12 +131,9 @@ class Objective(Generic[Value]):
         if info is not None:
             check_settings(self.loss, params or {})
             inputs.check_references(info, others, weights)
-        value, aux = _compute(
-            dataclasses.replace(
-                self,
-                params=(),
-                regularizers=tuple((0.0, penalty) for _, penalty in self.regularizers),
-            ),
+        penalties = tuple((0.0, penalty) for _, penalty in self.regularizers)
+        value, aux = _compiled(
+            dataclasses.replace(self, params=(), regularizers=penalties),
             references is not None and references.replicated,
             (batch, others, weights, key),
             numbers,
@@ -261,6 +258,16 @@ def objective(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
+def _compiled(self: Objective[Any], replicated: bool, *operands: Any) -> Any:
+    """Computes an objective whose numbers are operands."""
+    compute = functools.partial(_compute, self, replicated)
+    mesh = jax.typeof(operands[0][0].embeddings).sharding.mesh
+    if mesh.explicit_axes and not mesh.manual_axes:  # the compiler chooses between
+        whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        compute = jax.sharding.auto_axes(compute, out_sharding=whole)
+    return compute(*operands)
+
+
 def _compute(
     self: Objective[Any],
     replicated: bool,
@@ -268,7 +275,6 @@ def _compute(
     params: dict[str, Any],
     strengths: list[Any],
 ) -> tuple[jax.Array, Aux]:
-    """Computes an objective whose numbers are operands."""
     batch, others, weights, key = given
     info, axis_name = info_of(self.loss), self.axis_name
     batch = _number(_prepare(batch), axis_name)

@@ -247,7 +247,7 @@ def occurrences(label: jax.Array, valid: jax.Array) -> jax.Array:
     """How many valid rows of the same class come before each row, [n] int32."""
     order = jnp.lexsort((~valid, label))  # by class, the valid rows first; stable
     ordered = label[order]
-    starts = jnp.searchsorted(ordered, ordered, side="left")
+    starts = jnp.searchsorted(ordered, ordered, side="left", method="sort")
     place = jnp.arange(len(label), dtype=jnp.int32) - starts.astype(jnp.int32)
     return jnp.zeros_like(place).at[order].set(place)
 

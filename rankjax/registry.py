@@ -231,6 +231,11 @@ def check_settings(loss: Callable[..., Any], settings: Mapping[str, Any]) -> Non
         if name not in hints:
             known = ", ".join(sorted(set(hints) - {"return"})) or "none"
             raise TypeError(f"{name} is not a setting here; there are {known}")
+        if typing.get_origin(hints[name]) is Callable and not callable(value):
+            raise TypeError(
+                f"{name} must be a function, such as rankjax.mining.all_negatives, "
+                f"got {value!r}"
+            )
         for member in (hints[name], *_members(hints[name])):
             if typing.get_origin(member) is Literal:
                 _check_option(name, value, typing.get_args(member))

@@ -102,6 +102,10 @@ class Reduction:
         self.per_anchor = per_anchor
         functools.update_wrapper(self, per_anchor)
 
+    def __reduce__(self) -> str:
+        """Pickles by name, as functions are."""
+        return self.__name__
+
     def __call__(self, terms: Terms) -> jax.Array:
         """Reduces the Terms of all anchors to a scalar."""
         numerator, denominator = self.per_anchor(terms)

@@ -10,7 +10,7 @@ from rankjax.registry import Kind, Positive, register
 from rankjax.terms import BatchSums, Terms
 
 
-@register(kind=Kind.ROW, batch="pairs", paper="Yeh et al., ECCV 2022")
+@register(kind=Kind.ROW, batch="pairs", paper="Yeh et al., ECCV 2022", signed=True)
 def decoupled_contrastive_loss(
     pairs: Pairs, *, temperature: Positive = 0.1, sigma: Positive | None = None
 ) -> Terms | BatchSums:

@@ -4,6 +4,7 @@ A property that a loss rightly lacks stands in `EXCEPTIONS` with the reason; eve
 else is checked, and one that is exported without a case fails the collection.
 """
 
+import dataclasses
 import functools
 
 import cases
@@ -79,6 +80,11 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "dynamic_soft_margin": "its weights are constants to the gradient",
         "blackbox_ap": "ranks have no derivative; the paper interpolates one",
         "decoupled_contrastive, weighted": "its weights are constants to the gradient",
+    },
+    "test_second_derivatives_equal_differences_of_gradients": {
+        "circle": "its weights are constants to the gradient, as in the paper",
+        "ranked_list": "its weights are constants to the gradient, as in the paper",
+        "dynamic_soft_margin": "its weights are constants to the gradient",
     },
     "test_closer_positives_and_farther_negatives_never_cost": {
         "p2s_grad": "draws negatives to a right angle, not beyond",
@@ -412,6 +418,83 @@ def test_gradients_equal_finite_differences(case):
             rtol=1e-5,
             eps=1e-6,
         )
+
+
+@over(
+    EXPORTED,
+    "test_second_derivatives_equal_differences_of_gradients",
+    slow=EXPORTED.keys() - _first_of_each_kind(),
+)
+def test_second_derivatives_equal_differences_of_gradients(case):
+    """Reverse mode over reverse mode, in row blocks and on the whole matrix."""
+    direction = np.random.default_rng(5).normal(size=EMBEDDINGS.shape)
+    with jax.enable_x64(True):
+        x = jnp.asarray(EMBEDDINGS, jnp.float64)
+        for block in (5, None):
+            compute = functools.partial(
+                case.objective(block=block), y=case.labels(LABELS)
+            )
+            grad = jax.jit(jax.grad(compute))
+            along = jax.jit(jax.grad(lambda x, g=grad: jnp.vdot(g(x), direction)))
+            step = 1e-6 * direction
+            expected = (grad(x + step) - grad(x - step)) / 2e-6
+            scale = max(1e-3, float(jnp.abs(expected).max()))
+            np.testing.assert_allclose(along(x), expected, rtol=0, atol=1e-6 * scale)
+
+
+@over(EXPORTED, slow=EXPORTED.keys() - _first_of_each_kind())
+def test_forward_mode_equals_reverse_mode_on_the_whole_matrix(case):
+    compute = functools.partial(case.objective(), y=case.labels(LABELS))
+    direction = np.random.default_rng(5).normal(size=EMBEDDINGS.shape)
+    slope = jax.jit(lambda x, v: jax.jvp(compute, (x,), (v,))[1])
+    moved = slope(EMBEDDINGS, direction.astype(np.float32))
+    _, grad = evaluate(case, EMBEDDINGS, LABELS, params=defaults(case))
+    close(moved, np.vdot(grad, direction), rtol=1e-4, atol=1e-4)
+
+
+@every_loss
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_valid_row_that_is_not_finite_makes_value_and_gradient_not_a_number(
+    case, value
+):
+    rows = EMBEDDINGS.copy()
+    rows[3, 1] = value
+    value, grad = evaluate(case, rows, LABELS)
+    assert np.isnan(value)
+    assert not np.isfinite(grad[3]).all()
+
+
+@pytest.mark.slow
+def test_terms_are_negative_only_of_losses_that_say_so():
+    signed = set()
+    for name, case in EXPORTED.items():
+        if case.loss in rankjax.regularizers.REGULARIZERS.values() or case.key:
+            continue
+        info = rankjax.registry.info_of(case.loss)
+        seen = []
+
+        @rankjax.Reduction
+        def lowest(terms, seen=seen):
+            seen.append(jnp.min(terms.total))
+            return terms.total, None
+
+        with jax.disable_jit():
+            given = dataclasses.replace(case, reduction=lowest)
+            apart = np.eye(8)[LABELS][:, :DIM] + EMBEDDINGS / 100
+            for rows in (EMBEDDINGS, apart.astype(np.float32)):
+                given.objective()(rows, case.labels(LABELS))
+        if min(seen) < 0:
+            signed.add((name, info.signed))
+    assert signed
+    assert all(says_so for _, says_so in signed), signed
+
+
+@every_loss
+def test_mean_active_is_refused_for_terms_below_zero(case):
+    if not rankjax.registry.info_of(case.loss).signed:
+        pytest.skip("its terms are never negative")
+    with pytest.raises(ValueError, match=r"^reduction=mean_active divides by the"):
+        rankjax.objective(case.loss, reduction=rankjax.mean_active)
 
 
 def _slopes(case, y):

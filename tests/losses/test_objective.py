@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pickle
 import re
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import rankjax
 from rankjax import References, losses, mining, similarity
 from rankjax.parallel import AXIS
 from rankjax.registry import hyper_parameters
+from rankjax.regularizers import squared_norm
+from rankjax.rows import per_positive
 
 RNG = np.random.default_rng(0)
 EMBEDDINGS = RNG.normal(size=(6, 4)).astype(np.float32)
@@ -662,6 +665,175 @@ def test_other_numbers_labels_and_validity_do_not_compile_again():
     relabelled = compute(EMBEDDINGS, np.roll(LABELS, 1), params={"margin": 0.5})
     assert len(traces) == first > 0
     assert len({float(v) for v in [*values, relabelled]}) == 5
+
+
+def test_equal_objectives_share_one_program_whatever_their_numbers():
+    traces = []
+
+    def counting(pairs, *, scale=1.0):
+        traces.append(None)
+        return rankjax.Terms.over_references(scale * pairs.similarity, pairs.negative)
+
+    def made(margin, weight):
+        return [
+            rankjax.objective(counting, regularizers=[(weight, squared_norm)]),
+            rankjax.objective(
+                functools.partial(losses.triplet_loss, margin=margin),
+                mining=functools.partial(mining.top_k, negatives=2),
+            ),
+        ]
+
+    first, same, other = made(0.2, 0.1), made(0.2, 0.1), made(0.3, 0.2)
+    assert first == same
+    assert first != other
+    assert [*map(hash, first)] == [*map(hash, same)]
+    values = [
+        [compute(EMBEDDINGS, LABELS) for compute in row] for row in (first, other)
+    ]
+    programs = sys.modules["rankjax.objective"]._compiled._cache_size()
+    assert len(traces) == 1
+    for row in made(0.2, 0.1), made(0.4, 0.7):
+        for compute in row:
+            compute(EMBEDDINGS, LABELS)
+    assert len(traces) == 1
+    assert sys.modules["rankjax.objective"]._compiled._cache_size() == programs
+    assert all(a != b for a, b in zip(*values, strict=True))
+
+
+def test_an_objective_prints_what_it_computes():
+    compute = rankjax.objective(
+        functools.partial(losses.triplet_loss, margin=0.3, selection=mining.semi_hard),
+        regularizers=[(0.1, squared_norm)],
+        block=16,
+    )
+    assert repr(compute) == (
+        "objective(loss=triplet_loss(selection=semi_hard, margin=0.3), mining=None, "
+        "similarity=negative_squared_euclidean, reduction=mean, "
+        "regularizers=[(0.1, 'squared_norm')], axis_name=None, block=16, has_aux=False)"
+    )
+
+
+def test_one_call_forms_and_objectives_can_be_pickled():
+    assert pickle.loads(pickle.dumps(rankjax.triplet_loss)) is rankjax.triplet_loss
+    compute = rankjax.objective(losses.sup_con_loss, reduction=rankjax.total)
+    assert pickle.loads(pickle.dumps(compute)) == compute
+
+
+@pytest.mark.parametrize("wrapper", ["pmap", "shard_map"])
+def test_a_loss_that_closes_over_arrays_is_exact_on_devices(wrapper):
+    """Arrays of all kinds: a learned margin, a table of classes, whole numbers."""
+
+    def value(learned, x, y, axis_name):
+        table, lag = jnp.arange(6.0, dtype=jnp.float32), jnp.asarray(y[0] * 0 + 1)
+
+        def loss(pairs):
+            def terms(view):
+                gap = view.row - view.positive + learned["margin"]
+                return rankjax.Terms.over_references(jax.nn.relu(gap), view.negatives)
+
+            found = per_positive(pairs, terms)
+            label = jnp.asarray(pairs.anchor_label)
+            return found.scaled(1 + learned["scale"] * table[label + lag])
+
+        compute = rankjax.objective(loss, axis_name=axis_name, block=3)
+        return compute(jnp.tanh(x @ learned["matrix"]), y)
+
+    learned = {
+        "matrix": 0.5 * RNG.normal(size=(4, 4)).astype(np.float32),
+        "margin": np.float32(0.7),
+        "scale": np.float32(0.3),
+    }
+    x = RNG.normal(size=(16, 4)).astype(np.float32)
+    y = np.arange(16, dtype=np.int32) // 4
+
+    def step(learned, x, y):
+        found, grads = jax.value_and_grad(value)(learned, x, y, AXIS)
+        return found, jax.lax.pmean(grads, AXIS)
+
+    if wrapper == "pmap":
+        run = jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=None)
+        got = run(learned, x.reshape(8, 2, 4), y.reshape(8, 2))
+    else:
+        mesh = Mesh(np.array(jax.devices()), (AXIS,))
+        whole, spread = PartitionSpec(), PartitionSpec(AXIS)
+        run = jax.shard_map(
+            step, mesh=mesh, in_specs=(whole, spread, spread), out_specs=whole
+        )
+        got = jax.jit(run)(learned, x, y)
+    expected = jax.jit(jax.value_and_grad(value), static_argnums=3)(learned, x, y, None)
+    jax.tree.map(functools.partial(close, rtol=1e-5, atol=1e-6), got, expected)
+
+
+BAD_LOSSES = {
+    "a scalar": (lambda pairs: jnp.sum(pairs.similarity), "Tracer|Array"),
+    "nothing": (lambda pairs: None, "NoneType"),
+    "a list of arrays": (lambda pairs: [pairs.similarity], "list"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LOSSES)
+def test_a_loss_that_returns_something_else_is_refused(kind):
+    loss, found = BAD_LOSSES[kind]
+    with pytest.raises(TypeError, match=rf"^a loss must return rankjax.Terms.*{found}"):
+        rankjax.objective(loss)(EMBEDDINGS, LABELS)
+
+
+def test_terms_of_another_length_are_refused():
+    def loss(pairs):
+        return rankjax.Terms.over_references(pairs.similarity.T[:2], pairs.positive[:2])
+
+    with pytest.raises(ValueError, match=r"Terms.total must have shape \(6,\)"):
+        rankjax.objective(loss)(EMBEDDINGS, LABELS)
+
+
+NAMES = {
+    "loss": (
+        "triplet",
+        r"loss must be a function, such as rankjax.losses.tri",
+    ),
+    "mining": ("hardest", r"mining must be a function, such as rankjax.mining.har"),
+    "similarity": ("cosine", r"similarity must be a function, such as rankjax.simil"),
+    "reduction": ("mean", r"reduction must be a rankjax.Reduction, got 'mean'"),
+}
+
+
+@pytest.mark.parametrize("setting", NAMES)
+def test_names_are_refused_with_what_to_write(setting):
+    name, message = NAMES[setting]
+    given = {"loss": losses.triplet_loss} | {setting: name}
+    with pytest.raises(TypeError, match=message):
+        rankjax.objective(**given)
+
+
+def test_a_selection_is_refused_as_mining_with_what_to_write():
+    with pytest.raises(TypeError, match=r"^mining is a selection.*=mining.semi_hard"):
+        rankjax.objective(losses.triplet_loss, mining=mining.semi_hard)
+    with pytest.raises(TypeError, match=r"^selection must be a function, such as"):
+        rankjax.triplet_loss(EMBEDDINGS, LABELS, selection="semi_hard")
+
+
+def test_lists_are_taken_where_tuples_are_meant():
+    listed = rankjax.recall_at_k_loss(EMBEDDINGS, LABELS, k=[1, 2])
+    assert listed == rankjax.recall_at_k_loss(EMBEDDINGS, LABELS, k=(1, 2))
+
+
+def test_whole_numbers_where_a_label_mask_is_meant_are_refused_with_a_hint():
+    with pytest.raises(TypeError, match=r"labels.*astype\(bool\)"):
+        rankjax.sup_con_loss(EMBEDDINGS, np.eye(6, dtype=int))
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-30, 1e-35, 1e30])
+def test_cosine_losses_do_not_see_the_length_of_rows(scale):
+    x = EMBEDDINGS * np.float32(scale)
+    close(rankjax.sup_con_loss(x, LABELS), rankjax.sup_con_loss(EMBEDDINGS, LABELS))
+
+
+def test_the_offset_cancels_in_the_softmax_of_generalized_end_to_end():
+    values = [
+        rankjax.generalized_end_to_end_loss(EMBEDDINGS, LABELS, offset=offset)
+        for offset in (-5.0, 1e7)
+    ]
+    assert values[0] == values[1]
 
 
 def test_import_loads_jax_and_numpy_alone():
