@@ -127,21 +127,23 @@ def _sum(
     given = (anchors, (closure, operands))
     if kinds[0] == "constants":
         given = lax.stop_gradient(given)
-    return _sum_over_blocks(program, block, kinds[0] == "share", *given)
+    return _sum_over_blocks(
+        lambda rows, operands: program(operands[0], rows, operands[1]),
+        block,
+        kinds[0] == "share",
+        *given,
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _sum_over_blocks(
     function: Any, block: int, one_pass: bool, anchors: Any, operands: Any
 ) -> Any:
-    """Adds function(closure, rows, operands) over blocks.
+    """Adds function(rows, operands) over blocks.
 
     In one pass, the function returns a scalar and what has no gradient.
     """
-    closure, others = operands
-    return sum_blocks(
-        lambda rows: (function(closure, rows, others), None), block, anchors
-    )[0]
+    return sum_blocks(lambda rows: (function(rows, operands), None), block, anchors)[0]
 
 
 def _forward(
@@ -152,12 +154,7 @@ def _forward(
         return found, (anchors, operands)
 
     def one(rows: Any) -> tuple[Any, Any]:
-        value, pull, beside = jax.vjp(
-            lambda rows, operands: function(operands[0], rows, operands[1]),
-            rows,
-            operands,
-            has_aux=True,
-        )
+        value, pull, beside = jax.vjp(function, rows, operands, has_aux=True)
         of_rows, of_operands = floating(pull(jnp.ones_like(value)))
         return ((value, beside), of_operands), of_rows
 
@@ -173,11 +170,7 @@ def _backward(
     anchors, operands = kept
 
     def one(rows: Any) -> tuple[Any, Any]:
-        of_rows, of_operands = pullback(
-            lambda rows, operands: function(operands[0], rows, operands[1]),
-            rows,
-            operands,
-        )(cotangents)
+        of_rows, of_operands = pullback(function, rows, operands)(cotangents)
         return of_operands, of_rows
 
     of_operands, of_anchors = sum_blocks(one, block, anchors)
@@ -187,9 +180,8 @@ def _backward(
 def _scale(factor: jax.Array, gradient: jax.Array) -> jax.Array:
     # What a loss closes over may be the same on all devices, and so is its gradient.
     more = tuple(varying_axes(factor) - varying_axes(gradient))
-    return gradient * (lax.pmean(factor, more) if more else factor).astype(
-        gradient.dtype
-    )
+    factor = lax.pmean(factor, more) if more else factor
+    return gradient * factor.astype(gradient.dtype)
 
 
 _sum_over_blocks.defvjp(_forward, _backward)

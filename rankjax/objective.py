@@ -277,7 +277,10 @@ def _compute(
 ) -> tuple[jax.Array, Aux]:
     batch, others, weights, key = given
     info, axis_name = info_of(self.loss), self.axis_name
-    batch = _number(_prepare(batch), axis_name)
+    first = 0
+    if axis_name is not None:  # rows are numbered over all devices
+        first = lax.axis_index(axis_name) * len(batch.index)
+    batch = dataclasses.replace(_prepare(batch), index=first + batch.index)
     own = _within(batch, axis_name)
     anchors, references = own
     if others is not None:
@@ -394,12 +397,6 @@ def _block(block: Block, anchors: Rows, references: Rows) -> int | None:
     return min(max(pairs // len(references.embeddings), 32), len(anchors.embeddings))
 
 
-def _number(batch: Rows, axis_name: AxisName | None) -> Rows:
-    """Numbers the rows over all devices."""
-    first = 0 if axis_name is None else lax.axis_index(axis_name) * len(batch.index)
-    return dataclasses.replace(batch, index=first + batch.index)
-
-
 def _within(batch: Rows, axis_name: AxisName | None) -> tuple[Rows, Rows]:
     """Takes the device's own rows as anchors, everyone's as references."""
     own = dataclasses.replace(batch, positive=None, negative=None)
@@ -426,7 +423,8 @@ def _between(
         references = _gather(references, axis_name)
     # Where they are not copies, two batches share no rows: numbers that no anchor has.
     index = references.index
-    index = jnp.where(index >= 0, index, -1 - _count(references))
+    others = jnp.arange(len(index), dtype=jnp.int32)
+    index = jnp.where(index >= 0, index, -1 - others)
     references = dataclasses.replace(references, index=index)
     if not swapped:
         return batch, references
@@ -440,10 +438,6 @@ def _between(
         _part(anchors, axis_name),
         dataclasses.replace(batch, positive=None, negative=None),
     )
-
-
-def _count(rows: Rows) -> jax.Array:
-    return jnp.arange(len(rows.embeddings), dtype=jnp.int32)
 
 
 def _part(rows: Rows, axis_name: AxisName | None) -> Rows:
