@@ -8,6 +8,7 @@ a decoded JPEG. Resized pixels differ a little, since the filters do.
 
 import contextlib
 import io
+import os
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +26,12 @@ cv2, simplejpeg = _optional("cv2"), _optional("simplejpeg")
 if cv2 is not None:
     cv2.setNumThreads(0)  # the loader's threads share the cores already
 
+Image.init()
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_FORMAT_OF = Image.registered_extensions()
+SUFFIXES = tuple(s for s, form in sorted(_FORMAT_OF.items()) if form in _FORMATS)
+"""File names that end so are images, whole or damaged."""
+
 _TO_UPRIGHT = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -38,6 +45,24 @@ _TO_UPRIGHT = {
 
 class DamagedImage(ValueError):
     """Bytes that are not a whole image; the message says what is wrong with them."""
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file, or a broken link, is an image: by its suffix or its first bytes.
+
+    Files of unknown or no suffix are images if they begin like one of the formats in
+    `SUFFIXES`, and those of other suffixes that Pillow knows if it recognizes them.
+    """
+    form = _FORMAT_OF.get(os.path.splitext(path)[1].lower())
+    if not os.path.isfile(path):
+        return os.path.islink(path) and form in _FORMATS
+    if form in _FORMATS:
+        return True
+    try:
+        with Image.open(path, formats=(*_FORMATS, *([form] if form else []))):
+            return True
+    except Exception:  # Pillow's readers raise errors of a dozen kinds.
+        return False
 
 
 def decode(content: bytes, *, channels: int, at_least: int | None = None) -> np.ndarray:

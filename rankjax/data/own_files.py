@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,15 @@ from rankjax.data.splits import Dataset
 from rankjax.errors import RunError, UsageError
 
 SPLITS = ("train", "validation", "test", "gallery")
+SPLIT_OF = {split: split for split in SPLITS} | {
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "query": "test",
+}
+"""The split that a folder or a value in a list means, by its name in small letters."""
+
+_MOST_NAMES = 10
 _JUNK = "-1"
 
 
@@ -33,6 +42,21 @@ class Row(NamedTuple):
     split: str = ""
     camera: str = ""
     group: str = ""
+
+
+def some(names: Sequence[object]) -> str:
+    """The first ten names, and how many more there are."""
+    more = len(names) - _MOST_NAMES
+    listed = ", ".join(map(str, names[:_MOST_NAMES]))
+    return f"{listed} and {more:,} more" if more > 0 else listed
+
+
+def tell_left_out(name: str, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Counts and names on stderr what a data set does not take, by the reason."""
+    for reason, paths in left_out.items():
+        if paths:
+            line = f"left out of {name}: {len(paths):,} {reason}: {some(paths)}"
+            print(line, file=sys.stderr)
 
 
 def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
@@ -57,13 +81,7 @@ def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
         order = generator(choice.seed, Stream.SPLIT, 1).permutation(len(names))
         to_train = np.isin(labels, order[: len(names) // 2])
         parts = {"train": np.flatnonzero(to_train), "test": np.flatnonzero(~to_train)}
-    empty = np.empty(0, np.int64)
-    seen: dict[int, str] = {}
-    for split, members in ({"train": empty, "test": empty} | parts).items():
-        side = "test" if split == "gallery" else split
-        for label in np.unique(labels[members]).tolist():
-            if seen.setdefault(label, side) != side:
-                raise UsageError(f"class {names[label]} of {name} is in two splits")
+    _check_parts(rows, name, parts)
     cameras = _numbered([row.camera for row in rows], "camera", name)
     pool = Pool(
         lambda indices: [read_file(rows[i].path) for i in indices],
@@ -74,7 +92,6 @@ def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
         cameras=cameras,
         super_labels=_numbered([row.group for row in rows], "super", name),
     )
-    parts = {"train": empty, "test": empty} | parts
     if "gallery" not in parts:
         return pool.divide(name, parts, choice)
     if cameras is None:
@@ -83,6 +100,36 @@ def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
     return pool.divide(
         name, parts, choice, protocol="reid", recall_at=(1, 5, 10), junk=junk
     )
+
+
+def _check_parts(
+    rows: Sequence[Row], name: str, parts: Mapping[str, np.ndarray]
+) -> None:
+    """Raises a UsageError for splits that are empty or have a class in common."""
+    for split in ("train", "test"):
+        if len(parts.get(split, ())):
+            continue
+        if not any(row.split for row in rows):
+            classes = some(sorted({row.label for row in rows})) or "none"
+            raise UsageError(
+                f"{name} needs two or more classes to be split, got {classes}"
+            )
+        raise UsageError(
+            f"{name} must have images of the splits train and test (or query), or no "
+            f"splits, got {', '.join(parts)} only"
+        )
+    first: dict[str, Row] = {}
+    for row in rows:
+        other = first.setdefault(row.label, row)
+        if other.split != row.split and {other.split, row.split} != {"test", "gallery"}:
+            path = os.path.abspath(row.path)
+            raise UsageError(
+                f"class {row.label} of {name} is in two splits, with {other.path} and "
+                f"{row.path}; a network is tested on classes that it was not trained "
+                "on. Put all images of a class into one folder and leave out the "
+                "folders of splits, or name them in a list, --dataset list:FILE, below "
+                f"the line path,label with lines such as {path},{row.label}"
+            )
 
 
 def _checked(rows: Sequence[Row], name: str, choice: Choice) -> list[Row]:

@@ -9,7 +9,6 @@ import numpy as np
 from rankjax.data.decoding import DamagedImage, decode, resize
 from rankjax.errors import RunError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _KEEP_BYTES = 2**30
 
 Decode = Callable[[np.ndarray], np.ndarray]
@@ -216,6 +215,8 @@ def read_file(path: Path) -> bytes:
       RunError: it cannot be read, by its name.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a regular file")
         return path.read_bytes()
     except OSError as error:
         raise RunError(f"cannot read the image {path}: {error}") from error
