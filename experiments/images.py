@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rankjax.data.decoding import DamagedImage, decode, resize
+from rankjax.data.decoding import DamagedImage, decode
 from rankjax.data.folder import find_images
 from rankjax.data.own_files import tell_left_out
-from rankjax.data.sources import fit, read_file
+from rankjax.data.sources import Fit, cover, default_fit, fit, read_file
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
 
@@ -130,7 +130,9 @@ class Views:
         given = self._images[index]
         try:
             content = given if isinstance(given, bytes) else read_file(Path(given))
-            image = decode(content, channels=inputs.channels, at_least=least)
+            image = decode(
+                content, channels=inputs.channels, at_least=least, alpha=inputs.alpha
+            )
         except RunError as error:
             if not self._skip:
                 raise
@@ -146,20 +148,27 @@ class Views:
         return views + [view[:, ::-1] for view in views] * self._flip
 
 
+def fit_of(inputs: Inputs) -> Fit:
+    """How images become those that a network takes."""
+    return inputs.fit or default_fit(*inputs[:2])
+
+
 def _centre(image: np.ndarray, inputs: Inputs) -> np.ndarray:
-    return fit(image, inputs.height, inputs.width, inputs.short_side)
+    return fit(
+        image, inputs.height, inputs.width, inputs.short_side, how=fit_of(inputs)
+    )
 
 
 def _crops(image: np.ndarray, inputs: Inputs) -> list[np.ndarray]:
     """The centre and the four corners."""
     height, width = inputs[:2]
-    larger = np.array([_larger(height), _larger(width)])
-    if height == width:
-        side = max(inputs.short_side or 0, _larger(height))
-        shape = np.array(image.shape[:2])
-        larger = shape * side // shape.min()
-    image = resize(image, *larger.tolist())
-    bottom, right = (larger - (height, width)).tolist()
+    larger, how = (_larger(height), _larger(width)), fit_of(inputs)
+    if how == "crop":
+        side = max(inputs.short_side or 0, min(larger))
+        image = cover(image, height, width, side)
+    else:
+        image = fit(image, *larger, how=how)
+    bottom, right = image.shape[0] - height, image.shape[1] - width
     corners = [
         (bottom // 2, right // 2),
         *((0, 0), (0, right), (bottom, 0), (bottom, right)),

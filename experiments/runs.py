@@ -75,7 +75,10 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
     if not (path / "config.json").is_file():
         raise RunError(f"{path} holds no run: it has no config.json")
     config = _config(path / "config.json")
-    inputs = Inputs(**_json(path / INPUTS))
+    stored = _json(path / INPUTS)
+    on_damage = stored.pop("on_damage", config.on_damage)
+    config = dataclasses.replace(config, on_damage=on_damage)
+    inputs = Inputs(**stored)
     if not (path / "checkpoints").is_dir():
         raise RunError(f"{path} has no checkpoint yet")
 

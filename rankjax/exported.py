@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -31,14 +31,19 @@ class Inputs(NamedTuple):
 
     Attributes:
       height, width, channels: of an image.
-      short_side: to square images the short side is resized to so many pixels and the
-        centre cut out; None where it is the square's.
+      short_side: of a crop: what the short side is resized to before the centre is cut
+        out; None where it is the result's.
+      fit: `crop`, `squash` or `letterbox`, see `rankjax.data.sources.fit`; None for
+        `crop` to squares and `squash` to other shapes.
+      alpha: what transparent pixels are blended on, see `rankjax.data.decoding.decode`.
     """
 
     height: int
     width: int
     channels: int
     short_side: int | None = None
+    fit: Literal["crop", "squash", "letterbox"] | None = None
+    alpha: Literal["white", "black", "drop"] = "drop"
 
 
 @dataclass(frozen=True)

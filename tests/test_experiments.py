@@ -275,7 +275,6 @@ def refused(capfd, *arguments) -> tuple[int, str]:
         (["digits", "--devices", "99"], "devices must be from 1 to 8"),
         (["digits", "--dataset", "folder:nowhere"], "there is no folder nowhere"),
         (["digits", "--dataset", "tfds:mnst"], "did you mean tfds:mnist"),
-        (["digits", "--image-size", "28"], "image_size"),
         (["digits", "--image-size", "0"], "image_size"),
     ],
 )
@@ -415,6 +414,8 @@ def test_settings_that_differ_have_folders_that_differ():
         {"wrapper": "shard_map"},
         {"hosts": "auto"},
         {"host_timeout": 5},
+        {"on_damage": "skip"},
+        {"check_images": "all"},
     ):
         elsewhere = dataclasses.replace(config, **place)
         assert default_run_dir("digits", elsewhere) == folder
@@ -424,7 +425,8 @@ def test_settings_that_differ_have_folders_that_differ():
         {"loss_options": ()},
         {"fold": 0},
         {"folds": 5},
-        {"on_damage": "skip"},
+        {"fit": "squash"},
+        {"alpha": "black"},
         {"image_width": 64},
     ):
         changed = dataclasses.replace(config, **change)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from rankjax.data.damage import some
 from rankjax.data.decoding import is_image
-from rankjax.data.own_files import SPLIT_OF, Row, load_rows, some, tell_left_out
+from rankjax.data.own_files import SPLIT_OF, Row, load_rows, tell_left_out
 from rankjax.data.pool import Choice
 from rankjax.data.splits import Dataset
 from rankjax.errors import RunError, UsageError

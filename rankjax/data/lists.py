@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rankjax.data.own_files import SPLIT_OF, Row, load_rows, some
+from rankjax.data.damage import some
+from rankjax.data.own_files import SPLIT_OF, Row, load_rows
 from rankjax.data.pool import Choice
 from rankjax.data.splits import Dataset
 from rankjax.errors import UsageError

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rankjax.data.damage import some
 from rankjax.data.pool import Choice, Pool
 from rankjax.data.randomness import Stream, generator
 from rankjax.data.sources import read_file
@@ -23,7 +24,6 @@ SPLIT_OF = {split: split for split in SPLITS} | {
 }
 """The split that a folder or a value in a list means, by its name in small letters."""
 
-_MOST_NAMES = 10
 _JUNK = "-1"
 
 
@@ -42,13 +42,6 @@ class Row(NamedTuple):
     split: str = ""
     camera: str = ""
     group: str = ""
-
-
-def some(names: Sequence[object]) -> str:
-    """The first ten names, and how many more there are."""
-    more = len(names) - _MOST_NAMES
-    listed = ", ".join(map(str, names[:_MOST_NAMES]))
-    return f"{listed} and {more:,} more" if more > 0 else listed
 
 
 def tell_left_out(name: str, left_out: Mapping[str, Sequence[str]]) -> None:
@@ -91,6 +84,7 @@ def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
         3,
         cameras=cameras,
         super_labels=_numbered([row.group for row in rows], "super", name),
+        path=lambda index: rows[index].path,
     )
     if "gallery" not in parts:
         return pool.divide(name, parts, choice)

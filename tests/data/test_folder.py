@@ -1,3 +1,4 @@
+import io
 import os
 
 import numpy as np
@@ -14,8 +15,9 @@ def _save(path, colour=(10, 20, 30), size=(12, 8)):
     Image.new("RGB", size, colour).save(path)
 
 
-def _load(path, seed=0):
-    return load(f"folder:{path}", data_dir=path / "unused", image_size=6, seed=seed)
+def _load(path, seed=0, **options):
+    options = {"image_size": 6, "seed": seed} | options
+    return load(f"folder:{path}", data_dir=path / "unused", **options)
 
 
 def _fill(root, classes, images=2):
@@ -55,7 +57,48 @@ def test_short_side_is_resized_and_the_centre_cut(tmp_path):
     wide[:, 6:12] = 255
     for number in (0, 1):
         Image.fromarray(wide).save(tmp_path / f"c0{number}" / "0.png")
-    assert _load(tmp_path).train.images.read(np.array([0])).min() == 255
+    assert _load(tmp_path, fit="crop").train.images.read(np.array([0])).min() == 255
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ((60, 60), 6, "crop"),
+        ((60, 40), 6, "crop"),
+        ((60, 110), 6, "letterbox"),
+        ((190, 100), 6, "letterbox"),
+        ((60, 110), (12, 6), "squash"),
+        ((40, 20), (6, 12), "squash"),
+        ((110, 30), (12, 6), "letterbox"),
+    ],
+)
+def test_fit_is_chosen_from_the_ratios_of_images_and_said(
+    shape, size, expected, tmp_path, capfd
+):
+    for name in "abcd":
+        _save(tmp_path / name / "0.png", size=shape)
+    data = _load(tmp_path, image_size=size)
+    assert {data.train.images.how, data.test.images.how} == {expected}
+    said = [line for line in capfd.readouterr().err.splitlines() if "fit of" in line]
+    assert len(said) == (shape != (60, 60) and (shape, size) != ((40, 20), (6, 12)))
+    assert all(f": {expected}; " in line for line in said)
+    data = _load(tmp_path, image_size=size, fit="squash")
+    assert data.test.images.how == "squash"
+    assert "fit of" not in capfd.readouterr().err
+
+
+def test_images_with_alpha_are_counted_and_named(tmp_path, capfd):
+    _fill(tmp_path, 2)
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    clear.save(tmp_path / "c00" / "clear.png")
+    clear.save(tmp_path / "c01" / "clear.webp")
+    data = _load(tmp_path)
+    said = capfd.readouterr().err
+    assert "alpha of 2 images" in said
+    assert "c00/clear.png" in said
+    assert data.train.images.read(np.arange(3)).max() == 255
+    data = _load(tmp_path, alpha="drop")
+    assert data.train.images.read(np.arange(3)).max() <= 1
 
 
 def test_split_folders_are_kept(tmp_path):
@@ -198,7 +241,7 @@ def test_whatever_is_left_out_is_counted_and_named(tmp_path, capfd):
     ):
         (line,) = (line for line in said if start in line)
         assert all(name in line for name in names)
-    assert len(said) == 4
+    assert len(said) == 5  # and how images fit
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "VAL", "Dev"])
@@ -236,3 +279,64 @@ def test_file_names_that_are_not_utf8_are_read(tmp_path, capfd):
     data = _load(tmp_path)
     assert len(data.train.images.read(np.array([0]))) == 1
     assert "2 files that are not images" in capfd.readouterr().err
+
+
+def _damaged_halves(root):
+    """A folder with splits, of which one test image is cut off, and one is changed
+    where its header and its end do not tell."""
+    rng = np.random.default_rng(0)
+    for split, classes in (("train", "ab"), ("test", "cd")):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            for i in range(3):
+                pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    cut, changed = root / "test" / "c" / "1.png", root / "test" / "d" / "2.png"
+    cut.write_bytes(cut.read_bytes()[:-60])
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 255
+    changed.write_bytes(content)
+    return cut, changed
+
+
+def test_damage_is_found_in_all_splits_before_anything_is_read(tmp_path, capfd):
+    cut, changed = _damaged_halves(tmp_path)
+    with pytest.raises(
+        RunError, match=r"/c/1.png: .*\(1 of 12 images are damaged; --on"
+    ):
+        _load(tmp_path)
+    with pytest.raises(RunError, match=r"\(2 of 12 images are damaged"):
+        _load(tmp_path, check_images="all")
+    data = _load(tmp_path, on_damage="skip")
+    said = capfd.readouterr().err
+    assert str(cut) in said
+    assert str(changed) in said
+    assert len(data.test.labels) == 4
+    cut.unlink()
+    data = _load(tmp_path)
+    with pytest.raises(RunError, match=r"cannot read the image .*/d/2.png"):
+        data.test.images.read(np.arange(5))
+
+
+def test_images_with_unusual_ends_that_decode_are_not_damaged(tmp_path):
+    _fill(tmp_path, 2)
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 40), (200, 9, 9)).save(buffer, "JPEG")
+    content = buffer.getvalue()
+    (tmp_path / "c00" / "more.jpg").write_bytes(content + bytes(500))
+    for suffix in ("bmp", "webp", "gif", "tiff", "ppm", "tga"):
+        _save(tmp_path / "c01" / f"x.{suffix}")
+    data = _load(tmp_path)
+    assert len(data.train.labels) + len(data.test.labels) == 11
+
+
+def test_a_file_that_is_no_regular_file_is_named_and_does_not_block(tmp_path):
+    _fill(tmp_path, 2)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "c00" / "a.png").symlink_to(tmp_path / "pipe")
+    with pytest.raises(RunError, match=r"a.png: it is not a regular file"):
+        _load(tmp_path)
+    (tmp_path / "c00" / "a.png").unlink()
+    (tmp_path / "c00" / "a.png").symlink_to(tmp_path / "nothing")
+    with pytest.raises(RunError, match=r"a.png: missing"):
+        _load(tmp_path)
