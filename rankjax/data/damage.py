@@ -14,7 +14,7 @@ from rankjax.data.decoding import MOST_PIXELS, DamagedImage, decode
 from rankjax.data.sources import Fetch, read_file
 from rankjax.errors import RunError
 
-_CHUNK, _MOST_NAMES = 64, 10
+_CHUNK, _MOST_NAMES = 64, 5
 # What a whole file has in its last bytes.
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
 
@@ -57,7 +57,7 @@ def look_at_headers(paths: Callable[[int], Path], rows: np.ndarray) -> Iterator[
 
 
 def some(names: Sequence[object]) -> str:
-    """The first ten names, and how many more there are."""
+    """The first five names, and how many more there are."""
     more = len(names) - _MOST_NAMES
     listed = ", ".join(map(str, names[:_MOST_NAMES]))
     return f"{listed} and {more:,} more" if more > 0 else listed
