@@ -520,6 +520,10 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
     _look_up("batches", config.batches, BATCHES)
     _check_objective(config)
     height, width = config.size()
+    if config.model.startswith("vit") and height != width:
+        raise UsageError(
+            f"image_width must be image_size for {config.model}, got {height} x {width}"
+        )
     if config.per_class < 2 and config.batches not in ("proxy_balanced", "random"):
         raise UsageError(
             f"per_class must be at least 2, got {config.per_class}: "

@@ -116,9 +116,9 @@ def load(
         from rankjax.data.folder import load_folder, load_reid
 
         load_kind = load_reid if kind == "reid" else load_folder
-        return load_kind(Path(rest), name=name, choice=choice)
+        return load_kind(Path(rest).expanduser(), name=name, choice=choice)
     if kind == "list" and rest:
         from rankjax.data.lists import load_list
 
-        return load_list(Path(rest), name=name, choice=choice)
+        return load_list(Path(rest).expanduser(), name=name, choice=choice)
     raise unknown_name("data set", name, (*CATALOGUE, *_KINDS))

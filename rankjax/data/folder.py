@@ -131,10 +131,7 @@ def _walk(
     folder: str, above: tuple[str, ...], left_out: dict[str, list[str]]
 ) -> Iterator[str]:
     """The images below a folder, sorted; the rest goes into `left_out`."""
-    real = os.path.realpath(folder)
-    if real in above:
-        left_out.setdefault("links to a folder that they lie in", []).append(folder)
-        return
+    above = (*above, os.path.realpath(folder))
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
@@ -143,8 +140,13 @@ def _walk(
         path = os.path.join(folder, name)
         if name[0] == ".":
             left_out.setdefault("hidden files and folders", []).append(path)
+        elif os.path.isdir(path) and os.path.realpath(path) in above:
+            left_out.setdefault("links to a folder that they lie in", []).append(path)
         elif os.path.isdir(path):
-            yield from _walk(path, (*above, real), left_out)
+            inside = list(_walk(path, above, left_out))
+            if not inside:
+                left_out.setdefault("folders without images", []).append(path)
+            yield from inside
         elif is_image(path):
             yield path
         else:

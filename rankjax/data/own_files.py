@@ -78,9 +78,9 @@ def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
     cameras = _numbered([row.camera for row in rows], "camera", name)
     pool = Pool(
         lambda indices: [read_file(rows[i].path) for i in indices],
-        lambda index: str(rows[index].path),
+        lambda index: _printable(str(rows[index].path)),
         labels,
-        names.tolist(),
+        [_printable(each) for each in names.tolist()],
         3,
         cameras=cameras,
         super_labels=_numbered([row.group for row in rows], "super", name),
@@ -149,6 +149,11 @@ def _checked(rows: Sequence[Row], name: str, choice: Choice) -> list[Row]:
     if faults:
         print(f"left out of {name}:", *faults, sep="\n", file=sys.stderr)
     return [row for row in kept.values() if row.label]
+
+
+def _printable(name: str) -> str:
+    """A file's name with bytes that are not UTF-8 spelt out, such as `caf\\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _numbered(names: Sequence[str], what: str, name: str) -> np.ndarray | None:

@@ -229,6 +229,7 @@ def test_whatever_is_left_out_is_counted_and_named(tmp_path, capfd):
     (tmp_path / "c00" / "notes.txt").write_text("P1 is not an image")
     (tmp_path / "c01" / "song.mp3").write_bytes(b"ID3")
     os.mkfifo(tmp_path / "c01" / "pipe.png")
+    (tmp_path / "c02").mkdir()
     (tmp_path / "c01" / "back").symlink_to(tmp_path)
     data = _load(tmp_path)
     assert len(data.train.labels) + len(data.test.labels) == 4
@@ -237,11 +238,12 @@ def test_whatever_is_left_out_is_counted_and_named(tmp_path, capfd):
         ("1 images that lie in no class folder: ", ["loose.png"]),
         ("1 hidden files and folders: ", [".hidden.png"]),
         ("3 files that are not images: ", ["notes.txt", "pipe.png", "song.mp3"]),
+        ("1 folders without images: ", ["c02"]),
         ("1 links to a folder that they lie in: ", ["back"]),
     ):
         (line,) = (line for line in said if start in line)
         assert all(name in line for name in names)
-    assert len(said) == 5  # and how images fit
+    assert len(said) == 6  # and how images fit
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "VAL", "Dev"])
@@ -278,6 +280,8 @@ def test_file_names_that_are_not_utf8_are_read(tmp_path, capfd):
         open(os.path.join(folder, b"\xfe.txt"), "wb").close()
     data = _load(tmp_path)
     assert len(data.train.images.read(np.array([0]))) == 1
+    assert {*data.train.class_names, *data.test.class_names} == {"b", r"caf\xe9"}
+    assert "b/\\xff.png" in "".join(s.images.name(0) for s in (data.train, data.test))
     assert "2 files that are not images" in capfd.readouterr().err
 
 
