@@ -29,9 +29,9 @@ class Found(NamedTuple):
 def find_images(root: Path) -> Found:
     """The images below a folder, and their classes and splits by the folders.
 
-    Images lie in `root`/CLASS/ or, if `root` has the folders train and test, in
-    `root`/SPLIT/CLASS/. An image that lies higher has no label. Links are followed;
-    names that begin with a dot are left out.
+    Images lie in `root`/CLASS/ or, if `root` has a folder train and images lie that
+    deep, in `root`/SPLIT/CLASS/. An image that lies higher has no label. Links are
+    followed; names that begin with a dot are left out.
 
     Raises:
       UsageError: an image lies deeper, so that its class is not known.
@@ -42,8 +42,9 @@ def find_images(root: Path) -> Found:
         Path(path).relative_to(root).parts for path in _walk(str(root), (), left_out)
     ]
     split_of = {p[0]: SPLIT_OF.get(p[0].casefold(), "") for p in files if len(p) > 1}
-    has_splits = {"train", "test"} <= {*split_of.values()} or any(
-        len(parts) > 2 and split_of[parts[0]] == "train" for parts in files
+    # Trains may be a class, beside cars.
+    has_splits = "train" in split_of.values() and any(
+        len(parts) > 2 and split_of[parts[0]] for parts in files
     )
     rows = []
     for parts in files:
@@ -74,7 +75,8 @@ def load_folder(path: Path, *, name: str, choice: Choice) -> Dataset:
     loose = [str(row.path.relative_to(path)) for row in rows if not row.label]
     tell_left_out(name, left_out | {"images that lie in no class folder": loose})
     rows = [row for row in rows if row.label]
-    if not rows:
+    flat = {SPLIT_OF.get(row.label.casefold()) for row in rows if not row.split}
+    if not rows or {"train", "test"} <= flat:
         raise UsageError(
             f"{path} holds no image in a folder of a class, such as {path}/CLASS/1.jpg"
         )

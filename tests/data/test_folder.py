@@ -264,6 +264,17 @@ def test_names_of_a_split_mean_the_same_in_folders_and_lists(name, tmp_path):
         assert data.gallery.class_names == ("d", "e", "f")
 
 
+def test_trains_may_be_a_class_but_splits_without_classes_are_refused(tmp_path):
+    for name in ("train", "car"):
+        _save(tmp_path / name / "x.png")
+    data = _load(tmp_path)
+    assert {*data.train.class_names, *data.test.class_names} == {"train", "car"}
+    assert list_images([str(tmp_path)]).classes == ["car", "train"]
+    _save(tmp_path / "test" / "x.png")
+    with pytest.raises(UsageError, match="holds no image in a folder of a class"):
+        _load(tmp_path)
+
+
 def test_two_folders_of_one_split_are_refused(tmp_path):
     for split, label in (("train", "a"), ("test", "b"), ("val", "c"), ("dev", "d")):
         _save(tmp_path / split / label / "x.png")
