@@ -1,5 +1,6 @@
 """Data sets by name."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -106,6 +107,8 @@ def load(
             entry, data_dir=data_dir, manual_dir=manual_dir, choice=choice
         )
     kind, _, rest = name.partition(":")
+    if kind in ("folder", "list", "reid"):
+        rest = os.path.expanduser(rest)  # shells do not expand it behind the colon
     if kind == "tfds" and rest:
         from rankjax.data.tfds_reader import load_tfds
 
@@ -116,9 +119,9 @@ def load(
         from rankjax.data.folder import load_folder, load_reid
 
         load_kind = load_reid if kind == "reid" else load_folder
-        return load_kind(Path(rest).expanduser(), name=name, choice=choice)
+        return load_kind(Path(rest), name=name, choice=choice)
     if kind == "list" and rest:
         from rankjax.data.lists import load_list
 
-        return load_list(Path(rest).expanduser(), name=name, choice=choice)
+        return load_list(Path(rest), name=name, choice=choice)
     raise unknown_name("data set", name, (*CATALOGUE, *_KINDS))
