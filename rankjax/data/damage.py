@@ -42,7 +42,7 @@ def look_at(fetch: Fetch, indices: np.ndarray) -> Iterator[Look]:
         try:
             (content,) = fetch(np.array([row]))
         except RunError as error:
-            return Look(row, (0, 0), (), str(error))
+            return _unread(row, error)
         return _decoded(row, content)
 
     return _each(look, indices)
@@ -89,7 +89,12 @@ def _header(row: int, path: Path) -> Look:
     try:
         return _decoded(row, read_file(path))
     except RunError as error:
-        return Look(row, (0, 0), (), str(error))
+        return _unread(row, error)
+
+
+def _unread(row: int, error: RunError) -> Look:
+    """The cause alone, since the error names the image, as its user does."""
+    return Look(row, (0, 0), (), str(error.__cause__ or error))
 
 
 def _decoded(row: int, content: bytes) -> Look:
