@@ -37,6 +37,10 @@ def load_list(file: Path, *, name: str, choice: Choice) -> Dataset:
             f"{file} must have the columns path and label, and may have split, camera "
             f"and super, got {', '.join(map(str, headings))}"
         )
+    names = [_text(heading).lower() for heading in headings]
+    twice = [column for column in used if names.count(column) > 1]
+    if twice:
+        raise UsageError(f"{file} must have the column {twice[0]} once, got {headings}")
     if not table:
         raise UsageError(f"{file} has headings but no rows")
     unused = [heading for heading in place if heading not in _COLUMNS]

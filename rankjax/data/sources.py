@@ -150,9 +150,12 @@ class EncodedImages(DecodedImages):
         return [fit(each, *self._box(each), how=self.how) for each in images]
 
     def _box(self, image: np.ndarray) -> tuple[int, int]:
-        """The smallest height and width that hold an image and have `shape`'s ratio."""
+        """The smallest height and width that hold an image and have `shape`'s ratio; of
+        an image that is far from it, smaller ones of four times its area."""
         (high, wide), (height, width) = image.shape[:2], self.shape[:2]
-        return max(high, wide * height // width), max(wide, high * width // height)
+        box = max(high, wide * height // width), max(wide, high * width // height)
+        shrink = min(1.0, 2 * (high * wide / (box[0] * box[1])) ** 0.5)
+        return max(int(box[0] * shrink), height), max(int(box[1] * shrink), width)
 
     def _fitted(self, indices: np.ndarray) -> np.ndarray:
         height, width, _ = self.shape

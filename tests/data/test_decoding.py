@@ -303,6 +303,10 @@ def test_originals_of_images_that_are_not_cut_have_the_ratio_of_the_result(how):
     source = EncodedImages(lambda i: [_PNG] * len(i), 1, (8, 24, 3), name=str, how=how)
     (whole,) = source.originals(np.array([0]))
     assert whole.shape == (30, 90, 3)
+    thin = _file(np.zeros((9000, 1, 3), np.uint8))
+    source = EncodedImages(lambda i: [thin] * len(i), 1, (8, 8, 3), name=str, how=how)
+    (whole,) = source.originals(np.array([0]))
+    assert whole.shape == (189, 189, 3)
 
 
 def test_files_are_fetched_once_and_originals_are_whole():

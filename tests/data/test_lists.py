@@ -199,6 +199,7 @@ def test_columns_that_are_not_used_are_named(tmp_path, capfd):
         ("", "is empty; it must begin with the headings path,label"),
         ("\n\n", "is empty; it must begin"),
         ("path,label\n", "has headings but no rows"),
+        ("path,label,Label\na.png,x,y\n", "must have the column label once"),
         ("path;label\na.png;x\n", "must have the columns path and label"),
         ("path,label\na.png,x\nb.png,Milk, 1 l\n", "row 2 of .* 3 values, .*quotes"),
         ("path,label\na.png\n", "give a label to all images; it is missing in row 1"),

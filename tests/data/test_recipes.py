@@ -12,9 +12,11 @@ import tiny_archives
 from flax import nnx
 
 from experiments import backbones, dry_run
+from experiments.config import check
 from experiments.recipes import EXPERIMENTS, RECIPES
 from experiments.train import _optimizer, _schedule, main, network
 from rankjax.data import CATALOGUE
+from rankjax.errors import UsageError
 
 MAKERS = dict(inspect.getmembers(tiny_archives, inspect.isfunction))
 
@@ -51,6 +53,13 @@ def test_named_experiments_take_grey_and_colour_images(name, channels):
         lambda model: model(np.zeros((1, *config.size(), channels), np.uint8)), model
     )
     assert embed.shape == (1, config.embedding_dim)
+
+
+def test_transformers_refuse_images_that_are_not_square():
+    config = EXPERIMENTS["glyphs"]()
+    config = dataclasses.replace(config, model="vit_small_patch16", image_width=48)
+    with pytest.raises(UsageError, match="image_width must be image_size for vit"):
+        check(config, 1)
 
 
 @pytest.mark.slow
