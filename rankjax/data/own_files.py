@@ -137,7 +137,7 @@ def _checked(rows: Sequence[Row], name: str, choice: Choice) -> list[Row]:
             raise UsageError(f"{name} lists {row.path} twice, as {first} and as {row}")
         if first is not row:
             faults.append(f"{row.path}: listed twice")
-        elif not row.path.exists():
+        elif not os.path.exists(row.path):
             faults.append(f"{row.path}: missing")
             if choice.on_damage == "skip":
                 kept[path] = row._replace(label="")

@@ -246,6 +246,14 @@ def test_missing_and_repeated_files_stop_or_are_left_out_and_named(tmp_path, cap
     assert len(data.train.labels) + len(data.test.labels) == 6
 
 
+@pytest.mark.parametrize("path", ["x" * 300 + ".png", "a\0.png", "no/where.png"])
+def test_path_that_cannot_exist_is_missing(path, tmp_path):
+    _save(tmp_path / "a.png", 1)
+    (tmp_path / "list.csv").write_text(f"path,label\na.png,x\n{path},y\n")
+    with pytest.raises(RunError, match="missing, of 1 faults"):
+        _load(tmp_path / "list.csv")
+
+
 def test_persons_in_folders_are_read_like_market1501(tmp_path, capfd):
     for part, name in (
         *[("bounding_box_train", f"0002_c{c}s1_00{c}_01.jpg") for c in (1, 2)],
