@@ -20,7 +20,7 @@ from PIL import Image
 
 from experiments.config import Config, check
 from experiments.recipes import EXPERIMENTS
-from experiments.runs import load_network
+from experiments.runs import load_network, load_run
 from experiments.train import default_run_dir, main, parse
 from rankjax.errors import UsageError
 
@@ -346,6 +346,26 @@ def test_files_damaged_on_the_way_are_named_and_mended_runs_go_on(
     assert status == 1
     assert f"{run_dir / 'checkpoints' / '4'}: damaged" in line
     assert everything(run_dir) == before
+
+
+@pytest.mark.slow
+def test_a_run_that_damage_stopped_goes_on_without_the_damaged_image(
+    photos, tmp_path, capfd
+):
+    run_dir, copied = tmp_path / "run", tmp_path / "photos"
+    shutil.copytree(photos, copied)
+    image = sorted(copied.glob("test/*/*.png"))[3]
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 255  # its header and its end are whole
+    image.write_bytes(content)
+    arguments = photo_run(copied, run_dir)
+    assert main(arguments) == 1
+    assert f"cannot read the image {image}" in capfd.readouterr().err
+    trained = (run_dir / "metrics.jsonl").read_bytes()
+    assert main([*arguments, "--on-damage", "skip"]) == 0
+    assert (run_dir / "metrics.jsonl").read_bytes() == trained
+    assert (run_dir / "report.html").exists()
+    assert load_run(run_dir).config.on_damage == "skip"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(photos, tmp_path, capfd):
