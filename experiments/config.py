@@ -22,11 +22,12 @@ from rankjax.data import (
     make_batches,
 )
 from rankjax.data.augmentation import arguments
-from rankjax.entry import check_settings, entry_of, hyper_parameters, is_traced
 from rankjax.errors import UsageError, unknown_name
+from rankjax.inputs import References
 from rankjax.models import MODELS, Norm, Pooling
 from rankjax.objective import Objective, objective
 from rankjax.parallel import AXIS, Wrapper
+from rankjax.registry import check_settings, hyper_parameters, info_of, is_traced
 from rankjax.regularizers import squared_norm
 
 REDUCTIONS = {
@@ -413,7 +414,6 @@ def build_objective(
         reduction=_look_up("reduction", config.reduction, REDUCTIONS),
         regularizers=[(config.l2_weight, squared_norm)] if penalized else [],
         axis_name=axis_name,
-        replicated_references=True,
         has_aux=True,
     )
 
@@ -624,9 +624,8 @@ def _check_objective(config: Config) -> None:
     given: dict[str, Any] = {"params": dict.fromkeys(learned(config), rows(()))}
     proxies = 2 * config.proxies_per_class
     if proxies:
-        given["references"] = rows((proxies, 2))
-        given["reference_labels"] = labels((proxies,))
-    entry = entry_of(losses.LOSSES[config.loss])
+        given["references"] = References(rows((proxies, 2)), labels((proxies,)))
+    entry = info_of(losses.LOSSES[config.loss])
     if entry is not None and entry.batch == "proxies" and not proxies:
         raise UsageError(
             f"loss {config.loss} compares the batch with proxies; proxies_per_class "

@@ -32,7 +32,7 @@ from experiments.images import CROPS, Listed, Views, list_images
 from experiments.runs import Which, load_network
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Network
-from rankjax.files import open_atomic
+from rankjax.files import open_atomic, printable, read_npz
 from rankjax.similarity import normalize
 from rankjax.train import RunFolder, hosts, over_images
 
@@ -174,7 +174,9 @@ def _damaged(views: Views, rows: range, listed: Listed, done: int) -> np.ndarray
         if row - done in views.damaged:
             mask[row - rows.start] = True
             damage = views.damaged.pop(row - done)
-            print(f"left out: {listed.paths[row]}: {damage}", file=sys.stderr)
+            print(
+                f"left out: {printable(listed.paths[row])}: {damage}", file=sys.stderr
+            )
     if hosts.joined():
         mask = np.any(multihost_utils.process_allgather(mask), axis=0)
     return mask
@@ -182,12 +184,9 @@ def _damaged(views: Views, rows: range, listed: Listed, done: int) -> np.ndarray
 
 def _read(shard: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(shard, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"{shard}: damaged ({error}); delete {shard.parent} to start again"
-        ) from error
+        return read_npz(shard, ("embeddings", "rows", "read")).arrays
+    except RunError as error:
+        raise RunError(f"{error}; delete {shard.parent} to start again") from error
 
 
 def _write_npz(
@@ -252,6 +251,17 @@ def _write_parquet(
             writer.write_table(pa.table(columns, schema=schema))
 
 
+def _check_names(out: Path, listed: Listed) -> None:
+    """Parquet is text in UTF-8, which names of files need not be."""
+    if out.suffix == ".parquet":
+        for path in listed.paths:
+            if path.encode(errors="replace").decode() != path:
+                raise UsageError(
+                    f"{printable(path)}: names in Parquet must be UTF-8, this one is "
+                    "not; rename it, or choose .npz"
+                )
+
+
 def _check_out(out: Path) -> None:
     if out.suffix not in (".npz", ".parquet"):
         raise UsageError(f"out must end in .npz or .parquet, got {out}")
@@ -304,6 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(f"batch-size must be at least 1, got {options.batch_size}")
         network = load_network(options.network, which=options.checkpoint)
         listed = list_images(options.images)
+        _check_names(options.out, listed)
         job = {
             "network": str(options.network.absolute()),
             "checkpoint": options.checkpoint,

@@ -12,13 +12,13 @@ import optax
 from flax import nnx
 
 from rankjax import losses, mining, rows
-from rankjax.entry import entry_of, hyper_parameters, is_traced
 from rankjax.mining import Miner
 from rankjax.models.layers import Dropout, Layers
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.objective import objective
 from rankjax.pairs import Pairs
 from rankjax.parallel import AXIS, Step, Wrapper, data_parallel
+from rankjax.registry import hyper_parameters, info_of, is_traced
 from rankjax.similarity import normalize
 from rankjax.terms import Terms
 from rankjax.train import create_state, make_step
@@ -56,7 +56,7 @@ def soft_triplets(pairs: Pairs, *, selection: mining.Selection) -> Terms:
     """Triplets without a hinge, of negatives that a margin of 0.2 selects."""
     return rows.per_positive(
         pairs,
-        lambda view: Terms.of(
+        lambda view: Terms.over_references(
             jax.nn.softplus(view.row - view.positive), selection(view, 0.2)
         ),
     )
@@ -133,7 +133,7 @@ def evaluate(name: str, wrapper: Wrapper | None) -> dict[str, np.ndarray]:
 
 def make_batch(subject: Subject) -> dict[str, np.ndarray]:
     """Rows [n, DIM] of classes in random order, and labels as the loss wants them."""
-    entry = entry_of(subject.loss)
+    entry = info_of(subject.loss)
     pairs = entry is not None and entry.batch in ("pairs", "views")
     rng, size = np.random.default_rng(0), 2 if pairs else 4
     label = rng.permutation(np.repeat(np.arange(ROWS // size, dtype=np.int32), size))
@@ -148,7 +148,7 @@ def make_batch(subject: Subject) -> dict[str, np.ndarray]:
 
 def _pieces(subject: Subject, axis_name: str | None) -> tuple[Step, TrainState]:
     """A step whose state after it has the gradient, and the state before."""
-    proxies, entry = None, entry_of(subject.loss)
+    proxies, entry = None, info_of(subject.loss)
     if entry is not None and entry.batch == "proxies":
         centers = hyper_parameters(subject.loss).get("centers")
         proxies = Proxies(
@@ -164,7 +164,6 @@ def _pieces(subject: Subject, axis_name: str | None) -> tuple[Step, TrainState]:
         subject.loss,
         mining=subject.mining,
         axis_name=axis_name,
-        replicated_references=True,
         has_aux=True,
     )
     step = make_step(definition, compute, optimizer, axis_name=axis_name)

@@ -13,9 +13,11 @@ from experiments.train import INPUTS, WEIGHTS, network
 from rankjax import exported
 from rankjax.errors import RunError
 from rankjax.exported import Inputs, Network
+from rankjax.files import read_json
 from rankjax.models import SCALES
 from rankjax.models.proxies import WithLoss
 from rankjax.train import Checkpoints, TrainState, create_state, forward_of
+from rankjax.train.run_weights import read_scale
 
 Which = Literal["latest", "best"]
 
@@ -75,14 +77,17 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
     if not (path / "config.json").is_file():
         raise RunError(f"{path} holds no run: it has no config.json")
     config = _config(path / "config.json")
-    stored = _json(path / INPUTS)
+    stored = dict(read_json(path / INPUTS))
     on_damage = stored.pop("on_damage", config.on_damage)
     config = dataclasses.replace(config, on_damage=on_damage)
-    inputs = Inputs(**stored)
+    try:
+        inputs = Inputs.of(stored)
+    except TypeError as error:
+        raise RunError(f"{path / INPUTS}: damaged, {error}") from error
     if not (path / "checkpoints").is_dir():
         raise RunError(f"{path} has no checkpoint yet")
 
-    scale = _json(path / WEIGHTS)["scale"] if (path / WEIGHTS).exists() else None
+    scale = read_scale(path / WEIGHTS)
 
     def abstract() -> nnx.Module:
         model = network(config, inputs.channels, None, nnx.Rngs(0))
@@ -120,7 +125,7 @@ def validation(path: Path) -> dict[int, dict[str, float]]:
 
 
 def _config(file: Path) -> Config:
-    stored = _json(file)
+    stored = read_json(file)
     known = {field.name: field for field in dataclasses.fields(Config)}
     unknown = sorted(stored.keys() - known.keys())
     if unknown:
@@ -134,12 +139,3 @@ def _config(file: Path) -> Config:
     if settings.get("weights"):
         settings["weights"] = Path(settings["weights"])
     return Config(**settings)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise RunError(f"there is no {file}") from error
-    except ValueError as error:
-        raise RunError(f"{file}: not JSON ({error}); mend or delete it") from error

@@ -17,7 +17,7 @@ from experiments.bench.timing import Shape
 from experiments.claims.__main__ import judged
 from experiments.claims.registry import CLAIMS
 from rankjax import losses, mining, regularizers
-from rankjax.entry import Entry, entry_of, hyper_parameters
+from rankjax.registry import LossInfo, hyper_parameters, info_of
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
@@ -30,16 +30,16 @@ def losses_table(functions: Mapping[str, Callable[..., Any]] = losses.LOSSES) ->
         "|---|---|---|---|---|---|---|",
     ]
     for name, function in sorted(functions.items(), key=_by_file):
-        entry = entry_of(function)
-        assert entry is not None
+        info = info_of(function)
+        assert info is not None
         cells = [
             _link(name, function),
-            entry.kind.value,
-            "" if entry.kind.value == "features" else _words(entry),
-            entry.batch,
+            info.kind.value,
+            "" if info.kind.value == "features" else _words(info),
+            info.batch,
             _defaults(function),
-            entry.tuned,
-            entry.paper,
+            info.tuned,
+            info.paper,
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
@@ -143,8 +143,8 @@ def _link(name: str, function: Callable[..., Any]) -> str:
     return f"[`{name}`]({path})"
 
 
-def _words(entry: Entry) -> str:
-    return entry.similarity.__name__.replace("_", " ")
+def _words(info: LossInfo) -> str:
+    return info.similarity.__name__.replace("_", " ")
 
 
 def _defaults(function: Callable[..., Any]) -> str:

@@ -1,148 +1,136 @@
-"""Functions of anchors, some anchors at a time: memory for a block of the matrix."""
+"""Tools for sums over blocks of anchors: scans, derivatives and mapped axes."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 from jax import lax
 
 
-def cached(anchors: int, references: int) -> int:
-    """Anchors at a time whose pairs stay in the cache of a CPU; elsewhere all."""
-    if jax.default_backend() != "cpu":
-        return anchors
-    return min(anchors, max(2**17 // references, 32))
-
-
-def in_blocks(function: Callable[..., Any], block: int, *trees: Any) -> Any:
-    """Applies a function of [anchor] arrays to `block` of them at a time."""
-    return scan_blocks(lambda _, *x: (None, function(*x)), block, None, *trees)[1]
-
-
-def scan_blocks(
-    function: Callable[..., Any], block: int, carry: Any, *trees: Any
+def sum_blocks(
+    function: Callable[[Any], tuple[Any, Any]], block: int, rows: Any
 ) -> tuple[Any, Any]:
-    """Scans a function of a carry and of [anchor] arrays over blocks of anchors."""
-    n = len(jax.tree.leaves(trees)[0])
+    """Applies a function to blocks of rows; adds one result and joins the other.
+
+    Args:
+      function: maps `block` rows to a tree that is added over blocks, and to a tree of
+        arrays of leading length `block`.
+      block: number of rows at a time.
+      rows: a tree of arrays, all of one leading length. Where blocks do not divide it,
+        the last rows are repeated with masks that are False.
+
+    Returns:
+      The sum, and arrays of the leading length of `rows`.
+    """
+    n = len(jax.tree.leaves(rows)[0])
     if n <= block:
-        return function(carry, *trees)
-    padding = -n % block
-    split = jax.tree.map(
-        lambda x: x.reshape(-1, block, *x.shape[1:]), pad(trees, padding)
-    )
-    carry, results = lax.scan(lambda c, x: function(c, *x), carry, split)
-    return carry, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], results)
+        return function(rows)
+    padded = pad(rows, -n % block)
+    split = jax.tree.map(lambda x: x.reshape(-1, block, *x.shape[1:]), padded)
+    first = jax.tree.map(lambda x: x[0], split)
+    zeros = zeros_of(jax.eval_shape(lambda: function(first)[0]))
 
+    def one(total: Any, rows: Any) -> tuple[Any, Any]:
+        term, result = function(rows)
+        return jax.tree.map(jnp.add, total, term), result
 
-def cut(tree: Any, start: jax.Array, size: int) -> Any:
-    """Some rows of arrays."""
-    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size), tree)
-
-
-def put(tree: Any, rows: Any, start: jax.Array) -> Any:
-    """Arrays with some rows replaced."""
-    return jax.tree.map(
-        lambda x, y: lax.dynamic_update_slice_in_dim(x, y, start, 0), tree, rows
-    )
+    total, results = lax.scan(one, zeros, split)
+    return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], results)
 
 
 def pad(tree: Any, rows: int) -> Any:
-    """Appends rows to arrays: masks are False there, all else as in the last row.
+    """Appends rows to arrays: masks are False there, all else is as in the last row."""
 
-    What is computed for them is then finite, and counts for nothing. Of a node of the
-    tree that has a method `padded`, it is called instead.
+    def one(x: jax.Array) -> jax.Array:
+        mode = "constant" if x.dtype == bool else "edge"
+        return jnp.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1), mode=mode)
+
+    return jax.tree.map(one, tree)
+
+
+def pullback(function: Callable[..., Any], *operands: Any) -> Callable[[Any], Any]:
+    """Derives a function in reverse mode, by its floating-point operands alone.
+
+    Returns:
+      A function from the cotangents of the result to those of the operands, with None
+      in place of every operand that has no gradient.
     """
+    pull = jax.vjp(function, *operands)[1]
+    return lambda cotangents: floating(pull(cotangents))
+
+
+def floating(gradients: Any) -> Any:
+    """Replaces the gradients of integers, masks and keys by None."""
     return jax.tree.map(
-        lambda x: x.padded(rows) if hasattr(x, "padded") else _pad(x, rows),
-        tree,
-        is_leaf=lambda x: hasattr(x, "padded"),
+        lambda x: None if x.dtype == jax.dtypes.float0 else x, gradients
     )
 
 
-def _pad(x: jax.Array, rows: int) -> jax.Array:
-    mode = "constant" if x.dtype == bool else "edge"
-    return jnp.pad(x, [(0, rows)] + [(0, 0)] * (x.ndim - 1), mode=mode)
+def without_closure(
+    function: Callable[..., Any], *examples: Any
+) -> tuple[Callable[..., Any], list[jax.Array]]:
+    """Turns the arrays that a function closes over into an operand.
 
+    A custom derivative only knows gradients of operands, and a user's loss may close
+    over anything: a margin that is learned, a table, a random key.
 
-def apart(x: jax.Array) -> jax.Array:
-    """The same array; no matrix product or sum takes over what it is computed from.
-
-    XLA's CPU backend moves the arithmetic in front of a matrix product or a sum into a
-    kernel of its own, where it is several times slower; but not a selection.
+    Returns:
+      A function of the arrays and of operands like the examples, and the arrays.
     """
-    return jnp.where(jnp.isnan(x), jnp.nan, x)
+    leaves, tree = jax.tree.flatten(examples)
+    results: list[Any] = []
+
+    def flat(*leaves: Any) -> list[Any]:
+        found, result = jax.tree.flatten(function(*jax.tree.unflatten(tree, leaves)))
+        results.append(result)
+        return found
+
+    program = jax.make_jaxpr(flat)(*leaves)
+
+    def evaluate(arrays: list[jax.Array], *operands: Any) -> Any:
+        closed = jax.extend.core.ClosedJaxpr(program.jaxpr, arrays)
+        found = jax.extend.core.jaxpr_as_fun(closed)(*jax.tree.leaves(operands))
+        return jax.tree.unflatten(results[0], found)
+
+    return evaluate, program.consts
 
 
-def sum_rows(
-    values: jax.Array, counted: jax.Array | None = None, axis: int = -1
-) -> tuple[jax.Array, jax.Array | None]:
-    """Sums over an axis of floating point values, and of integers beside them.
-
-    XLA's CPU backend hands the sum of one array to a kernel of its own, for which it
-    first writes out the terms; the sums of two arrays together stay with what they are
-    computed from, and take half the time. Where none is given, the second one counts
-    what is not a number, and is asked whether there was any.
-    """
-    if axis == 0 and values.ndim > 1:
-        values = apart(values)  # down the columns that kernel is the faster one
-    if jax.default_backend() != "cpu" or (axis == 0 and values.ndim > 1):
-        beside = counted if counted is None else jnp.sum(counted, axis)
-        return jnp.sum(values, axis), beside
-    other = jnp.isnan(values).astype(jnp.int32) if counted is None else counted
-    zeros = jnp.zeros((), values.dtype), jnp.zeros((), other.dtype)
-    total, beside = lax.reduce(
-        (values, other),
-        zeros,
-        lambda a, b: (a[0] + b[0], a[1] + b[1]),
-        (axis % values.ndim,),
+def zeros_of(shapes: Any) -> Any:
+    """Zeros of given shapes, that vary over the same mapped axes."""
+    return jax.tree.map(
+        lambda x: cast_varying(jnp.zeros(x.shape, x.dtype), varying_axes(x)), shapes
     )
-    if counted is None:
-        return jnp.where(beside > 0, jnp.nan, total), None
-    return total, beside
 
 
-def transposed_matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The product of a transposed matrix [n, m] and one of few columns, [n, k].
-
-    XLA's CPU backend is three times slower along the first axis of a left operand, and
-    turns the product of the other order into that one where it may.
-    """
-    return lax.optimization_barrier(matmul_transposed(a, b)).T
-
-
-def matmul_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The transpose of `transposed_matmul`, [k, m]."""
-    return jnp.matmul(b.T, a, precision=lax.Precision.HIGHEST)
-
-
-def spread(tree: Any, over: Any) -> Any:
-    """Arrays spread over mapped axes as `shard_map` wants them: those named, or those
-    that another array is spread over."""
-    axes = frozenset(over) if isinstance(over, tuple) else _spread_over(over)
+def cast_varying(tree: Any, axes: frozenset[str]) -> Any:
+    """Casts arrays to vary over mapped axes, which `shard_map` keeps track of."""
 
     def cast(x: Any) -> Any:
-        missing = tuple(axes - _spread_over(x))
+        missing = tuple(axes - varying_axes(x))
         return lax.pcast(x, missing, to="varying") if missing else x
 
     return jax.tree.map(cast, tree)
 
 
-def unspread(tree: Any, like: Any) -> Any:
-    """Gradients summed over the mapped axes that their arrays are not spread over.
+def sum_unvarying(gradients: Any, like: Any) -> Any:
+    """Adds gradients over the mapped axes that their arrays do not vary over.
 
     Such an array is one for all devices, and what each has for it is a part.
     """
 
     def add(x: Any, y: Any) -> Any:
-        more = tuple(_spread_over(x) - _spread_over(y))
+        more = tuple(varying_axes(x) - varying_axes(y))
         return lax.psum(x, more) if more else x
 
-    return jax.tree.map(add, tree, like)
+    return jax.tree.map(add, gradients, like)
 
 
-def _spread_over(x: Any) -> frozenset[str]:
-    known = jax.typeof(x)
-    if hasattr(known, "vma"):
-        return known.vma
-    return known.manual_axis_type.varying
+def varying_axes(x: Any) -> frozenset[str]:
+    """The mapped axes over which an array varies; none where `shard_map` is not."""
+    known = x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)
+    if hasattr(known, "vma"):  # named otherwise from jax 0.10.2 on
+        return frozenset(known.vma or ())
+    axes = known.manual_axis_type
+    return frozenset() if axes is None else axes.varying

@@ -8,8 +8,7 @@ JAX, NumPy and flatbuffers, which JAX's own format is made of, are all that is n
 
 import hashlib
 import io
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 
 from rankjax.errors import RunError, UsageError
+from rankjax.files import read_json, read_regular
 
 FORMAT = 1
 """Of an artefact; one of a later format is refused."""
@@ -44,6 +44,23 @@ class Inputs(NamedTuple):
     short_side: int | None = None
     fit: Literal["crop", "squash", "letterbox"] | None = None
     alpha: Literal["white", "black", "drop"] = "drop"
+
+    @staticmethod
+    def of(stored: Mapping[str, Any]) -> "Inputs":
+        """From JSON.
+
+        Raises:
+          TypeError: a number is missing, unknown or none.
+        """
+        inputs = Inputs(**stored)
+        numbers = [number for number in inputs[:4] if number is not None]
+        if any(type(number) is not int for number in numbers):
+            raise TypeError(f"{numbers} must be integers")
+        if inputs.fit not in (None, "crop", "squash", "letterbox"):
+            raise TypeError(f"fit must be crop, squash or letterbox, got {inputs.fit}")
+        if inputs.alpha not in ("white", "black", "drop"):
+            raise TypeError(f"alpha must be white, black or drop, got {inputs.alpha}")
+        return inputs
 
 
 @dataclass(frozen=True)
@@ -100,27 +117,37 @@ def load(path: str | Path) -> Network:
       RunError: it is damaged, or of a newer format.
     """
     path = Path(path)
-    if not (path / CONTENTS).is_file():
+    if not (path / CONTENTS).exists():
         raise UsageError(f"{path} holds no exported network: it has no {CONTENTS}")
+    contents = read_json(path / CONTENTS)
     try:
-        contents = json.loads((path / CONTENTS).read_text())
         if contents["format"] > FORMAT:
             raise RunError(
                 f"{path}: exported by a newer rankjax, in format {contents['format']}; "
                 f"this one reads up to {FORMAT}"
             )
-        blobs = {name: (path / name).read_bytes() for name in contents["sha256"]}
-        inputs = Inputs(**contents["inputs"])
-        normalized, step = contents["normalized"], contents["step"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        inputs = Inputs.of(contents["inputs"])
+        normalized, step = bool(contents["normalized"]), int(contents["step"])
+        sums = {name: contents["sha256"][name] for name in (FUNCTION, WEIGHTS)}
+        blobs = {name: read_regular(path / name) for name in sums}
+    except OSError as error:
+        raise RunError(f"{path}: damaged, {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: damaged, {error!r}") from error
     for name, blob in blobs.items():
-        if hashlib.sha256(blob).hexdigest() != contents["sha256"][name]:
+        if hashlib.sha256(blob).hexdigest() != sums[name]:
             raise RunError(f"{path / name}: damaged, its checksum is wrong")
     # Importing it is slow.
     from jax import export
 
-    function = export.deserialize(bytearray(blobs[FUNCTION]))
-    with np.load(io.BytesIO(blobs[WEIGHTS])) as arrays:
-        weights = dict(arrays)
+    try:
+        function = export.deserialize(bytearray(blobs[FUNCTION]))
+        with np.load(io.BytesIO(blobs[WEIGHTS])) as arrays:
+            weights = dict(arrays)
+        images = jax.ShapeDtypeStruct((1, *inputs[:3]), np.uint8)
+        jax.eval_shape(function.call, weights, images)
+    except Exception as error:  # files that are no such ones raise all kinds
+        raise RunError(
+            f"{path}: its files do not fit together, {error!r:.200}"
+        ) from error
     return Network(inputs, normalized, step, function.call, weights)

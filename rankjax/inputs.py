@@ -1,21 +1,47 @@
 """Checks of what users hand over, before anything is compiled."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rankjax.entry import Entry
 from rankjax.pairs import Rows
+from rankjax.registry import LossInfo
+from rankjax.selections import SELECTIONS
+from rankjax.terms import Reduction, Terms
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class References:
+    """Rows to compare a batch with instead of itself.
+
+    Attributes:
+      embeddings: [m, dim], of the batch's type.
+      labels: [m] or [m, classes], as the batch has them; None where masks are given.
+      valid: [m] bool, or None for all; False rows are padding.
+      copy_of: [m] int, or None: which row of the batch, over all devices, a reference
+        is a copy of, -1 for none; no two are copies of one row. A row and its copy are
+        neither a positive nor a negative pair.
+      replicated: whether every device holds all of them, as with proxies, rather than
+        its share.
+    """
+
+    embeddings: Any
+    labels: Any = None
+    valid: Any = None
+    copy_of: Any = None
+    replicated: bool = dataclasses.field(default=False, metadata={"static": True})
 
 
 def as_rows(prefix: str, embeddings: Any, labels: Any, valid: Any) -> Rows:
     """Rows from embeddings [n, dim], labels [n] or None, and valid [n] or None.
 
     Args:
-      prefix: 'reference_' or '', for the names in messages.
+      prefix: 'references.' or '', for the names in messages.
       embeddings: floating point.
       labels: integer, of any values that the platform's integers hold; or [n, classes]
         bool, where a row has several.
@@ -25,7 +51,7 @@ def as_rows(prefix: str, embeddings: Any, labels: Any, valid: Any) -> Rows:
       ValueError: a wrong shape, or labels that would wrap around.
       TypeError: a wrong type.
     """
-    name = "references" if prefix else "embeddings"
+    name = f"{prefix}embeddings"
     embeddings = jnp.asarray(embeddings)
     if embeddings.ndim != 2 or not embeddings.size:
         raise ValueError(
@@ -58,7 +84,7 @@ def with_masks(
     labelled = batch.label is not None and others.label is not None
     if positive is None and negative is None:
         if not labelled:
-            missing = "labels" if batch.label is None else "reference_labels"
+            missing = "labels" if batch.label is None else "references.labels"
             raise ValueError(
                 f"{missing} is None; give labels, or positive and negative"
             )
@@ -76,35 +102,44 @@ def with_masks(
     return dataclasses.replace(batch, positive=positive, negative=negative)
 
 
-def with_copies(references: Rows, index: Any) -> Rows:
-    """References, with the number [m] of the row that each is a copy of.
+def reference_rows(references: References, batch: Rows) -> Rows:
+    """Rows of references, checked against the batch.
 
     Raises:
       ValueError: a wrong shape; or two copies of one row, where that is concrete.
-      TypeError: not integers.
+      TypeError: a wrong type.
     """
-    n = len(references.embeddings)
+    if not isinstance(references, References):
+        raise TypeError(
+            "references must be rankjax.References(embeddings, labels), got "
+            f"{type(references).__name__}"
+        )
+    rows = as_rows(
+        "references.", references.embeddings, references.labels, references.valid
+    )
+    check_same_space(batch, rows)
+    n, index = len(rows.embeddings), references.copy_of
     if index is None:
         index = jnp.full(n, -1, jnp.int32)
     array = jnp.asarray(index)
-    check_shape("reference_index", array, (n,))
+    check_shape("references.copy_of", array, (n,))
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"reference_index must be integers, got {array.dtype}")
+        raise TypeError(f"references.copy_of must be integers, got {array.dtype}")
     if not isinstance(index, jax.Array):
         numbers, counts = np.unique(np.asarray(index), return_counts=True)
         twice = numbers[(numbers >= 0) & (counts > 1)]
         if len(twice):
             raise ValueError(
-                f"reference_index names row {twice[0]} twice; a row may have one copy"
+                f"references.copy_of names row {twice[0]} twice; a row has one copy"
             )
-    return dataclasses.replace(references, index=array.astype(jnp.int32))
+    return dataclasses.replace(rows, index=array.astype(jnp.int32))
 
 
 def check_references(
-    entry: Entry, references: Rows | None, weights: jax.Array | None
+    info: LossInfo, references: Rows | None, weights: jax.Array | None
 ) -> None:
-    """Raises a ValueError where a listed loss cannot be meant to run like this."""
-    if entry.anchors == "references":
+    """Raises a ValueError where a loss needs references, or takes no weights."""
+    if info.anchors == "references":
         if references is None:
             raise ValueError(
                 "this loss needs references, such as proxies, got references=None"
@@ -116,6 +151,57 @@ def check_references(
             )
 
 
+def check_functions(**functions: Any) -> None:
+    """Raises a TypeError for names and other things where functions are expected."""
+    for name, value in functions.items():
+        function = value
+        while isinstance(function, functools.partial):
+            function = function.func
+        if name != "selection" and function in SELECTIONS.values():
+            raise TypeError(
+                f"{name} is a selection of negatives, which a triplet loss takes: "
+                "functools.partial(losses.triplet_loss, "
+                f"selection=mining.{function.__name__})"
+            )
+        if name == "reduction" and not isinstance(value, Reduction):
+            raise TypeError(f"reduction must be a rankjax.Reduction, got {value!r}")
+        if value is None or callable(value):
+            continue
+        raise TypeError(
+            f"{name} must be a function, such as {_EXAMPLES[name]}, got {value!r}"
+        )
+
+
+_EXAMPLES = {
+    "loss": "rankjax.losses.triplet_loss",
+    "mining": "rankjax.mining.hardest",
+    "similarity": "rankjax.similarity.cosine",
+    "selection": "rankjax.mining.semi_hard",
+}
+
+
+def as_terms(result: Any, anchors: int) -> list[Terms]:
+    """The Terms that a loss returned, one or several, each [anchors].
+
+    Raises:
+      TypeError: something else.
+      ValueError: another shape.
+    """
+    terms = [result] if isinstance(result, Terms) else result
+    if not (
+        isinstance(terms, tuple | list) and all(isinstance(t, Terms) for t in terms)
+    ):
+        raise TypeError(
+            "a loss must return rankjax.Terms, one or a tuple, or rankjax.BatchSums, "
+            f"got {type(result).__name__}; Terms.over_references(values, mask) makes "
+            "them"
+        )
+    for t in terms:
+        for name in ("total", "count", "active"):
+            check_shape(f"a loss's Terms.{name}", getattr(t, name), (anchors,))
+    return list(terms)
+
+
 def check_masks(batch: Rows, references: Rows) -> None:
     """Raises a ValueError where given masks are not [anchor, reference]."""
     if batch.positive is not None and batch.negative is not None:
@@ -124,25 +210,23 @@ def check_masks(batch: Rows, references: Rows) -> None:
         check_shape("negative", batch.negative, shape)
 
 
-def check_same_space(batch: Rows, references: Rows | None) -> None:
+def check_same_space(batch: Rows, references: Rows) -> None:
     """Raises where embeddings and references cannot be compared."""
-    if references is None:
-        return
     ours, theirs = batch.embeddings, references.embeddings
     if batch.label is not None and references.label is not None:
         check_shape(
-            "reference_labels",
+            "references.labels",
             references.label,
             (len(theirs), *batch.label.shape[1:]),
         )
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(
-            f"references must have the embeddings' dim {ours.shape[1]}, "
+            f"references.embeddings must have the embeddings' dim {ours.shape[1]}, "
             f"got {theirs.shape[1]}"
         )
     if ours.dtype != theirs.dtype:
         raise TypeError(
-            f"references must have the embeddings' dtype {ours.dtype}, "
+            f"references.embeddings must have the embeddings' dtype {ours.dtype}, "
             f"got {theirs.dtype}"
         )
 

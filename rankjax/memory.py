@@ -2,7 +2,8 @@
 
     memory = empty(size, dim)
     memory = memory.add(embeddings, labels)
-    value = objective(loss)(embeddings, labels, **memory.references())
+    references = memory.references(holds_batch=True)
+    value = objective(loss)(embeddings, labels, references=references)
 
 A cross-batch memory (Wang, Zhang, Huang, Scott, "Cross-Batch Memory for Embedding
 Learning", CVPR 2020) holds the newest `size` embeddings without their gradients. A
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import inputs
+from rankjax.inputs import References
 
 AxisName = str | tuple[str, ...]
 
@@ -36,12 +38,15 @@ class Memory:
       index: [size] int32, which row of the newest batch this is; -1 for one of an
         earlier batch, -2 for a place that is still empty.
       start: [] int32, the place of the next row.
+      replicated: whether every device holds the whole memory, the same everywhere, and
+        adds everyone's rows; otherwise each holds a share of it and adds its own.
     """
 
     embeddings: jax.Array
     labels: jax.Array
     index: jax.Array
     start: jax.Array
+    replicated: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def add(
         self,
@@ -49,7 +54,6 @@ class Memory:
         labels: jax.Array,
         *,
         axis_name: AxisName | None = None,
-        replicated: bool = True,
     ) -> "Memory":
         """The memory with a batch in place of its oldest rows; no gradient flows.
 
@@ -57,9 +61,6 @@ class Memory:
           embeddings: [n, dim], n at most the size.
           labels: [n] integers.
           axis_name: the mapped axis over which the batch is spread, or None.
-          replicated: whether every device holds the whole memory, the same everywhere,
-            and adds everyone's rows; otherwise each holds a share of it and adds its
-            own rows.
 
         Raises:
           ValueError: shapes that do not fit, or a batch larger than the memory.
@@ -81,7 +82,7 @@ class Memory:
             )
         embeddings, labels = lax.stop_gradient(rows.embeddings), rows.label
         first: Any = 0
-        if axis_name is not None and replicated:
+        if axis_name is not None and self.replicated:
             embeddings, labels = (
                 lax.all_gather(x, axis_name, tiled=True, to="invarying")
                 for x in (embeddings, labels)
@@ -96,34 +97,43 @@ class Memory:
             )
         count = jnp.arange(n, dtype=jnp.int32)
         place = (self.start + count) % size
-        return Memory(
-            self.embeddings.at[place].set(embeddings.astype(self.embeddings.dtype)),
-            self.labels.at[place].set(labels.astype(self.labels.dtype)),
-            jnp.minimum(self.index, -1).at[place].set(first + count),
-            (self.start + n) % size,
+        return dataclasses.replace(
+            self,
+            embeddings=self.embeddings.at[place].set(
+                embeddings.astype(self.embeddings.dtype)
+            ),
+            labels=self.labels.at[place].set(labels.astype(self.labels.dtype)),
+            index=jnp.minimum(self.index, -1).at[place].set(first + count),
+            start=(self.start + n) % size,
         )
 
-    def references(self) -> dict[str, jax.Array]:
-        """What an objective takes besides a batch that was just added.
+    def references(self, *, holds_batch: bool) -> References:
+        """Makes the rows references of an objective.
 
-        An objective inside a mapped axis needs `replicated_references=True` for a
-        replicated memory.
+        Args:
+          holds_batch: whether the embeddings that the objective is called with are
+            those that were added last, so that the newest rows are their copies. They
+            are not where another network embedded the same images, as in MoCo.
         """
-        return {
-            "references": self.embeddings,
-            "reference_labels": self.labels,
-            "reference_valid": self.index > -2,
-            "reference_index": self.index,
-        }
+        return References(
+            self.embeddings,
+            self.labels,
+            self.index > -2,
+            self.index if holds_batch else None,
+            self.replicated,
+        )
 
 
-def empty(size: int, dim: int, dtype: Any = jnp.float32) -> Memory:
+def empty(
+    size: int, dim: int, dtype: Any = jnp.float32, *, replicated: bool = True
+) -> Memory:
     """A memory without rows.
 
     Args:
-      size: number of rows that it will hold; on each device if its rows are spread.
+      size: number of rows that it will hold, on each device.
       dim: length of an embedding.
       dtype: of the embeddings.
+      replicated: see `Memory`.
 
     Raises:
       ValueError: a number is below 1.
@@ -136,4 +146,5 @@ def empty(size: int, dim: int, dtype: Any = jnp.float32) -> Memory:
         jnp.zeros(size, jax.dtypes.canonicalize_dtype(int)),
         jnp.full(size, -2, jnp.int32),
         jnp.zeros((), jnp.int32),
+        replicated,
     )

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import rows
-from rankjax.entry import Count, NonNegative, Number, Range
 from rankjax.pairs import Pairs
+from rankjax.registry import Count, NonNegative, Number, Range
 from rankjax.selections import SELECTIONS as SELECTIONS
 from rankjax.selections import Selection as Selection
 from rankjax.selections import all_negatives as all_negatives

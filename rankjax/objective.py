@@ -8,63 +8,101 @@ rows, validity, given masks, other devices' rows, row blocks, weights, the reduc
 
 import dataclasses
 import functools
-import operator
+import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rankjax import engine, inputs
-from rankjax.blocks import in_blocks, pad, spread
-from rankjax.entry import Kind, check_settings, default_similarity, entry_of
+from rankjax import gradients, inputs
+from rankjax.blocks import cast_varying, pad, varying_axes
+from rankjax.inputs import References
 from rankjax.mining import Miner
-from rankjax.pairs import Pairs, Rows, class_sizes, features, occurrences, pair_rows
+from rankjax.pairs import (
+    Pairs,
+    Rows,
+    class_sizes,
+    features,
+    not_finite,
+    occurrences,
+    pair_rows,
+)
+from rankjax.registry import (
+    Kind,
+    bound,
+    check_settings,
+    default_similarity,
+    info_of,
+    name_of,
+    split_numbers,
+)
 from rankjax.similarity import Similarity, at_least_float32
-from rankjax.terms import Add, Pooled, Reduction, Result, Terms, mean
+from rankjax.terms import BatchSums, Reduction, Result, Terms, mean, mean_active, ratio
 
 Loss = Callable[..., Result]
-"""`loss(pairs, *, hyper-parameters)`, or of `Features` for a loss listed as such."""
-
-_PAIRS_AT_ONCE = 2**22
-
+"""`loss(pairs, *, hyper-parameters)`, or of `Features` where it is registered so."""
+Aux = dict[str, jax.Array]
+Value = TypeVar("Value")
 AxisName = str | tuple[str, ...]
+Block = int | Literal["auto"] | None
+
+_PAIRS_AT_ONCE = {"cpu": 2**20}
+"""Pairs in a block: on a CPU what its cache holds, elsewhere a share of the memory."""
 
 
-class Objective(Protocol):
-    """The function that `objective` returns."""
+@dataclasses.dataclass(frozen=True, repr=False)
+class Objective(Generic[Value]):
+    """A pure function of a batch, made by `objective`, that says what it computes.
+
+    Equal objectives share one compiled program. Numbers (`params`, weights of
+    regularisers) are operands of it: another margin compiles nothing.
+
+    Attributes:
+      loss: with the settings bound that shape the computation.
+      params: numbers bound to the loss, as pairs of name and value.
+      mining: see `objective`, like all that follow.
+      similarity: the loss's own if none was given.
+      reduction: of the Terms.
+      regularizers: pairs of weight and penalty.
+      axis_name: over which the batch is spread.
+      block: number of anchors at a time.
+      has_aux: whether the value is followed by a dict of scalars.
+    """
+
+    loss: Loss
+    params: tuple[tuple[str, Any], ...]
+    mining: Miner | None
+    similarity: Similarity
+    reduction: Reduction
+    regularizers: tuple[tuple[Any, Loss], ...]
+    axis_name: AxisName | None
+    block: Block
+    has_aux: bool
 
     def __call__(
         self,
         embeddings: Any,
         labels: Any = None,
         *,
-        references: Any = None,
-        reference_labels: Any = None,
+        references: References | None = None,
         valid: Any = None,
-        reference_valid: Any = None,
-        reference_index: Any = None,
         positive: Any = None,
         negative: Any = None,
         weights: Any = None,
-        key: Any = None,
+        key: jax.Array | None = None,
         params: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> Value:
         """Computes the loss of a batch.
 
         Args:
           embeddings: [n, dim] floating point.
           labels: [n] integer, any values; equal labels are positives. Or [n, classes]
             bool, where a row has several labels; rows that share one are positives.
-          references: [m, dim] to compare with instead of the batch itself: the other
-            of two towers, proxies. Gradients flow into them.
-          reference_labels: [m] or [m, classes], with `references`.
+          references: rows to compare with instead of the batch itself, with gradient:
+            the other of two towers, proxies, a memory.
           valid: [n] bool; False rows are padding, whatever they hold.
-          reference_valid: [m] bool, with `references`.
-          reference_index: [m] int, with `references`: which row of the batch, over all
-            devices, a reference is a copy of, -1 for none; no two are copies of one
-            row. A row and its copy are neither a positive nor a negative pair.
           positive: [n, m] bool, positives given instead of labels (m = n, over all
             devices, without `references`). A row is never its own positive.
           negative: [n, m] bool, with `positive`.
@@ -75,34 +113,91 @@ class Objective(Protocol):
             compiling again, and have gradients.
 
         Returns:
-          Scalar loss, at least float32; with `has_aux` also a dict of scalars.
+          The loss, a scalar of at least float32, which is not a number if a valid row
+          is not finite; with `has_aux` also a dict of scalars.
 
         Raises:
-          ValueError, TypeError: shapes, types or combinations that cannot be meant,
+          ValueError, TypeError: shapes, types or combinations that are not allowed,
             before anything is compiled.
         """
-        ...
+        batch = inputs.as_rows("", embeddings, labels, valid)
+        others = None
+        if references is not None:
+            others = inputs.reference_rows(references, batch)
+        batch = inputs.with_masks(batch, others, positive, negative)
+        weights = inputs.as_weights(weights, len(batch.embeddings))
+        numbers = dict(self.params) | dict(params or {})
+        info = info_of(self.loss)
+        if info is not None:
+            check_settings(self.loss, params or {})
+            inputs.check_references(info, others, weights)
+        value, aux = _compute(
+            dataclasses.replace(
+                self,
+                params=(),
+                regularizers=tuple((0.0, penalty) for _, penalty in self.regularizers),
+            ),
+            references is not None and references.replicated,
+            (batch, others, weights, key),
+            numbers,
+            [strength for strength, _ in self.regularizers],
+        )
+        result: Any = (value, aux) if self.has_aux else value
+        return result
+
+    def __repr__(self) -> str:
+        """Prints all settings, functions by their names."""
+        shown = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        numbers = dict(shown.pop("params"))
+        if numbers:
+            shown["loss"] = bound(functools.partial(self.loss, **numbers))
+        shown["regularizers"] = [(s, name_of(p)) for s, p in self.regularizers]
+        settings = [f"{name}={name_of(value)}" for name, value in shown.items()]
+        return f"objective({', '.join(settings)})"
 
 
+@overload
+def objective(
+    loss: Loss,
+    *,
+    mining: Miner | None = ...,
+    similarity: Similarity | None = ...,
+    reduction: Reduction = ...,
+    regularizers: Sequence[tuple[Any, Loss]] = ...,
+    axis_name: AxisName | None = ...,
+    block: Block = ...,
+    has_aux: Literal[False] = ...,
+) -> Objective[jax.Array]: ...
+@overload
+def objective(
+    loss: Loss,
+    *,
+    mining: Miner | None = ...,
+    similarity: Similarity | None = ...,
+    reduction: Reduction = ...,
+    regularizers: Sequence[tuple[Any, Loss]] = ...,
+    axis_name: AxisName | None = ...,
+    block: Block = ...,
+    has_aux: Literal[True],
+) -> Objective[tuple[jax.Array, Aux]]: ...
 def objective(
     loss: Loss,
     *,
     mining: Miner | None = None,
     similarity: Similarity | None = None,
     reduction: Reduction = mean,
-    regularizers: Sequence[tuple[float, Loss]] = (),
+    regularizers: Sequence[tuple[Any, Loss]] = (),
     axis_name: AxisName | None = None,
-    replicated_references: bool = False,
-    block: int | Literal["auto"] | None = "auto",
+    block: Block = "auto",
     has_aux: bool = False,
-) -> Objective:
+) -> Objective[Any]:
     """Composes a loss, its mining and its averaging into one pure function.
 
     The result can be differentiated, jitted, vmapped, and called inside `pmap` and
     `shard_map`.
 
     Args:
-      loss: from `rankjax.losses`, or any `Pairs -> Terms`; bind settings with
+      loss: from `rankjax.losses`, or any pure `Pairs -> Terms`; bind settings with
         `functools.partial`, or pass numbers as `params` at the call.
       mining: narrows the pairs, see `rankjax.mining`.
       similarity: see `rankjax.similarity`; by default the paper's for a loss of
@@ -115,157 +210,182 @@ def objective(
       axis_name: the mapped axis over which the batch is spread. Anchors are the
         device's own rows, references everyone's, and the result is the loss of the
         whole batch, the same on every device. Differentiate inside the map and combine
-        gradients with `lax.pmean`, nothing else. `references` are spread likewise.
-      replicated_references: every device holds all the references, as with proxies,
-        rather than its share of them.
+        the gradients of parameters with `lax.pmean`. `references` are spread likewise
+        unless they are `replicated`.
       block: number of anchors at a time: memory for block x references instead of the
-        whole matrix. 'auto' chooses it by platform and batch. None is the plain
-        reference: the whole matrix and autodiff, forward mode and Hessians included;
-        otherwise losses that `rankjax.engine` can take apart have their gradients
-        derived, in reverse mode alone. Under `jax.disable_jit` the loss is called as
-        it is, once, to be looked into.
+        whole matrix, value and gradient in one pass, reverse mode. 'auto' chooses the
+        number by platform and batch. None is the plain whole matrix, differentiable in
+        both modes, which `jax.disable_jit` shows step by step.
       has_aux: also return the share of terms above zero (`active_share`) and the mean
         similarity of all positive and of all negative pairs before mining.
 
     Raises:
       ValueError: block is below 1, or a setting bound to the loss is out of range.
-      TypeError: mining for a loss that looks at features.
+      TypeError: mining for a loss of features, or something else than functions.
     """
-    if (isinstance(block, str) and block != "auto") or (
-        isinstance(block, int) and block < 1
+    if (
+        block is not None
+        and block != "auto"
+        and not (isinstance(block, int) and block > 0)
     ):
         raise ValueError(f"block must be 'auto', None or at least 1, got {block!r}")
-    of_features = _kind(loss) is Kind.FEATURES
-    if mining is not None and of_features:
+    inputs.check_functions(
+        loss=loss, mining=mining, similarity=similarity, reduction=reduction
+    )
+    info = info_of(loss)
+    if mining is not None and info is not None and info.kind is Kind.FEATURES:
         raise TypeError("mining chooses pairs, and this loss looks at features")
+    if reduction is mean_active and info is not None and info.signed:
+        raise ValueError(
+            "reduction=mean_active divides by the terms above zero, and this loss has "
+            "terms below; use mean"
+        )
     for part in (loss, *(penalty for _, penalty in regularizers)):
-        if isinstance(part, functools.partial) and entry_of(part) is not None:
+        inputs.check_functions(loss=part)
+        if isinstance(part, functools.partial) and info_of(part) is not None:
             check_settings(part, part.keywords)
-    measure = default_similarity(loss) if similarity is None else similarity
+    loss, params = split_numbers(loss)
+    return Objective(
+        loss=loss,
+        params=params,
+        mining=bound(mining),
+        similarity=bound(
+            default_similarity(loss) if similarity is None else similarity
+        ),
+        reduction=bound(reduction),
+        regularizers=tuple((strength, bound(p)) for strength, p in regularizers),
+        axis_name=bound(axis_name),
+        block=block,
+        has_aux=has_aux,
+    )
 
-    def add(x: Any) -> Any:
-        return x if axis_name is None else lax.psum(x, axis_name)
 
-    @jax.jit
-    def compute(
-        batch: Rows,
-        references: Rows | None,
-        weights: jax.Array | None,
-        key: jax.Array | None,
-        params: dict[str, Any],
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        batch = _number(_prepare(batch), axis_name)
-        if references is None:
-            anchors, others = _within(batch, axis_name)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _compute(
+    self: Objective[Any],
+    replicated: bool,
+    given: tuple[Rows, Rows | None, jax.Array | None, jax.Array | None],
+    params: dict[str, Any],
+    strengths: list[Any],
+) -> tuple[jax.Array, Aux]:
+    """Computes an objective whose numbers are operands."""
+    batch, others, weights, key = given
+    info, axis_name = info_of(self.loss), self.axis_name
+    batch = _number(_prepare(batch), axis_name)
+    own = _within(batch, axis_name)
+    anchors, references = own
+    if others is not None:
+        swapped = info is not None and info.anchors == "references"
+        anchors, references = _between(
+            batch, _prepare(others), axis_name, replicated, swapped=swapped
+        )
+    inputs.check_masks(anchors, references)
+    varying = varying_axes(batch.embeddings)
+
+    def add(tree: Any) -> Any:
+        tree = cast_varying(tree, varying)
+        return tree if axis_name is None else lax.psum(tree, axis_name)
+
+    def function(rows: Any, operands: Any) -> Any:
+        (anchors, weights), (references, batch, key, params) = rows, operands
+        references = anchors if whole else references
+        pairs = _pairs(anchors, references, self.similarity, key)
+        if info is not None and info.kind is Kind.FEATURES:
+            result = self.loss(features(anchors, references), **params)
         else:
-            entry = entry_of(loss)
-            anchors, others = _between(
-                batch,
-                _prepare(references),
-                axis_name,
-                replicated_references,
-                swapped=entry is not None and entry.anchors == "references",
-            )
-        inputs.check_masks(anchors, others)
-        params = spread(params, anchors.embeddings)
+            mined = pairs if self.mining is None else self.mining(pairs)
+            result = self.loss(mined, **params)
+        sizes = class_sizes(anchors, *batch)
+        beside = {}
+        if self.has_aux:
+            for name in ("positive", "negative"):
+                of = Terms.over_references(pairs.similarity, getattr(pairs, name))
+                beside[name] = jnp.sum(of.total), jnp.sum(of.count)
 
-        def beside(terms: Result, pairs: Pairs) -> Result:
-            # Beside the terms, so that blocks compute their similarities once.
-            seen = (pairs.positive, pairs.negative) if has_aux else ()
-            return _join(terms, *(Terms.of(pairs.similarity, mask) for mask in seen))
+        def place(terms: Terms) -> Terms:
+            given = None if weights is None else weights.astype(terms.total.dtype)
+            return dataclasses.replace(terms, weight=given, class_size=sizes)
 
-        def of_pairs(pairs: Pairs, params: dict[str, Any]) -> Result:
-            mined = pairs if mining is None else mining(pairs)
-            return beside(loss(mined, **params), pairs)
+        return _reduced(result, anchors, self.reduction, place, beside)
 
-        def of_rows(rows: Rows) -> Result:
-            pairs = pair_rows(rows, others, measure, key)
-            if of_features:
-                return beside(loss(features(rows, others), **params), pairs)
-            return of_pairs(pairs, params)
+    def _pairs(anchors: Rows, references: Rows, *more: Any) -> Pairs:
+        pairs = pair_rows(anchors, references, *more)
+        # The rows of positives are those of anchors, where all of these are here.
+        known = pairs.similarity if whole else None
+        plain = block is None
+        return dataclasses.replace(
+            pairs, reference_similarity=known, forward_mode=plain
+        )
 
-        def total(x: jax.Array) -> jax.Array:
-            return add(jnp.sum(x))
-
-        own = _within(batch, axis_name)
-        plan = None
-        as_it_is = jax.config.jax_disable_jit  # type: ignore[attr-defined]
-        if not (block is None or of_features or as_it_is):
-            plan = engine.plan(
-                of_pairs,
-                pair_rows(anchors, others, measure, key),
-                params,
-                similarity=measure,
-                itself=references is None,
-                block=block,
-                axis_name=axis_name,
-            )
-        if plan is None:
-            size = _rows_at_once(anchors, others) if block == "auto" else block
-            terms = _evaluate(of_rows, anchors, size, add)
-        else:
-            terms = [*engine.evaluate(*plan, anchors, others)]
-        seen = [terms.pop() for _ in range(2)] if has_aux else []
-        terms = [_with_context(t, anchors, own[1], weights) for t in terms]
-        value = functools.reduce(operator.add, [reduction(t, total) for t in terms])
-        for strength, penalty in regularizers:
-            size = _rows_at_once(*own) if block == "auto" else block
-            for t in _evaluate(_penalize(penalty, own[1]), own[0], size, add):
-                value += strength * mean(t, total)
-        if not has_aux:
-            return value, {}
-        negatives, positives = seen
-        aux = {
-            "active_share": sum(total(t.active) for t in terms)
-            / jnp.maximum(sum(total(t.count) for t in terms), 1),
-            "positive_similarity": mean(positives, total),
-            "negative_similarity": mean(negatives, total),
-        }
-        return value, lax.stop_gradient(aux)
-
-    def call(
-        embeddings: Any,
-        labels: Any = None,
-        *,
-        references: Any = None,
-        reference_labels: Any = None,
-        valid: Any = None,
-        reference_valid: Any = None,
-        reference_index: Any = None,
-        positive: Any = None,
-        negative: Any = None,
-        weights: Any = None,
-        key: Any = None,
-        params: Mapping[str, Any] | None = None,
-    ) -> Any:
-        batch = inputs.as_rows("", embeddings, labels, valid)
-        others = None
-        if references is not None:
-            others = inputs.as_rows(
-                "reference_", references, reference_labels, reference_valid
-            )
-            inputs.check_same_space(batch, others)
-            others = inputs.with_copies(others, reference_index)
-        elif not (reference_labels is reference_valid is reference_index is None):
-            raise ValueError(
-                "reference_labels, reference_valid and reference_index need "
-                "references, which is None"
-            )
-        batch = inputs.with_masks(batch, others, positive, negative)
-        weights = inputs.as_weights(weights, len(batch.embeddings))
-        entry = entry_of(loss)
-        if entry is not None:
-            check_settings(loss, params or {})
-            inputs.check_references(entry, others, weights)
-        value, aux = compute(batch, others, weights, key, dict(params or {}))
-        return (value, aux) if has_aux else value
-
-    return call
+    n = len(anchors.embeddings)
+    block = _block(self.block, anchors, references)
+    whole = others is None and axis_name is None and (block or n) >= n
+    everyone = own[1].label, own[1].valid
+    value, sums = gradients.evaluate(
+        function,
+        (anchors, weights),
+        cast_varying((None if whole else references, everyone, key, params), varying),
+        block=block,
+        add=add,
+    )
+    for strength, penalty in zip(strengths, self.regularizers, strict=True):
+        value += strength * _penalize(penalty[1], own, self.block, add)
+    finite = add(not_finite(batch) + not_finite(references)) == 0
+    value = value * jnp.where(finite, 1, jnp.nan).astype(value.dtype)
+    if not self.has_aux:
+        return value, {}
+    return value, {
+        "active_share": ratio(*sums["active"]),
+        "positive_similarity": ratio(*sums["positive"]),
+        "negative_similarity": ratio(*sums["negative"]),
+    }
 
 
-def _kind(loss: Loss) -> Kind | None:
-    entry = entry_of(loss)
-    return None if entry is None else entry.kind
+def _reduced(
+    result: Result,
+    anchors: Rows,
+    reduction: Reduction,
+    place: Callable[[Terms], Terms] = lambda terms: terms,
+    beside: Mapping[str, Any] = types.MappingProxyType({}),
+) -> gradients.Share | BatchSums:
+    """Reduces the Terms of a loss, once the sums of the batch are known."""
+    if isinstance(result, BatchSums):
+        then = result.then
+        return dataclasses.replace(
+            result,
+            then=lambda sums: _reduced(then(sums), anchors, reduction, place, beside),
+        )
+    terms = inputs.as_terms(result, len(anchors.embeddings))
+    active = sum(jnp.sum(t.active) for t in terms), sum(jnp.sum(t.count) for t in terms)
+    extra = {**beside, "active": active} if beside else {}
+    return gradients.share([place(t) for t in terms], reduction, extra)
+
+
+def _penalize(
+    penalty: Loss, own: tuple[Rows, Rows], block: Block, add: gradients.Add
+) -> jax.Array:
+    """Averages a penalty over the batch; one that is not registered takes features."""
+    info = info_of(penalty)
+    measure = default_similarity(penalty)
+
+    def function(anchors: Rows, references: Rows) -> Any:
+        given: Any = features(anchors, references)
+        if info is not None and info.kind is not Kind.FEATURES:
+            given = pair_rows(anchors, references, measure)
+        return _reduced(penalty(given), anchors, mean)
+
+    anchors, references = own
+    references = cast_varying(references, varying_axes(anchors.embeddings))
+    size = _block(block, anchors, references)
+    return gradients.evaluate(function, anchors, references, block=size, add=add)[0]
+
+
+def _block(block: Block, anchors: Rows, references: Rows) -> int | None:
+    """Number of anchors at a time."""
+    if block != "auto":
+        return block
+    pairs = _PAIRS_AT_ONCE.get(jax.default_backend(), 2**24)
+    return min(max(pairs // len(references.embeddings), 32), len(anchors.embeddings))
 
 
 def _number(batch: Rows, axis_name: AxisName | None) -> Rows:
@@ -275,7 +395,7 @@ def _number(batch: Rows, axis_name: AxisName | None) -> Rows:
 
 
 def _within(batch: Rows, axis_name: AxisName | None) -> tuple[Rows, Rows]:
-    """The device's own rows as anchors, everyone's as references."""
+    """Takes the device's own rows as anchors, everyone's as references."""
     own = dataclasses.replace(batch, positive=None, negative=None)
     others = _gather(own, axis_name)
     if others.label is None or others.label.ndim == 2:
@@ -295,7 +415,7 @@ def _between(
     *,
     swapped: bool,
 ) -> tuple[Rows, Rows]:
-    """The batch as anchors and other rows as references; or swapped."""
+    """Takes the batch as anchors and other rows as references; or swaps them."""
     if not replicated:
         references = _gather(references, axis_name)
     # Where they are not copies, two batches share no rows: numbers that no anchor has.
@@ -311,7 +431,7 @@ def _between(
             anchors, positive=batch.positive.T, negative=batch.negative.T
         )
     return (
-        _share(anchors, axis_name),
+        _part(anchors, axis_name),
         dataclasses.replace(batch, positive=None, negative=None),
     )
 
@@ -320,8 +440,8 @@ def _count(rows: Rows) -> jax.Array:
     return jnp.arange(len(rows.embeddings), dtype=jnp.int32)
 
 
-def _share(rows: Rows, axis_name: AxisName | None) -> Rows:
-    """This device's part of rows that every device holds, the last part padded."""
+def _part(rows: Rows, axis_name: AxisName | None) -> Rows:
+    """Takes this device's part of rows that every device holds, the last one padded."""
     if axis_name is None:
         return rows
     devices = lax.axis_size(axis_name)
@@ -329,15 +449,15 @@ def _share(rows: Rows, axis_name: AxisName | None) -> Rows:
     padding = size * devices - len(rows.embeddings)
     first = lax.axis_index(axis_name) * size
     return jax.tree.map(
-        lambda x: lax.dynamic_slice_in_dim(pad(x, padding), first, size), rows
+        lambda x: lax.dynamic_slice_in_dim(x, first, size), pad(rows, padding)
     )
 
 
 def _prepare(rows: Rows) -> Rows:
     """Zeroes padding, which may hold anything, and raises half precision.
 
-    Both come before anything else: NaN must reach neither value nor gradient, and the
-    gradient of a row, a sum over its roles, is rounded once.
+    Both come before anything else: what padding holds must reach neither value nor
+    gradient, and the gradient of a row, a sum over its roles, is rounded once.
     """
     full = at_least_float32(rows.embeddings)
     return dataclasses.replace(rows, embeddings=jnp.where(rows.valid[:, None], full, 0))
@@ -347,70 +467,3 @@ def _gather(rows: Rows, axis_name: AxisName | None) -> Rows:
     if axis_name is None:
         return rows
     return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), rows)
-
-
-def _evaluate(
-    function: Callable[[Rows], Result], anchors: Rows, block: int | None, add: Add
-) -> list[Terms]:
-    """Terms [anchor] of a function of anchors, whatever the batch-wide sums it needs.
-
-    A function that asks for sums is run again once they are known, so that row blocks
-    never hold more than one block's pairs; without blocks the compiler sees that both
-    runs are the same.
-    """
-    known: list[Any] = []
-    while True:
-        pooled = False
-
-        def stage(rows: Rows) -> Any:
-            nonlocal pooled
-            result = function(rows)
-            for sums in known:
-                assert isinstance(result, Pooled)
-                result = result.then(sums)
-            pooled = isinstance(result, Pooled)
-            if isinstance(result, Pooled):
-                return jax.tree.map(lambda x: x[None], result.sums)
-            return [result] if isinstance(result, Terms) else [*result]
-
-        if block is None:
-            results = stage(anchors)
-        else:
-            results = in_blocks(jax.checkpoint(stage), block, anchors)
-        if not pooled:
-            return jax.tree.map(lambda x: x[: len(anchors.embeddings)], results)
-        known.append(jax.tree.map(lambda x: add(jnp.sum(x, 0)), results))
-
-
-def _rows_at_once(anchors: Rows, references: Rows) -> int | None:
-    """Anchors at a time where the whole matrix is evaluated by autodiff."""
-    fitting = _PAIRS_AT_ONCE // len(references.embeddings)
-    return None if fitting >= len(anchors.embeddings) else max(fitting, 1)
-
-
-def _join(result: Result, *more: Terms) -> Result:
-    if isinstance(result, Pooled):
-        then = result.then
-        return Pooled(result.sums, lambda sums: _join(then(sums), *more))
-    return (result, *more) if isinstance(result, Terms) else (*result, *more)
-
-
-def _with_context(
-    terms: Terms, anchors: Rows, batch: Rows, weights: jax.Array | None
-) -> Terms:
-    """What a reduction wants to know of anchors, besides the loss's own sums."""
-    sizes = None
-    single = anchors.label is not None and anchors.label.ndim == 1
-    if single and anchors.label is not None and batch.label is not None:
-        sizes = class_sizes(anchors.label, batch.label, batch.valid)
-    if weights is not None:
-        weights = weights.astype(terms.total.dtype)
-    return dataclasses.replace(terms, weight=weights, class_size=sizes)
-
-
-def _penalize(penalty: Loss, references: Rows) -> Callable[[Rows], Result]:
-    """A penalty as a function of anchors; one that is not listed takes features."""
-    if _kind(penalty) in (None, Kind.FEATURES):
-        return lambda rows: penalty(features(rows, references))
-    measure = default_similarity(penalty)
-    return lambda rows: penalty(pair_rows(rows, references, measure))

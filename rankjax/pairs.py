@@ -6,8 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from rankjax.similarity import Similarity, dot
+
+_STATIC = {"static": True}
 
 
 @jax.tree_util.register_dataclass
@@ -24,35 +27,45 @@ class Pairs:
       positive: [anchor, reference] bool, pairs that should be close.
       negative: [anchor, reference] bool, pairs that should be apart.
       reference_similarity: [reference, reference], or [anchor, reference, reference]
-        where each anchor has references of its own; the rows of positives, for losses
-        that also compare a positive with the negatives.
+        where each anchor has references of its own; rows of positives, for losses that
+        also compare a positive with the negatives. None where they are computed, when
+        a loss asks for them, from `reference_embeddings`.
+      reference_embeddings: [reference, dim].
       anchor_occurrence: [anchor] int, 0 for the first valid row of a class in the
         global batch, 1 for its second, and so on; None where anchors and references
         come from different batches.
       reference_occurrence: [reference] int, the same for references.
       anchor_label: [anchor] int, the class.
       reference_label: [reference] int.
+      reference_valid: [reference] bool, False for padding; None where all are valid.
       relevance: [anchor, reference] in [0, 1], how much of their labels two rows share
         (Jaccard index), where rows have several labels.
       anchor_index: [anchor] int, number of the row in the global batch.
       reference_index: [reference] int, the same; negative for rows of another batch.
       key: the key of random choices.
+      measure: the function that computed `similarity`.
       dim: length of the embeddings.
+      forward_mode: whether `rows.per_positive` can be differentiated in forward mode,
+        too. It then takes as many steps as there are references under `vmap`.
     """
 
     similarity: jax.Array
     positive: jax.Array
     negative: jax.Array
     reference_similarity: jax.Array | None = None
+    reference_embeddings: jax.Array | None = None
     anchor_occurrence: jax.Array | None = None
     reference_occurrence: jax.Array | None = None
     anchor_label: jax.Array | None = None
     reference_label: jax.Array | None = None
+    reference_valid: jax.Array | None = None
     relevance: jax.Array | None = None
     anchor_index: jax.Array | None = None
     reference_index: jax.Array | None = None
     key: jax.Array | None = None
-    dim: int | None = dataclasses.field(default=None, metadata={"static": True})
+    measure: Similarity | None = dataclasses.field(default=None, metadata=_STATIC)
+    dim: int | None = dataclasses.field(default=None, metadata=_STATIC)
+    forward_mode: bool = dataclasses.field(default=False, metadata=_STATIC)
 
     def narrow(self, positive: jax.Array, negative: jax.Array) -> "Pairs":
         """Keeps the pairs that the masks [anchor, reference] (or wider) keep."""
@@ -61,6 +74,19 @@ class Pairs:
             positive=self.positive & positive,
             negative=self.negative & negative,
         )
+
+    def reference_rows(self) -> jax.Array:
+        """Computes the similarities [reference, reference] of references.
+
+        Raises:
+          ValueError: they are not known.
+        """
+        if self.reference_similarity is not None:
+            return self.reference_similarity
+        self.need("reference_embeddings")
+        assert self.measure is not None
+        assert self.reference_embeddings is not None
+        return self.measure(self.reference_embeddings, self.reference_embeddings)
 
     def need(self, *names: str) -> None:
         """Raises a ValueError for context that a loss needs and the caller left out."""
@@ -72,7 +98,7 @@ class Pairs:
 
 
 _WHY = {
-    "reference_similarity": "it compares positives with negatives",
+    "reference_embeddings": "it compares positives with negatives",
     "anchor_label": "give labels [n] rather than masks or several labels per row",
     "reference_label": "give labels [n] rather than masks or several labels per row",
     "relevance": "give labels [n, classes], a bool mask of the labels of each row",
@@ -136,29 +162,30 @@ def pair_rows(
     key: jax.Array | None = None,
 ) -> Pairs:
     """Pairs every anchor with every reference."""
-    positive, negative = sides(anchors, references)
+    positive, negative = masks(anchors, references)
     single = anchors.label is not None and anchors.label.ndim == 1
     return Pairs(
         similarity=similarity(anchors.embeddings, references.embeddings),
         positive=positive,
         negative=negative,
-        # Never computed under jit unless the loss asks for it.
-        reference_similarity=similarity(references.embeddings, references.embeddings),
+        reference_embeddings=references.embeddings,
         anchor_occurrence=anchors.occurrence,
         reference_occurrence=references.occurrence,
         anchor_label=anchors.label if single else None,
         reference_label=references.label if single else None,
+        reference_valid=references.valid,
         relevance=relevance(anchors, references),
         anchor_index=anchors.index,
         reference_index=references.index,
         key=key,
+        measure=similarity,
         dim=anchors.embeddings.shape[1],
     )
 
 
 def features(anchors: Rows, references: Rows) -> Features:
     """The anchors' embeddings, each with that of its partner among the references."""
-    partners, _ = sides(anchors, references)
+    partners, _ = masks(anchors, references)
     if anchors.occurrence is not None and references.occurrence is not None:
         partners &= (
             anchors.occurrence[:, None] // 2 == references.occurrence[None, :] // 2
@@ -173,8 +200,8 @@ def features(anchors: Rows, references: Rows) -> Features:
     )
 
 
-def sides(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
-    """Masks [anchor, reference] of positives and negatives."""
+def masks(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
+    """Makes the masks [anchor, reference] of positives and of negatives."""
     considered = anchors.valid[:, None] & references.valid[None, :]
     considered &= anchors.index[:, None] != references.index[None, :]
     if anchors.positive is not None and anchors.negative is not None:
@@ -202,88 +229,18 @@ def relevance(anchors: Rows, references: Rows) -> jax.Array | None:
     return shared / jnp.maximum(sizes.astype(jnp.float32) - shared, 1)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Members:
-    """Where to find the references of each anchor's class; all [anchor] int32.
-
-    Attributes:
-      start: place of the class's first reference among the references by class.
-      size: number of valid references of the class.
-      turn: how far into the class to start, so that an anchor comes to itself last.
-      number: how many there are besides the anchor itself; 0 if it is not valid.
-    """
-
-    start: jax.Array
-    size: jax.Array
-    turn: jax.Array
-    number: jax.Array
-
-    def places(self, slot: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Places [anchor, slot] by class, and a mask of those that exist."""
-        place = self.turn[:, None] + slot[None, :]
-        place = self.start[:, None] + place % jnp.maximum(self.size, 1)[:, None]
-        return place, slot[None, :] < self.number[:, None]
-
-    def sources(self, slot: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Of whom each anchor is the positive at a slot: places [anchor] by class, and
-        a mask of those that exist; where anchors are the references."""
-        place = (self.turn - 2 - slot) % jnp.maximum(self.size, 1)
-        return self.start + place, slot < self.number
-
-
-def members(
-    anchors: Rows, references: Rows, *, itself: bool
-) -> tuple[Members, jax.Array] | None:
-    """The references of each anchor's class, and the references by class, [reference].
-
-    Args:
-      anchors: rows with labels [n].
-      references: rows with labels [m].
-      itself: whether each anchor is one of the references, at the column `index`;
-        otherwise some may be, at any column.
-
-    Returns:
-      None where positives do not follow from one label per row.
-    """
-    if anchors.positive is not None or anchors.label is None or anchors.label.ndim == 2:
+def class_sizes(anchors: Rows, label: jax.Array | None, valid: jax.Array) -> Any:
+    """How many valid rows have the class of each anchor, [anchor]; or None."""
+    if label is None or anchors.label is None or label.ndim == 2:
         return None
-    assert references.label is not None
-    order = _by_class(references.label, references.valid)
-    start = jnp.searchsorted(references.label[order], anchors.label).astype(jnp.int32)
-    size = class_sizes(anchors.label, references.label, references.valid)
-    count = jnp.arange(len(order), dtype=jnp.int32)
-    place = jnp.zeros_like(count).at[order].set(count)
-    if itself:
-        column, there = anchors.index, jnp.ones_like(anchors.valid)
-    else:
-        column, there = _copies(anchors, references)
-    turn = jnp.where(there, place[column] - start + 1, 0)
-    number = jnp.where(anchors.valid, size - there.astype(jnp.int32), 0)
-    return Members(start, size, turn, number), order
+    same = anchors.label[:, None] == label[None, :]
+    return jnp.sum(same & valid[None, :], 1, dtype=jnp.int32)
 
 
-def _copies(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
-    """The reference that is each anchor's own copy [anchor], and where there is one."""
-    order = jnp.argsort(references.index)
-    place = jnp.searchsorted(references.index[order], anchors.index)
-    column = order[jnp.minimum(place, len(order) - 1)].astype(jnp.int32)
-    same = references.index[column] == anchors.index
-    return column, same & references.valid[column]
-
-
-def _by_class(label: jax.Array, valid: jax.Array) -> jax.Array:
-    """Rows by class, the valid ones first; stable."""
-    return jnp.lexsort((~valid, label)).astype(jnp.int32)
-
-
-def class_sizes(label: jax.Array, references: jax.Array, valid: jax.Array) -> jax.Array:
-    """How many valid references have each label, [n] int32."""
-    order = jnp.lexsort((~valid, references))  # by class, the valid rows first
-    ordered, counted = references[order], jnp.cumsum(valid[order], dtype=jnp.int32)
-    counted = jnp.concatenate([jnp.zeros(1, jnp.int32), counted])
-    start, end = (jnp.searchsorted(ordered, label, side=s) for s in ("left", "right"))
-    return counted[end] - counted[start]
+def not_finite(rows: Rows) -> jax.Array:
+    """How many numbers of valid rows are not finite."""
+    embeddings = lax.stop_gradient(rows.embeddings)
+    return jnp.sum(~jnp.isfinite(embeddings) & rows.valid[:, None], dtype=jnp.int32)
 
 
 def occurrences(label: jax.Array, valid: jax.Array) -> jax.Array:

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows, similarity
-from rankjax.entry import Count, Kind, Positive, listed
 from rankjax.pairs import Features, Pairs
-from rankjax.terms import Pooled, Terms
+from rankjax.registry import Count, Kind, Positive, register
+from rankjax.terms import BatchSums, Terms
 
 
-@listed(kind=Kind.FEATURES, paper="Sohn, NIPS 2016")
+@register(kind=Kind.FEATURES, paper="Sohn, NIPS 2016")
 def squared_norm(features: Features) -> Terms:
     """Squared lengths of rows; keeps un-normalised N-pair embeddings bounded.
 
@@ -27,10 +27,12 @@ def squared_norm(features: Features) -> Terms:
     >>> round(float(rankjax.objective(rankjax.regularizers.squared_norm)(x, y)), 3)
     10.083
     """
-    return Terms.each(jnp.sum(jnp.square(features.embeddings), -1), features.valid)
+    return Terms.one_per_anchor(
+        jnp.sum(jnp.square(features.embeddings), -1), features.valid
+    )
 
 
-@listed(kind=Kind.FEATURES, paper="Roth et al., ICML 2020")
+@register(kind=Kind.FEATURES, paper="Roth et al., ICML 2020")
 def norm(features: Features) -> Terms:
     """Lengths of rows, not squared; gradient zero at the zero vector.
 
@@ -43,11 +45,11 @@ def norm(features: Features) -> Terms:
     >>> round(float(rankjax.objective(rankjax.regularizers.norm)(x, y)), 3)
     2.706
     """
-    return Terms.each(similarity.lengths(features.embeddings), features.valid)
+    return Terms.one_per_anchor(similarity.lengths(features.embeddings), features.valid)
 
 
-@listed(kind=Kind.FEATURES, paper="Wu et al., ACM MM Workshops 2017")
-def center_invariant(features: Features) -> Pooled:
+@register(kind=Kind.FEATURES, paper="Wu et al., ACM MM Workshops 2017")
+def center_invariant(features: Features) -> BatchSums:
     """(|x|^2 - mean |x|^2)^2 / 4 with the batch's mean; makes lengths alike.
 
     Source: Wu, Liu, Li, Fu, "Deep Face Recognition with Center Invariant Loss", 2017,
@@ -63,8 +65,8 @@ def center_invariant(features: Features) -> Pooled:
     return _about_mean(squares, features.valid, factor=1 / 4)
 
 
-@listed(kind=Kind.FEATURES, paper="Zhang et al., NeurIPS 2020")
-def spherical_embedding(features: Features) -> Pooled:
+@register(kind=Kind.FEATURES, paper="Zhang et al., NeurIPS 2020")
+def spherical_embedding(features: Features) -> BatchSums:
     """(|x| - mean |x|)^2 with the batch's mean, which the gradient sees as well.
 
     For losses on directions: a row's step across the sphere is inversely proportional
@@ -82,7 +84,7 @@ def spherical_embedding(features: Features) -> Pooled:
     return _about_mean(similarity.lengths(features.embeddings), features.valid)
 
 
-@listed(kind=Kind.FEATURES, paper="Yuan et al. (SNR), CVPR 2019")
+@register(kind=Kind.FEATURES, paper="Yuan et al. (SNR), CVPR 2019")
 def zero_mean(features: Features) -> Terms:
     """|sum of the entries| of each row, which distances by variance do not see.
 
@@ -97,11 +99,13 @@ def zero_mean(features: Features) -> Terms:
     >>> round(float(rankjax.objective(rankjax.regularizers.zero_mean)(x, y)), 3)
     3.167
     """
-    return Terms.each(jnp.abs(jnp.sum(features.embeddings, -1)), features.valid)
+    return Terms.one_per_anchor(
+        jnp.abs(jnp.sum(features.embeddings, -1)), features.valid
+    )
 
 
-@listed(kind=Kind.PLAIN, paper="Zhang et al. (GOR), ICCV 2017")
-def spread_out(pairs: Pairs, *, dim: Count | None = None) -> Pooled:
+@register(kind=Kind.PLAIN, paper="Zhang et al. (GOR), ICCV 2017")
+def spread_out(pairs: Pairs, *, dim: Count | None = None) -> BatchSums:
     """Moments of the cosines of negatives, against those of the uniform sphere.
 
         M1^2 + [M2 - 1 / dim]+,   M1 = mean of S, M2 = mean of S^2 over negatives
@@ -136,10 +140,10 @@ def spread_out(pairs: Pairs, *, dim: Count | None = None) -> Pooled:
         excess = jax.nn.relu(sums[1] / number - 1 / size)
         return _handed(jnp.square(sums[0] / number) + excess, negative.any(-1))
 
-    return Pooled((first, second, jnp.sum(negative, dtype=s.dtype)), terms)
+    return BatchSums((first, second, jnp.sum(negative, dtype=s.dtype)), terms)
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_normalized_euclidean,
     paper="Sablayrolles et al., ICLR 2019",
@@ -168,11 +172,11 @@ def koleo(pairs: Pairs, *, epsilon: Positive = 1e-8) -> Terms:
     others = pairs.positive | pairs.negative
     some = others.any(-1)
     nearest = jnp.where(some, -rows.largest(pairs.similarity, others), 1)
-    return Terms.each(-jnp.log(jnp.maximum(nearest, 0) + epsilon), some)
+    return Terms.one_per_anchor(-jnp.log(jnp.maximum(nearest, 0) + epsilon), some)
 
 
-@listed(kind=Kind.PLAIN, paper="Wang and Isola, ICML 2020")
-def uniformity(pairs: Pairs, *, temperature: Positive = 2.0) -> Pooled:
+@register(kind=Kind.PLAIN, paper="Wang and Isola, ICML 2020")
+def uniformity(pairs: Pairs, *, temperature: Positive = 2.0) -> BatchSums:
     """log mean exp(-t D^2) over all pairs, D the distance of normalised rows.
 
     From -4 t (never reached by more than two rows) to 0, at collapse.
@@ -203,10 +207,10 @@ def uniformity(pairs: Pairs, *, temperature: Positive = 2.0) -> Pooled:
         value = jnp.where(some, jnp.log(jnp.where(some, mean, 1)), 0)
         return _handed(value, others.any(-1))
 
-    return Pooled((jnp.sum(kernel, where=others), number), terms)
+    return BatchSums((jnp.sum(kernel, where=others), number), terms)
 
 
-@listed(kind=Kind.ROW, paper="Wang and Isola, ICML 2020")
+@register(kind=Kind.ROW, paper="Wang and Isola, ICML 2020")
 def alignment(pairs: Pairs) -> Terms:
     """Squared distance of normalised positives, 2 - 2 S; the pendant of `uniformity`.
 
@@ -220,11 +224,11 @@ def alignment(pairs: Pairs) -> Terms:
     >>> round(float(rankjax.objective(rankjax.regularizers.alignment)(x, y)), 3)
     0.4
     """
-    return Terms.of(2 - 2 * pairs.similarity, pairs.positive)
+    return Terms.over_references(2 - 2 * pairs.similarity, pairs.positive)
 
 
-@listed(kind=Kind.FEATURES, paper="Taha et al. (SVMax), 2021")
-def sv_max(features: Features) -> Pooled:
+@register(kind=Kind.FEATURES, paper="Taha et al. (SVMax), 2021")
+def sv_max(features: Features) -> BatchSums:
     """Minus the mean singular value of the batch's normalised rows [n, dim].
 
     The mean is over min(n, dim) values. Between -sqrt(n / min(n, dim)), where all
@@ -253,10 +257,10 @@ def sv_max(features: Features) -> Pooled:
         mean = jnp.sum(values) / jnp.clip(n, 1, x.shape[1])
         return _handed(-mean, features.valid)
 
-    return Pooled((similarity.dot(x.T, x.T), number), terms)
+    return BatchSums((similarity.dot(x.T, x.T), number), terms)
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_normalized_euclidean,
     paper="Qian et al. (SoftTriple), ICCV 2019",
@@ -275,10 +279,10 @@ def sparse_centers(pairs: Pairs) -> Terms:
     >>> round(float(rankjax.objective(rankjax.regularizers.sparse_centers)(x, y)), 3)
     0.316
     """
-    return Terms.of(-pairs.similarity / 2, pairs.positive)
+    return Terms.over_references(-pairs.similarity / 2, pairs.positive)
 
 
-@listed(kind=Kind.ROW, paper="Zhao et al., CVPR 2019")
+@register(kind=Kind.ROW, paper="Zhao et al., CVPR 2019")
 def regular_face(pairs: Pairs) -> Terms:
     """Cosine of each class vector and the nearest one of another class.
 
@@ -292,28 +296,28 @@ def regular_face(pairs: Pairs) -> Terms:
     """
     some = pairs.negative.any(-1)
     nearest = rows.largest(pairs.similarity, pairs.negative)
-    return Terms.each(jnp.where(some, nearest, 0), some)
+    return Terms.one_per_anchor(jnp.where(some, nearest, 0), some)
 
 
-def _about_mean(values: jax.Array, where: jax.Array, factor: float = 1.0) -> Pooled:
+def _about_mean(values: jax.Array, where: jax.Array, factor: float = 1.0) -> BatchSums:
     """Squared deviations [anchor] from the batch's mean."""
 
     def terms(sums: tuple[jax.Array, jax.Array]) -> Terms:
         mean = sums[0] / jnp.maximum(sums[1], 1)
-        return Terms.each(factor * jnp.square(values - mean), where)
+        return Terms.one_per_anchor(factor * jnp.square(values - mean), where)
 
     number = jnp.sum(where, dtype=values.dtype)
-    return Pooled((jnp.sum(values, where=where), number), terms)
+    return BatchSums((jnp.sum(values, where=where), number), terms)
 
 
 def _handed(value: jax.Array, where: jax.Array) -> Terms:
     """A value of the whole batch as a term of each anchor, so that it is the mean."""
-    return Terms.each(jnp.broadcast_to(value, where.shape), where)
+    return Terms.one_per_anchor(jnp.broadcast_to(value, where.shape), where)
 
 
 REGULARIZERS = {
     name: function
     for name, function in dict(globals()).items()
-    if hasattr(function, "entry")
+    if hasattr(function, "info")
 }
 """Every regulariser by its name."""

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import rows
-from rankjax.entry import Count, Degrees, Number, Range, check_settings
+from rankjax.registry import Count, Degrees, Number, Range, check_settings
 from rankjax.rows import View
 
 Selection = Callable[[View, Number | None], jax.Array]

@@ -16,17 +16,41 @@ from jax import lax
 Similarity = Callable[[jax.Array, jax.Array], jax.Array]
 """Maps anchors [anchor, dim] and references [reference, dim] to [anchor, reference]."""
 
-_TINY = 1e-6  # lengths below it have no direction and no distance in float32
+_TINY = 1e-6  # what float32 does not resolve of numbers about 1
 
 
 def dot(anchors: jax.Array, references: jax.Array) -> jax.Array:
     """Inner products, [anchor, reference]; unbounded and sensitive to norms."""
+    if anchors is references:
+        return _dot_with_itself(at_least_float32(anchors))
+    return _dot(at_least_float32(anchors), at_least_float32(references))
+
+
+def _dot(anchors: jax.Array, references: jax.Array) -> jax.Array:
     return lax.dot_general(
-        at_least_float32(anchors),
-        at_least_float32(references),
+        anchors,
+        references,
         (((1,), (1,)), ((), ())),
         precision=lax.Precision.HIGHEST,
     )
+
+
+@jax.custom_jvp
+def _dot_with_itself(x: jax.Array) -> jax.Array:
+    """Inner products of rows with each other, whose gradient takes one product."""
+    return _dot(x, x)
+
+
+@_dot_with_itself.defjvp
+def _dot_with_itself_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    half = _dot(tangents[0], primals[0])
+    # The gradient is (G + G^T) x. XLA computes G twice, once for either, unless it is
+    # the result of a branch; it cannot know that this one is taken for every number.
+    entry = primals[0][0, 0]
+    both = lax.cond(entry == entry, lambda x: x, lambda x: x * jnp.nan, half + half.T)
+    return _dot_with_itself(*primals), both
 
 
 def cosine(anchors: jax.Array, references: jax.Array) -> jax.Array:
@@ -65,11 +89,15 @@ def negative_snr_distance(anchors: jax.Array, references: jax.Array) -> jax.Arra
     Metric for Deep Metric Learning", CVPR 2019.
     """
     anchors, references = at_least_float32(anchors), at_least_float32(references)
+    # Neither squares nor their reciprocals may leave float32, however long rows are.
+    largest = jnp.max(jnp.abs(jnp.where(jnp.isfinite(references), references, 0)))
+    unit = lax.stop_gradient(jnp.where(largest > 0, largest, 1))
+    anchors, references = anchors / unit, references / unit
     # A mean is rounded in proportion to the entries, and what it leaves is no signal.
-    resolved = _TINY**2 * (1 + jnp.sum(anchors * anchors, -1)[:, None])
+    resolved = _TINY**2 * jnp.sum(anchors * anchors, -1)[:, None]
     anchors, references = (x - x.mean(-1, keepdims=True) for x in (anchors, references))
     signal = jnp.sum(anchors * anchors, -1)[:, None]
-    some = signal > resolved
+    some = ~(signal <= resolved)
     noise = negative_squared_euclidean(anchors, references)
     return jnp.where(some, noise / jnp.where(some, signal, 1), 0)
 
@@ -110,7 +138,7 @@ def negative_lp(
         difference = jnp.abs(anchor[None, :] - references)
         # Divided out first, so that powers neither overflow nor all vanish.
         largest = lax.stop_gradient(jnp.max(difference, -1))
-        apart = largest > 0
+        apart = largest != 0
         share = difference / jnp.where(apart, largest, 1)[:, None]
         some = share > 0
         powers = jnp.where(some, jnp.where(some, share, 1) ** p, 0)
@@ -182,7 +210,7 @@ def lengths(embeddings: jax.Array) -> jax.Array:
     """Euclidean lengths of rows, [row]; 0 with gradient zero at the zero vector."""
     embeddings = at_least_float32(embeddings)
     largest = lax.stop_gradient(jnp.max(jnp.abs(embeddings), -1))
-    some = largest > 0
+    some = largest != 0
     scaled = embeddings / jnp.where(some, largest, 1)[:, None]
     squares = jnp.where(some, jnp.sum(scaled * scaled, -1), 1)
     return jnp.where(some, largest * jnp.sqrt(squares), 0)
@@ -192,13 +220,12 @@ def normalize(embeddings: jax.Array) -> jax.Array:
     """Rows scaled to unit length, [row, dim].
 
     The largest entry is divided out first, so that squares neither overflow nor vanish.
-    A row whose entries are all below 1e-6 has no direction that float32 could trust; it
-    is multiplied by 1e6 instead, which keeps the gradient finite at zero.
+    Only the zero vector has no direction: it stays what it is, with gradient 1.
     """
     embeddings = at_least_float32(embeddings)
     largest = lax.stop_gradient(jnp.max(jnp.abs(embeddings), -1, keepdims=True))
-    directed = largest > _TINY
-    scaled = embeddings / jnp.where(directed, largest, _TINY)
+    directed = largest != 0  # also where it is not a number
+    scaled = embeddings / jnp.where(directed, largest, 1)
     squares = jnp.sum(scaled * scaled, -1, keepdims=True)
     return scaled * lax.rsqrt(jnp.where(directed, squares, 1))
 
@@ -226,11 +253,6 @@ class Products:
     value: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     is_distance: bool = False
 
-    @property
-    def less(self) -> float:
-        """How much of a vector itself the gradient takes off the vector across."""
-        return 1.0 if self.is_distance else 0.0
-
     def vectors(self, embeddings: jax.Array, centre: jax.Array | None) -> jax.Array:
         """The vectors that are multiplied; `centre` from `mean` where asked for."""
         prepared = self.prepare(embeddings)
@@ -240,7 +262,9 @@ class Products:
         """What is subtracted from vectors, [1, dim], a constant; or None."""
         if not self.is_distance:
             return None
-        return lax.stop_gradient(self.prepare(references).mean(0, keepdims=True))
+        vectors = lax.stop_gradient(self.prepare(references))
+        finite = jnp.isfinite(vectors).all(-1, keepdims=True)
+        return jnp.mean(jnp.where(finite, vectors, 0), 0, keepdims=True)
 
 
 def squared_lengths(vectors: jax.Array) -> jax.Array:
@@ -251,8 +275,9 @@ def squared_lengths(vectors: jax.Array) -> jax.Array:
 def _of_products(
     similarity: Products, anchors: jax.Array, references: jax.Array
 ) -> jax.Array:
-    centre = similarity.mean(references)
-    anchors, references = (similarity.vectors(x, centre) for x in (anchors, references))
+    centre, same = similarity.mean(references), anchors is references
+    anchors = similarity.vectors(anchors, centre)
+    references = anchors if same else similarity.vectors(references, centre)
     return similarity.value(
         dot(anchors, references),
         squared_lengths(anchors)[:, None],
@@ -266,8 +291,8 @@ def _minus_squared(product: jax.Array, a: jax.Array, r: jax.Array) -> jax.Array:
 
 def _minus_distance(product: jax.Array, a: jax.Array, r: jax.Array) -> jax.Array:
     squared = -_minus_squared(product, a, r)
-    apart = squared > _TINY**2
-    return -jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
+    coincide = squared <= jnp.finfo(squared.dtype).tiny  # not a number stays so
+    return -jnp.where(coincide, 0, jnp.sqrt(jnp.where(coincide, 1, squared)))
 
 
 _DOT = Products(at_least_float32, lambda product, a, r: product)

@@ -1,73 +1,58 @@
 """One call per loss: embeddings and labels in, the mean loss out.
 
-`rankjax.NAME_loss` is made from `rankjax.losses.NAME_loss`: the same name and the same
-defaults, on the paper's similarity, jitted. Numbers are traced: changing a margin
-compiles nothing, and gradients reach it. For mining, devices, blocks or another
-reduction, use `rankjax.objective`.
+`rankjax.NAME_loss` is made from `rankjax.losses.NAME_loss`: the same name, docstring
+and defaults, on the paper's similarity, jitted. Numbers are traced: changing a margin
+compiles nothing, and gradients reach it. `simple.pyi` declares each function for
+editors and type checkers; `python -m experiments.stub` writes it.
 """
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from rankjax.entry import hyper_parameters, is_traced
+from rankjax.losses import LOSSES
 from rankjax.objective import Loss, Objective, objective
+from rankjax.registry import hyper_parameters
 
-
-@functools.lru_cache(maxsize=256)
-def _objective(
-    loss: Loss, regularizers: Sequence[tuple[float, Loss]], **settings: Any
-) -> Objective:
-    return objective(functools.partial(loss, **settings), regularizers=regularizers)
+_OF_OBJECTIVE = ("mining", "similarity", "reduction", "regularizers")
+_OF_CALL = ("references", "valid", "positive", "negative", "weights", "key")
 
 
 def one_call(loss: Loss) -> Callable[..., jax.Array]:
-    """The loss of embeddings and labels, from a loss on pairs.
+    """Makes the loss of embeddings and labels from a loss of pairs.
 
-    Besides the loss's own settings the result takes `references`, `reference_labels`,
-    `valid`, `weights` and `key` as an objective does, and `regularizers` as `objective`
-    does.
+    Besides the loss's own settings the result takes `mining`, `similarity`, `reduction`
+    and `regularizers` as `objective` does, and `references`, `valid`, `positive`,
+    `negative`, `weights` and `key` as an objective does.
     """
-    settings = hyper_parameters(loss)
 
-    def compute(
-        embeddings: Any,
-        labels: Any,
-        *,
-        references: Any = None,
-        reference_labels: Any = None,
-        valid: Any = None,
-        weights: Any = None,
-        key: Any = None,
-        regularizers: Sequence[tuple[float, Loss]] = (),
-        **given: Any,
-    ) -> jax.Array:
-        given = {name: p.default for name, p in settings.items()} | given
-        traced = {
-            name: value
-            for name, value in given.items()
-            if value is not None and name in settings and is_traced(loss, name)
-        }
-        static = {name: value for name, value in given.items() if name not in traced}
-        return _objective(loss, tuple(regularizers), **static)(
-            embeddings,
-            labels,
-            references=references,
-            reference_labels=reference_labels,
-            valid=valid,
-            weights=weights,
-            key=key,
-            params=traced,
+    def compute(embeddings: Any, labels: Any = None, **given: Any) -> jax.Array:
+        composed = {name: given.pop(name) for name in _OF_OBJECTIVE if name in given}
+        called = {name: given.pop(name) for name in _OF_CALL if name in given}
+        compute = objective(functools.partial(loss, **given), **composed)
+        return compute(embeddings, labels, **called)
+
+    own = inspect.signature(compute).parameters
+    others = [
+        parameter
+        for function, names in (
+            (objective, _OF_OBJECTIVE),
+            (Objective.__call__, _OF_CALL),
         )
-
-    own = inspect.signature(compute)
-    parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    compute.__signature__ = own.replace(  # type: ignore[attr-defined]
-        parameters=[*parameters, *settings.values()], return_annotation=jax.Array
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name in names
+    ]
+    parameters = [own["embeddings"], own["labels"], *hyper_parameters(loss).values()]
+    compute.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [*parameters, *others], return_annotation=jax.Array
     )
     compute.__name__ = compute.__qualname__ = loss.__name__
-    compute.__doc__ = f"The mean of `rankjax.losses.{compute.__name__}` over a batch."
+    compute.__doc__ = loss.__doc__
     return compute
+
+
+globals().update({loss.__name__: one_call(loss) for loss in LOSSES.values()})
+__all__ = [loss.__name__ for loss in LOSSES.values()]

@@ -1,4 +1,4 @@
-"""What a loss hands back before anything is averaged, and the ways to average it.
+"""Terms: what a loss returns before anything is averaged, and the ways to average.
 
 Papers divide by different numbers: all anchors, those with a positive, triplets that
 still violate the margin. A loss therefore returns sums and counts per anchor. They add
@@ -6,8 +6,9 @@ over anchors, row blocks and devices, and the division comes last, once.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, Protocol, Union
+from typing import Any, Union
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +37,8 @@ class Terms:
     class_size: jax.Array | None = None
 
     @classmethod
-    def of(cls, values: jax.Array, where: jax.Array) -> "Terms":
-        """Sums `values` over their last axis, where the mask holds."""
+    def over_references(cls, values: jax.Array, where: jax.Array) -> "Terms":
+        """Sums `values` over the last axis, the references, where the mask holds."""
         values, where = jnp.broadcast_arrays(values, where)
         return cls(
             total=jnp.sum(values, -1, where=where),
@@ -46,21 +47,24 @@ class Terms:
         )
 
     @classmethod
-    def each(cls, values: jax.Array, where: jax.Array) -> "Terms":
-        """One term per anchor: `values` where the mask holds, none elsewhere."""
-        return cls.of(values[..., None], where[..., None])
+    def one_per_anchor(cls, value: jax.Array, where: jax.Array) -> "Terms":
+        """Makes one term of `value` where the mask holds, and none elsewhere.
 
-    def add(self, where: jax.Array) -> "Terms":
+        In a view of `rows.per_positive`, that is one term per anchor and positive.
+        """
+        return cls.over_references(value[..., None], where[..., None])
+
+    def over_positives(self, where: jax.Array) -> "Terms":
         """Sums over the last axis, say an anchor's positives, where the mask holds."""
         return jax.tree.map(lambda x: jnp.sum(x, -1, where=where), self)
 
     def scaled(self, factor: float | jax.Array) -> "Terms":
-        """The same terms, each multiplied by a factor that is not negative."""
+        """Multiplies each term by a factor that is not negative."""
         return dataclasses.replace(self, total=factor * self.total)
 
 
 @dataclasses.dataclass(frozen=True)
-class Pooled:
+class BatchSums:
     """What a loss returns that needs sums over the whole batch before its terms.
 
     Attributes:
@@ -68,53 +72,84 @@ class Pooled:
         added over row blocks and devices.
       then: maps the sums of the whole batch to Terms of the given anchors, or to
         further sums.
+      constant: whether the sums are constants to the gradient, which saves a pass.
     """
 
     sums: Any
-    then: Callable[[Any], "Result"]
+    then: Callable[[Any], Any]
+    constant: bool = False
 
 
-Result = Union[Terms, tuple[Terms, ...], Pooled]  # noqa: UP007
+Result = Union[Terms, tuple[Terms, ...], BatchSums]  # noqa: UP007
 """What a loss returns; several Terms are reduced one by one and added."""
 
-Add = Callable[[jax.Array], jax.Array]
+
+class Reduction:
+    """A way to average Terms, made of a function `per_anchor` by decoration.
+
+    `per_anchor` maps Terms to a numerator and a denominator per anchor, [anchor] each.
+    The sum of the numerators over all anchors is divided by that of the denominators,
+    which is a constant to the gradient; no denominator means 1. Where it is 0, so is
+    the loss.
+    """
+
+    __name__: str
+
+    def __init__(
+        self, per_anchor: Callable[[Terms], tuple[jax.Array, jax.Array | None]]
+    ) -> None:
+        """Takes over the function's name and docstring."""
+        self.per_anchor = per_anchor
+        functools.update_wrapper(self, per_anchor)
+
+    def __call__(self, terms: Terms) -> jax.Array:
+        """Reduces the Terms of all anchors to a scalar."""
+        numerator, denominator = self.per_anchor(terms)
+        total = None if denominator is None else jnp.sum(denominator)
+        return ratio(jnp.sum(numerator), total)
 
 
-class Reduction(Protocol):
-    """Turns the terms of all anchors into the scalar that is minimised."""
-
-    def __call__(self, terms: Terms, add: Add = jnp.sum) -> jax.Array:
-        """Reduces terms; `add` sums [anchor] to a scalar, over all devices if any."""
-        ...
-
-
-def mean(terms: Terms, add: Add = jnp.sum) -> jax.Array:
-    """Sum over number of terms; 0 with gradient 0 when there is none."""
-    return _ratio(add(_weigh(terms, terms.total)), add(_weigh(terms, terms.count)))
+def ratio(numerator: jax.Array, denominator: jax.Array | None) -> jax.Array:
+    """Divides by a constant to the gradient, None for 1; a ratio to 0 is 0."""
+    if denominator is None:
+        return numerator
+    denominator = lax.stop_gradient(denominator)
+    some = denominator > 0
+    return jnp.where(some, numerator / jnp.where(some, denominator, 1), 0)
 
 
-def mean_active(terms: Terms, add: Add = jnp.sum) -> jax.Array:
-    """Sum over number of terms above zero, as batch-all triplets are averaged.
+@Reduction
+def mean(terms: Terms) -> tuple[jax.Array, jax.Array]:
+    """Averages over terms; 0 with gradient 0 when there is none."""
+    return _weigh(terms, terms.total), _weigh(terms, terms.count)
+
+
+@Reduction
+def mean_active(terms: Terms) -> tuple[jax.Array, jax.Array]:
+    """Averages over terms above zero, as batch-all triplets are averaged.
 
     The divisor changes with the embeddings and is treated as a constant in the
-    gradient.
+    gradient. Losses whose terms may be negative (`info.signed` of a listed loss) are
+    refused: their terms below zero would be added and not counted.
     """
-    return _ratio(add(_weigh(terms, terms.total)), add(_weigh(terms, terms.active)))
+    return _weigh(terms, terms.total), _weigh(terms, terms.active)
 
 
-def mean_per_anchor(terms: Terms, add: Add = jnp.sum) -> jax.Array:
-    """Mean over anchors of each anchor's own mean; anchors without terms are left out.
+@Reduction
+def mean_per_anchor(terms: Terms) -> tuple[jax.Array, jax.Array]:
+    """Averages each anchor's own mean over the anchors that have terms.
 
     Where class sizes differ, `mean` lets large classes dominate, for their anchors have
     more pairs; here every anchor counts the same.
     """
     some = (terms.count > 0).astype(terms.count.dtype)
-    means = _ratio(terms.total, terms.count)
-    return _ratio(add(_weigh(terms, means)), add(_weigh(terms, some)))
+    means = terms.total / jnp.where(terms.count > 0, terms.count, 1)
+    return _weigh(terms, means * some), _weigh(terms, some)
 
 
-def class_balanced_mean(terms: Terms, add: Add = jnp.sum) -> jax.Array:
-    """Mean over anchors of each anchor's own mean, each divided by its class's size.
+@Reduction
+def class_balanced_mean(terms: Terms) -> tuple[jax.Array, jax.Array | None]:
+    """Averages each anchor's own mean, weighted by one over the size of its class.
 
     Every class counts the same, whatever the number of its rows in the batch.
 
@@ -125,19 +160,14 @@ def class_balanced_mean(terms: Terms, add: Add = jnp.sum) -> jax.Array:
         raise ValueError("class_balanced_mean needs labels [n], one class per row")
     share = 1 / jnp.maximum(terms.class_size, 1).astype(terms.total.dtype)
     weight = share if terms.weight is None else share * terms.weight
-    return mean_per_anchor(dataclasses.replace(terms, weight=weight), add)
+    return mean_per_anchor.per_anchor(dataclasses.replace(terms, weight=weight))
 
 
-def total(terms: Terms, add: Add = jnp.sum) -> jax.Array:
-    """Plain sum of the terms."""
-    return add(_weigh(terms, terms.total))
+@Reduction
+def total(terms: Terms) -> tuple[jax.Array, None]:
+    """Sums the terms."""
+    return _weigh(terms, terms.total), None
 
 
 def _weigh(terms: Terms, values: jax.Array) -> jax.Array:
     return values if terms.weight is None else values * terms.weight
-
-
-def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    denominator = lax.stop_gradient(denominator)
-    some = denominator > 0
-    return jnp.where(some, numerator / jnp.where(some, denominator, 1), 0)

@@ -86,7 +86,9 @@ def test_a_large_batch_is_timed_against_products_in_blocks(tmp_path, monkeypatch
 def other_each_time():
     """A loss that changes whenever it is traced."""
     calls = itertools.count(1)
-    return lambda pairs: Terms.of(pairs.similarity * next(calls), pairs.positive)
+    return lambda pairs: Terms.over_references(
+        pairs.similarity * next(calls), pairs.positive
+    )
 
 
 def test_a_wrong_value_stops_the_run(tmp_path, monkeypatch, capsys):

@@ -14,7 +14,7 @@ import rankjax
 import rankjax.models
 from experiments import tables
 from rankjax import mining
-from rankjax.entry import hyper_parameters
+from rankjax.registry import hyper_parameters
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

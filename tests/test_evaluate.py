@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 
 import numpy as np
@@ -109,6 +110,33 @@ def test_each_row_is_searched_among_all_others(evaluate):
         for low, high in got["intervals"][name].values():
             assert low <= got[name] <= high
         assert got["intervals"][name].keys() == {"by_query", "by_class"}
+
+
+def test_labels_and_cameras_may_be_strings_and_other_keys_are_named(tmp_path, capsys):
+    arrays = reid()
+    words = np.array(["ü b", "c", "a", "d", "x", "y"])
+    order = np.argsort(np.argsort(words))
+    strings = arrays | {
+        "labels": words[arrays["labels"]],
+        "cameras": arrays["cameras"].astype("S"),
+        "camera": np.arange(3),
+        "notes": np.array([{}]),
+    }
+    found = []
+    for given in (arrays | {"labels": order[arrays["labels"]]}, strings):
+        np.savez(tmp_path / "rows.npz", **given)
+        command = [str(tmp_path / "rows.npz"), *QUICK, "--json"]
+        assert main([*command, str(tmp_path / "rows.json")]) == 0
+        found.append(json.loads((tmp_path / "rows.json").read_text()))
+    said = capsys.readouterr().err
+    assert said == (
+        f"{tmp_path / 'rows.npz'}: not used: camera (is cameras meant?), notes\n"
+    )
+    names = found[1]["class_means"]
+    assert names["label"] == names["name"] == sorted(words.tolist())
+    for one in found:
+        del one["class_means"]
+    assert found[0] == found[1]
 
 
 def test_class_means_are_columns_with_the_labels_as_given(evaluate):
@@ -290,15 +318,24 @@ def without(key):
     [
         ({"embeddings": None}, "embeddings must be there"),
         ({"labels": None}, "labels must be there, or both pairs and same"),
-        ({"camera": np.arange(90)}, "no key may be 'camera', known are embeddings"),
         ({"labels": np.arange(90.0)}, "labels must be integers, got float64"),
         ({"labels": np.arange(89)}, r"labels must have shape \(90,\)"),
         ({"embeddings": np.full((90, 2), np.nan)}, "embeddings must be finite"),
         ({"embeddings": np.full((90, 2), 1)}, "embeddings must be floating point"),
+        ({"embeddings": np.ones((90, 2), complex)}, "must be floating point, got comp"),
         ({"embeddings": np.array([{}] * 90)}, "embeddings must be numbers or strings"),
         ({"cameras": np.arange(9)}, r"cameras must have shape \(90,\)"),
+        ({"labels": np.array([{}] * 90)}, r"got Python objects; save labels.astype"),
+        (
+            {"labels": np.array(["a", ""] * 45)},
+            "labels must not be empty, got 45 .* 1$",
+        ),
+        ({"labels": np.array(["a"] * 89)}, r"labels must have shape \(90,\)"),
         ({"query": None}, "query must be there where junk is"),
         ({"query": np.array([90])}, "query must be rows from 0 to 89, got 90"),
+        ({"query": (np.arange(90) < 30) * 1}, r"of 0 and 1 take query.astype\(bool\)"),
+        ({"junk": np.uint8(np.arange(90) > 83)}, r"take junk.astype\(bool\)"),
+        ({"gallery": np.array([40, 41, 40])}, "that differ, got row 40 2 times"),
         ({"query": np.zeros(90, bool)}, "query must have a row"),
         ({"query": np.ones(90, bool)}, "query must have no row of junk, got 6"),
         ({"gallery": np.arange(29, 50)}, "no row of gallery, got 1, the first 29"),
@@ -345,19 +382,18 @@ def test_a_protocol_without_what_it_needs_is_refused(refused):
 
 
 def test_a_file_that_is_no_archive_is_one_line(tmp_path, capsys):
-    for name, content in (("text.npz", b"words"), ("cut.npz", b"PK\3\4 cut short")):
-        (tmp_path / name).write_bytes(content)
-        assert main([str(tmp_path / name)]) == 1
-        assert capsys.readouterr().err.startswith("error: cannot read ")
     np.save(tmp_path / "one.npy", np.ones(3))
     assert main([str(tmp_path / "one.npy")]) == 1
-    assert "it is no .npz file" in capsys.readouterr().err
+    assert "it is damaged or no .npz file" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "pipe.npz")
+    assert main([str(tmp_path / "pipe.npz")]) == 1
+    assert "pipe.npz: not a regular file" in capsys.readouterr().err
     assert main([str(tmp_path)]) == 1
     assert "holds no run: it has no config.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stored", ["images", "paths", "nothing"])
-def test_the_report_shows_what_the_file_has_of_rows(tmp_path, stored):
+def test_the_report_shows_what_the_file_has_of_rows(tmp_path, stored, capsys):
     rows, labels = clusters(30, 3)
     images = np.random.default_rng(0).integers(0, 256, (30, 9, 7, 3), dtype=np.uint8)
     arrays = {"embeddings": rows, "labels": labels}
@@ -378,6 +414,9 @@ def test_the_report_shows_what_the_file_has_of_rows(tmp_path, stored):
     if stored == "paths":
         (tmp_path / "3.png").unlink()
         assert main(words) == 1
+        os.mkfifo(tmp_path / "3.png")
+        assert main(words) == 1
+        assert "not a regular file" in capsys.readouterr().err
         assert file.read_text() == page
 
 

@@ -59,7 +59,7 @@ def test_a_loss_of_the_memory_is_the_loop_over_its_rows_without_own_copies():
         embeddings, labels = rows(8, seed)
         ring = ring.add(embeddings, labels)
         seen, names = seen + list(embeddings), names + list(labels)
-        got = compute(embeddings, labels, **ring.references())
+        got = compute(embeddings, labels, references=ring.references(holds_batch=True))
         kept = seen[-20:]
         batch = kept[-8:]
         expected = loop(batch, labels, kept, names[-20:], margin)
@@ -68,7 +68,7 @@ def test_a_loss_of_the_memory_is_the_loop_over_its_rows_without_own_copies():
 
 def test_an_empty_memory_has_loss_and_gradient_zero():
     ring = memory.empty(5, DIM)
-    given = ring.references()
+    given = {"references": ring.references(holds_batch=True)}
     embeddings, labels = rows(4, 0)
     value, grad = jax.value_and_grad(rankjax.objective(losses.sup_con_loss))(
         jnp.asarray(embeddings), labels, **given
@@ -102,16 +102,13 @@ def test_eight_devices_give_the_loss_of_one(loss, replicated):
     batches = [rows(16, seed) for seed in range(3)]
 
     def of_steps(batches, axis_name, size, replicated):
-        compute = rankjax.objective(
-            function, axis_name=axis_name, replicated_references=replicated
-        )
-        ring, values = memory.empty(size, DIM), []
+        compute = rankjax.objective(function, axis_name=axis_name)
+        ring, values = memory.empty(size, DIM, replicated=replicated), []
         for embeddings, labels in batches:
-            ring = ring.add(
-                embeddings, labels, axis_name=axis_name, replicated=replicated
-            )
+            ring = ring.add(embeddings, labels, axis_name=axis_name)
+            references = ring.references(holds_batch=True)
             values.append(
-                jax.value_and_grad(compute)(embeddings, labels, **ring.references())
+                jax.value_and_grad(compute)(embeddings, labels, references=references)
             )
         return values
 
@@ -156,11 +153,6 @@ def test_a_memory_without_room_is_refused(size, dim):
 def test_two_copies_of_one_row_are_refused():
     compute = rankjax.objective(losses.sup_con_loss)
     x, y = rows(4, 0)
+    references = rankjax.References(x, y, copy_of=np.array([0, 1, 1, -1]))
     with pytest.raises(ValueError, match="names row 1 twice"):
-        compute(
-            x,
-            y,
-            references=x,
-            reference_labels=y,
-            reference_index=np.array([0, 1, 1, -1]),
-        )
+        compute(x, y, references=references)

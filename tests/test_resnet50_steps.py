@@ -35,15 +35,14 @@ FAMILIES = {
 OF_PROXIES = ("proxies", "classification")
 
 
-def chosen(embeddings, label, *, references, reference_labels, key, params):
+def chosen(embeddings, label, *, references, key, params):
     """The loss of the family that labels are of; they count on from one to the next."""
 
     def branch(family):
-        proxies = {"references": references, "reference_labels": reference_labels}
+        proxies = {"references": references}
         compute = objective(
             LOSSES[FAMILIES[family]],
             axis_name=AXIS,
-            replicated_references=True,
             has_aux=True,
         )
         given = proxies if family in OF_PROXIES else {}

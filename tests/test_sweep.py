@@ -230,6 +230,14 @@ def test_features_of_a_file_make_a_bench_of_disjoint_classes(tmp_path):
     np.savez(file, embeddings=rows)
     with pytest.raises(UsageError, match="'labels'"):
         features(file)
+    np.savez(file, embeddings=rows, labels=np.arange(3))
+    with pytest.raises(
+        UsageError, match=r"labels must have shape \(400,\), got \(3,\)"
+    ):
+        features(file)
+    np.savez(file, embeddings=rows * np.nan, labels=np.arange(40).repeat(10))
+    with pytest.raises(UsageError, match="embeddings must be finite, got 400 rows"):
+        features(file)
 
 
 def test_digits_test_on_digits_that_they_do_not_train_on():

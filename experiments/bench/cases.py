@@ -47,7 +47,7 @@ class Case:
     @property
     def cubic(self) -> bool:
         """Whether the full form looks at B rows for each of B x B pairs."""
-        kind = getattr(getattr(self.loss, "func", self.loss), "entry", None)
+        kind = getattr(getattr(self.loss, "func", self.loss), "info", None)
         return kind is not None and kind.kind.value in (
             "per positive",
             "positives' rows",
@@ -58,14 +58,14 @@ def two_sided(pairs: Pairs) -> Terms:
     """A loss nobody has published, in three lines of row statistics."""
     pull = rows.log_one_plus_sum_exp(4 - 8 * pairs.similarity, pairs.positive)
     push = rows.log_one_plus_sum_exp(8 * pairs.similarity - 4, pairs.negative)
-    return Terms.each(pull + push, pairs.positive.any(1))
+    return Terms.one_per_anchor(pull + push, pairs.positive.any(1))
 
 
 def squared_logistic(pairs: Pairs) -> Terms:
     """Another, in plain jnp on similarities and masks."""
     signed = jnp.where(pairs.positive, -pairs.similarity, pairs.similarity)
     values = jnp.square(jax.nn.softplus(6 * signed))
-    return Terms.of(values, pairs.positive | pairs.negative)
+    return Terms.over_references(values, pairs.positive | pairs.negative)
 
 
 EUCLIDEAN = negative_normalized_euclidean
@@ -145,14 +145,15 @@ def make(case: Case, **settings: Any) -> Callable[..., jax.Array]:
     ) -> jax.Array:
         x = weights[0]
         if case.batch == "proxies":
-            return compute(x, labels, references=weights[1], reference_labels=classes)
+            return compute(
+                x, labels, references=rankjax.References(weights[1], classes)
+            )
         if case.batch == "halves":
             half = len(x) // 2
             return compute(
                 x[:half],
                 labels[:half],
-                references=x[half:],
-                reference_labels=labels[half:],
+                references=rankjax.References(x[half:], labels[half:]),
             )
         return compute(x, labels)
 

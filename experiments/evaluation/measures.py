@@ -4,7 +4,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.evaluation.options import Options
@@ -13,9 +12,8 @@ from experiments.evaluation.variants import variants
 from rankjax import metrics
 from rankjax.data import Protocol
 from rankjax.errors import UsageError
+from rankjax.metrics.directions import cosines, unit_rows
 from rankjax.report import Judged, Ranked
-from rankjax.report.analysis import cosines
-from rankjax.similarity import normalize
 
 _SLOW = 2**33  # products of a restart of k-means, about ten seconds of two cores
 
@@ -164,7 +162,7 @@ def _cluster(subject: Subject, ranked: Ranked, options: Options) -> Figures:
             file=sys.stderr,
         )
     clusters = metrics.kmeans(
-        normalize(jnp.asarray(subject.embeddings[rows])),
+        unit_rows(subject.embeddings[rows]),
         k=k,
         seed=options.seed,
         restarts=options.restarts,

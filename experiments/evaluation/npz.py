@@ -1,17 +1,25 @@
 """Embeddings of any framework, from an .npz file."""
 
-import zipfile
+import difflib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
 from rankjax.data.sources import EncodedImages, read_file
-from rankjax.errors import RunError, UsageError
-from rankjax.metrics.checks import as_embeddings, as_labels, as_mask
+from rankjax.errors import UsageError
+from rankjax.files import printable
+from rankjax.files import read_npz as read_arrays
+from rankjax.metrics.checks import (
+    as_embeddings,
+    as_labels,
+    as_mask,
+    as_rows,
+    within,
+)
 
 KEYS = (
     *("embeddings", "labels", "class_names", "cameras", "query", "gallery", "junk"),
@@ -23,48 +31,41 @@ def read_npz(path: Path, *, pictures: bool) -> Subject:
     """Reads and checks a file.
 
     Args:
-      path: of the file. README lists its keys.
+      path: of the file. README lists its keys; others are named on stderr.
       pictures: whether images are read too.
 
     Raises:
-      UsageError: a key that is missing, unknown, or of a wrong shape or type.
+      UsageError: a key that is missing, or of a wrong shape or type.
       RunError: the file cannot be read.
     """
-    arrays = _load(path, pictures)
+    wanted = KEYS if pictures else set(KEYS) - {"images", "paths"}
+    arrays, others, _ = read_arrays(path, wanted)
+    unknown = [_unused(key) for key in others if key not in KEYS]
+    if unknown:
+        print(f"{path}: not used: {', '.join(unknown)}", file=sys.stderr)
     try:
         return _subject(path, arrays)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _load(path: Path, pictures: bool) -> dict[str, np.ndarray]:
-    skipped = () if pictures else ("images", "paths")
-    try:
-        # Opened here, for np.load leaves a damaged file open.
-        with open(path, "rb") as raw:
-            file = np.load(raw, allow_pickle=False)
-            if not isinstance(file, NpzFile):
-                raise RunError(f"cannot read {path}: it is no .npz file")
-            unknown = [key for key in file.files if key not in KEYS]
-            if unknown:
-                raise UsageError(
-                    f"{path}: no key may be {unknown[0]!r}, known are {', '.join(KEYS)}"
-                )
-            keys = [key for key in file.files if key not in skipped]
-            return {key: _entry(path, file, key) for key in keys}
-    except UsageError:
-        raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise RunError(f"cannot read {path}: it is no .npz file ({error})") from error
+def _unused(key: str) -> str:
+    near = difflib.get_close_matches(key, KEYS, n=1)
+    return printable(key) + (f" (is {near[0]} meant?)" if near else "")
 
 
-def _entry(path: Path, file: NpzFile, key: str) -> np.ndarray:
+def numeric_embeddings(path: Path, found: np.ndarray) -> np.ndarray:
+    """As `as_embeddings`, but also of integers.
+
+    Raises:
+      UsageError: they are no numbers, of a wrong shape or not finite.
+    """
+    if found.dtype.kind in "iu":
+        found = found.astype(np.float32)
     try:
-        return file[key]
-    except ValueError as error:
-        raise UsageError(
-            f"{path}: {key} must be numbers or strings: {error}"
-        ) from error
+        return as_embeddings("embeddings", found)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:
@@ -78,7 +79,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:
     queries, gallery, junk = _sides(arrays, n)
     cameras = arrays.get("cameras")
     if cameras is not None:
-        cameras = as_labels("cameras", cameras, n)
+        cameras = as_labels("cameras", _numbered(cameras)[1], n)
     pairs = _pairs(arrays, n, labels)
     protocol: Protocol = "leave-one-out"
     if pairs is not None:
@@ -110,18 +111,41 @@ def _classes(
         if "pairs" not in arrays or "same" not in arrays:
             raise UsageError("labels must be there, or both pairs and same")
         return None, np.empty(0, np.int64), ()
-    labels = as_labels("labels", arrays["labels"], n)
+    words, numbers = _numbered(arrays["labels"])
+    labels = as_labels("labels", numbers, n)
+    if words is not None:
+        if names is not None:
+            raise UsageError("class_names must not be there where labels are strings")
+        if "" in words:
+            empty = np.flatnonzero(words[labels] == "")
+            raise UsageError(
+                f"labels must not be empty, got {len(empty)} that are, the first in "
+                f"row {empty[0]}"
+            )
+        return labels, words, words.tolist()
     values, codes = np.unique(labels, return_inverse=True)
     if names is None:
         return codes, values, [f"class {value}" for value in values]
     if names.ndim != 1 or names.dtype.kind != "U":
-        raise UsageError(f"class_names must be strings [classes], got {names.dtype}")
+        raise UsageError(
+            f"class_names must be strings [classes], got {names.dtype} {names.shape}"
+        )
     if values[0] < 0 or values[-1] >= len(names):
         raise UsageError(
             f"class_names must have a name for each label, 0 to {values[-1]}, got "
             f"{len(names)} names and the least label {values[0]}"
         )
     return codes, values, [str(name) for name in names[values]]
+
+
+def _numbered(column: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """The words of a column and their numbers; of no words the column as it is."""
+    if column.dtype.kind not in "US":
+        return None, column
+    if column.dtype.kind == "S":
+        column = np.char.decode(column, "utf-8")
+    words, numbers = np.unique(column, return_inverse=True)
+    return words, numbers.reshape(column.shape)
 
 
 def _sides(
@@ -155,20 +179,9 @@ def _sides(
 
 def _mask(name: str, given: np.ndarray, n: int) -> np.ndarray:
     """A mask [n], from one or from row numbers."""
-    if given.dtype == bool:
-        return as_mask(name, given, n)
     mask = np.zeros(n, bool)
-    mask[_rows(name, as_labels(name, given), n)] = True
+    mask[as_rows(name, given, n)] = True
     return mask
-
-
-def _rows(name: str, rows: np.ndarray, n: int) -> np.ndarray:
-    if not np.issubdtype(rows.dtype, np.integer):
-        raise UsageError(f"{name} must be row numbers, got {rows.dtype}")
-    wrong = rows[(rows < 0) | (rows >= n)]
-    if wrong.size:
-        raise UsageError(f"{name} must be rows from 0 to {n - 1}, got {wrong[0]}")
-    return rows
 
 
 def _pairs(
@@ -182,7 +195,7 @@ def _pairs(
     pairs = arrays["pairs"]
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs):
         raise UsageError(f"pairs must have shape [p, 2], got {pairs.shape}")
-    pairs = _rows("pairs", pairs, n)
+    pairs = within("pairs", pairs, n)
     if "same" in arrays:
         same = as_mask("same", arrays["same"], len(pairs))
     else:

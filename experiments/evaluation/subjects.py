@@ -41,7 +41,7 @@ class Subject:
       name: for titles.
       embeddings: [n, dim].
       labels: int [n], indices into the next two; None where only pairs are known.
-      label_values: [classes] integers, the labels as they were given.
+      label_values: [classes] integers or strings, the labels as they were given.
       class_names: of the classes.
       queries: [q] rows, or None where no row is a query more than another.
       gallery: [g] rows, without junk.

@@ -196,8 +196,8 @@ def _steps(loss: Callable[..., Any], miner: mining.Miner | None = None) -> np.nd
     @jax.grad
     def gradient(anchors: jax.Array) -> jax.Array:
         return compute(
-            anchors, labels, references=points, reference_labels=labels,
-            reference_index=np.arange(len(rows)), params={"margin": 1.0},
+            anchors, labels, params={"margin": 1.0},
+            references=rankjax.References(points, labels, copy_of=np.arange(len(rows))),
         )  # fmt: skip
 
     return -np.asarray(gradient(points))[labels == 0]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import rankjax
-from rankjax.entry import entry_of
+from rankjax.registry import info_of
 
 Loss = Callable[..., Any]
 
@@ -19,7 +19,7 @@ def of_points(loss: Loss, **settings: Any) -> Callable[[jax.Array], jax.Array]:
 
     The similarity is the loss's own.
     """
-    entry = entry_of(loss)
+    entry = info_of(loss)
     assert entry is not None
 
     def value(rows: jax.Array) -> jax.Array:

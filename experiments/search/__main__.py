@@ -19,6 +19,7 @@ from experiments.search.approximate import BACKENDS, open_backend, recall
 from experiments.search.index import Index, QueryEmbedder, answers, read_index
 from experiments.search.server import make_server
 from rankjax.errors import RunError, UsageError
+from rankjax.files import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help="a name that browsers may call this machine by, beside localhost",
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         _search(options)
     except (RunError, UsageError) as error:
@@ -95,10 +96,11 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _show(index: Index, path: str, neighbours: Sequence[dict]) -> None:
-    print(path)
+    print(printable(path))
     for rank, each in enumerate(neighbours, start=1):
-        label = "" if index.labels is None else f"  {each['label']}"
-        print(f"{rank:4d}  {each['similarity']:.4f}{label}  {each['path']}")
+        label = "" if index.labels is None else f"  {printable(each['label'])}"
+        found = printable(each["path"])
+        print(f"{rank:4d}  {each['similarity']:.4f}{label}  {found}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,10 @@ def _hnswlib(index: Index, file: Path, module: Any) -> Find:
 
     def find(queries: np.ndarray, k: int) -> Neighbours:
         found.set_ef(max(_EFFORT, 2 * k))
-        numbers, distances = found.knn_query(queries, k)
+        try:
+            numbers, distances = found.knn_query(queries, k)
+        except RuntimeError as error:
+            raise RunError(f"{file} does not find {k} rows: {error}") from error
         return Neighbours(numbers.astype(np.int64), 1 - distances)
 
     return find
@@ -80,9 +83,18 @@ def _usearch(index: Index, file: Path, module: Any) -> Find:
     def find(queries: np.ndarray, k: int) -> Neighbours:
         found.expansion_search = max(_EFFORT, 2 * k)
         matches = found.search(queries, k)
-        shape = len(queries), k
-        numbers = np.asarray(matches.keys).astype(np.int64).reshape(shape)
-        return Neighbours(numbers, 1 - np.asarray(matches.distances).reshape(shape))
+        # One query has a shorter row, several have distances that are not numbers,
+        # where fewer are found.
+        keys, distances = (
+            np.asarray(x).reshape(len(queries), -1)
+            for x in (matches.keys, matches.distances)
+        )
+        there = np.isfinite(distances)
+        rows = np.full((len(queries), k), -1)
+        similarities = np.full(rows.shape, -np.inf, np.float32)
+        rows[:, : keys.shape[1]] = np.where(there, keys.astype(np.int64), -1)
+        similarities[:, : keys.shape[1]] = 1 - np.where(there, distances, np.inf)
+        return Neighbours(rows, similarities)
 
     return find
 
@@ -113,6 +125,8 @@ def open_backend(name: str, index: Index) -> Find:
         return index.exact
     module, opened = _LIBRARIES[name]
     file = index.file.with_name(f"{index.file.name}.{name}")
+    if file.exists() and not file.is_file():
+        raise RunError(f"{file}: not a regular file")
     try:
         return opened(index, file, import_module(module))
     except ImportError as error:

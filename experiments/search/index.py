@@ -2,8 +2,7 @@
 
 import json
 import os
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,13 @@ import jax
 import numpy as np
 
 from experiments.embed import embed_views
+from experiments.evaluation.npz import numeric_embeddings
 from experiments.images import Views
 from experiments.runs import load_network
 from rankjax.errors import RunError, UsageError
+from rankjax.files import read_npz
 from rankjax.metrics import Neighbours, nearest
+from rankjax.metrics.directions import unit_rows
 from rankjax.similarity import dot
 
 Find = Callable[[np.ndarray, int], Neighbours]
@@ -55,41 +57,62 @@ def read_index(file: Path) -> Index:
     """Reads what `experiments.embed` wrote.
 
     Raises:
-      UsageError: there is no such file, or one without embeddings and paths.
+      UsageError: there is no such file, or its arrays are missing or do not fit.
       RunError: it is damaged.
     """
-    if not file.is_file():
+    if not file.exists():
         raise UsageError(f"there is no index {file}")
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in _KEYS & {*arrays.files}}
-        with zipfile.ZipFile(file) as archive:
-            job = json.loads(archive.comment or b"{}")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{file}: damaged, or no .npz file: {error}") from error
+    arrays, _, comment = read_npz(file, _KEYS)
     for name in ("embeddings", "paths"):
-        if name not in found:
+        if name not in arrays:
             raise UsageError(
                 f"{file} has no {name}; experiments.embed makes such files"
             )
-    embeddings, paths = np.asarray(found["embeddings"], np.float32), found["paths"]
-    if embeddings.ndim != 2 or paths.shape != embeddings.shape[:1] or not len(paths):
-        raise UsageError(
-            f"{file}: embeddings must be [n, dim] and paths [n], got "
-            f"{embeddings.shape} and {paths.shape}"
-        )
-    labels = found.get("labels")
-    if labels is not None and "class_names" in found:
-        if not np.isin(labels, np.arange(len(found["class_names"]))).all():
-            raise UsageError(f"{file}: class_names must have one for each label")
-        labels = found["class_names"][labels]
+    embeddings, paths = numeric_embeddings(file, arrays["embeddings"]), arrays["paths"]
+    for name in ("paths", "labels"):
+        shape = np.shape(arrays.get(name, paths))
+        if shape != (len(embeddings),):
+            raise UsageError(
+                f"{file}: {name} must have shape {(len(embeddings),)}, got {shape}"
+            )
+    if paths.dtype.kind != "U":
+        raise UsageError(f"{file}: paths must be strings, got {paths.dtype}")
     return Index(
         file,
-        _of_length_1(embeddings),
+        unit_rows(embeddings).astype(np.float32),
         [os.path.join(file.absolute().parent, path) for path in paths.tolist()],
-        None if labels is None else labels.astype(str).tolist(),
-        job,
+        _labels(file, arrays),
+        _job(file, comment),
     )
+
+
+def _labels(file: Path, arrays: Mapping[str, np.ndarray]) -> list[str] | None:
+    """The name of each image's class."""
+    if "labels" not in arrays:
+        return None
+    labels, names = arrays["labels"], arrays.get("class_names")
+    if names is None:
+        return labels.astype(str).tolist()
+    if (
+        labels.dtype.kind not in "iu"
+        or not np.isin(labels, np.arange(names.size)).all()
+    ):
+        raise UsageError(f"{file}: class_names must have one for each label")
+    return names.reshape(-1).astype(str)[labels].tolist()
+
+
+def _job(file: Path, comment: bytes) -> dict[str, Any]:
+    """What `experiments.embed` says of the network; empty in files of others."""
+    if not comment:
+        return {}
+    kinds = {"network": str, "checkpoint": str, "step": int, "crops": int, "flip": bool}
+    try:
+        job = json.loads(comment)
+        if all(type(job[name]) is kind for name, kind in kinds.items()):
+            return job
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise RunError(f"{file}: damaged, its comment is not that of experiments.embed")
 
 
 class QueryEmbedder:
@@ -103,8 +126,8 @@ class QueryEmbedder:
           network: its folder, if it is not where it was.
 
         Raises:
-          UsageError: it is not known or not there.
-          RunError: it has been trained further since.
+          UsageError: it is not known, or its embeddings have another dimension.
+          RunError: it is not there, or has been trained further since.
         """
         job = index.job
         if network is None and "network" not in job:
@@ -116,18 +139,27 @@ class QueryEmbedder:
                 f"{index.file} was made by {folder} at step {job['step']}, which is at "
                 f"step {self._network.step} now; embed the images again"
             )
+        images = jax.ShapeDtypeStruct((1, *self._network.inputs[:3]), np.uint8)
+        made = jax.eval_shape(self._network.forward, self._network.variables, images)
+        if made.shape[1] != index.embeddings.shape[1]:
+            raise UsageError(
+                f"{index.file} has {index.embeddings.shape[1]} dimensions, embeddings "
+                f"of {folder} have {made.shape[1]}; give the --network that made it"
+            )
         self._options = {"flip": job.get("flip", False), "crops": job.get("crops", 1)}
 
     def __call__(self, images: Sequence[str | bytes]) -> np.ndarray:
         """Embeddings of length 1, float32 [n, dim], of files or their contents.
 
         Raises:
-          RunError: a damaged image.
+          RunError: a damaged image, or an embedding that is not finite.
         """
         views = Views(images, self._network.inputs, **self._options)
         devices = jax.local_devices()[: len(images)]
         found = np.concatenate(list(embed_views(self._network, views, devices=devices)))
-        return _of_length_1(found)
+        if not np.isfinite(found).all():
+            raise RunError("the network's embedding of an image is not finite")
+        return unit_rows(found)
 
 
 def answers(index: Index, found: Neighbours) -> Iterator[list[dict[str, Any]]]:
@@ -143,8 +175,3 @@ def answers(index: Index, found: Neighbours) -> Iterator[list[dict[str, Any]]]:
             for row, similarity in zip(rows, similarities, strict=True)
             if row >= 0  # approximate indexes may find fewer
         ]
-
-
-def _of_length_1(rows: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(lengths, np.finfo(np.float32).tiny)

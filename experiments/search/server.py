@@ -3,8 +3,12 @@
 import io
 import json
 import os
+import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,14 +19,17 @@ from PIL import Image
 
 from experiments.search.index import Find, Index, answers
 from rankjax.data.decoding import DamagedImage, decode, to_pil
-from rankjax.errors import RunError
+from rankjax.errors import RunError, UsageError
+from rankjax.files import printable, read_regular
 
 MOST_BYTES, MOST_PIXELS = 20_000_000, 50_000_000
 """Of an upload."""
 
+SECONDS = 30
+"""Within which a request must have arrived."""
+
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _THUMBNAIL = 320, 320
-_AT_ONCE = 4
 _PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -77,14 +84,17 @@ def make_server(
         to point here (DNS rebinding) must not read images.
 
     Raises:
+      UsageError: no port has this number.
       RunError: it cannot listen there.
     """
+    if not 0 <= port <= 65535:
+        raise UsageError(f"port must be from 0 to 65535, got {port}")
 
     class Handler(_Handler):
         searched = _Searched(index, find, embed, k)
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = _Server((host, port), Handler)
     except OSError as error:
         raise RunError(f"cannot listen on {host}:{port}: {error}") from error
     names = {"127.0.0.1", "localhost", "[::1]", host, *allowed}
@@ -99,7 +109,6 @@ class _Searched:
         self.index, self._find, self._embed, self._k = index, find, embed, k
         self._root = os.path.commonpath([os.path.dirname(p) for p in index.paths])
         self._one = threading.Lock()  # other libraries' indexes are not made for two
-        self.room = threading.BoundedSemaphore(_AT_ONCE)
 
     def about(self) -> dict[str, Any]:
         return {
@@ -112,19 +121,22 @@ class _Searched:
         _check_image(content)
         with self._one:
             try:
-                query = self._embed([content])
+                near = self._find(self._embed([content]), self._k)
             except RunError as error:
                 raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
-            (found,) = answers(self.index, self._find(query, self._k))
-        return [
-            each | {"path": os.path.relpath(each["path"], self._root)} for each in found
-        ]
+        (found,) = answers(self.index, near)
+        for each in found:
+            path = os.path.relpath(each["path"], self._root)
+            each["path"] = printable(path)
+            each["label"] = each["label"] and printable(each["label"])
+        return found
 
     def thumbnail(self, row: str) -> bytes:
-        if not (row.isascii() and row.isdigit()) or int(row) >= len(self.index.paths):
+        number = _number(row, len(self.index.paths) - 1)
+        if number is None:
             raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such image")
         try:
-            content = Path(self.index.paths[int(row)]).read_bytes()
+            content = read_regular(self.index.paths[number])
             pixels = decode(content, channels=3, at_least=max(_THUMBNAIL))
         except (OSError, DamagedImage) as error:
             reason = "the image is not there any more, or damaged"
@@ -150,11 +162,48 @@ def _check_image(content: bytes) -> None:
         )
 
 
+def _number(text: str, most: int) -> int | None:
+    """A number of decimal digits up to `most`; None for anything else."""
+    digits = text.lstrip("0") or "0"
+    known = text.isascii() and text.isdigit() and len(digits) < 20
+    return int(digits) if known and int(digits) <= most else None
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Reports all but those who hang up."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
+
+
+class _Arriving(io.RawIOBase):
+    """What is read from a connection, until a deadline for all of it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._end = connection, time.monotonic() + SECONDS
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     searched: _Searched
     hosts: set[str]
     server_version, sys_version = "rankjax", ""
-    timeout = 30  # seconds without a byte
+    timeout = SECONDS  # for an answer to be taken
+
+    def setup(self) -> None:
+        """Gives a request one deadline: many slow ones cannot stay."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Arriving(self.connection))
 
     def do_GET(self) -> None:
         """The page, or something that it shows."""
@@ -172,6 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         except _RefusedError as refused:
             status, self.close_connection = refused.status, True
             kind, content = _json({"error": str(refused)})
+        self.connection.settimeout(self.timeout)
         self.send_response(status)
         for name, value in _HEADERS.items():
             self.send_header(name, value)
@@ -179,6 +229,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+        if status != HTTPStatus.OK:
+            # Closed with its file unread, the connection would lose the answer.
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_WR)
+                while self.rfile.read1(2**16):
+                    pass
 
     def _check_origin(self) -> None:
         host = (self.headers.get("Host") or "").lower()
@@ -208,14 +264,18 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "say the Content-Length")
-        if int(length) > MOST_BYTES:
+        number = _number(length, MOST_BYTES)
+        if number is None:
             raise _RefusedError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the file may have {MOST_BYTES:,} bytes, it has {int(length):,}",
+                f"the file may have {MOST_BYTES:,} bytes, it has more",
             )
-        with self.searched.room:
-            content = self.rfile.read(int(length))
-            return _json({"neighbours": self.searched.neighbours(content)})
+        try:
+            content = self.rfile.read(number)
+        except TimeoutError as error:
+            reason = f"the file took longer than {SECONDS} seconds to arrive"
+            raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT, reason) from error
+        return _json({"neighbours": self.searched.neighbours(content)})
 
     def log_message(self, *ignored: object) -> None:
         """Nothing: standard error is for errors."""

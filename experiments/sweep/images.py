@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from experiments.evaluation.npz import numeric_embeddings
 from experiments.sweep.benches import Bench, Data, Part, noisy
 from rankjax.data import glyph_images
 from rankjax.errors import UsageError
+from rankjax.files import read_npz
 
 _COMPONENTS, _TRAINED_ON, _JUDGED = 64, 12, 8
 
@@ -69,11 +71,18 @@ def features(file: Path) -> Bench:
     Raises:
       UsageError: the file lacks one of the two, or has too few classes of 8 rows.
     """
-    with np.load(file, allow_pickle=False) as npz:
-        for name in ("embeddings", "labels"):
-            if name not in npz:
-                raise UsageError(f"{file} needs {name!r}, it has {sorted(npz)}")
-        inputs, labels = npz["embeddings"].astype(np.float32), npz["labels"]
+    arrays, others, _ = read_npz(file, ("embeddings", "labels"))
+    for name in ("embeddings", "labels"):
+        if name not in arrays:
+            raise UsageError(
+                f"{file} needs {name!r}, it has {sorted((*arrays, *others))}"
+            )
+    inputs = numeric_embeddings(file, arrays["embeddings"]).astype(np.float32)
+    labels = arrays["labels"]
+    if labels.shape != (len(inputs),):
+        raise UsageError(
+            f"{file}: labels must have shape {(len(inputs),)}, got {labels.shape}"
+        )
     rows = _Rows(inputs, labels, np.zeros(len(labels), np.int32))
     names, sizes = np.unique(labels, return_counts=True)
     names = names[sizes >= _JUDGED]

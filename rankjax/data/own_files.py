@@ -14,6 +14,7 @@ from rankjax.data.randomness import Stream, generator
 from rankjax.data.sources import read_file
 from rankjax.data.splits import Dataset
 from rankjax.errors import RunError, UsageError
+from rankjax.files import printable
 
 SPLITS = ("train", "validation", "test", "gallery")
 SPLIT_OF = {split: split for split in SPLITS} | {
@@ -78,9 +79,9 @@ def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
     cameras = _numbered([row.camera for row in rows], "camera", name)
     pool = Pool(
         lambda indices: [read_file(rows[i].path) for i in indices],
-        lambda index: _printable(str(rows[index].path)),
+        lambda index: printable(str(rows[index].path)),
         labels,
-        [_printable(each) for each in names.tolist()],
+        [printable(each) for each in names.tolist()],
         3,
         cameras=cameras,
         super_labels=_numbered([row.group for row in rows], "super", name),
@@ -149,11 +150,6 @@ def _checked(rows: Sequence[Row], name: str, choice: Choice) -> list[Row]:
     if faults:
         print(f"left out of {name}:", *faults, sep="\n", file=sys.stderr)
     return [row for row in kept.values() if row.label]
-
-
-def _printable(name: str) -> str:
-    """A file's name with bytes that are not UTF-8 spelt out, such as `caf\\xe9`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _numbered(names: Sequence[str], what: str, name: str) -> np.ndarray | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from rankjax.data.decoding import Alpha, DamagedImage, decode, resize
 from rankjax.errors import RunError
+from rankjax.files import read_regular
 
 _KEEP_BYTES = 2**30
 
@@ -283,8 +284,6 @@ def read_file(path: Path) -> bytes:
       RunError: it cannot be read, by its name.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is not a regular file")
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise RunError(f"cannot read the image {path}: {error}") from error

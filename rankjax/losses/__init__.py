@@ -102,4 +102,4 @@ LOSSES: dict[str, Callable[..., Any]] = {
     for name, function in dict(globals()).items()
     if name.endswith("_loss")
 }
-"""Every loss by its name without `_loss`; `loss.entry` says what is known of it."""
+"""Every loss by its name without `_loss`; `loss.info` says what is known of it."""

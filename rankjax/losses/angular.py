@@ -4,16 +4,16 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows, similarity
-from rankjax.entry import Degrees, Kind, NonNegative, Positive, listed
 from rankjax.losses.n_pairs import Direction, Negatives, assign_roles, n_pairs_loss
 from rankjax.pairs import Pairs
+from rankjax.registry import Degrees, Kind, NonNegative, Positive, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
 _PAPER = "Wang et al., ICCV 2017"
 
 
-@listed(kind=Kind.POSITIVE_ROWS, batch="pairs", paper=_PAPER)
+@register(kind=Kind.POSITIVE_ROWS, batch="pairs", paper=_PAPER)
 def angular_loss(
     pairs: Pairs, *, angle: Degrees = 45.0, negatives: Negatives = "all"
 ) -> Terms:
@@ -52,15 +52,14 @@ def angular_loss(
 
     def terms(view: View) -> Terms:
         t = _squared_tangent(angle)
-        row, positive_row = 4 * t * view.row, 4 * t * view.positive_row
-        both = rows.log_sum_exp_of_both(row, positive_row, view.negatives)
+        both = rows.log_sum_exp(4 * t * (view.row + view.positive_row), view.negatives)
         value = jax.nn.softplus(both - 2 * (1 + t) * view.positive)
-        return Terms.each(value, view.negatives.any())
+        return Terms.one_per_anchor(value, view.negatives.any())
 
     return rows.per_positive(pairs, terms)
 
 
-@listed(
+@register(
     kind=Kind.POSITIVE_ROWS,
     similarity=similarity.negative_squared_euclidean,
     batch="pairs",
@@ -102,12 +101,14 @@ def angular_hinge_loss(pairs: Pairs, *, angle: Degrees = 45.0) -> Terms:
         t = _squared_tangent(angle)
         both = view.row + view.positive_row
         argument = 2 * t * both - (1 + t) * view.positive
-        return Terms.of(jax.nn.relu(argument), view.negatives)
+        return Terms.over_references(jax.nn.relu(argument), view.negatives)
 
     return rows.per_positive(pairs, terms)
 
 
-@listed(kind=Kind.POSITIVE_ROWS, similarity=similarity.dot, batch="pairs", paper=_PAPER)
+@register(
+    kind=Kind.POSITIVE_ROWS, similarity=similarity.dot, batch="pairs", paper=_PAPER
+)
 def n_pairs_angular_loss(
     pairs: Pairs,
     *,

@@ -5,16 +5,16 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from rankjax.entry import Kind, NonNegative, Number, Positive, Range, listed
 from rankjax.losses.normalized_softmax import cross_entropy
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, NonNegative, Number, Positive, Range, register
 from rankjax.terms import Terms
 
 Margin = Annotated[Number, Range(least=0, below=90)]
 """Degrees. From a right angle on the target's logit would no longer fall steadily."""
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     batch="proxies",
     paper="Deng et al., CVPR 2019",

@@ -3,17 +3,17 @@
 import jax
 import jax.numpy as jnp
 
-from rankjax.entry import Kind, NonNegative, listed
 from rankjax.losses.vic_reg import centred_views
 from rankjax.pairs import Features
+from rankjax.registry import Kind, NonNegative, register
 from rankjax.similarity import dot
-from rankjax.terms import Pooled, Terms
+from rankjax.terms import BatchSums, Terms
 
 
-@listed(kind=Kind.FEATURES, batch="views", paper="Zbontar et al., ICML 2021")
+@register(kind=Kind.FEATURES, batch="views", paper="Zbontar et al., ICML 2021")
 def barlow_twins_loss(
     features: Features, *, redundancy_weight: NonNegative = 5e-3
-) -> Pooled:
+) -> BatchSums:
     """Barlow Twins, one value of the whole batch.
 
     With C_kl the correlation, over pairs of views a and b, of dimension k of a and
@@ -42,7 +42,7 @@ def barlow_twins_loss(
     0.01
     """
 
-    def correlate(views: jax.Array, means: jax.Array, n: jax.Array) -> Pooled:
+    def correlate(views: jax.Array, means: jax.Array, n: jax.Array) -> BatchSums:
         first, second = views
 
         def terms(sums: tuple[jax.Array, jax.Array]) -> Terms:
@@ -55,8 +55,8 @@ def barlow_twins_loss(
             redundant = jnp.sum(jnp.square(correlation), where=~same)
             value = unlike + redundancy_weight * redundant
             valid = features.paired & (n > 1)
-            return Terms.each(jnp.broadcast_to(value, valid.shape), valid)
+            return Terms.one_per_anchor(jnp.broadcast_to(value, valid.shape), valid)
 
-        return Pooled((dot(first.T, second.T), jnp.sum(views * views, 1)), terms)
+        return BatchSums((dot(first.T, second.T), jnp.sum(views * views, 1)), terms)
 
     return centred_views(features, correlate)

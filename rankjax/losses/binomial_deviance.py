@@ -2,12 +2,12 @@
 
 import jax
 
-from rankjax.entry import Kind, Number, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.ROW, paper="Yi et al., ICPR 2014")
+@register(kind=Kind.ROW, paper="Yi et al., ICPR 2014")
 def binomial_deviance_loss(
     pairs: Pairs,
     *,
@@ -47,4 +47,6 @@ def binomial_deviance_loss(
     above = alpha * (pairs.similarity - threshold)
     pull = jax.nn.softplus(-above)
     push = jax.nn.softplus(negative_cost * above)
-    return Terms.of(pull, pairs.positive), Terms.of(push, pairs.negative)
+    return Terms.over_references(pull, pairs.positive), Terms.over_references(
+        push, pairs.negative
+    )

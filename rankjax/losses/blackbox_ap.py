@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rankjax.entry import Kind, Number, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.ROW, batch="large", paper="Rolinek et al., CVPR 2020")
+@register(kind=Kind.ROW, batch="large", paper="Rolinek et al., CVPR 2020")
 def blackbox_ap_loss(
     pairs: Pairs, *, interpolation: Positive = 4.0, margin: Number = 0.02
 ) -> Terms:
@@ -58,7 +58,7 @@ def blackbox_ap_loss(
     slope = share * among_positives / jnp.square(jnp.maximum(rank, 1))
     slope = (_ranks(scores + reach * slope, every) - rank) / reach
     zero = jnp.sum(slope * (pairs.similarity - similarity), -1, where=every)
-    return Terms.each(values + zero, number[:, 0] > 0)
+    return Terms.one_per_anchor(values + zero, number[:, 0] > 0)
 
 
 def _ranks(scores: jax.Array, among: jax.Array) -> jax.Array:

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import rows
-from rankjax.entry import Kind, Number, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.ROW, paper="Sun et al., CVPR 2020")
+@register(kind=Kind.ROW, paper="Sun et al., CVPR 2020")
 def circle_loss(pairs: Pairs, *, margin: Number = 0.4, gamma: Positive = 80.0) -> Terms:
     """Circle loss, one term per anchor.
 
@@ -52,4 +52,4 @@ def circle_loss(pairs: Pairs, *, margin: Number = 0.4, gamma: Positive = 80.0) -
     push = rows.log_sum_exp(gamma * to_negative * (s - margin), pairs.negative)
     complete = pairs.positive.any(-1) & pairs.negative.any(-1)
     logit = jnp.where(complete, pull, 0) + jnp.where(complete, push, 0)
-    return Terms.each(jax.nn.softplus(logit), complete)
+    return Terms.one_per_anchor(jax.nn.softplus(logit), complete)

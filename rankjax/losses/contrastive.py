@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import similarity
-from rankjax.entry import Kind, Number, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_euclidean,
     paper="Hadsell et al., CVPR 2006",
@@ -58,10 +58,12 @@ def contrastive_loss(
     push = jax.nn.relu(margin - distance)
     if squared:
         pull, push = jnp.square(pull) / 2, jnp.square(push) / 2
-    return Terms.of(pull, pairs.positive), Terms.of(push, pairs.negative)
+    return Terms.over_references(pull, pairs.positive), Terms.over_references(
+        push, pairs.negative
+    )
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_snr_distance,
     paper="Yuan et al., CVPR 2019",
@@ -105,4 +107,6 @@ def signal_to_noise_contrastive_loss(
     distance = -pairs.similarity
     pull = jax.nn.relu(distance - positive_margin)
     push = jax.nn.relu(margin - distance)
-    return Terms.of(pull, pairs.positive), Terms.of(push, pairs.negative)
+    return Terms.over_references(pull, pairs.positive), Terms.over_references(
+        push, pairs.negative
+    )

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import rows
-from rankjax.entry import Kind, Positive, listed
 from rankjax.pairs import Pairs
-from rankjax.terms import Pooled, Terms
+from rankjax.registry import Kind, Positive, register
+from rankjax.terms import BatchSums, Terms
 
 
-@listed(kind=Kind.ROW, batch="pairs", paper="Yeh et al., ECCV 2022")
+@register(kind=Kind.ROW, batch="pairs", paper="Yeh et al., ECCV 2022")
 def decoupled_contrastive_loss(
     pairs: Pairs, *, temperature: Positive = 0.1, sigma: Positive | None = None
-) -> Terms | Pooled:
+) -> Terms | BatchSums:
     """Decoupled contrastive loss (DCL), one term per anchor and positive.
 
         log(sum_n exp(S(a, n) / temperature)) - w(a, p) S(a, p) / temperature
@@ -34,7 +34,7 @@ def decoupled_contrastive_loss(
 
     Returns:
       Terms, one per anchor and positive where the anchor has a negative; with `sigma`
-      Pooled, for the mean is that of the whole batch.
+      BatchSums, for the mean is that of the whole batch.
 
     Source: Yeh, Hong, Hsu, Liu, Chen, LeCun, "Decoupled Contrastive Learning",
     ECCV 2022. Known code disagrees on whether gradients flow through w; here they do
@@ -52,13 +52,13 @@ def decoupled_contrastive_loss(
     negatives = jnp.where(has_negative, rows.log_sum_exp(scores, pairs.negative), 0)
     paired = pairs.positive & has_negative[:, None]
     if sigma is None:
-        return Terms.of(negatives[:, None] - scores, paired)
+        return Terms.over_references(negatives[:, None] - scores, paired)
     closeness = lax.stop_gradient(jnp.exp((pairs.similarity - 1) / sigma))
 
     def weigh(sums: tuple[jax.Array, jax.Array]) -> Terms:
         total, count = sums
         weight = 2 - closeness * count / jnp.where(total > 0, total, 1)
-        return Terms.of(negatives[:, None] - weight * scores, paired)
+        return Terms.over_references(negatives[:, None] - weight * scores, paired)
 
     count = jnp.sum(paired, dtype=scores.dtype)
-    return Pooled((jnp.sum(closeness, where=paired), count), weigh)
+    return BatchSums((jnp.sum(closeness, where=paired), count), weigh)

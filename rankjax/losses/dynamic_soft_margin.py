@@ -7,13 +7,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import rows, similarity
-from rankjax.entry import Kind, Positive, Range, listed
 from rankjax.pairs import Pairs
-from rankjax.terms import Pooled, Terms
+from rankjax.registry import Kind, Positive, Range, register
+from rankjax.rows import View
+from rankjax.terms import BatchSums, Terms
 
 
-@listed(
-    kind=Kind.PLAIN,
+@register(
+    kind=Kind.POSITIVE_ROWS,
+    signed=True,
     similarity=similarity.negative_euclidean,
     batch="pairs",
     paper="Zhang and Rusinkiewicz, ICCV 2019",
@@ -23,7 +25,7 @@ def dynamic_soft_margin_loss(
     *,
     limit: Positive = 2.0,
     bins: Annotated[int, Range(least=2)] = 512,
-) -> Pooled:
+) -> BatchSums:
     """Dynamic soft margin loss, one term per anchor and positive.
 
     With D the negated similarity (the Euclidean distance by default), and the negative
@@ -60,36 +62,29 @@ def dynamic_soft_margin_loss(
         >>> round(float(rankjax.dynamic_soft_margin_loss(x, y)), 2)
         -0.25
     """
-    gap, valid = _gaps(pairs)
-    place = (lax.stop_gradient(gap) / limit + 1) * ((bins - 1) / 2)
-    place = jnp.clip(place, 0, bins - 1)
-    node = jnp.clip(jnp.floor(place), 0, bins - 2)
-    above, node = place - node, node.astype(jnp.int32)
-    histogram = jnp.zeros(bins, gap.dtype)
-    histogram = histogram.at[node].add(jnp.where(valid, 1 - above, 0))
-    histogram = histogram.at[node + 1].add(jnp.where(valid, above, 0))
+    nodes = jnp.arange(bins, dtype=pairs.similarity.dtype)
+
+    def gap(view: View) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The gap, its place among the nodes, and whether there is a negative."""
+        some = view.negatives.any()
+        either = jnp.maximum(view.row, view.positive_row)
+        value = jnp.where(some, rows.largest(either, view.negatives), 0) - view.positive
+        place = (lax.stop_gradient(value) / limit + 1) * ((bins - 1) / 2)
+        return value, jnp.clip(place, 0, bins - 1), some
+
+    def count(view: View) -> jax.Array:
+        _, place, some = gap(view)
+        return jnp.where(some, jax.nn.relu(1 - jnp.abs(nodes - place)), 0)
 
     def then(histogram: jax.Array) -> Terms:
-        share = histogram / jnp.maximum(jnp.sum(histogram), 1)
-        weight = jnp.cumsum(share)[node] + above * share[node + 1]
-        return Terms.of(weight * gap, valid)
+        below = jnp.cumsum(histogram) / jnp.maximum(jnp.sum(histogram), 1)
 
-    return Pooled(histogram, then)
+        def terms(view: View) -> Terms:
+            value, place, some = gap(view)
+            weight = jnp.interp(place, nodes, below)
+            return Terms.one_per_anchor(weight * value, some)
 
+        return rows.per_positive(pairs, terms)
 
-def _gaps(pairs: Pairs) -> tuple[jax.Array, jax.Array]:
-    """Gaps [anchor, positive], and where there are any."""
-    others = pairs.reference_similarity
-    if others is None:
-        raise ValueError(
-            "this needs Pairs.reference_similarity, which is None: it compares "
-            "positives with negatives"
-        )
-    of_positive = jax.vmap(
-        lambda of_all, negative: rows.largest(of_all, negative[None]),
-        in_axes=(None if others.ndim == 2 else 0, 0),
-    )(others, pairs.negative)
-    of_anchor = rows.largest(pairs.similarity, pairs.negative)
-    nearest = jnp.maximum(of_anchor[:, None], of_positive)
-    valid = pairs.positive & pairs.negative.any(-1, keepdims=True)
-    return jnp.where(valid, nearest, 0) - jnp.where(valid, pairs.similarity, 0), valid
+    histogram = jnp.sum(rows.per_positive(pairs, count), 0)
+    return BatchSums(histogram, then, constant=True)

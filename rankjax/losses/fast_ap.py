@@ -1,18 +1,17 @@
 """FastAP and SoftBin-AP: average precision of a histogram of the anchor's row."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rankjax.entry import Count, Kind, Number, Range, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Count, Kind, Number, Range, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     batch="large",
     paper="Cakir et al., CVPR 2019",
@@ -51,7 +50,7 @@ def fast_ap_loss(pairs: Pairs, *, bins: Count = 10) -> Terms:
     return _binned_ap(pairs, _descending(pairs.similarity, -1, 1), bins + 1)
 
 
-@listed(kind=Kind.ROW, batch="large", paper="Revaud et al., ICCV 2019")
+@register(kind=Kind.ROW, batch="large", paper="Revaud et al., ICCV 2019")
 def soft_bin_ap_loss(
     pairs: Pairs,
     *,
@@ -97,19 +96,22 @@ def _descending(similarity: jax.Array, low: Number, high: Number) -> jax.Array:
 def _binned_ap(pairs: Pairs, position: jax.Array, nodes: int) -> Terms:
     place = (nodes - 1) * position
 
-    def over(mask: jax.Array, weight: Callable[[int], jax.Array]) -> jax.Array:
-        sums = [jnp.sum(weight(node), -1, where=mask) for node in range(nodes)]
-        return jnp.stack(sums, -1)
+    @jax.checkpoint
+    def at(node: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Positives at a node, and negatives up to it."""
+        shares = jax.nn.relu(1 - jnp.abs(place - node))
+        so_far = jnp.clip(node + 1 - place, 0, 1)
+        return (
+            jnp.sum(shares, -1, where=pairs.positive),
+            jnp.sum(so_far, -1, where=pairs.negative),
+        )
 
-    positives = over(
-        pairs.positive, lambda node: jax.nn.relu(1 - jnp.abs(place - node))
-    )
-    negatives_so_far = over(
-        pairs.negative, lambda node: lax.clamp(0.0, node + 1 - place, 1.0)
-    )
+    # Node by node, and again for the gradient, so that a matrix per node is never held.
+    every = jnp.arange(nodes, dtype=place.dtype)
+    positives, negatives_so_far = (x.T for x in lax.map(at, every))
     positives_so_far = jnp.cumsum(positives, -1)
     so_far = positives_so_far + negatives_so_far
     imprecision = negatives_so_far / jnp.where(so_far > 0, so_far, 1)
     number = jnp.sum(pairs.positive, -1, dtype=position.dtype)
     values = jnp.sum(positives * imprecision, -1) / jnp.maximum(number, 1)
-    return Terms.each(values, number > 0)
+    return Terms.one_per_anchor(values, number > 0)

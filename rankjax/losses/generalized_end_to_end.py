@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import rows
-from rankjax.entry import Kind, Number, Positive, listed
 from rankjax.pairs import Pairs
-from rankjax.similarity import dot
+from rankjax.registry import Kind, Number, Positive, register
+from rankjax.similarity import normalize
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.PLAIN, paper="Wan et al. (GE2E), ICASSP 2018")
+@register(kind=Kind.PLAIN, paper="Wan et al. (GE2E), ICASSP 2018")
 def generalized_end_to_end_loss(
     pairs: Pairs,
     *,
@@ -29,12 +29,9 @@ def generalized_end_to_end_loss(
         softmax    log(sum_k exp(z_k)) - z_own
         contrast   1 - sigmoid(z_own) + max over other k of sigmoid(z_k)
 
-    The cosine is a mean of similarities over the length of c_k, whose square is the
-    mean similarity of the class's rows with each other: no mean is ever formed.
-
     Args:
-      pairs: cosines [anchor, reference] and masks, with `reference_similarity` and
-        labels.
+      pairs: cosines [anchor, reference] and masks, with `reference_embeddings`, labels
+        and indices. A class counts where mining left one of its negatives.
       scale: w in the paper, learned from 10.
       offset: b in the paper, learned from -5; without effect in the softmax.
       variant: the paper's choice for text-independent speaker verification is
@@ -57,43 +54,53 @@ def generalized_end_to_end_loss(
     >>> round(float(rankjax.generalized_end_to_end_loss(x, y)), 3)
     0.004
     """
-    own = scale * _class_cosine(pairs, pairs.positive) + offset
-    others = scale * _class_cosine(pairs, pairs.negative) + offset
-    complete = pairs.positive.any(-1) & pairs.negative.any(-1)
-    own = jnp.where(complete, rows.largest(own, pairs.positive), 0)
-    if variant == "softmax":
-        once = others - jnp.log(jnp.maximum(_class_sizes(pairs, pairs.negative), 1))
-        negative = rows.log_sum_exp(once, pairs.negative)
-        values = jax.nn.softplus(jnp.where(complete, negative, 0) - own)
+    own, others, is_other = _class_cosines(pairs)
+    complete = pairs.positive.any(-1) & is_other.any(-1)
+    if variant == "softmax":  # in which the offset cancels
+        negative = rows.log_sum_exp(scale * others, is_other)
+        values = jax.nn.softplus(jnp.where(complete, negative, 0) - scale * own)
     else:
-        negative = jnp.where(complete, rows.largest(others, pairs.negative), 0)
+        negative = jnp.where(complete, rows.largest(others, is_other), 0)
+        own, negative = scale * own + offset, scale * negative + offset
         values = jax.nn.sigmoid(-own) + jax.nn.sigmoid(negative)
-    return Terms.each(values, complete)
+    return Terms.one_per_anchor(values, complete)
 
 
-def _class_cosine(pairs: Pairs, members: jax.Array) -> jax.Array:
-    """Cosines [anchor, reference] of the anchor and the mean of the reference's class.
+def _class_cosines(pairs: Pairs) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Cosines of anchors and means of classes.
 
-    Members [anchor, reference] say which rows of a class enter its mean.
+    Returns:
+      [anchor], with the mean of the anchor's own class, without the anchor;
+      [anchor, class], with those of all classes; [anchor, class] bool, whether a class
+      has a negative of the anchor. There are as many classes as references, most empty.
     """
-    same = _same_class(pairs)
-    if pairs.reference_similarity is None:
-        raise ValueError("this needs Pairs.reference_similarity, which is None")
-    mask = members.astype(same.dtype)
-    sums = dot(mask * pairs.similarity, same)
-    squares = dot(mask * dot(mask, same * pairs.reference_similarity), same)
-    directed = squares > 1e-6 * jnp.square(_class_sizes(pairs, members))
-    return jnp.where(directed, sums * lax.rsqrt(jnp.where(directed, squares, 1)), 0)
-
-
-def _class_sizes(pairs: Pairs, members: jax.Array) -> jax.Array:
-    """How many members the reference's class has, [anchor, reference]."""
-    same = _same_class(pairs)
-    return dot(members.astype(same.dtype), same)
-
-
-def _same_class(pairs: Pairs) -> jax.Array:
-    """1 where two references [reference, reference] are of one class, else 0."""
-    pairs.need("reference_label")
+    pairs.need("reference_label", "reference_embeddings", "reference_index")
     label = jnp.asarray(pairs.reference_label)
-    return (label[:, None] == label[None, :]).astype(pairs.similarity.dtype)
+    number = jnp.searchsorted(jnp.sort(label), label, method="sort")
+
+    def add(rows: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(rows, number, len(label))
+
+    x = normalize(jnp.asarray(pairs.reference_embeddings))
+    lengths = jnp.sum(x * x, -1)  # 1, but of padding 0
+    squares = jnp.sum(jnp.square(add(x)), -1)
+    others = _over_length(
+        add(pairs.similarity.T).T, squares[None, :], add(lengths)[None, :]
+    )
+    is_other = add(pairs.negative.astype(jnp.float32).T).T > 0
+    # |sum of the class - a|^2, where the anchor is one of the class.
+    index, own_index = map(jnp.asarray, (pairs.reference_index, pairs.anchor_index))
+    itself = index[None, :] == own_index[:, None]
+    self_product = jnp.sum(jnp.where(itself, lengths[None, :], 0), -1)
+    own = jnp.sum(pairs.similarity, -1, where=pairs.positive)
+    of_class = jnp.argmax(pairs.positive, -1)
+    own_squares = squares[number[of_class]] - 2 * own - self_product
+    count = jnp.sum(pairs.positive, -1, dtype=own.dtype)
+    return _over_length(own, own_squares, count), others, is_other
+
+
+def _over_length(sums: jax.Array, squares: jax.Array, count: jax.Array) -> jax.Array:
+    """The cosine with a mean from the sum of products; 0 where rows cancel out."""
+    directed = squares > 1e-6 * jnp.square(count)
+    root = lax.rsqrt(jnp.where(directed, squares, 1))
+    return jnp.where(directed, sums * root, 0)

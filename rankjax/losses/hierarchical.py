@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rankjax import similarity
-from rankjax.entry import Kind, Number, listed
 from rankjax.losses.triplet import triplet_loss
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.PER_POSITIVE,
     similarity=similarity.negative_euclidean,
     paper="Ge et al., ECCV 2018",

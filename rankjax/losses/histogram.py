@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from rankjax.entry import Count, Kind, listed
 from rankjax.pairs import Pairs
-from rankjax.terms import Pooled, Result, Terms
+from rankjax.registry import Count, Kind, register
+from rankjax.terms import BatchSums, Result, Terms
 
 
-@listed(kind=Kind.PLAIN, batch="large", paper="Ustinova et al., NIPS 2016")
+@register(kind=Kind.PLAIN, batch="large", paper="Ustinova et al., NIPS 2016")
 def histogram_loss(pairs: Pairs, *, bins: Count = 150) -> Result:
     """Histogram loss: the probability that a negative pair is closer than a positive.
 
@@ -51,6 +51,6 @@ def histogram_loss(pairs: Pairs, *, bins: Count = 150) -> Result:
         histogram, number = sums
         below = jnp.cumsum(histogram) / jnp.maximum(number, 1)
         values = (1 - upper) * below[node] + upper * below[node + 1]
-        return Terms.of(values, pairs.negative & (number > 0))
+        return Terms.over_references(values, pairs.negative & (number > 0))
 
-    return Pooled((histogram, number), then)
+    return BatchSums((histogram, number), then)

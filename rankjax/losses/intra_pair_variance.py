@@ -3,18 +3,18 @@
 import jax
 import jax.numpy as jnp
 
-from rankjax.entry import Kind, NonNegative, listed
 from rankjax.pairs import Pairs
-from rankjax.terms import Pooled, Terms
+from rankjax.registry import Kind, NonNegative, register
+from rankjax.terms import BatchSums, Terms
 
 
-@listed(kind=Kind.PLAIN, paper="Yu and Tao, ICCV 2019")
+@register(kind=Kind.PLAIN, paper="Yu and Tao, ICCV 2019")
 def intra_pair_variance_loss(
     pairs: Pairs,
     *,
     positive_epsilon: NonNegative = 0.01,
     negative_epsilon: NonNegative = 0.01,
-) -> Pooled:
+) -> BatchSums:
     """Intra-pair variance loss, added to the tuplet margin loss.
 
     With S the cosine, and M+ and M- its means over all positive and over all negative
@@ -47,7 +47,10 @@ def intra_pair_variance_loss(
         0.09
     """
     s = pairs.similarity
-    positives, negatives = Terms.of(s, pairs.positive), Terms.of(s, pairs.negative)
+    positives, negatives = (
+        Terms.over_references(s, pairs.positive),
+        Terms.over_references(s, pairs.negative),
+    )
     sums = [(jnp.sum(t.total), jnp.sum(t.count)) for t in (positives, negatives)]
 
     def then(sums: list[tuple[jax.Array, jax.Array]]) -> tuple[Terms, Terms]:
@@ -55,8 +58,8 @@ def intra_pair_variance_loss(
         pull = jax.nn.relu((1 - positive_epsilon) * positive_mean - s)
         push = jax.nn.relu(s - (1 + negative_epsilon) * negative_mean)
         return (
-            Terms.of(jnp.square(pull), pairs.positive),
-            Terms.of(jnp.square(push), pairs.negative),
+            Terms.over_references(jnp.square(pull), pairs.positive),
+            Terms.over_references(jnp.square(push), pairs.negative),
         )
 
-    return Pooled(sums, then)
+    return BatchSums(sums, then)

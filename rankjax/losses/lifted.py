@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows, similarity
-from rankjax.entry import Kind, Number, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.POSITIVE_ROWS,
     similarity=similarity.negative_euclidean,
     paper="Oh Song et al., CVPR 2016",
@@ -53,12 +53,12 @@ def lifted_structure_loss(pairs: Pairs, *, margin: Number = 1.0) -> Terms:
             for row in (view.row, view.positive_row)
         )
         bound = jax.nn.relu(jnp.logaddexp(of_anchor, of_positive) - view.positive)
-        return Terms.each(jnp.square(bound) / 2, complete)
+        return Terms.one_per_anchor(jnp.square(bound) / 2, complete)
 
     return rows.per_positive(pairs, terms)
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_euclidean,
     paper="Hermans et al., 2017",
@@ -95,4 +95,4 @@ def generalized_lifted_structure_loss(pairs: Pairs, *, margin: Number = 1.0) -> 
     pull = rows.log_sum_exp(-pairs.similarity, pairs.positive)
     push = rows.log_sum_exp(margin + pairs.similarity, pairs.negative)
     bound = jnp.where(complete, pull, 0) + jnp.where(complete, push, 0)
-    return Terms.each(jax.nn.relu(bound), complete)
+    return Terms.one_per_anchor(jax.nn.relu(bound), complete)

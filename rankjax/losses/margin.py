@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import similarity
-from rankjax.entry import Kind, NonNegative, Number, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, NonNegative, Number, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_euclidean,
     paper="Wu et al., ICCV 2017",
@@ -65,5 +65,5 @@ def margin_loss(
     boundary = jnp.broadcast_to(boundary, pairs.similarity.shape[:1])
     beyond = -pairs.similarity - boundary[:, None]
     hinge = jax.nn.relu(margin + jnp.where(pairs.positive, beyond, -beyond))
-    terms = Terms.of(hinge, pairs.positive | pairs.negative)
+    terms = Terms.over_references(hinge, pairs.positive | pairs.negative)
     return dataclasses.replace(terms, total=terms.total + nu * boundary * terms.count)

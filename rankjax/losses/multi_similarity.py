@@ -1,12 +1,12 @@
 """Multi-similarity: pairs weighted by their own and by the others' similarities."""
 
 from rankjax import rows
-from rankjax.entry import Kind, Number, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     paper="Wang et al., CVPR 2019",
     tuned="alpha / beta / threshold: CUB .01 / 50.6 / .56, Cars 14.4 / 75.8 / .66, "
@@ -60,4 +60,4 @@ def multi_similarity_loss(
     above = pairs.similarity - threshold
     pull = rows.log_one_plus_sum_exp(-alpha * above, pairs.positive) / alpha
     push = rows.log_one_plus_sum_exp(beta * above, pairs.negative) / beta
-    return Terms.each(pull + push, (pairs.positive | pairs.negative).any(-1))
+    return Terms.one_per_anchor(pull + push, (pairs.positive | pairs.negative).any(-1))

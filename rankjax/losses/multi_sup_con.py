@@ -1,12 +1,12 @@
 """Supervised contrastive loss of rows that carry sets of labels."""
 
-from rankjax.entry import Kind, Positive, Share, listed
 from rankjax.losses.softmax import cross_entropy
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Positive, Share, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     batch="large",
     paper="Contrastive Learning for Multi-Label Classification, NeurIPS SSL 2022",

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows, similarity
-from rankjax.entry import Kind, Positive, listed
 from rankjax.losses.softmax import cross_entropy
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Positive, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
@@ -16,7 +16,7 @@ Negatives = Literal["positives", "all"]
 Direction = Literal["row", "column", "symmetric"]
 
 
-@listed(
+@register(
     kind=Kind.ROW, similarity=similarity.dot, batch="pairs", paper="Sohn, NIPS 2016"
 )
 def n_pairs_loss(
@@ -73,7 +73,7 @@ def n_pairs_loss(
     return cross_entropy(scale * pairs.similarity, pairs.positive, pairs.negative)
 
 
-@listed(
+@register(
     kind=Kind.PER_POSITIVE,
     similarity=similarity.dot,
     batch="pairs",
@@ -114,7 +114,9 @@ def n_pairs_ovo_loss(
 
     def terms(view: View) -> Terms:
         values = jax.nn.softplus(scale * (view.row - view.positive))
-        return Terms.each(jnp.sum(values, where=view.negatives), jnp.asarray(True))
+        return Terms.one_per_anchor(
+            jnp.sum(values, where=view.negatives), jnp.asarray(True)
+        )
 
     return rows.per_positive(assign_roles(pairs, negatives, direction), terms)
 

@@ -3,13 +3,13 @@
 import jax.numpy as jnp
 
 from rankjax import similarity
-from rankjax.entry import Kind, Positive, listed
 from rankjax.losses.softmax import minus_log_share
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_squared_euclidean,
     paper="Goldberger et al., NIPS 2004",
@@ -44,10 +44,12 @@ def nca_loss(pairs: Pairs, *, scale: Positive = 1.0, log: bool = True) -> Terms:
     0.43
     """
     values = minus_log_share(scale * pairs.similarity, pairs.positive, pairs.negative)
-    return Terms.each(values if log else -jnp.expm1(-values), pairs.positive.any(-1))
+    return Terms.one_per_anchor(
+        values if log else -jnp.expm1(-values), pairs.positive.any(-1)
+    )
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_squared_euclidean,
     paper="Frosst et al., ICML 2019",
@@ -79,4 +81,4 @@ def soft_nearest_neighbor_loss(pairs: Pairs, *, temperature: Positive = 1.0) -> 
     """
     scores = pairs.similarity / temperature
     values = minus_log_share(scores, pairs.positive, pairs.negative)
-    return Terms.each(values, pairs.positive.any(-1))
+    return Terms.one_per_anchor(values, pairs.positive.any(-1))

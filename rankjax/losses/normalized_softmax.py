@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows
-from rankjax.entry import Kind, NonNegative, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, NonNegative, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     batch="proxies",
     paper="Zhai and Wu, BMVC 2019",
@@ -45,7 +45,7 @@ def normalized_softmax_loss(pairs: Pairs, *, temperature: Positive = 0.05) -> Te
     return cross_entropy(logits, logits, pairs.positive, pairs.negative)
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     batch="proxies",
     paper="Wang et al., CVPR 2018",
@@ -100,4 +100,4 @@ def cross_entropy(
     some = negative.any(-1, keepdims=True)
     every = rows.log_sum_exp(others, negative)[..., None]
     gap = jnp.where(some, every, 0) - target
-    return Terms.of(jnp.where(some, jax.nn.softplus(gap), 0), positive)
+    return Terms.over_references(jnp.where(some, jax.nn.softplus(gap), 0), positive)

@@ -2,12 +2,12 @@
 
 import jax.numpy as jnp
 
-from rankjax.entry import Kind, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, register
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.ROW, batch="proxies", paper="Zhang et al., CVPR 2019")
+@register(kind=Kind.ROW, batch="proxies", paper="Zhang et al., CVPR 2019")
 def p2s_grad_loss(pairs: Pairs) -> Terms:
     """P2SGrad: half the squared distance of an anchor's cosines from one-hot.
 
@@ -39,4 +39,4 @@ def p2s_grad_loss(pairs: Pairs) -> Terms:
     similarity = pairs.similarity
     squares = jnp.square(jnp.where(pairs.positive, 1 - similarity, similarity))
     value = jnp.sum(squares, -1, where=pairs.positive | pairs.negative) / 2
-    return Terms.each(value, pairs.positive.any(-1))
+    return Terms.one_per_anchor(value, pairs.positive.any(-1))

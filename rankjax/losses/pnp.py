@@ -5,14 +5,14 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from rankjax.entry import Kind, Positive, listed
 from rankjax.losses.smooth_ap import mean_over_positives
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Positive, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.PER_POSITIVE, batch="large", paper="Li et al., AAAI 2022")
+@register(kind=Kind.PER_POSITIVE, batch="large", paper="Li et al., AAAI 2022")
 def pnp_loss(
     pairs: Pairs,
     *,

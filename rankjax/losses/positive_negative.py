@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows, similarity
-from rankjax.entry import Kind, Number, listed
 from rankjax.mining import Selection, all_negatives
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.POSITIVE_ROWS,
     similarity=similarity.negative_euclidean,
     paper="Szubert et al. (ivis), Scientific Reports 2019",
@@ -56,6 +56,6 @@ def positive_negative_loss(
     def terms(view: View) -> Terms:
         gap = jnp.maximum(view.row, view.positive_row) - view.positive
         value = jax.nn.softplus(gap) if margin is None else jax.nn.relu(gap + margin)
-        return Terms.of(value, selection(view, margin))
+        return Terms.over_references(value, selection(view, margin))
 
     return rows.per_positive(pairs, terms)

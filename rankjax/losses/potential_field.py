@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 
 from rankjax import similarity
-from rankjax.entry import Kind, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_normalized_euclidean,
     paper="Bhatnagar and Ahuja (PFML), CVPR 2025",
@@ -59,4 +59,4 @@ def potential_field_loss(
     attraction = -1 / jnp.maximum(distance, radius) ** decay
     repulsion = 1 / jnp.minimum(jnp.maximum(distance, core), radius) ** decay
     energy = jnp.where(pairs.positive, attraction, repulsion)
-    return Terms.of(energy, pairs.positive | pairs.negative)
+    return Terms.over_references(energy, pairs.positive | pairs.negative)

@@ -1,12 +1,12 @@
 """Proxy-Anchor: each class's proxy, compared with the whole batch."""
 
 from rankjax import rows
-from rankjax.entry import Kind, Number, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     batch="proxies",
     anchors="references",
@@ -52,6 +52,6 @@ def proxy_anchor_loss(
         alpha * (pairs.similarity + margin), pairs.negative
     )
     return (
-        Terms.each(pull, present),
-        Terms.each(push, present | pairs.negative.any(-1)),
+        Terms.one_per_anchor(pull, present),
+        Terms.one_per_anchor(push, present | pairs.negative.any(-1)),
     )

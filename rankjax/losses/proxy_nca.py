@@ -3,13 +3,13 @@
 import jax.numpy as jnp
 
 from rankjax import rows
-from rankjax.entry import Kind, Positive, listed
 from rankjax.losses.normalized_softmax import cross_entropy
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.ROW, batch="proxies", paper="Movshovitz-Attias et al., ICCV 2017")
+@register(kind=Kind.ROW, batch="proxies", paper="Movshovitz-Attias et al., ICCV 2017")
 def proxy_nca_loss(pairs: Pairs, *, scale: Positive = 1.0) -> Terms:
     """Proxy-NCA: nearer to the own proxy than to those of all other classes.
 
@@ -42,10 +42,12 @@ def proxy_nca_loss(pairs: Pairs, *, scale: Positive = 1.0) -> Terms:
     logits = 2 * scale * pairs.similarity
     some = pairs.negative.any(-1, keepdims=True)
     others = rows.log_sum_exp(logits, pairs.negative)[..., None]
-    return Terms.of(jnp.where(some, others, 0) - logits, pairs.positive & some)
+    return Terms.over_references(
+        jnp.where(some, others, 0) - logits, pairs.positive & some
+    )
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     batch="proxies",
     paper="Teh et al., ECCV 2020",

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows, similarity
-from rankjax.entry import Kind, Number, listed
 from rankjax.losses.triplet import triplet_loss
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.PLAIN,
     similarity=similarity.negative_squared_euclidean,
     paper="Chen et al., CVPR 2017",
@@ -29,8 +29,8 @@ def quadruplet_loss(
         [D^2(a, p) - D^2(n, m) + pair_margin]+
 
     Args:
-      pairs: similarities [anchor, reference] and masks, with `reference_similarity` and
-        `reference_label`.
+      pairs: similarities [anchor, reference] and masks, with labels and
+        `reference_embeddings`.
       margin: alpha_1 in the paper, in units of the similarity.
       pair_margin: alpha_2. The paper adapts both to the distances in the batch; 0.2 and
         0.2 are those of "Revisiting Training Strategies" (ICML 2020), for distances
@@ -43,7 +43,7 @@ def quadruplet_loss(
 
     Raises:
       ValueError: no class per reference, as when masks are given: whether two negatives
-        are of one class is then not known; or no `reference_similarity`.
+        are of one class is then not known.
 
     Source: Chen, Chen, Zhang, Huang, "Beyond Triplet Loss: A Deep Quadruplet Network
     for Person Re-identification", CVPR 2017, which sums over every m as well, n^4
@@ -57,16 +57,9 @@ def quadruplet_loss(
     >>> round(float(rankjax.quadruplet_loss(x, y, margin=0.5, pair_margin=0.5)), 3)
     0.058
     """
-    pairs.need("reference_label")
-    label, between = pairs.reference_label, pairs.reference_similarity
-    if label is None or between is None:
-        raise ValueError("this needs Pairs.reference_similarity, which is None")
-    different = label[:, None] != label[None, :]
-    fourth = pairs.negative[:, None, :] & different[None]
-    some = fourth.any(-1)
-    # Mapped, so that the similarities are not repeated per anchor.
-    shared = None if between.ndim == 2 else 0
-    nearest = jax.vmap(rows.largest, (shared, 0))(between, fourth)
+    pairs.need("anchor_label", "reference_label", "reference_embeddings")
+    nearest = _nearest_of_third_class(pairs)
+    some = nearest > -jnp.inf
     among_negatives = dataclasses.replace(
         pairs.narrow(positive=pairs.positive, negative=some),
         similarity=jnp.where(pairs.positive | ~some, pairs.similarity, nearest),
@@ -75,3 +68,21 @@ def quadruplet_loss(
         triplet_loss(pairs, margin=margin),
         triplet_loss(among_negatives, margin=pair_margin),
     )
+
+
+def _nearest_of_third_class(pairs: Pairs) -> jax.Array:
+    """Similarity of a reference and the nearest row whose class is neither its own nor
+    the anchor's, [anchor, reference]; -inf where there is none.
+
+    That is the nearest row of another class than the reference's, or, where this is of
+    the anchor's class, the nearest that is of neither.
+    """
+    between, label = pairs.reference_rows(), jnp.asarray(pairs.reference_label)
+    others = label[:, None] != label[None, :]
+    if pairs.reference_valid is not None:
+        others &= pairs.reference_valid[None, :]
+    first = rows.largest(between, others)
+    its_class = label[jnp.argmax(rows.is_largest(between, others), -1)]
+    second = rows.largest(between, others & (label[None, :] != its_class[:, None]))
+    of_anchor = jnp.asarray(pairs.anchor_label)[:, None] == its_class[None, :]
+    return jnp.where(of_anchor, second[None, :], first[None, :])

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import rows, similarity
-from rankjax.entry import Kind, NonNegative, Number, Share, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, NonNegative, Number, Share, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_euclidean,
     paper="Wang et al., CVPR 2019",
@@ -70,7 +70,7 @@ def ranked_list_loss(
     )
     push = _weighted_mean(threshold - distance, pairs.negative, negative_temperature)
     value = (1 - imbalance) * pull + imbalance * push
-    return Terms.each(value, (pairs.positive | pairs.negative).any(-1))
+    return Terms.one_per_anchor(value, (pairs.positive | pairs.negative).any(-1))
 
 
 def _weighted_mean(

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows
-from rankjax.entry import Count, Kind, Positive, Range, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Count, Kind, Positive, Range, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
@@ -17,7 +17,7 @@ Counts = Annotated[tuple[int, ...], Range(least=1)]
 _PAPER = "Patel et al., CVPR 2022"
 
 
-@listed(kind=Kind.PER_POSITIVE, batch="large", paper=_PAPER)
+@register(kind=Kind.PER_POSITIVE, batch="large", paper=_PAPER)
 def recall_at_k_loss(
     pairs: Pairs,
     *,
@@ -58,10 +58,10 @@ def recall_at_k_loss(
     """
     steps = jnp.asarray(k, pairs.similarity.dtype)
     recall = _recall(pairs, steps, steps, rank_temperature, temperature)
-    return Terms.each(1 - recall.mean(-1), pairs.positive.any(-1))
+    return Terms.one_per_anchor(1 - recall.mean(-1), pairs.positive.any(-1))
 
 
-@listed(kind=Kind.PER_POSITIVE, batch="large", paper=_PAPER)
+@register(kind=Kind.PER_POSITIVE, batch="large", paper=_PAPER)
 def surrogate_precision_loss(
     pairs: Pairs,
     *,
@@ -96,7 +96,7 @@ def surrogate_precision_loss(
     """
     sizes = jnp.full(1, k, pairs.similarity.dtype)
     recall = _recall(pairs, sizes, sizes + 0.5, rank_temperature, temperature)
-    return Terms.each(1 - recall[:, 0], pairs.positive.any(-1))
+    return Terms.one_per_anchor(1 - recall[:, 0], pairs.positive.any(-1))
 
 
 def _recall(
@@ -113,7 +113,7 @@ def _recall(
         ahead = jax.nn.sigmoid((view.row - view.positive) / temperature)
         rank = 1 + jnp.sum(ahead, where=others)
         found = jax.nn.sigmoid((steps - rank) / rank_temperature)
-        return Terms.each(found, jnp.ones(found.shape, bool))
+        return Terms.one_per_anchor(found, jnp.ones(found.shape, bool))
 
     found = rows.per_positive(pairs, terms).total
     number = jnp.sum(pairs.positive, -1, dtype=sizes.dtype)

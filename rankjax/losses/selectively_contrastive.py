@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows, similarity
-from rankjax.entry import Kind, NonNegative, Number, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, NonNegative, Number, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.cosine,
     paper="Xuan et al., ECCV 2020",
@@ -60,4 +60,6 @@ def selectively_contrastive_triplet_loss(
     )
     hard = (negative > positive) | (negative > hard_above)
     smooth = jax.nn.softplus((negative - positive) / temperature)
-    return Terms.each(jnp.where(hard, hard_weight * negative, smooth), complete)
+    return Terms.one_per_anchor(
+        jnp.where(hard, hard_weight * negative, smooth), complete
+    )

@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from rankjax.entry import Kind, Number, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.ROW, batch="large", paper="Zhai et al. (SigLIP), ICCV 2023")
+@register(kind=Kind.ROW, batch="large", paper="Zhai et al. (SigLIP), ICCV 2023")
 def sigmoid_loss(
     pairs: Pairs, *, scale: Positive = 10.0, bias: Number = -10.0
 ) -> Terms:
@@ -46,4 +46,6 @@ def sigmoid_loss(
     # Each entry of S in one term only, however small it is.
     values = jax.nn.softplus(jnp.where(pairs.positive, -logits, logits))
     considered = pairs.positive | pairs.negative
-    return Terms.each(jnp.sum(values, -1, where=considered), considered.any(-1))
+    return Terms.one_per_anchor(
+        jnp.sum(values, -1, where=considered), considered.any(-1)
+    )

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows
-from rankjax.entry import Kind, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Positive, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.PER_POSITIVE, batch="large", paper="Brown et al., ECCV 2020")
+@register(kind=Kind.PER_POSITIVE, batch="large", paper="Brown et al., ECCV 2020")
 def smooth_ap_loss(pairs: Pairs, *, temperature: Positive = 0.01) -> Terms:
     """Smooth-AP, one term per anchor: 1 - AP with sigmoids in place of steps.
 
@@ -55,5 +55,7 @@ def smooth_ap_loss(pairs: Pairs, *, temperature: Positive = 0.01) -> Terms:
 
 def mean_over_positives(pairs: Pairs, value: Callable[[View], jax.Array]) -> Terms:
     """One term per anchor with a positive: the mean of `value` over its positives."""
-    sums = rows.per_positive(pairs, lambda v: Terms.each(value(v), jnp.array(True)))
-    return Terms.each(sums.total / jnp.maximum(sums.count, 1), sums.count > 0)
+    sums = rows.per_positive(
+        pairs, lambda v: Terms.one_per_anchor(value(v), jnp.array(True))
+    )
+    return Terms.one_per_anchor(sums.total / jnp.maximum(sums.count, 1), sums.count > 0)

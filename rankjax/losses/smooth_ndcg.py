@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows
-from rankjax.entry import Kind, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Positive, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.PER_POSITIVE,
     batch="large",
     paper="Ramzi et al. (SupRank), TPAMI 2025",
@@ -46,10 +46,10 @@ def smooth_ndcg_loss(pairs: Pairs, *, temperature: Positive = 0.01) -> Terms:
         ahead = jax.nn.sigmoid((view.row - view.positive) / temperature)
         others = (view.positives | view.negatives) & ~view.this
         rank = 1 + jnp.sum(ahead, where=others)
-        return Terms.each(1 / jnp.log2(1 + rank), jnp.array(True))
+        return Terms.one_per_anchor(1 / jnp.log2(1 + rank), jnp.array(True))
 
     gains = rows.per_positive(pairs, gain)
     places = jnp.arange(pairs.similarity.shape[1], dtype=gains.total.dtype)[None, :]
     ideal = jnp.sum(1 / jnp.log2(2 + places), -1, where=places < gains.count[:, None])
     some = gains.count > 0
-    return Terms.each(1 - gains.total / jnp.where(some, ideal, 1), some)
+    return Terms.one_per_anchor(1 - gains.total / jnp.where(some, ideal, 1), some)

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows
-from rankjax.entry import Count, Kind, Number, Positive, listed
 from rankjax.losses.normalized_softmax import cross_entropy
 from rankjax.losses.sub_center_arc_face import by_class
 from rankjax.pairs import Pairs
+from rankjax.registry import Count, Kind, Number, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     batch="proxies",
     paper="Qian et al., ICCV 2019",

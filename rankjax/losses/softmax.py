@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows
-from rankjax.entry import Kind, Positive, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     batch="pairs",
     paper="Chen et al. (SimCLR), ICML 2020",
@@ -46,10 +46,12 @@ def nt_xent_loss(pairs: Pairs, *, temperature: Positive = 0.07) -> Terms:
     has_negative = pairs.negative.any(-1)
     negatives = jnp.where(has_negative, rows.log_sum_exp(scores, pairs.negative), 0)
     values = jax.nn.softplus(negatives[:, None] - scores)
-    return Terms.of(jnp.where(has_negative[:, None], values, 0), pairs.positive)
+    return Terms.over_references(
+        jnp.where(has_negative[:, None], values, 0), pairs.positive
+    )
 
 
-@listed(kind=Kind.ROW, batch="large", paper="Khosla et al., NeurIPS 2020")
+@register(kind=Kind.ROW, batch="large", paper="Khosla et al., NeurIPS 2020")
 def sup_con_loss(
     pairs: Pairs,
     *,
@@ -87,7 +89,7 @@ def sup_con_loss(
         return cross_entropy(scores, pairs.positive, pairs.negative)
     count = jnp.sum(pairs.positive, -1, dtype=scores.dtype)
     values = minus_log_share(scores, pairs.positive, pairs.negative)
-    return Terms.each(values + jnp.log(jnp.maximum(count, 1)), count > 0)
+    return Terms.one_per_anchor(values + jnp.log(jnp.maximum(count, 1)), count > 0)
 
 
 def cross_entropy(
@@ -106,7 +108,7 @@ def cross_entropy(
     excess = minus_log_share(scores, positive, negative)
     values = weight * ((own[:, None] - scores) + excess[:, None])
     sums = jnp.sum(values, -1, where=positive)
-    return Terms.each(sums / jnp.maximum(count, 1), count > 0)
+    return Terms.one_per_anchor(sums / jnp.maximum(count, 1), count > 0)
 
 
 def minus_log_share(

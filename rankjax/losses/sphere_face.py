@@ -5,13 +5,13 @@ import math
 import jax
 import jax.numpy as jnp
 
-from rankjax.entry import Count, Kind, Positive, listed
 from rankjax.losses.normalized_softmax import cross_entropy
 from rankjax.pairs import Pairs
+from rankjax.registry import Count, Kind, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.ROW, batch="proxies", paper="Liu et al., CVPR 2017")
+@register(kind=Kind.ROW, batch="proxies", paper="Liu et al., CVPR 2017")
 def sphere_face_loss(
     pairs: Pairs, *, margin: Count = 4, scale: Positive = 30.0
 ) -> Terms:

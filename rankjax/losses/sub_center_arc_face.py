@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows
-from rankjax.entry import Count, Kind, Positive, listed
 from rankjax.losses.arc_face import Margin, widen
 from rankjax.losses.normalized_softmax import cross_entropy
 from rankjax.pairs import Pairs
+from rankjax.registry import Count, Kind, Positive, register
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.ROW, batch="proxies", paper="Deng et al., ECCV 2020")
+@register(kind=Kind.ROW, batch="proxies", paper="Deng et al., ECCV 2020")
 def sub_center_arc_face_loss(
     pairs: Pairs,
     *,

@@ -3,17 +3,17 @@
 import jax
 import jax.numpy as jnp
 
-from rankjax.entry import Kind, NonNegative, Number, Positive, Share, listed
 from rankjax.losses.contrastive import contrastive_loss
 from rankjax.losses.smooth_ap import mean_over_positives
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, NonNegative, Number, Positive, Share, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
 _PAPER = "Ramzi et al. (ROADMAP), NeurIPS 2021"
 
 
-@listed(kind=Kind.PER_POSITIVE, batch="large", paper=_PAPER)
+@register(kind=Kind.PER_POSITIVE, batch="large", paper=_PAPER)
 def sup_ap_loss(
     pairs: Pairs,
     *,
@@ -67,7 +67,7 @@ def sup_ap_loss(
     return mean_over_positives(pairs, imprecision)
 
 
-@listed(kind=Kind.ROW, paper=_PAPER)
+@register(kind=Kind.ROW, paper=_PAPER)
 def calibration_loss(
     pairs: Pairs, *, positive_above: Number = 0.9, negative_below: Number = 0.6
 ) -> tuple[Terms, Terms]:
@@ -99,7 +99,7 @@ def calibration_loss(
     )
 
 
-@listed(kind=Kind.PER_POSITIVE, batch="large", paper=_PAPER)
+@register(kind=Kind.PER_POSITIVE, batch="large", paper=_PAPER)
 def roadmap_loss(
     pairs: Pairs,
     *,

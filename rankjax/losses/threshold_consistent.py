@@ -1,11 +1,11 @@
 """Threshold-consistent margin: the same two thresholds for every class."""
 
-from rankjax.entry import Kind, NonNegative, Number, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, NonNegative, Number, register
 from rankjax.terms import Terms
 
 
-@listed(kind=Kind.ROW, paper="Zhang et al., ICLR 2024")
+@register(kind=Kind.ROW, paper="Zhang et al., ICLR 2024")
 def threshold_consistent_margin_loss(
     pairs: Pairs,
     *,
@@ -52,6 +52,6 @@ def threshold_consistent_margin_loss(
     loose = pairs.positive & (s <= positive_margin)
     close = pairs.negative & (s >= negative_margin)
     return (
-        Terms.of(positive_margin - s, loose).scaled(positive_weight),
-        Terms.of(s - negative_margin, close).scaled(negative_weight),
+        Terms.over_references(positive_margin - s, loose).scaled(positive_weight),
+        Terms.over_references(s - negative_margin, close).scaled(negative_weight),
     )

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from rankjax import rows, similarity
-from rankjax.entry import Kind, Number, listed
 from rankjax.mining import Selection, all_negatives
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
 
-@listed(
+@register(
     kind=Kind.PER_POSITIVE,
     similarity=similarity.negative_squared_euclidean,
     paper="Schroff et al. (FaceNet), CVPR 2015",
@@ -66,12 +66,12 @@ def triplet_loss(
             harder = jnp.maximum(view.row, view.positive_row)
             view = dataclasses.replace(view, row=harder)
         violation = _violation(view.row - view.positive, margin)
-        return Terms.of(violation, selection(view, margin))
+        return Terms.over_references(violation, selection(view, margin))
 
     return rows.per_positive(pairs, terms)
 
 
-@listed(
+@register(
     kind=Kind.ROW,
     similarity=similarity.negative_euclidean,
     paper="Hermans et al., 2017",
@@ -106,7 +106,7 @@ def batch_hard_triplet_loss(pairs: Pairs, *, margin: Number | None = None) -> Te
     gap = jnp.where(complete, nearest_negative, 0) - jnp.where(
         complete, farthest_positive, 0
     )
-    return Terms.each(_violation(gap, margin), complete)
+    return Terms.one_per_anchor(_violation(gap, margin), complete)
 
 
 def _violation(gap: jax.Array, margin: Number | None) -> jax.Array:

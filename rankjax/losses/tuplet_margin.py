@@ -5,15 +5,15 @@ from typing import Annotated
 import jax.numpy as jnp
 
 from rankjax import rows, similarity
-from rankjax.entry import Kind, Number, Positive, Range, listed
 from rankjax.pairs import Pairs
+from rankjax.registry import Kind, Number, Positive, Range, register
 from rankjax.rows import View
 from rankjax.terms import Terms
 
 Slack = Annotated[Number, Range(least=0, below=90)]
 
 
-@listed(
+@register(
     kind=Kind.PER_POSITIVE,
     similarity=similarity.cosine,
     paper="Yu and Tao, ICCV 2019",
@@ -59,6 +59,6 @@ def tuplet_margin_loss(
         target = view.positive * jnp.cos(beta) + sine * jnp.sin(beta)
         exponent = scale * (view.row - target)
         value = rows.log_one_plus_sum_exp(exponent, view.negatives)
-        return Terms.each(value, view.negatives.any())
+        return Terms.one_per_anchor(value, view.negatives.any())
 
     return rows.per_positive(pairs, terms)

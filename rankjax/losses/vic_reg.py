@@ -5,13 +5,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from rankjax.entry import Kind, NonNegative, Positive, listed
 from rankjax.pairs import Features
+from rankjax.registry import Kind, NonNegative, Positive, register
 from rankjax.similarity import dot
-from rankjax.terms import Pooled, Result, Terms
+from rankjax.terms import BatchSums, Result, Terms
 
 
-@listed(kind=Kind.FEATURES, batch="views", paper="Bardes et al., ICLR 2022")
+@register(kind=Kind.FEATURES, batch="views", paper="Bardes et al., ICLR 2022")
 def vic_reg_loss(
     features: Features,
     *,
@@ -19,7 +19,7 @@ def vic_reg_loss(
     variance_weight: NonNegative = 25.0,
     covariance_weight: NonNegative = 1.0,
     epsilon: Positive = 1e-4,
-) -> Pooled:
+) -> BatchSums:
     """VICReg: views alike, a standard deviation of 1 at least, no correlation.
 
     With views a and b, d dimensions, and C a view's covariance over the batch (the
@@ -54,9 +54,9 @@ def vic_reg_loss(
     """
     paired = features.paired
     distance = jnp.mean(jnp.square(features.embeddings - features.partner), -1)
-    invariance = Terms.each(distance, paired).scaled(invariance_weight)
+    invariance = Terms.one_per_anchor(distance, paired).scaled(invariance_weight)
 
-    def spread(views: jax.Array, means: jax.Array, n: jax.Array) -> Pooled:
+    def spread(views: jax.Array, means: jax.Array, n: jax.Array) -> BatchSums:
         del means
 
         def terms(products: jax.Array) -> tuple[Terms, ...]:
@@ -71,14 +71,14 @@ def vic_reg_loss(
                 _of_the_batch(alike, paired, n).scaled(covariance_weight),
             )
 
-        return Pooled(jnp.stack([dot(view.T, view.T) for view in views]), terms)
+        return BatchSums(jnp.stack([dot(view.T, view.T) for view in views]), terms)
 
     return centred_views(features, spread)
 
 
 def centred_views(
     features: Features, then: Callable[[jax.Array, jax.Array, jax.Array], Result]
-) -> Pooled:
+) -> BatchSums:
     """Continues with both views less their means over the batch.
 
     `then` takes the views [view, anchor, dim], zero where an anchor has none, the means
@@ -93,9 +93,9 @@ def centred_views(
         return then(jnp.where(where, views - means[:, None], 0), means, n)
 
     number = jnp.sum(features.paired, dtype=views.dtype)
-    return Pooled((jnp.sum(views, 1), number), centre)
+    return BatchSums((jnp.sum(views, 1), number), centre)
 
 
 def _of_the_batch(value: jax.Array, paired: jax.Array, n: jax.Array) -> Terms:
     """A statistic of all pairs, handed to each, so that the mean is the value."""
-    return Terms.each(jnp.broadcast_to(value, paired.shape), paired & (n > 1))
+    return Terms.one_per_anchor(jnp.broadcast_to(value, paired.shape), paired & (n > 1))

@@ -10,14 +10,14 @@ def as_embeddings(name: str, embeddings: Any) -> np.ndarray:
 
     Raises:
       ValueError: a wrong shape, no row, or an entry that is not finite.
-      TypeError: integers.
+      TypeError: integers or no real numbers.
     """
     rows = np.asarray(embeddings)
     if rows.ndim != 2 or not rows.size:
         raise ValueError(
             f"{name} must have shape [rows, dim], neither 0, got {rows.shape}"
         )
-    if rows.dtype.kind in "iub":
+    if rows.dtype.kind in "iubcUSMm":
         raise TypeError(f"{name} must be floating point, got {rows.dtype}")
     if rows.dtype != np.float64:
         rows = rows.astype(np.float32)
@@ -40,11 +40,15 @@ def as_labels(name: str, labels: Any, n: int | None = None) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 1 or not labels.size or (n is not None and len(labels) != n):
         raise ValueError(
-            f"{name} must have shape {('n',) if n is None else (n,)}, n at least 1, "
+            f"{name} must have shape ({'n' if n is None else n},), n at least 1, "
             f"got {labels.shape}"
         )
     if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"{name} must be integers, got {labels.dtype}")
+        hint = f"; of strings take np.unique({name}, return_inverse=True)[1]"
+        raise TypeError(
+            f"{name} must be integers, got {labels.dtype}"
+            + hint * (labels.dtype.kind in "USO")
+        )
     return labels
 
 
@@ -57,7 +61,7 @@ def as_values(name: str, values: Any, n: int | None = None) -> np.ndarray:
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not values.size or (n is not None and len(values) != n):
         raise ValueError(
-            f"{name} must have shape {('n',) if n is None else (n,)}, n at least 1, "
+            f"{name} must have shape ({'n' if n is None else n},), n at least 1, "
             f"got {values.shape}"
         )
     bad = np.flatnonzero(np.isnan(values))
@@ -79,5 +83,50 @@ def as_mask(name: str, mask: Any, n: int) -> np.ndarray:
     if mask.shape != (n,):
         raise ValueError(f"{name} must have shape {(n,)}, got {mask.shape}")
     if mask.dtype != bool:
-        raise TypeError(f"{name} must be a bool mask, got {mask.dtype}")
+        raise TypeError(
+            f"{name} must be a bool mask, got {mask.dtype}; of 0 and 1 take "
+            f"{name}.astype(bool)"
+        )
     return mask
+
+
+def as_rows(name: str, rows: Any, n: int) -> np.ndarray:
+    """Row numbers [m] from 0 to n - 1, each once, of these or of a bool mask [n].
+
+    Integers 0 and 1 for each of n rows are a mask that lost its type, and refused: as
+    row numbers they would be the first two rows.
+
+    Raises:
+      ValueError: a wrong shape, a number out of range, or one that is there twice.
+      TypeError: neither bool nor integers.
+    """
+    rows = np.asarray(rows)
+    if rows.dtype == bool:
+        return np.flatnonzero(as_mask(name, rows, n))
+    if not np.issubdtype(rows.dtype, np.integer):
+        raise TypeError(f"{name} must be a bool mask or row numbers, got {rows.dtype}")
+    rows = within(name, as_labels(name, rows), n)
+    numbers, counts = np.unique(rows, return_counts=True)
+    if counts.max() > 1:
+        mask = len(rows) == n and numbers[-1] <= 1
+        raise ValueError(
+            f"{name} must be a bool mask or row numbers that differ, got row "
+            f"{numbers[counts.argmax()]} {counts.max()} times"
+            + (f"; of 0 and 1 take {name}.astype(bool)" if mask else "")
+        )
+    return rows
+
+
+def within(name: str, rows: np.ndarray, n: int) -> np.ndarray:
+    """Row numbers of any shape as they are.
+
+    Raises:
+      ValueError: one is not from 0 to n - 1.
+      TypeError: they are not integers.
+    """
+    if not np.issubdtype(rows.dtype, np.integer):
+        raise TypeError(f"{name} must be row numbers, got {rows.dtype}")
+    wrong = rows[(rows < 0) | (rows >= n)]
+    if wrong.size:
+        raise ValueError(f"{name} must be rows from 0 to {n - 1}, got {wrong[0]}")
+    return rows

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rankjax.blocks import in_blocks, pad, scan_blocks
+from rankjax.blocks import sum_blocks
 from rankjax.metrics import checks
 from rankjax.similarity import at_least_float32, dot, squared_lengths
 
@@ -191,7 +191,7 @@ def _assign(
         nearest = best.min(-1)
         return nearest, squared_lengths(x - centres[nearest])
 
-    return in_blocks(some, block, points)
+    return sum_blocks(lambda x: ((), some(x)), block, points)[1]
 
 
 def _sums(
@@ -205,15 +205,13 @@ def _sums(
     if jax.default_backend() == "cpu":
         return jax.ops.segment_sum(points, assignment, k), counts
 
-    def some(total: jax.Array, x: jax.Array, cluster: jax.Array) -> tuple[Any, None]:
-        one_hot = jax.nn.one_hot(cluster, k, dtype=x.dtype, axis=0)
-        return total + jnp.matmul(one_hot, x, precision=lax.Precision.HIGHEST), None
+    def some(rows: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        x, cluster, real = rows
+        one_hot = jax.nn.one_hot(jnp.where(real, cluster, k), k, dtype=x.dtype, axis=0)
+        return jnp.matmul(one_hot, x, precision=lax.Precision.HIGHEST), None
 
-    # Rows that fill up the last block are of no cluster.
-    rows = -len(points) % block
-    filled = jnp.pad(assignment, (0, rows), constant_values=k)
-    zeros = jnp.zeros((k, points.shape[1]), points.dtype)
-    return scan_blocks(some, block, zeros, pad(points, rows), filled)[0], counts
+    rows = points, assignment, jnp.ones(len(points), bool)
+    return sum_blocks(some, block, rows)[0], counts
 
 
 def _inertia(

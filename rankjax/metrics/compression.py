@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rankjax.metrics import checks
-from rankjax.similarity import normalize
+from rankjax.metrics.directions import unit_rows
 
 Kind = Literal["float16", "bfloat16", "binary"]
 
@@ -46,9 +46,7 @@ def compress(embeddings: Any, kind: Kind) -> Compressed:
     Raises:
       ValueError: embeddings not finite or of a wrong shape, or no such kind.
     """
-    rows = np.asarray(
-        normalize(jnp.asarray(checks.as_embeddings("embeddings", embeddings)))
-    )
+    rows = unit_rows(checks.as_embeddings("embeddings", embeddings))
     if kind == "binary":
         bits = rows > 0
         signs = np.where(bits, np.float32(1), np.float32(-1))

@@ -11,7 +11,8 @@ from jax import lax
 
 from rankjax.metrics.across import across
 from rankjax.metrics.checks import as_embeddings
-from rankjax.similarity import Similarity, cosine
+from rankjax.metrics.directions import ORDERS, directions
+from rankjax.similarity import Similarity, cosine, dot, squared_lengths
 
 _MOST = 2**25  # similarities that are held at once
 
@@ -63,6 +64,10 @@ def nearest(
             f"gallery must have {queries.shape[1]} dimensions as the queries, got "
             f"{others.shape[1]}"
         )
+    if similarity in ORDERS:
+        same = others is queries
+        queries = directions(queries)
+        others = queries if same else directions(others)
     n, most = len(queries), len(others) - (gallery is None)
     if not 1 <= k <= most:
         raise ValueError(f"k must be from 1 to {most} for {most} candidates, got {k}")
@@ -88,6 +93,22 @@ class _Rule:
     similarity: Similarity
     itself: bool  # queries are the gallery's rows
 
+    def order(self, queries: jax.Array, gallery: jax.Array) -> jax.Array:
+        """What rises with the similarity, and is equal where that is."""
+        rule = ORDERS.get(self.similarity)
+        if rule is None:
+            return self.similarity(queries, gallery)
+        return rule.of(
+            dot(queries, gallery),
+            squared_lengths(queries)[:, None],
+            squared_lengths(gallery),
+        )
+
+    def value(self, order: jax.Array) -> jax.Array:
+        """The similarity of its order."""
+        rule = ORDERS.get(self.similarity)
+        return order if rule is None else rule.value(order)
+
 
 def _search(
     shared: tuple[jax.Array, jax.Array], numbers: jax.Array, rule: _Rule
@@ -100,10 +121,11 @@ def _search(
 
     def one(at: jax.Array, found: Any) -> Any:
         i = numbers[at]
-        values = rule.similarity(queries[i], gallery)
+        values = rule.order(queries[i], gallery)
         if rule.itself:
             values = jnp.where((i * block + row)[:, None] == column, -jnp.inf, values)
         best, which = lax.top_k(values, rule.k)
+        best = rule.value(best)
         # Numbers are filled up with -1, which would be the last block.
         at = jnp.where(i < 0, blocks, i)
         return found[0].at[at].set(which), found[1].at[at].set(best)

@@ -117,8 +117,18 @@ def query_gallery(
     )
 
 
-def some_queries(search: Search, rows: np.ndarray) -> Search:
-    """The search for some of its queries, given by row numbers [m], in its gallery."""
+def some_queries(search: Search, rows: Any) -> Search:
+    """The search for some of its queries in its whole gallery.
+
+    Args:
+      search: the protocol.
+      rows: of the queries; row numbers [m], each once, or a bool mask [q].
+
+    Raises:
+      ValueError: a wrong shape, a number out of range, or one that is there twice.
+      TypeError: neither bool nor integers.
+    """
+    rows = checks.as_rows("rows", rows, len(search.queries))
 
     def some(x: np.ndarray | None) -> np.ndarray | None:
         return None if x is None else x[rows]

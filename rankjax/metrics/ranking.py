@@ -19,9 +19,21 @@ import numpy as np
 from jax import lax
 
 from rankjax.metrics.across import across
+from rankjax.metrics.directions import ORDERS, directions
 from rankjax.metrics.protocols import Search
-from rankjax.similarity import PRODUCTS, Similarity, dot, squared_lengths
+from rankjax.similarity import (
+    PRODUCTS,
+    Products,
+    Similarity,
+    at_least_float32,
+    dot,
+    squared_lengths,
+)
 
+_PRODUCTS = PRODUCTS | {
+    similarity: Products(at_least_float32, order.of)
+    for similarity, order in ORDERS.items()
+}
 _AT_A_TIME = 8  # thresholds that a tile is compared with between two loads
 _MOST = 2**24  # thresholds that are held at once
 
@@ -83,7 +95,7 @@ def ranks_of_positives(
     # order of the two does not matter, and all thresholds are held at once.
     mirror = (
         search.queries is search.gallery
-        and similarity in PRODUCTS
+        and similarity in _PRODUCTS
         and len(groups.order) * widest <= _MOST
     )
     step = len(groups.order) if mirror else max(_MOST // widest, block)
@@ -170,12 +182,24 @@ class _Rows(NamedTuple):
 
 
 def _prepare(rows: np.ndarray, similarity: Similarity, gallery: _Rows | None) -> _Rows:
-    products = PRODUCTS.get(similarity)
+    products = _PRODUCTS.get(similarity)
     if products is None:
         return _Rows(rows, np.zeros(len(rows), rows.dtype), None)
-    centre = products.mean(jnp.asarray(rows)) if gallery is None else gallery.centre
+    if similarity in ORDERS:
+        rows = directions(rows)
+    centre = _centre(products, rows) if gallery is None else gallery.centre
     vectors = products.vectors(jnp.asarray(rows), centre)
     return _Rows(np.asarray(vectors), np.asarray(squared_lengths(vectors)), centre)
+
+
+def _centre(products: Products, rows: np.ndarray) -> jax.Array | None:
+    """The mean of some rows, rounded so that whole numbers less it stay exact."""
+    centre = products.mean(jnp.asarray(rows))
+    if centre is None:
+        return None
+    spread = jnp.max(jnp.abs(rows - centre))
+    step = jnp.where(spread > 0, jnp.ldexp(1.0, jnp.frexp(spread)[1] - 6), 1)
+    return jnp.where(spread > 0, jnp.round(centre / step) * step, centre)
 
 
 class _Tiles(NamedTuple):
@@ -227,7 +251,7 @@ class _Rule:
             jax.tree.map(lambda x, at=at: x[at], side)
             for side, at in ((tiles.queries, i), (tiles.gallery, j))
         )
-        products = PRODUCTS.get(self.similarity)
+        products = _PRODUCTS.get(self.similarity)
         if products is None:
             values = self.similarity(q, g).T
         else:

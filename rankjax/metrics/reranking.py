@@ -9,8 +9,9 @@ import numpy as np
 from jax import lax
 from scipy import sparse
 
-from rankjax.blocks import in_blocks
+from rankjax.blocks import sum_blocks
 from rankjax.metrics import checks
+from rankjax.metrics.directions import directions
 from rankjax.metrics.neighbours import nearest
 from rankjax.similarity import dot, normalize
 
@@ -72,8 +73,10 @@ def k_reciprocal(
 
 
 def _both(queries: Any, gallery: Any) -> tuple[jax.Array, jax.Array]:
-    ours = jnp.asarray(checks.as_embeddings("queries", queries))
-    theirs = jnp.asarray(checks.as_embeddings("gallery", gallery))
+    ours, theirs = (
+        jnp.asarray(directions(checks.as_embeddings(name, rows)))
+        for name, rows in (("queries", queries), ("gallery", gallery))
+    )
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(
             f"gallery must have the queries' dim {ours.shape[1]}, got {theirs.shape[1]}"
@@ -84,7 +87,8 @@ def _both(queries: Any, gallery: Any) -> tuple[jax.Array, jax.Array]:
 @jax.jit
 def _farthest(rows: jax.Array) -> jax.Array:
     """The largest squared distance of each row, [n]."""
-    return in_blocks(lambda some: 2 - 2 * jnp.min(dot(some, rows), -1), _ROWS, rows)
+    farthest = lambda some: ((), 2 - 2 * jnp.min(dot(some, rows), -1))  # noqa: E731
+    return sum_blocks(farthest, _ROWS, rows)[1]
 
 
 def _incidence(neighbours: np.ndarray) -> sparse.csr_array:
@@ -232,10 +236,11 @@ def _average(
 ) -> jax.Array:
     queries, gallery = normalize(queries), normalize(gallery)
 
-    def average(query: jax.Array, neighbour: jax.Array) -> jax.Array:
+    def average(rows: tuple[jax.Array, jax.Array]) -> tuple[tuple[()], jax.Array]:
+        query, neighbour = rows
         near = gallery[neighbour]
         einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
         weight = jnp.maximum(einsum("qd,qkd->qk", query, near), 0) ** alpha
-        return normalize(query + einsum("qk,qkd->qd", weight, near))
+        return (), normalize(query + einsum("qk,qkd->qd", weight, near))
 
-    return in_blocks(average, _ROWS, queries, neighbours)
+    return sum_blocks(average, _ROWS, (queries, neighbours))[1]

@@ -81,7 +81,11 @@ def retrieval(
     Ties count against the query: a negative that is as similar as a positive is ranked
     before it. Unlike a rule by row numbers this does not depend on the order of rows,
     and an embedding that maps everything to one point scores no better than it should.
-    Query rows that have no positive are excluded and counted, never scored as 0.
+    Similarities are compared as float32 has them. Of signs and bits at any scale, and
+    of whole numbers whose products (for cosines their squares) stay below 2^24, they
+    are exact; two others that should be equal may differ by rounding, about 1e-7, and
+    then either may come first. Query rows that have no positive are excluded and
+    counted, never scored as 0.
 
     Memory is O(block x rows) and at most 2^24 thresholds at a time; time is that of
     the products and of one comparison per pair and positive of the largest classes. A

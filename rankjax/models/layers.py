@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from rankjax.blocks import unspread
+from rankjax.blocks import sum_unvarying
 from rankjax.models.names import Layout
 from rankjax.similarity import at_least_float32
 
@@ -171,7 +171,7 @@ def _convolve(
             **(settings | {"rhs_dilation": tuple(strides)}),
         )
         of_kernel = of_kernel.transpose(1, 2, 0, 3).astype(kernel.dtype)
-        return of_images, unspread(of_kernel, kernel)
+        return of_images, sum_unvarying(of_kernel, kernel)
 
     fast = jax.custom_vjp(convolve)
     fast.defvjp(
@@ -221,7 +221,7 @@ def _depthwise(
             for x in shifted(images)
         ]
         of_kernel = jnp.stack(slopes).reshape(kernel.shape).astype(kernel.dtype)
-        return of_images, unspread(of_kernel, kernel)
+        return of_images, sum_unvarying(of_kernel, kernel)
 
     fast = jax.custom_vjp(convolve)
     fast.defvjp(

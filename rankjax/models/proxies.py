@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from rankjax.inputs import References
+
 
 class Proxies(nnx.Module):
     """Class rows for losses that compare embeddings with proxies or centres.
@@ -31,13 +33,11 @@ class Proxies(nnx.Module):
         ...     {"network": optax.adamw(1e-4), "proxies": optax.adamw(1e-2)},
         ...     {"network": "network", "proxies": "proxies"})
         >>> moments = optimizer.init(params)
-        >>> compute = rankjax.objective(
-        ...     rankjax.losses.proxy_anchor_loss, replicated_references=True)
+        >>> compute = rankjax.objective(rankjax.losses.proxy_anchor_loss)
         >>> def loss(params, x, y):
         ...     z = nnx.merge(nnx.graphdef(network), params["network"])(x)
-        ...     rows = params["proxies"]["embeddings"][...]
-        ...     return compute(
-        ...         z, y, references=rows, reference_labels=proxies.labels)
+        ...     rows = nnx.merge(nnx.graphdef(proxies), params["proxies"])
+        ...     return compute(z, y, references=rows.references())
         >>> x, y = jnp.eye(3), jnp.array([0, 0, 1])
         >>> value, grads = jax.value_and_grad(loss)(params, x, y)
         >>> updates, moments = optimizer.update(grads, moments, params)
@@ -68,6 +68,10 @@ class Proxies(nnx.Module):
         """[classes * per_class] int32, the class of each row: 0, ..., 0, 1, ..."""
         classes = np.arange(self.num_classes, dtype=np.int32)
         return np.repeat(classes, self.per_class)
+
+    def references(self) -> References:
+        """Makes the rows references of an objective, the same on every device."""
+        return References(self.embeddings[...], self.labels, replicated=True)
 
 
 class WithLoss(nnx.Module):
@@ -105,14 +109,10 @@ class WithLoss(nnx.Module):
         return self.network(images)
 
     def for_objective(self) -> dict[str, Any]:
-        """What an objective gets besides embeddings and labels.
-
-        It must have been made with `replicated_references=True`.
-        """
+        """Collects what an objective gets besides embeddings and labels."""
         given: dict[str, Any] = {
             "params": {name: value[...] for name, value in self.learned.items()}
         }
         if self.proxies is not None:
-            given["references"] = self.proxies.embeddings[...]
-            given["reference_labels"] = self.proxies.labels
+            given["references"] = self.proxies.references()
         return given

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rankjax.errors import RunError
+from rankjax.files import read_regular
 
 Arrays = dict[str, np.ndarray]
 
@@ -61,16 +62,16 @@ def read_weights(path: Path) -> Arrays:
     """The arrays in a file, by the names that the file gives them.
 
     The kind of file is told from its first bytes. Of a checkpoint that holds more than
-    a state dict, that in `state_dict`, `model_state_dict`, `teacher` or `model` is
-    taken. Prefixes that wrappers put before all names (`module.`, `backbone.`) are
-    taken off.
+    a state dict, that with most tensors is taken; of several that are about as large
+    that in `state_dict`, `model_state_dict`, `teacher` or `model`. Prefixes that
+    wrappers put before all names (`module.`, `backbone.`) are taken off.
 
     Raises:
       RunError: the file cannot be read, is damaged or holds what is no array; nothing
         in it was executed.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise RunError(f"cannot read weights from {path}: {error}") from error
     try:
@@ -219,6 +220,7 @@ class _Unpickler(pickle._Unpickler):
     a file asks for.
     """
 
+    storages: dict[str, _Storage]
     dispatch: ClassVar[Any] = {
         code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPERATIONS
     }
@@ -243,12 +245,17 @@ class _Unpickler(pickle._Unpickler):
         kind, dtype, key, _, count, *_ = pid
         if kind != "storage" or type(count) is not int:
             raise _RefusedError("its pickle refers to what is no storage")
-        return _Storage(str(key), np.dtype(_TORCH_DTYPES[dtype]), count)
+        storage = _Storage(str(key), np.dtype(_TORCH_DTYPES[dtype]), count)
+        self.storages[storage.key] = storage
+        return storage
 
 
-def _unpickle(file: io.BytesIO) -> Any:
+def _unpickle(file: io.BytesIO, storages: dict[str, _Storage] | None = None) -> Any:
+    """What a pickle holds; adds the storages that it refers to to `storages`."""
+    unpickler = _Unpickler(file, encoding="ascii")
+    unpickler.storages = {} if storages is None else storages
     try:
-        return _Unpickler(file, encoding="ascii").load()
+        return unpickler.load()
     except KeyError as error:
         # What the table of operations does not have, or a name that was never put.
         raise _RefusedError(f"its pickle has an operation or a key {error}") from error
@@ -256,25 +263,59 @@ def _unpickle(file: io.BytesIO) -> Any:
 
 def _tensors(tree: Any) -> dict[str, _Tensor]:
     """The state dict in what was unpickled."""
-    while isinstance(tree, dict):
-        found = {k: v for k, v in tree.items() if isinstance(v, _Tensor)}
-        if found:
-            return {str(k): v for k, v in found.items()}
-        inside = [name for name in _INSIDE if isinstance(tree.get(name), dict)]
-        if not inside:
-            raise _RefusedError(f"no state dict among {list(tree)[:8]}")
-        tree = tree[inside[0]]
-    raise _RefusedError(f"it holds a {type(tree).__name__}, not a state dict")
+    if not isinstance(tree, dict):
+        raise _RefusedError(
+            f"it holds a {type(tree).__name__.strip('_').lower()}, no dict"
+        )
+    found = _state_dicts(tree)
+    sizes = {
+        path: sum(tensor.shape != () for tensor in tensors.values())
+        for path, tensors in found.items()
+    }
+    # Single tensors, a head and what an optimizer keeps of each weight are smaller.
+    large = [path for path, size in sizes.items() if 2 * size > max(sizes.values())]
+    if not large:
+        raise _RefusedError(f"no state dict among {list(tree)[:8]}")
+    first = min(map(_precedence, large))
+    chosen, *others = (path for path in large if _precedence(path) == first)
+    if others:
+        names = ", ".join(".".join(path) for path in (chosen, *others)[:4])
+        raise _RefusedError(f"it holds several state dicts, {names}: save one alone")
+    return found[chosen]
+
+
+def _state_dicts(tree: dict[Any, Any]) -> dict[tuple[str, ...], dict[str, _Tensor]]:
+    """All dicts in a tree that hold tensors, by the keys that lead to them."""
+    found: dict[tuple[str, ...], dict[str, _Tensor]] = {}
+    left: list[tuple[tuple[str, ...], dict[Any, Any]]] = [((), tree)]
+    known = {id(tree)}  # a pickle may hold a dict many times
+    while left:
+        path, branch = left.pop(0)
+        found[path] = {str(k): v for k, v in branch.items() if isinstance(v, _Tensor)}
+        for key, value in branch.items():
+            if isinstance(value, dict) and id(value) not in known:
+                known.add(id(value))
+                left.append(((*path, str(key)), value))
+    return found
+
+
+def _precedence(path: tuple[str, ...]) -> tuple[float, ...]:
+    """Rises from the names in `_INSIDE` to the whole file to any other name."""
+    last = len(_INSIDE)
+    ranks = sorted(_INSIDE.index(name) for name in path if name in _INSIDE)
+    return (*ranks, last) if path else (last - 0.5,)
 
 
 def _read_torch_zip(content: bytes) -> Arrays:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = archive.namelist()
+        pickles = [name for name in names if name.endswith("/data.pkl")]
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise _RefusedError("it is TorchScript; save module.state_dict() instead")
+        if len(pickles) != 1:
+            raise _RefusedError("the archive is not one of PyTorch's state dicts")
         if any(info.compress_type for info in archive.infolist()):
             raise _RefusedError("its archive is compressed, which PyTorch's never are")
-        pickles = [name for name in names if name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise _RefusedError("the archive is not one of PyTorch")
         root = pickles[0].removesuffix("data.pkl")
         order = f"{root}byteorder"
         if order in names and archive.read(order) != b"little":
@@ -297,8 +338,8 @@ def _read_torch_legacy(content: bytes) -> Arrays:
     _unpickle(file)  # version
     if not _unpickle(file).get("little_endian", True):
         raise _RefusedError("its numbers are big-endian")
-    tensors = _tensors(_unpickle(file))
-    storages = {t.storage.key: t.storage for t in tensors.values()}
+    storages: dict[str, _Storage] = {}
+    tensors = _tensors(_unpickle(file, storages))
     data = {}
     for key in _unpickle(file):
         (count,) = struct.unpack("<q", file.read(8))

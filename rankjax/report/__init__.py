@@ -7,6 +7,7 @@ import numpy as np
 from rankjax.errors import RunError
 from rankjax.files import write_atomic
 from rankjax.metrics import leave_one_out
+from rankjax.metrics.directions import cosines
 from rankjax.report import analysis, drawing, figures, page
 from rankjax.report.evaluation import write_evaluation
 from rankjax.report.inputs import (
@@ -51,8 +52,8 @@ def write_report(run_dir: Path, inputs: ReportInputs) -> Path:
     rows = {**inputs.baselines, "test": inputs.embeddings}
     spaces = {
         name: (
-            analysis.cosines(rows[key], pairs.positive),
-            analysis.cosines(rows[key], pairs.negative),
+            cosines(rows[key], pairs.positive),
+            cosines(rows[key], pairs.negative),
         )
         for key, name in figures.SPACES.items()
         if key in rows

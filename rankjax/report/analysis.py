@@ -9,6 +9,7 @@ from sklearn.manifold import TSNE
 
 from rankjax import metrics
 from rankjax.metrics import Search
+from rankjax.metrics.directions import directions
 from rankjax.similarity import cosine
 
 
@@ -111,34 +112,16 @@ def top_matches(search: Search, queries: np.ndarray, *, most: int = 8) -> np.nda
     Of a query that meets fewer rows than others, the last are -1.
     """
     scores = np.array(
-        cosine(jnp.asarray(search.queries[queries]), jnp.asarray(search.gallery))
+        cosine(
+            jnp.asarray(directions(search.queries[queries])),
+            jnp.asarray(directions(search.gallery)),
+        )
     )
     every = np.arange(len(search.gallery))
     for line, query in zip(scores, queries, strict=True):
         line[skipped(search, np.full(len(every), query), every)] = -np.inf
     rows = np.argsort(-scores, axis=1, kind="stable")[:, :most]
     return np.where(np.isfinite(np.take_along_axis(scores, rows, 1)), rows, -1)
-
-
-def cosines(
-    rows: np.ndarray, pairs: np.ndarray, others: np.ndarray | None = None
-) -> np.ndarray:
-    """Cosine similarity of pairs of a row and another (of `others`): float [pairs]."""
-    others = rows if others is None else others
-    scale = np.prod(
-        [
-            np.linalg.norm(side, axis=1)[column]
-            for side, column in zip((rows, others), pairs.T, strict=True)
-        ],
-        axis=0,
-    )
-    dots = np.empty(len(pairs), rows.dtype)
-    # Raw pixels are wide: gather about 16 MB of them at a time.
-    block = max(1, 2**22 // rows.shape[1])
-    for start in range(0, len(pairs), block):
-        first, second = pairs[start : start + block].T
-        dots[start : start + block] = np.vecdot(rows[first], others[second])
-    return dots / np.maximum(scale, np.finfo(rows.dtype).tiny)
 
 
 def separation(positive: np.ndarray, negative: np.ndarray) -> float:

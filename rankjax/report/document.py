@@ -2,10 +2,11 @@
 
 import base64
 import html
-import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from rankjax.files import printable
 
 
 class Section(NamedTuple):
@@ -16,14 +17,8 @@ class Section(NamedTuple):
 
 
 def text(value: object) -> str:
-    """Escaped for HTML; what no font can draw is spelt as its code point."""
-    drawn = [
-        f"U+{ord(character):04X}"
-        if unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn")
-        else character
-        for character in str(value)
-    ]
-    return html.escape("".join(drawn)) or "(empty)"
+    """Escaped for HTML; what is not `printable` is spelt as its code point."""
+    return html.escape(printable(str(value))) or "(empty)"
 
 
 def document(

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_curve
 from rankjax.errors import RunError
 from rankjax.files import write_atomic
 from rankjax.metrics import Retrieval, precision_recall, some_queries
+from rankjax.metrics.directions import cosines
 from rankjax.report import analysis, curves, figures
 from rankjax.report.document import (
     Section,
@@ -62,8 +63,7 @@ def _table(table: Table, *, heading: bool = True) -> str:
 def _of_a_search(ranked: Ranked, shown: Shown, seed: int) -> dict[str, Section]:
     pairs = analysis.sample_pairs(ranked.search, np.random.default_rng((seed, 0)))
     scores = [
-        analysis.cosines(ranked.search.queries, some, ranked.search.gallery)
-        for some in pairs
+        cosines(ranked.search.queries, some, ranked.search.gallery) for some in pairs
     ]
     rng = np.random.default_rng((seed, 1))
     return {

@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -15,8 +14,8 @@ from rankjax import metrics
 from rankjax.data import Dataset, ImageSource
 from rankjax.data.decoding import resize
 from rankjax.data.sources import Readable
+from rankjax.metrics.directions import cosines, unit_rows
 from rankjax.parallel import AXIS, from_processes, place_among, replicate
-from rankjax.similarity import normalize
 from rankjax.train.step import TrainState
 
 Embed = Callable[[TrainState, ImageSource], np.ndarray]
@@ -125,7 +124,7 @@ def evaluate(
     search = metrics.leave_one_out(embeddings, labels)
     means = metrics.retrieval(search, recall_at=recall_at).means()
     clusters = metrics.kmeans(
-        normalize(jnp.asarray(embeddings)),
+        unit_rows(embeddings),
         k=len(np.unique(labels)),
         seed=seed,
         restarts=1,
@@ -150,9 +149,7 @@ def evaluate_test(
       seed: of k-means.
     """
     if data.pairs is not None:
-        unit = normalize(jnp.asarray(test))
-        first, second = (unit[column] for column in data.pairs.indices.T)
-        scores = jnp.sum(first * second, -1)
+        scores = cosines(test, data.pairs.indices)
         found = metrics.verification(scores, data.pairs.same, fold=data.pairs.folds)
         return {"accuracy": found.accuracy, "eer": found.eer, "auc": found.auc}
     most = len(test) - 1 if gallery is None else len(gallery)

@@ -1,12 +1,13 @@
 """The backbone of a finished run, to start another one from."""
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 
 from rankjax.errors import RunError, UsageError
+from rankjax.files import read_json
+from rankjax.models import SCALES
 from rankjax.models.weights import torch_name
 from rankjax.train.checkpoint import Checkpoints
 
@@ -42,13 +43,18 @@ def read_run(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
         inside = name.partition("['backbone']")[2].removesuffix(".value")
         keys = re.findall(r"\['?([^]']+)'?\]", inside)
         found[torch_name(".".join(keys))] = array
-    return found, _scale(path / "weights.json")
+    return found, read_scale(path / "weights.json")
 
 
-def _scale(file: Path) -> str | None:
+def read_scale(file: Path) -> str | None:
+    """How images of pretrained weights were scaled; None where there is no file.
+
+    Raises:
+      RunError: the file is damaged.
+    """
     if not file.exists():
         return None
-    try:
-        return json.loads(file.read_text())["scale"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file}: damaged ({error}); mend or delete it") from error
+    scale = read_json(file).get("scale")
+    if scale not in SCALES:
+        raise RunError(f"{file}: damaged, its scale is {scale!r}; mend or delete it")
+    return scale

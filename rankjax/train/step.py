@@ -1,5 +1,6 @@
 """One training step as a pure function of a state and a batch."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -12,7 +13,6 @@ from jax import lax
 from rankjax.memory import Memory
 from rankjax.models.layers import Dropout
 from rankjax.models.proxies import WithLoss
-from rankjax.objective import Objective
 from rankjax.parallel import Step
 from rankjax.similarity import normalize
 
@@ -74,12 +74,12 @@ def create_state(
 
 def make_step(
     definition: Any,
-    objective: Objective,
+    objective: Callable[..., Any],
     optimizer: optax.GradientTransformation,
     *,
     axis_name: str | None = None,
     microbatch: int | None = None,
-    memory_objective: Objective | None = None,
+    memory_objective: Callable[..., Any] | None = None,
     memory_weight: float = 1.0,
     memory_warmup: int = 0,
     weight_ema: float = 0.999,
@@ -89,8 +89,7 @@ def make_step(
 
     Args:
       definition: from `create_state`; of a network, or of one `WithLoss`.
-      objective: built with `has_aux=True` and the same axis name; with
-        `replicated_references=True` where there are proxies or a memory.
+      objective: built with `has_aux=True` and the same axis name.
       optimizer: an optax transformation.
       axis_name: the mapped axis over which the batch is spread, or None. The loss is
         that of the whole batch on every device, hence its gradients are averaged.
@@ -139,7 +138,7 @@ def make_step(
         memory = state.memory
         if memory is not None:
             memory = memory.add(embeddings, label, axis_name=axis_name)
-            given = _beside(model) | memory.references()
+            given = _beside(model) | {"references": memory.references(holds_batch=True)}
             more, _ = (memory_objective or objective)(
                 embeddings, label, key=key, **given
             )

@@ -19,6 +19,8 @@ from PIL import Image
 
 from rankjax.data import CATALOGUE, load
 from rankjax.data.benchmarks import load_benchmark
+from rankjax.data.builders import layouts
+from rankjax.data.builders.archives import Archives
 from rankjax.data.builders.benchmark import LAYOUTS
 from rankjax.data.pool import Choice
 from rankjax.errors import RunError
@@ -321,3 +323,53 @@ def test_pairs_and_junk_follow_what_is_left_out(tmp_path):
     np.testing.assert_array_equal(rows, pairs.indices[[0, 1, 3]])
     assert left.same.tolist() == [True, False, False]
     assert left.folds.tolist() == [0, 0, 1]
+
+
+def rewritten(folder, change):
+    file = folder / "pairs.txt"
+    file.write_bytes(change(file.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: b"\xef\xbb\xbf" + text,
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.replace(b"\t", b","),
+        lambda text: (
+            b"name,imagenum1,imagenum2,\n"
+            + b"".join(
+                b",".join([*line.split(), b""][:4]) + b"\n"
+                for line in text.splitlines()[1:]
+            )
+        ),
+    ],
+)
+def test_pairs_are_the_same_with_a_byte_order_mark_or_as_csv(tmp_path, change):
+    tiny_archives.lfw(tmp_path)
+    expected = layouts.lfw_pairs(Archives(tmp_path))
+    assert [pair[2:] for pair in expected] == [
+        (True, 0),
+        (False, 0),
+        (True, 1),
+        (False, 1),
+    ]
+    rewritten(tmp_path, change)
+    assert layouts.lfw_pairs(Archives(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "must begin with the numbers of folds and of pairs, .* got ''"),
+        (b"2\t1\n", "has 0 pairs, not 2 x 2 x 1"),
+        (b"2\t1\nBo\t1\n", "in every line, got 'Bo 1'"),
+        (b"2\t1\nBo\tx\t1\n", "in every line, got 'Bo x 1'"),
+        (b"Bo\t1\t2\n", "the heading of a CSV file, got 'Bo 1 2'"),
+        (b"name,a,b\nBo,1,2\n", "has 1 pairs, not 2 x"),
+    ],
+)
+def test_pairs_that_are_none_are_named(tmp_path, text, said):
+    (tmp_path / "pairs.txt").write_bytes(text)
+    with pytest.raises(ValueError, match=said):
+        layouts.lfw_pairs(Archives(tmp_path))

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 import rankjax
-from rankjax.entry import default_similarity
+from rankjax.registry import default_similarity
 
 CLASSES, DIM = 8, 5
 # Uneven classes, a row that is alone in its class, rows out of order.
@@ -77,7 +77,6 @@ class Case:
             similarity=self.similarity,
             mining=self.mining,
             reduction=self.reduction,
-            **({"replicated_references": True} if self.proxies else {}),
             **settings,
         )
         return functools.partial(self._call, compute)
@@ -85,16 +84,16 @@ class Case:
     def _call(self, compute, x, y=None, *, references=None, names=None, **given):
         if self.proxies:
             z, labels = self.references(x.shape[1])
-            given["references"] = (
-                z.astype(x.dtype) if references is None else references
+            if names is not None:
+                labels = names[labels]
+            references = rankjax.References(
+                z.astype(x.dtype) if references is None else references,
+                None if y is None else labels,
+                replicated=True,
             )
-            if y is not None:
-                given["reference_labels"] = labels if names is None else names[labels]
-        elif references is not None:
-            given["references"] = references
         if self.key:
             given["key"] = jax.random.key(0)
-        return compute(x, y, **given)
+        return compute(x, y, references=references, **given)
 
     def labels(self, y, names=None):
         """Labels as the loss wants them, of classes 0, 1, ...; by other names if given.

@@ -262,12 +262,11 @@ def test_replicated_references_get_the_gradient_of_one_device(check):
     y, names = rng.permutation(np.arange(32) // 4), np.arange(16) // 2
 
     def gradient(axis_name, z, x, y):
-        compute = rankjax.objective(
-            angular_hinge_loss, axis_name=axis_name, replicated_references=True
+        compute = rankjax.objective(angular_hinge_loss, axis_name=axis_name)
+        references = functools.partial(
+            rankjax.References, labels=names, replicated=True
         )
-        return jax.grad(lambda z: compute(x, y, references=z, reference_labels=names))(
-            z
-        )
+        return jax.grad(lambda z: compute(x, y, references=references(z)))(z)
 
     def inside(z, x, y):
         return jax.lax.pmean(gradient("batch", z, x, y), "batch")

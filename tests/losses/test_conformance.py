@@ -17,8 +17,8 @@ from jax.test_util import check_grads
 
 import rankjax
 from rankjax import similarity
-from rankjax.entry import Kind, hyper_parameters
 from rankjax.parallel import AXIS
+from rankjax.registry import Kind, hyper_parameters
 
 EXPORTED, VARIANTS = cases.collect()
 BALANCED = np.repeat(np.arange(4), 4)
@@ -124,8 +124,8 @@ def _first_of_each_kind():
     """Names of losses that look at a batch in different ways."""
     kinds = {}
     for name, case in EXPORTED.items():
-        entry = rankjax.entry.entry_of(case.loss)
-        kinds.setdefault((entry.kind, entry.anchors), name)
+        info = rankjax.registry.info_of(case.loss)
+        kinds.setdefault((info.kind, info.anchors), name)
     return kinds.values()
 
 
@@ -327,7 +327,10 @@ def test_given_masks_and_references_equal_labels(case):
     expected = evaluate(case, EMBEDDINGS, PAIRED, params=defaults(case))[0]
     close(compute(EMBEDDINGS, **masks), expected)
     if not case.proxies:
-        close(compute(EMBEDDINGS, references=EMBEDDINGS, **masks), expected)
+        close(
+            compute(EMBEDDINGS, references=rankjax.References(EMBEDDINGS), **masks),
+            expected,
+        )
 
 
 @over(
@@ -340,14 +343,14 @@ def test_copies_of_the_batch_as_references_equal_the_batch(case):
     labels, order = case.labels(PAIRED), np.random.default_rng(3).permutation(16)
     if case.proxies:
         return
-    copies = {
-        "references": np.pad(EMBEDDINGS[order], [(0, 3), (0, 0)], constant_values=9),
-        "reference_labels": np.concatenate([labels[order], labels[:3]]),
-        "reference_valid": np.arange(19) < 16,
-        "reference_index": np.concatenate([order, [-1, -1, -1]]),
-    }
+    copies = rankjax.References(
+        np.pad(EMBEDDINGS[order], [(0, 3), (0, 0)], constant_values=9),
+        np.concatenate([labels[order], labels[:3]]),
+        valid=np.arange(19) < 16,
+        copy_of=np.concatenate([order, [-1, -1, -1]]),
+    )
     expected = evaluate(case, EMBEDDINGS, PAIRED, params=defaults(case))[0]
-    close(case.objective(block="auto")(EMBEDDINGS, labels, **copies), expected)
+    close(case.objective(block="auto")(EMBEDDINGS, labels, references=copies), expected)
 
 
 @every_loss
@@ -361,6 +364,8 @@ def test_weights_count_anchors_that_many_times(case):
     if not case.proxies:
         positive = positive & ~np.eye(16, dtype=bool)
     compute = case.objective()
+    if not case.proxies:
+        z = rankjax.References(z)
     weighted = compute(
         EMBEDDINGS, references=z, positive=positive, negative=negative, weights=weights
     )
@@ -411,15 +416,15 @@ def test_gradients_equal_finite_differences(case):
 
 def _slopes(case, y):
     """The gradient by the similarities, and which of them are of positives."""
-    entry = rankjax.entry.entry_of(case.loss)
-    if entry.kind is Kind.FEATURES:
+    info = rankjax.registry.info_of(case.loss)
+    if info.kind is Kind.FEATURES:
         pytest.skip("sees no similarities")
     names = case.references()[1] if case.proxies else y
     same = y[:, None] == names[None, :]
     matrix = np.random.default_rng(3).uniform(-1, 0, same.shape).astype(np.float32)
     if not case.proxies:
         matrix = (matrix + matrix.T) / 2
-    if entry.anchors == "references":
+    if info.anchors == "references":
         matrix, same = matrix.T, same.T
 
     @jax.jit
@@ -482,7 +487,7 @@ def _whole_batch(case):
     matrix = np.random.default_rng(4).normal(0, 0.3, (DIM, DIM)).astype(np.float32)
     operands = {"matrix": matrix, "params": jax.tree.map(np.float32, dict(case.params))}
     batch = {"x": EMBEDDINGS, "y": case.labels(LABELS), "valid": np.arange(16) != 7}
-    if rankjax.entry.entry_of(case.loss).anchors == "batch":
+    if rankjax.registry.info_of(case.loss).anchors == "batch":
         batch["weights"] = np.linspace(0.5, 2, 16).astype(np.float32)
     given = {k: v for k, v in batch.items() if k not in ("x", "y")}
     compute = case.objective()
@@ -542,7 +547,7 @@ def test_one_call_form_equals_the_objective(case):
     simple = getattr(rankjax, case.loss.__name__)
     given = {}
     if case.proxies:
-        given["references"], given["reference_labels"] = case.references()
+        given["references"] = rankjax.References(*case.references())
     if case.key:
         given["key"] = jax.random.key(0)
     value = simple(EMBEDDINGS, case.labels(LABELS), **given)

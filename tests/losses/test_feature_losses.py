@@ -326,5 +326,5 @@ def test_ge2e_needs_labels():
         generalized_end_to_end_loss(rankjax.Pairs(jnp.ones((2, 2)), mask, mask))
     label = jnp.arange(2)
     pairs = rankjax.Pairs(jnp.ones((2, 2)), mask, mask, reference_label=label)
-    with pytest.raises(ValueError, match=r"needs Pairs\.reference_similarity"):
+    with pytest.raises(ValueError, match=r"needs Pairs\.reference_embeddings"):
         generalized_end_to_end_loss(pairs)

@@ -234,7 +234,9 @@ def wide_angles(v, angle):
     """By the midpoint's squared distance: the median of a triangle."""
     t = math.tan(math.radians(angle)) ** 2
     chosen = []
-    for row, own in zip(-v.row.astype(float), -v.own_row.astype(float), strict=True):
+    for row, own in zip(
+        -v.row.astype(float), -v.positive_row.astype(float), strict=True
+    ):
         median = row / 2 + own / 2 + v.positive / 4
         chosen.append(-v.positive > 4 * t * median)
     return v.negatives & np.array(chosen)
@@ -286,26 +288,30 @@ def selection(name, **settings):
     )
 
 
+def view(own_row, **fields):
+    return View(**fields, compute_row=lambda: own_row)
+
+
 @pytest.mark.parametrize("name", SELECTIONS)
 def test_selection_equals_a_slow_loop_and_ties_go_to_the_lowest_index(name):
     positives = np.linspace(-2, 0, 5, dtype=np.float32)
     each = [
-        View(
-            row=SIMILARITY[i],
-            positives=SIDES[i] == 0,
-            negatives=SIDES[i] == 1,
-            positive=positive,
-            this=np.arange(REFERENCES) == j,
-            own_row=OWN_ROWS[j],
-            key=jax.random.fold_in(KEY, ROWS * i + j),
-        )
+        {
+            "row": SIMILARITY[i],
+            "positives": SIDES[i] == 0,
+            "negatives": SIDES[i] == 1,
+            "positive": positive,
+            "this": np.arange(REFERENCES) == j,
+            "own_row": OWN_ROWS[j],
+            "key": jax.random.fold_in(KEY, ROWS * i + j),
+        }
         for i in range(ROWS)
         for j, positive in enumerate(positives)
     ]
     views = jax.tree.map(lambda *x: jnp.stack(x), *each)
-    chosen = jax.jit(jax.vmap(lambda view: selection(name)(view, 1.0)))(views)
-    for view, mask in zip(each, chosen, strict=True):
-        np.testing.assert_array_equal(mask, SELECTIONS[name][1](view))
+    chosen = jax.jit(jax.vmap(lambda some: selection(name)(view(**some), 1.0)))(views)
+    for some, mask in zip(each, chosen, strict=True):
+        np.testing.assert_array_equal(mask, SELECTIONS[name][1](view(**some)))
     assert np.any(chosen)
 
 
@@ -605,7 +611,9 @@ def test_angular_selects_where_the_angle_at_the_negative_is_wider():
         ("cosine", lambda s: 1 + s / 2),
     ]:
         row, own = convert(s[0]), convert(s[1])
-        view = View(row, this, np.arange(62) > 1, row[1], this, own)
+        view = View(
+            row, this, np.arange(62) > 1, row[1], this, None, None, lambda own=own: own
+        )
         chosen = mining.angular(view, None, angle=40.0, distance=distance)
         np.testing.assert_array_equal(chosen[2:], angle > 40)
     assert 5 < np.sum(angle > 40) < 55
@@ -642,9 +650,9 @@ def test_mining_has_value_and_gradient_of_the_mined_masks(name):
             zip(("positive", "negative"), expected(name, s, same, ~same), strict=True)
         )
     mined = _contrastive(mining=miner(name))(
-        x, y, references=memory, reference_labels=names, key=KEY
+        x, y, references=rankjax.References(memory, names), key=KEY
     )
-    _close(mined, _of_given_masks()(x, references=memory, **masks))
+    _close(mined, _of_given_masks()(x, references=rankjax.References(memory), **masks))
     assert np.any(mined[1])
 
 
@@ -752,7 +760,17 @@ def test_no_gradient_flows_through_what_a_selection_chose(name):
     sides = np.arange(5) == 0
     own = np.full((5, 5), -1.0, np.float32)
     key = jax.random.fold_in(jax.random.fold_in(KEY, 0), 0)
-    chosen = SELECTIONS[name][1](View(row, sides, ~sides, row[0], sides, own[0], key))
+    chosen = SELECTIONS[name][1](
+        view(
+            own[0],
+            row=row,
+            positives=sides,
+            negatives=~sides,
+            positive=row[0],
+            this=sides,
+            key=key,
+        )
+    )
     pairs = rankjax.Pairs(
         *map(jnp.asarray, (row[None], sides[None], ~sides[None], own)),
         anchor_index=jnp.zeros(1, jnp.int32),

@@ -167,7 +167,7 @@ def test_two_towers_equal_one_batch_of_pairs():
     names = np.arange(N)
     compute = rankjax.objective(n_pairs_loss)
     towers = jax.value_and_grad(
-        lambda a, p: compute(a, names, references=p, reference_labels=names), (0, 1)
+        lambda a, p: compute(a, names, references=rankjax.References(p, names)), (0, 1)
     )
     loss, grads = towers(A, P)
     expected, grad = evaluate(n_pairs_loss, EMBEDDINGS, PAIRED)

@@ -1,5 +1,6 @@
 """What the objective does around a loss: pairing, towers, averaging, checks, traces."""
 
+import dataclasses
 import functools
 import re
 import subprocess
@@ -13,9 +14,9 @@ import reference
 from jax.sharding import Mesh, PartitionSpec
 
 import rankjax
-from rankjax import losses, mining, similarity
-from rankjax.entry import hyper_parameters
+from rankjax import References, losses, mining, similarity
 from rankjax.parallel import AXIS
+from rankjax.registry import hyper_parameters
 
 RNG = np.random.default_rng(0)
 EMBEDDINGS = RNG.normal(size=(6, 4)).astype(np.float32)
@@ -97,7 +98,7 @@ def test_given_pairs_are_the_ones_that_count():
     )
     value = compute(
         EMBEDDINGS,
-        references=OTHERS,
+        references=References(OTHERS),
         positive=positive,
         negative=negative,
         params={"margin": 3.0},
@@ -160,7 +161,7 @@ def _tuple_loss(name, matrix, anchor, positives, negatives):
 )
 def test_explicit_tuples_equal_loops(name, tuplets):
     loss = losses.LOSSES[name]
-    lists, measure = _tuples(tuplets), loss.entry.similarity
+    lists, measure = _tuples(tuplets), loss.info.similarity
 
     @jax.jit
     def mean(*lists):
@@ -184,7 +185,7 @@ def test_losses_that_compare_positives_with_negatives_say_what_they_miss():
     pairs = rankjax.Pairs(
         jnp.zeros((2, 2)), jnp.eye(2, dtype=bool), ~jnp.eye(2, dtype=bool)
     )
-    with pytest.raises(ValueError, match=r"needs Pairs\.reference_similarity"):
+    with pytest.raises(ValueError, match=r"needs Pairs\.reference_embeddings"):
         losses.angular_loss(pairs)
 
 
@@ -219,7 +220,7 @@ def test_two_towers_equal_one_batch_with_masks_between_them(name):
     """In value, and in the gradients of embeddings and references."""
     compute = rankjax.objective(losses.LOSSES[name])
     towers = jax.value_and_grad(
-        lambda x, z: compute(x, LABELS, references=z, reference_labels=OTHER_LABELS),
+        lambda x, z: compute(x, LABELS, references=References(z, OTHER_LABELS)),
         (0, 1),
     )
     between = np.zeros((11, 11), bool)
@@ -243,9 +244,7 @@ def test_invalid_references_change_nothing_and_get_no_gradient():
         return compute(
             EMBEDDINGS,
             LABELS,
-            references=z,
-            reference_labels=y,
-            reference_valid=valid,
+            references=References(z, y, valid),
         )
 
     valid = np.array([True, False, True, True, False, True, True])
@@ -411,7 +410,13 @@ def never(pairs):
 
 
 MASK = np.zeros((6, 6), bool)
-REFERENCES = {"references": OTHERS, "reference_labels": OTHER_LABELS}
+REFERENCES = {"references": References(OTHERS, OTHER_LABELS)}
+
+
+def others(**changed):
+    return {"references": dataclasses.replace(REFERENCES["references"], **changed)}
+
+
 BAD = {
     "embeddings of rank 1": (
         (EMBEDDINGS[0], LABELS, {}),
@@ -424,9 +429,9 @@ BAD = {
         r"embeddings must have shape \[rows, dim\], neither 0, got \(0, 4\)",
     ),
     "references of rank 3": (
-        (EMBEDDINGS, LABELS, REFERENCES | {"references": OTHERS[None]}),
+        (EMBEDDINGS, LABELS, others(embeddings=OTHERS[None])),
         ValueError,
-        r"references must have shape \[rows, dim\], neither 0, got \(1, 5, 4\)",
+        r"references.embeddings must have shape \[rows, dim\], .*, got \(1, 5, 4\)",
     ),
     "integer embeddings": (
         (np.ones((6, 4), np.int32), LABELS, {}),
@@ -453,10 +458,10 @@ BAD = {
         ValueError,
         "labels run from 2147483648 to 2147483650, which int32 cannot hold",
     ),
-    "reference_labels that would wrap": (
-        (EMBEDDINGS, LABELS, REFERENCES | {"reference_labels": OTHER_LABELS - 2**40}),
+    "labels of references that would wrap": (
+        (EMBEDDINGS, LABELS, others(labels=OTHER_LABELS - 2**40)),
         ValueError,
-        "reference_labels run from -1099511627776 to .*, which int32 cannot hold",
+        "references.labels run from -1099511627776 to .*, which int32 cannot hold",
     ),
     "too few labels": (
         (EMBEDDINGS, LABELS[:5], {}),
@@ -474,19 +479,14 @@ BAD = {
         "labels is None; give labels, or positive and negative",
     ),
     "references without labels": (
+        (EMBEDDINGS, LABELS, others(labels=None)),
+        ValueError,
+        "references.labels is None; give labels, or positive and negative",
+    ),
+    "an array for references": (
         (EMBEDDINGS, LABELS, {"references": OTHERS}),
-        ValueError,
-        "reference_labels is None; give labels, or positive and negative",
-    ),
-    "labels without references": (
-        (EMBEDDINGS, LABELS, {"reference_labels": OTHER_LABELS}),
-        ValueError,
-        "reference_labels, reference_valid and reference_index need references, ",
-    ),
-    "validity without references": (
-        (EMBEDDINGS, LABELS, {"reference_valid": np.ones(5, bool)}),
-        ValueError,
-        "reference_labels, reference_valid and reference_index need references, ",
+        TypeError,
+        r"references must be rankjax.References\(embeddings, labels\), got ndarray",
     ),
     "positive alone": (
         (EMBEDDINGS, None, {"positive": MASK}),
@@ -514,19 +514,19 @@ BAD = {
         r"positive must have shape \(6, 6\), got \(5, 6\)",
     ),
     "masks not for the references": (
-        (EMBEDDINGS, None, {"positive": MASK, "negative": MASK, "references": OTHERS}),
+        (EMBEDDINGS, None, {"positive": MASK, "negative": MASK} | others(labels=None)),
         ValueError,
         r"positive must have shape \(6, 5\), got \(6, 6\)",
     ),
     "references of another dim": (
-        (EMBEDDINGS, LABELS, REFERENCES | {"references": OTHERS[:, :3]}),
+        (EMBEDDINGS, LABELS, others(embeddings=OTHERS[:, :3])),
         ValueError,
-        "references must have the embeddings' dim 4, got 3",
+        "references.embeddings must have the embeddings' dim 4, got 3",
     ),
     "references of another dtype": (
-        (EMBEDDINGS, LABELS, REFERENCES | {"references": OTHERS.astype(np.float16)}),
+        (EMBEDDINGS, LABELS, others(embeddings=OTHERS.astype(np.float16))),
         TypeError,
-        "references must have the embeddings' dtype float32, got float16",
+        "references.embeddings must have the embeddings' dtype float32, got float16",
     ),
     "numbers for valid": (
         (EMBEDDINGS, LABELS, {"valid": np.ones(6, np.int32)}),
@@ -538,10 +538,10 @@ BAD = {
         ValueError,
         r"valid must have shape \(6,\), got \(6, 1\)",
     ),
-    "numbers for reference_valid": (
-        (EMBEDDINGS, LABELS, REFERENCES | {"reference_valid": np.ones(5)}),
+    "numbers for valid references": (
+        (EMBEDDINGS, LABELS, others(valid=np.ones(5))),
         TypeError,
-        "reference_valid must be a bool mask, got float32",
+        "references.valid must be a bool mask, got float32",
     ),
     "too few weights": (
         (EMBEDDINGS, LABELS, {"weights": np.ones(5)}),
@@ -680,7 +680,7 @@ def test_import_loads_jax_and_numpy_alone():
 
 def test_a_loss_of_the_users_own_runs_on_cosines():
     def alignment(pairs):
-        return rankjax.Terms.of(1 - pairs.similarity, pairs.positive)
+        return rankjax.Terms.over_references(1 - pairs.similarity, pairs.positive)
 
     s = reference.similarity_matrix("cosine", EMBEDDINGS)
     positive = (LABELS[:, None] == LABELS) & ~np.eye(6, dtype=bool)

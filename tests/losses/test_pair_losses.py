@@ -430,5 +430,5 @@ def test_positive_negative_is_the_worse_of_the_triplet_and_its_swap():
 
 def test_positive_negative_needs_the_rows_of_positives():
     pairs = rankjax.Pairs(*map(jnp.asarray, (cosines(), POSITIVE, NEGATIVE)))
-    with pytest.raises(ValueError, match="reference_similarity"):
+    with pytest.raises(ValueError, match="reference_embeddings"):
         positive_negative_loss(pairs)

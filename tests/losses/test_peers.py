@@ -167,8 +167,9 @@ def test_value_and_gradient_equal_the_peer(name):
         labels = np.array(PEER["labels"][peer["labels"]])
     if "num_classes" in code:
         rows = ROWS_PER_CLASS.get(name, 1)
-        given["references"] = PROXIES[:: PER_CLASS // rows]
-        given["reference_labels"] = np.repeat(np.arange(CLASSES), rows)
+        given["references"] = rankjax.References(
+            PROXIES[:: PER_CLASS // rows], np.repeat(np.arange(CLASSES), rows)
+        )
     compute = rankjax.objective(
         loss,
         similarity=measure,
@@ -233,7 +234,7 @@ def seen(miner, measure=EUCLIDEAN):
 
     def look(pairs):
         jax.debug.callback(lambda *x: found.append(x), pairs.positive, pairs.negative)
-        return rankjax.Terms.of(pairs.similarity, pairs.positive)
+        return rankjax.Terms.over_references(pairs.similarity, pairs.positive)
 
     compute = rankjax.objective(look, mining=miner, similarity=measure, block=None)
     with jax.enable_x64(True):
@@ -283,7 +284,7 @@ def test_a_selection_picks_what_the_peer_picks(name):
                     negatives=labels != labels[a],
                     positive=s[a, p],
                     this=np.arange(12) == p,
-                    own_row=s[p],
+                    compute_row=lambda p=p: s[p],
                 )
                 chosen = SELECTIONS[name](view, margin)
                 triplets += [[a, int(p), int(n)] for n in np.flatnonzero(chosen)]

@@ -210,8 +210,7 @@ def _compiled(loss):
             lambda operands, y, names, params: compute(
                 operands[0],
                 y,
-                references=operands[1],
-                reference_labels=names,
+                references=rankjax.References(operands[1], names),
                 params=params,
             )
         )
@@ -354,8 +353,7 @@ def test_references_that_are_not_whole_classes_are_refused(loss):
         rankjax.objective(functools.partial(loss, centers=3))(
             EMBEDDINGS,
             LABELS,
-            references=CENTERS[:14],
-            reference_labels=grouped["names"][:14],
+            references=rankjax.References(CENTERS[:14], grouped["names"][:14]),
         )
 
 

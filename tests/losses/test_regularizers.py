@@ -286,7 +286,7 @@ def test_regular_face_is_least_at_the_simplex():
 def test_as_a_penalty_it_adds_its_weight_times_its_value(name):
     penalty = CASES[name].loss or regularizers.REGULARIZERS[name]
     labels = np.arange(N) // 3
-    nothing = rankjax.Terms.each
+    nothing = rankjax.Terms.one_per_anchor
     base = lambda pairs: nothing(0 * pairs.similarity[:, 0], pairs.positive.any(-1))  # noqa: E731
     compute = rankjax.objective(base, regularizers=[(0.25, penalty)])
     close(compute(ANY, labels), 0.25 * CASES[name].slow(ANY, labels), 1e-6)

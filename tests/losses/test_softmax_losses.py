@@ -178,7 +178,7 @@ def sides(labels):
 def _on_similarities(loss):
     def run(s, positive, negative, params):
         result = loss(rankjax.Pairs(s, positive, negative), **params)
-        if isinstance(result, rankjax.Pooled):
+        if isinstance(result, rankjax.BatchSums):
             result = result.then(result.sums)
         return jnp.sum(result.total), result
 

@@ -378,7 +378,7 @@ def test_the_second_term_bounds_the_mean_over_all_quadruplets():
 
 def test_quadruplets_need_to_know_which_negatives_are_of_one_class():
     same = LABELS[:, None] == LABELS
-    with pytest.raises(ValueError, match="reference_label"):
+    with pytest.raises(ValueError, match="anchor_label"):
         rankjax.objective(quadruplet_loss)(EMBEDDINGS, positive=same, negative=~same)
 
 

@@ -51,3 +51,29 @@ def test_k_out_of_range_is_named(k):
 def test_a_gallery_of_other_dimensions_is_named():
     with pytest.raises(ValueError, match=r"gallery must have 3 dimensions .*, got 2"):
         nearest(grid(12), k=1, gallery=grid(12)[:, :2])
+
+
+@pytest.mark.parametrize("name", ["cosine", "negative_normalized_euclidean"])
+@pytest.mark.parametrize("length", [1, 48**-0.5, 1e-30])
+def test_of_equal_cosines_the_lower_number_comes_first(name, length):
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (60, 48))
+    function = similarity.SIMILARITIES[name]
+    got = nearest(np.float32(signs * length), k=59, similarity=function)
+    scores = signs @ signs.T
+    expected = [ranking(scores.tolist(), i) for i in range(60)]
+    assert got.rows.tolist() == expected
+    values = np.take_along_axis(scores / 48, got.rows, 1)
+    if name != "cosine":
+        values = -np.sqrt(2 - 2 * values)
+    np.testing.assert_allclose(got.similarities, values, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cosine", "negative_normalized_euclidean"])
+def test_similarities_of_neighbours_are_those_of_the_function(name):
+    rows = np.float32(np.random.default_rng(0).normal(size=(30, 6)))
+    rows[[3, 4]] = 0  # of no direction
+    function = similarity.SIMILARITIES[name]
+    got = nearest(rows, k=29, similarity=function)
+    expected = np.take_along_axis(np.asarray(function(rows, rows)), got.rows, 1)
+    np.testing.assert_allclose(got.similarities, expected, atol=1e-6)
+    assert (np.diff(got.similarities) <= 0).all()

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from pathlib import Path
 
 import jax
@@ -9,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankjax import similarity
-from rankjax.metrics import leave_one_out, query_gallery, retrieval, retrieval_metrics
+from rankjax.metrics import (
+    compress,
+    expand_queries,
+    k_reciprocal,
+    leave_one_out,
+    nearest,
+    query_gallery,
+    retrieval,
+    retrieval_metrics,
+    some_queries,
+)
+from rankjax.metrics.directions import cosines
 
 SINGLETONS = np.array([4, 1, 1, 7, 2, 2, 2, 4, 2, 9, 4, 1])
 
@@ -217,6 +229,75 @@ def test_a_copy_of_a_positive_among_negatives_always_counts_against_the_query():
     assert (got["recall_at_1"], got["recall_at_2"], got["mrr"]) == (0, 1, 0.5)
 
 
+KINDS = {
+    "signs": lambda rng: rng.choice([-1.0, 1.0], (150, 48)),
+    "signs of length 1": lambda rng: rng.choice([-1.0, 1.0], (150, 48)) * 48**-0.5,
+    "bits": lambda rng: rng.integers(0, 2, (150, 48)),
+    "bits of length 1": lambda rng: unit(rng.integers(0, 2, (150, 48))),
+    "whole numbers": lambda rng: rng.integers(-4, 5, (150, 12)),
+    "far from zero": lambda rng: 1000 + rng.integers(0, 5, (150, 12)),
+}
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("cosine", kind) for kind in KINDS if "far" not in kind]
+    + [("negative_euclidean", kind) for kind in KINDS if "length" not in kind],
+)
+def test_rounding_parts_no_negative_from_an_equal_positive(kind, name):
+    rng = np.random.default_rng(0)
+    rows, labels = np.float32(KINDS[kind](rng)), rng.integers(0, 15, 150)
+    # In float64, and rounded to what equal similarities have in common.
+    if name == "cosine":
+        scores = unit(rows.astype(float)) @ unit(rows.astype(float)).T
+    else:
+        apart = rows.astype(float)[:, None] - rows.astype(float)
+        scores = -np.square(apart).sum(-1)
+    expected = slow_leave_one_out(np.round(scores, 6).tolist(), labels, (1, 2))
+    function = similarity.SIMILARITIES[name]
+    got = retrieval_metrics(rows, labels, recall_at=(1, 2), similarity=function)
+    assert_equal(got, expected)
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-8, 1e8, 1e30, 1e-300, 1e300])
+def test_rows_of_any_length_have_the_same_figures(scale):
+    rng = np.random.default_rng(0)
+    rows, labels = np.float32(rng.normal(size=(60, 8)) + 1), rng.integers(0, 9, 60)
+    kind = np.float64 if abs(math.log10(scale)) > 40 else np.float32
+    scaled = rows.astype(kind) * kind(scale)
+    for name in ("cosine", "negative_normalized_euclidean"):
+        function = similarity.SIMILARITIES[name]
+        got, expected = (
+            retrieval_metrics(x, labels, similarity=function) for x in (scaled, rows)
+        )
+        assert got == expected
+    search, other = (
+        query_gallery(x[:30], labels[:30], x[30:], labels[30:]) for x in (rows, scaled)
+    )
+    assert retrieval(other).means() == retrieval(search).means()
+    neighbours = nearest(scaled, k=3), nearest(rows, k=3)
+    np.testing.assert_array_equal(neighbours[0].rows, neighbours[1].rows)
+    for kind in ("float16", "binary"):
+        stored = (compress(x, kind).rows for x in (scaled, rows))
+        np.testing.assert_allclose(*stored, atol=1e-3)
+    for search_again in (k_reciprocal, lambda a, b: expand_queries(a, b, k=3)):
+        found = (search_again(x[:30], x[30:]) for x in (scaled, rows))
+        np.testing.assert_allclose(*found, atol=1e-5)
+    pairs = rng.integers(0, 60, (40, 2))
+    np.testing.assert_allclose(cosines(scaled, pairs), cosines(rows, pairs), atol=1e-6)
+
+
+def test_the_zero_vector_has_no_direction():
+    rows = np.float32([[0, 0], [0, 0], [1, 0], [0, 1]])
+    got = retrieval(leave_one_out(rows, [0, 0, 1, 1]), recall_at=(1, 2, 3))
+    # Of equal cosines the negatives come first, so do both of cosine 0.
+    assert got.values["mrr"].tolist() == [1 / 3] * 4
+
+
 def test_an_embedding_in_one_point_finds_nothing_first():
     labels = np.repeat(np.arange(5), 4)
     got = retrieval_metrics(np.ones((20, 3), np.float32), labels, recall_at=(1, 16, 17))
@@ -332,6 +413,31 @@ def test_wrong_types_are_named():
         leave_one_out(np.eye(3, dtype=np.int64), [1, 1, 2])
     with pytest.raises(TypeError, match="junk must be a bool mask, got int64"):
         query_gallery(EYE, [1] * 3, EYE, [1] * 3, junk=np.ones(3, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.array([0, 1, 1]), "got row 1 2 times; of 0 and 1 take rows.astype(bool)"),
+        (np.zeros(3, np.uint8), "got row 0 3 times; of 0 and 1 take"),
+        (np.array([2, 0, 2, 2]), "row numbers that differ, got row 2 3 times"),
+        (np.array([0, -1]), "rows must be rows from 0 to 2, got -1"),
+        (np.array([3]), "rows must be rows from 0 to 2, got 3"),
+        (np.ones(2, bool), "rows must have shape (3,), got (2,)"),
+        (np.array([1.0]), "rows must be a bool mask or row numbers, got float64"),
+    ],
+)
+def test_a_mask_of_0_and_1_or_a_repeated_row_is_never_taken_for_rows(rows, said):
+    with pytest.raises((TypeError, ValueError), match=re.escape(said)):
+        some_queries(leave_one_out(EYE, [1, 1, 2]), rows)
+
+
+def test_queries_are_the_same_by_mask_and_by_row_numbers():
+    search = leave_one_out(EYE, [1, 1, 2])
+    by_mask = some_queries(search, np.array([True, False, True]))
+    by_number = some_queries(search, [2, 0])
+    assert by_mask.itself.tolist() == [0, 2]
+    assert by_number.itself.tolist() == [2, 0]
 
 
 def test_figures_equal_those_of_a_peer():

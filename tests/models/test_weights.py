@@ -99,6 +99,23 @@ class Writer:
         self.code += pickle.SETITEMS + pickle.EMPTY_DICT + pickle.BUILD
         return self.code + pickle.STOP
 
+    def tree(self, value, stored, *, legacy) -> None:
+        """Dicts, integers and arrays, which are appended to `stored`."""
+        if isinstance(value, dict):
+            self.code += pickle.EMPTY_DICT + pickle.MARK
+            for name, inside in value.items():
+                self.text(name)
+                self.tree(inside, stored, legacy=legacy)
+            self.code += pickle.SETITEMS
+        elif isinstance(value, int):
+            self.integer(value)
+        else:
+            steps = [s // value.itemsize for s in value.strides]
+            given = value.size, 0, value.shape, steps
+            kind = STORAGES[str(value.dtype)]
+            self.tensor(str(len(stored)), kind, *given, legacy=legacy)
+            stored.append(value)
+
 
 def torch_zip(arrays, code=None, compression=zipfile.ZIP_STORED, **changes) -> bytes:
     code = code or Writer().state_dict(arrays, legacy=False, **changes)
@@ -119,6 +136,14 @@ def torch_legacy(arrays, code=None, **changes) -> bytes:
     for array in arrays.values():
         content += struct.pack("<q", array.size) + array.tobytes()
     return content
+
+
+def zipped(*names) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, "x" * 99)
+    return file.getvalue()
 
 
 FORMATS = {f.__name__: f for f in (safetensors, torch_zip, torch_legacy)}
@@ -154,6 +179,57 @@ def test_prefixes_of_wrappers_are_taken_off_and_a_head_beside_them_stays(tmp_pat
     arrays["module.head.weight"] = np.zeros(2, np.float32)
     found = read_weights(written(tmp_path, safetensors(arrays)))
     assert set(found) == {*ARRAYS, "head.weight"}
+
+
+SCALAR, OTHER = np.array(70.0), {k: x + 1 for k, x in ARRAYS.items()}
+MOMENTS = {str(i): {"mean": np.ones(3), "step": SCALAR} for i in range(9)}
+
+
+def checkpoint(write, tree) -> bytes:
+    stored: list[np.ndarray] = []
+    writer = Writer()
+    writer.tree(tree, stored, legacy=write is torch_legacy)
+    return write(dict(enumerate(stored)), code=writer.code + pickle.STOP)
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"best_acc1": SCALAR, "state_dict": ARRAYS, "epoch": 3},
+        {"state_dict": ARRAYS, "scale": np.ones(2)},
+        {"state_dict": {"acc": SCALAR, "model": ARRAYS}},
+        {"model": {"state_dict": ARRAYS}, "optimizer": {"state": MOMENTS}},
+        {"net": ARRAYS, "optimizer": {"state": MOMENTS}, "loss": SCALAR},
+        {"student": {"x": OTHER}, "teacher": {"x": ARRAYS}, "model": OTHER},
+        {"model": ARRAYS, "model_ema": OTHER},
+        {**ARRAYS, "extra": OTHER},
+    ],
+)
+def test_a_state_dict_is_found_whatever_stands_beside_or_around_it(
+    tree, write, tmp_path
+):
+    found = read_weights(written(tmp_path, checkpoint(write, tree)))
+    assert list(found) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+def test_of_two_state_dicts_without_known_names_none_is_taken(write, tmp_path):
+    content = checkpoint(write, {"g": ARRAYS, "nets": {"d": OTHER}})
+    with pytest.raises(RunError, match=r"several state dicts, g, nets\.d: save one"):
+        read_weights(written(tmp_path, content))
+
+
+def test_dicts_that_hold_each_other_are_read_in_no_time(tmp_path):
+    tree: dict = {}
+    tree["a"] = branch = {"itself": tree}
+    for _ in range(60):  # 2^60 ways to the end
+        branch["b"] = branch["c"] = branch = {}
+    code = pickle.dumps(tree, protocol=2)
+    with pytest.raises(RunError, match="no state dict among"):
+        read_weights(written(tmp_path, torch_zip({}, code=code)))
 
 
 class Hostile:
@@ -232,6 +308,8 @@ def test_tensors_that_reach_beyond_their_data_are_refused(write, changes, tmp_pa
         (pickle.dumps([1, 2]), "not one of PyTorch|operation"),
         (torch_zip(ARRAYS, compression=zipfile.ZIP_DEFLATED), "compressed"),
         (torch_zip({}), "no state dict"),
+        (zipped("m/data.pkl", "m/constants.pkl", "m/code/m.py"), "it is TorchScript"),
+        (zipped("embeddings.npy"), "not one of PyTorch's state dicts"),
         (struct.pack("<Q", 2**60) + b"{}", "ends inside"),
         (safetensors({}), "holds no weights"),
     ],

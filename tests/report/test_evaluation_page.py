@@ -8,13 +8,13 @@ from PIL import Image
 
 from rankjax.errors import RunError
 from rankjax.metrics import leave_one_out, query_gallery, retrieval, verification
+from rankjax.metrics.directions import cosines
 from rankjax.report import (
     EvaluationInputs,
     Judged,
     Ranked,
     Shown,
     Table,
-    analysis,
     curves,
     drawing,
     write_evaluation,
@@ -181,7 +181,7 @@ def test_pairs_have_the_most_alike_and_the_least_alike(tmp_path):
     rows, labels = points()
     pairs = np.random.default_rng(0).integers(0, 40, (200, 2))
     same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
-    scores = analysis.cosines(rows, pairs)
+    scores = cosines(rows, pairs)
     outcome = Judged(pairs, scores, same, verification(scores, same))
     found = sections(page(tmp_path / "a.html", outcome, rows, shown(labels)))
     assert list(found) == [

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from rankjax.metrics import leave_one_out, query_gallery
+from rankjax.metrics.directions import cosines
 from rankjax.report import analysis
 
 
@@ -102,7 +103,7 @@ def test_cosines_are_the_formula_over_block_borders(rng):
     pairs = np.array([[0, 1], [0, 0], [1, 0], [0, 2], [1, 1]])
     expected = rows[0] @ rows[1] / np.linalg.norm(rows[0]) / np.linalg.norm(rows[1])
     np.testing.assert_allclose(
-        analysis.cosines(rows, pairs), [expected, 1, expected, 0, 1], atol=1e-4
+        cosines(rows, pairs), [expected, 1, expected, 0, 1], atol=1e-4
     )
 
 

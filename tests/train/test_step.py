@@ -106,7 +106,6 @@ def pieces(
     whole = objective(
         LOSSES[loss],
         axis_name=loss_axis,
-        replicated_references=True,
         has_aux=True,
     )
     step = make_step(definition, whole, optimizer, axis_name=axis_name, **options)

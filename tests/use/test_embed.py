@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from rankjax.exported import Inputs
 from rankjax.train import Checkpoints, evaluate, make_embed
 
 pytestmark = pytest.mark.xdist_group("use")
+
+_ROOT = Path(__file__).parents[2]
 
 
 def _run(capsys, *words):
@@ -251,6 +254,35 @@ def test_parquet_has_a_row_per_image(run, photos, index, tmp_path, capsys):
     assert json.loads(table.schema.metadata[b"rankjax"])["step"] == 5
 
 
+def test_names_that_are_not_utf_8_are_embedded_and_found(run, photos, tmp_path):
+    folder, out = tmp_path / "p", tmp_path / "x.npz"
+    folder.mkdir()
+    name = os.path.join(os.fsencode(folder), b"\xff.png")
+    shutil.copy(next(photos.rglob("*.png")), name)
+    for module, words in (
+        ("embed", [run, folder, "--out", tmp_path / "x.parquet"]),
+        ("embed", [run, folder, "--out", out]),
+        ("search", [out, name, "--k", "1"]),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", f"experiments.{module}", *words],
+            capture_output=True,
+            env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+            cwd=_ROOT,
+        )
+        said = done.stdout + done.stderr
+        if "x.parquet" in str(words):
+            assert done.returncode == 2
+            assert b"U+DCFF.png: names in Parquet must be UTF-8" in said
+            assert not list(tmp_path.glob("x.parquet*"))
+        else:
+            assert done.returncode == 0, said
+    assert b"1.0000" in said
+    assert b"U+DCFF.png" in said
+    with np.load(out) as found:
+        assert os.fsencode(found["paths"][0]) == name
+
+
 def test_memory_does_not_grow_with_the_images(run, photos):
     """Batches leave one by one, and never more than a few are read ahead."""
     (path, *_), most, given = list_images([str(photos)]).paths, 0, 0
@@ -288,7 +320,7 @@ def test_two_processes_embed_what_one_does(run, photos, index, tmp_path):
             [*map(str, words), f"127.0.0.1:{port},2,{number}"],
             stderr=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=_ROOT,
         )
         for number in range(2)
     ]

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -125,6 +126,63 @@ def test_a_damaged_artefact_is_refused(artefact, tmp_path, name, change):
         (folder / name).write_bytes(content)
     with pytest.raises((RunError, UsageError), match=str(folder)):
         exported.load(folder)
+
+
+def _changed(artefact, tmp_path, **contents):
+    folder = shutil.copytree(artefact, tmp_path / "x")
+    file = folder / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | contents))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"sha256": ["model.jax", "weights.npz"]},
+        {"sha256": {"../../x": "0"}},
+        {"sha256": {"model.jax": ["0"], "weights.npz": ["0"]}},
+        {"sha256": None},
+        {"inputs": []},
+        {"inputs": {"height": "32", "width": 32, "channels": 1}},
+        {"inputs": {"height": 32, "width": 32, "channels": 1, "depth": 1}},
+        {"inputs": {"height": 16, "width": 32, "channels": 1}},
+        {"format": "1"},
+        {"step": None},
+    ],
+)
+def test_an_artefact_whose_contents_cannot_be_meant_is_refused(
+    artefact, tmp_path, contents
+):
+    with pytest.raises(RunError, match=str(tmp_path)):
+        exported.load(_changed(artefact, tmp_path, **contents))
+
+
+def test_only_the_files_of_an_artefact_are_read(artefact, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    sums = json.loads((artefact / "model.json").read_text())["sha256"]
+    folder = _changed(artefact, tmp_path, sha256=sums | {"../pipe": "0"})
+    assert exported.load(folder).step == 5
+
+
+@pytest.mark.parametrize("name", ["model.jax", "weights.npz", "model.json"])
+def test_a_pipe_in_an_artefact_is_refused_without_waiting(artefact, tmp_path, name):
+    folder = shutil.copytree(artefact, tmp_path / "x")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(RunError, match="not a regular file"):
+        exported.load(folder)
+
+
+def test_weights_of_another_network_are_refused_when_they_are_read(artefact, tmp_path):
+    folder = shutil.copytree(artefact, tmp_path / "x")
+    with np.load(artefact / "weights.npz") as arrays:
+        np.savez(folder / "weights.npz", **dict(list(arrays.items())[1:]))
+    sums = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("model.jax", "weights.npz")
+    }
+    with pytest.raises(RunError, match="do not fit together"):
+        exported.load(_changed(folder, tmp_path / "y", sha256=sums))
 
 
 def test_a_newer_format_is_refused(artefact, tmp_path):

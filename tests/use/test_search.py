@@ -2,9 +2,15 @@ import io
 import json
 import os
 import re
+import socket
+import struct
 import threading
+import time
 import urllib.error
 import urllib.request
+import zipfile
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import chromium
@@ -12,10 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.search import index as index_module
 from experiments.search import server as module
 from experiments.search.__main__ import main
 from experiments.search.approximate import open_backend, recall
-from experiments.search.index import Index, QueryEmbedder, read_index
+from experiments.search.index import Index, QueryEmbedder, answers, read_index
 from experiments.search.server import make_server
 from rankjax.errors import RunError, UsageError
 from rankjax.metrics import Neighbours
@@ -83,7 +90,7 @@ def test_an_image_of_the_index_finds_itself_then_the_largest_cosines(
     assert [each["label"] for each in found["neighbours"]] == names
     similarities = [each["similarity"] for each in found["neighbours"]]
     np.testing.assert_allclose(similarities, cosines[order], atol=1e-4)
-    assert main([str(index), str(query), "--k", "2"]) == 0
+    assert main([str(index), "--k", "2", str(query)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(query)
     assert lines[1].split() == ["1", "1.0000", names[0], *paths[0].split()]
@@ -123,6 +130,52 @@ def test_other_libraries_find_nearly_what_exact_search_finds(backend, random_ind
     open_backend(backend, random_index)
     assert file.stat().st_mtime_ns > built
     assert sorted(random_index.file.parent.iterdir()) == [random_index.file, file]
+
+
+@pytest.mark.parametrize("backend", ["faiss", "hnswlib", "usearch"])
+@pytest.mark.parametrize("queries", [1, 3])
+def test_where_fewer_than_k_are_found_there_are_fewer(backend, queries, random_index):
+    pytest.importorskip(backend)
+    alike = replace(random_index, embeddings=np.full((300, 8), 8**-0.5, np.float32))
+    found = open_backend(backend, alike)(alike.embeddings[:queries], 300)
+    assert found.rows.shape == found.similarities.shape == (queries, 300)
+    there = found.rows >= 0
+    assert there.any(1).all()
+    np.testing.assert_allclose(found.similarities[there], 1, rtol=1e-6)
+    listed = list(answers(alike, found))
+    assert [len(rows) for rows in listed] == there.sum(1).tolist()
+
+
+def test_a_network_of_another_dimension_is_one_line(run, tmp_path, capsys):
+    file, words = tmp_path / "x.npz", ["--network", str(run), "--k", "1"]
+    np.savez(file, embeddings=np.eye(3), paths=np.array(list("abc")))
+    for mode in ([__file__], ["--serve"]):
+        assert main([str(file), *mode, *words]) == 2
+        said = capsys.readouterr().err
+        assert f"{file} has 3 dimensions, embeddings of {run} have 64" in said
+        assert said.count("\n") == 1
+
+
+def test_a_query_whose_embedding_is_not_finite_is_one_line(index, photos, monkeypatch):
+    embed = QueryEmbedder(read_index(index))
+    none = np.full((1, 64), np.nan)
+    monkeypatch.setattr(index_module, "embed_views", lambda *_, **__: [none])
+    with pytest.raises(RunError, match="embedding of an image is not finite"):
+        embed([str(next(photos.rglob("*.png")))])
+
+
+def test_rows_of_any_length_are_compared_by_cosine(tmp_path):
+    file = tmp_path / "x.npz"
+    rows = np.array([[3, 4], [3e-300, 4e-300], [-6e300, 8e300], [0, 0]])
+    np.savez(file, embeddings=rows, paths=np.array(list("abcd")))
+    expected = [[0.6, 0.8], [0.6, 0.8], [-0.6, 0.8], [0, 0]]
+    np.testing.assert_allclose(read_index(file).embeddings, expected, rtol=1e-6)
+
+
+def test_a_pipe_beside_the_index_is_not_waited_for(random_index):
+    os.mkfifo(random_index.file.with_name("random.npz.faiss"))
+    with pytest.raises(RunError, match=r"npz\.faiss: not a regular file"):
+        open_backend("faiss", random_index)
 
 
 def test_recall_is_the_share_of_the_nearest_that_is_found(random_index):
@@ -247,6 +300,132 @@ def test_what_is_no_image_or_too_large_is_refused(
     found, _, body = _ask(f"{url}/search", content, **headers)
     assert found == status
     assert words in json.loads(body)["error"]
+
+
+def _connected(server, head, body=b""):
+    """A connection that has sent the start of a request."""
+    connection = socket.create_connection(("127.0.0.1", server.server_port), 20)
+    host = f"Host: localhost:{server.server_port}\r\n"
+    connection.sendall(head.replace("\n", "\r\n" + host, 1).encode() + body)
+    return connection
+
+
+def _answer(connection):
+    with connection, connection.makefile("rb") as file:
+        return file.read()
+
+
+def test_files_that_arrive_slowly_hold_up_nobody_and_are_given_up(
+    served, photos, monkeypatch
+):
+    server, url = served
+    monkeypatch.setattr(module, "SECONDS", 3)
+    head = "POST /search HTTP/1.1\nContent-Type: image/png\nContent-Length: 9999\n\n"
+    begun = time.monotonic()
+    slow = [_connected(server, head, b"x") for _ in range(8)]
+    slow += [_connected(server, "GET /about HTTP/1.1\n") for _ in range(8)]
+    query = sorted(photos.rglob("*.png"))[3].read_bytes()
+    assert _ask(f"{url}/search", query, Content_Type="image/png")[0] == 200
+    for connection in slow[:8]:
+        with suppress(OSError):  # a byte now and then earns no more time
+            connection.sendall(b"x")
+        assert b"408" in _answer(connection).splitlines()[0]
+    assert all(_answer(connection) == b"" for connection in slow[8:])
+    assert time.monotonic() - begun < 15
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (f"GET /image/{'9' * 5000} HTTP/1.1\n\n", b"404"),
+        (f"GET /image/{'0' * 5000}7 HTTP/1.1\n\n", b"200"),
+        (f"POST /search HTTP/1.1\nContent-Length: {'9' * 5000}\n@\n", b"413"),
+        (f"POST /search HTTP/1.1\nContent-Length: {'9' * 30}\n@\n", b"413"),
+        ("POST /search HTTP/1.1\nContent-Length: +5\n@\n", b"411"),
+        ("POST /search HTTP/1.1\nContent-Length: 1_0\n@\n", b"411"),
+    ],
+)
+def test_a_number_of_any_length_is_answered(served, head, status):
+    server, _ = served
+    connection = _connected(server, head.replace("@", "Content-Type: image/png\n"))
+    connection.shutdown(socket.SHUT_WR)
+    assert status in _answer(connection).splitlines()[0]
+
+
+def test_a_file_that_is_too_large_is_answered_though_it_is_sent_whole(served):
+    _, url = served
+    status, _, body = _ask(f"{url}/search", bytes(21_000_000), Content_Type="image/png")
+    assert status == 413
+    assert b"may have 20,000,000 bytes" in body
+
+
+def test_who_hangs_up_leaves_no_traceback(served, capfd):
+    server, url = served
+    head = "POST /search HTTP/1.1\nContent-Type: image/png\nContent-Length: 9999\n\n"
+    for words in (head, "GET /page.js HTTP/1.1\n\n", "GET /about HTTP/1.1\n"):
+        connection = _connected(server, words)
+        reset = struct.pack("ii", 1, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        connection.close()
+    assert _ask(f"{url}/about")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_names_on_the_page_do_not_reorder_it_and_pipes_are_no_images(tmp_path):
+    file, name = tmp_path / "x.npz", "gpj.\u202egnp"
+    os.mkfifo(tmp_path / "pipe.png")
+    paths = np.array([name, "pipe.png", "null\0character"])
+    labels = np.array(["\u2067a", "b", "c"])
+    np.savez(file, embeddings=np.eye(3), paths=paths, labels=labels)
+    index = read_index(file)
+    searched = module._Searched(index, index.exact, lambda _: np.eye(3)[:1], 1)
+    (found,) = searched.neighbours(_png(8, 8))
+    assert (found["path"], found["label"]) == ("gpj.U+202Egnp", "U+2067a")
+    for row in ("1", "2"):
+        with pytest.raises(module._RefusedError, match="not there any more"):
+            searched.thumbnail(row)
+
+
+def test_a_port_that_is_no_port_is_one_line(random_index):
+    with pytest.raises(UsageError, match="port must be from 0 to 65535, got 99999"):
+        make_server(random_index, random_index.exact, None, k=1, port=99999)
+
+
+EMBEDDINGS, PATHS = np.eye(3, dtype=np.float32), np.array(["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"embeddings": EMBEDDINGS * np.nan}, "embeddings must be finite, got 3 rows"),
+        ({"embeddings": EMBEDDINGS.astype(str)}, "must be floating point, got <U32"),
+        ({"embeddings": EMBEDDINGS[0]}, "embeddings must have shape"),
+        ({"embeddings": None}, "has no embeddings"),
+        ({"paths": PATHS[:2]}, r"paths must have shape \(3,\), got \(2,\)"),
+        ({"paths": PATHS.astype("S")}, r"paths must be strings, got \|S1"),
+        ({"labels": np.arange(2)}, r"labels must have shape \(3,\), got \(2,\)"),
+        ({"labels": np.arange(3), "class_names": PATHS[:2]}, "one for each label"),
+        ({"labels": np.ones(3), "class_names": PATHS}, "one for each label"),
+    ],
+)
+def test_an_index_whose_arrays_do_not_fit_is_refused(tmp_path, changes, said):
+    arrays = {"embeddings": EMBEDDINGS, "paths": PATHS} | changes
+    file = tmp_path / "x.npz"
+    np.savez(file, **{k: v for k, v in arrays.items() if v is not None})
+    with pytest.raises(UsageError, match=said):
+        read_index(file)
+
+
+@pytest.mark.parametrize(
+    "comment", [b"x", b"[]", b'{"network": 3}', b'{"network": "x", "step": "1"}']
+)
+def test_an_index_with_a_comment_of_others_is_refused(tmp_path, comment):
+    file = tmp_path / "x.npz"
+    np.savez(file, embeddings=EMBEDDINGS, paths=PATHS)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.comment = comment
+    with pytest.raises(RunError, match="not that of experiments"):
+        read_index(file)
 
 
 def test_a_port_that_is_taken_is_one_line(served, random_index):

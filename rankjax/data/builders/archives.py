@@ -79,5 +79,5 @@ class Archives:
 
     def lines(self, name: str, member: str = "") -> list[list[str]]:
         """The words of each line of a text file that is not empty."""
-        text = self.read(name, member).decode()
+        text = self.read(name, member).decode("utf-8-sig")
         return [line.split() for line in text.splitlines() if line.strip()]

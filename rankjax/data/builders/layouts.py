@@ -133,17 +133,39 @@ def lfw(archives: Archives) -> Iterator[Example]:
 def lfw_pairs(archives: Archives) -> list[tuple[str, str, bool, int]]:
     """Names of two images, whether they show one person, and the fold; of pairs.txt.
 
-    Its first line has the number of folds and of pairs of either kind in each.
+    Its first line has the number of folds and of pairs of either kind in each. As CSV
+    it has a heading instead, and the first pairs of one person tell how many there are.
     """
-    (folds, each), *rows = archives.lines("pairs.txt")
-    if len(rows) != 2 * int(folds) * int(each):
+    lines = [" ".join(words).replace(",", " ") for words in archives.lines("pairs.txt")]
+    head, *rows = [" ".join(line.split()) for line in lines] or [""]
+    found = [re.fullmatch(r"(\S+) (\d+) (?:(\S+) )?(\d+)", row) for row in rows]
+    if None in found:
+        raise ValueError(
+            "pairs.txt must have a name and two numbers, or two names with a number "
+            f"each, in every line, got {rows[found.index(None)]!r}"
+        )
+    words = [match.groups() for match in found if match]
+    if re.fullmatch(r"\d+ \d+", head):
+        folds, each = map(int, head.split())
+    elif head.startswith("name "):
+        each = next((i for i, row in enumerate(words) if row[2]), 0)
+        folds = len(rows) // (2 * each or 1)
+    else:
+        raise ValueError(
+            "pairs.txt must begin with the numbers of folds and of pairs, or with the "
+            f"heading of a CSV file, got {head!r}"
+        )
+    if not rows or len(rows) != 2 * folds * each:
         raise ValueError(f"pairs.txt has {len(rows)} pairs, not 2 x {folds} x {each}")
-    pairs = []
-    for number, row in enumerate(rows):
-        one, first, other, second = row if len(row) == 4 else (*row[:2], row[0], row[2])
-        images = f"{one}_{int(first):04d}", f"{other}_{int(second):04d}"
-        pairs.append((*images, len(row) == 3, number // (2 * int(each))))
-    return pairs
+    return [
+        (
+            f"{one}_{int(first):04d}",
+            f"{other or one}_{int(second):04d}",
+            other is None,
+            number // (2 * each),
+        )
+        for number, (one, first, other, second) in enumerate(words)
+    ]
 
 
 def reid_of(name: str) -> Layout:

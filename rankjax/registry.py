@@ -1,6 +1,6 @@
-"""What is known of a loss besides its equation, and what its settings may be.
+"""The registry of losses: what is known of each besides its equation.
 
-A loss is put on record by a decorator. Its hyper-parameters say their range in their
+The decorator `register` adds a loss. Its hyper-parameters say their range in their
 annotation, so that no loss checks its own settings and every message reads alike.
 """
 
@@ -41,8 +41,8 @@ hold learned vectors per class; `views` two views of each image, labelled alike.
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """What is known of a loss.
+class LossInfo:
+    """Describes a loss.
 
     Attributes:
       kind: see `Kind`.
@@ -52,6 +52,8 @@ class Entry:
       anchors: 'references' for a loss whose terms belong to references, not to rows
         of the batch: the objective then hands it the transposed pairs.
       tuned: settings that a study found by search, as text, or ''.
+      signed: whether terms may be negative, so that those above zero are no measure of
+        the work that is left, and `mean_active` is refused.
     """
 
     kind: Kind
@@ -60,6 +62,7 @@ class Entry:
     batch: Batch = "classes"
     anchors: Literal["batch", "references"] = "batch"
     tuned: str = ""
+    signed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +75,12 @@ class Range:
     most: float = np.inf
 
     def holds(self, value: np.ndarray) -> bool:
-        """Whether all values lie inside; not a number lies nowhere."""
+        """Says whether all values lie inside; not a number lies nowhere."""
         inside = (value > self.above) & (value >= self.least)
         return bool(np.all(inside & (value < self.below) & (value <= self.most)))
 
     def __str__(self) -> str:
-        """For messages: 'above 0 and below 90'."""
+        """Prints 'above 0 and below 90', for messages."""
         words = {
             "above": self.above,
             "at least": self.least,
@@ -99,7 +102,7 @@ Count = Annotated[int, Range(least=1)]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def listed(
+def register(
     *,
     kind: Kind,
     paper: str,
@@ -107,9 +110,10 @@ def listed(
     batch: Batch = "classes",
     anchors: Literal["batch", "references"] = "batch",
     tuned: str = "",
+    signed: bool = False,
 ) -> Callable[[Function], Function]:
-    """Puts a loss or a regulariser on record; its settings are checked when called."""
-    entry = Entry(kind, similarity, paper, batch, anchors, tuned)
+    """Registers a loss or a regulariser, whose settings are checked at every call."""
+    info = LossInfo(kind, similarity, paper, batch, anchors, tuned, signed)
 
     def put(function: Function) -> Function:
         @functools.wraps(function)
@@ -117,27 +121,90 @@ def listed(
             check_settings(function, settings)
             return function(data, **settings)
 
-        checked.entry = entry  # type: ignore[attr-defined]
+        checked.info = info  # type: ignore[attr-defined]
         return typing.cast(Function, checked)
 
     return put
 
 
-def entry_of(loss: Any) -> Entry | None:
-    """The entry of a listed function, with settings bound or not; else None."""
+def info_of(loss: Any) -> LossInfo | None:
+    """Returns what is known of a registered function; None of any other."""
     while isinstance(loss, functools.partial):
         loss = loss.func
-    return getattr(loss, "entry", None)
+    return getattr(loss, "info", None)
+
+
+class Bound(functools.partial[Any]):
+    """A function with settings, equal to another of the same function and settings."""
+
+    def _key(self) -> Any:
+        return self.func, self.args, frozenset(self.keywords.items())
+
+    def __eq__(self, other: object) -> bool:
+        """Compares functions and settings."""
+        return isinstance(other, Bound) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        """Hashes the function and its settings."""
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        """Prints 'triplet_loss(margin=0.3)'."""
+        settings = [f"{k}={name_of(v)}" for k, v in self.keywords.items()]
+        return (
+            f"{name_of(self.func)}({', '.join([*map(name_of, self.args), *settings])})"
+        )
+
+
+def bound(value: Any) -> Any:
+    """Makes partial functions comparable, and lists tuples.
+
+    A partial function of arrays stays as it is: it equals itself alone.
+    """
+    if isinstance(value, list):
+        return tuple(map(bound, value))
+    if not isinstance(value, functools.partial):
+        return value
+    settings = {name: bound(x) for name, x in value.keywords.items()}
+    result = Bound(value.func, *map(bound, value.args), **settings)
+    try:
+        hash(result)
+    except TypeError:
+        return value
+    return result
+
+
+def split_numbers(loss: Any) -> tuple[Any, tuple[tuple[str, Any], ...]]:
+    """Splits what is bound to a loss into what shapes it and what may be traced."""
+    if not isinstance(loss, functools.partial):
+        return loss, ()
+    registered = info_of(loss) is not None
+    numbers = {
+        name: value
+        for name, value in loss.keywords.items()
+        if isinstance(value, jax.Array | np.ndarray)
+        or (registered and value is not None and is_traced(loss, name))
+    }
+    shaping = {k: v for k, v in loss.keywords.items() if k not in numbers}
+    rest = functools.partial(loss.func, *loss.args, **shaping)
+    return bound(rest) if shaping or loss.args else loss.func, tuple(numbers.items())
+
+
+def name_of(value: Any) -> str:
+    """Prints a function by its name, all else as it is."""
+    if isinstance(value, functools.partial) or not callable(value):
+        return repr(value)
+    return getattr(value, "__name__", repr(value))
 
 
 def default_similarity(loss: Any) -> Similarity:
-    """The similarity of a listed function, else the cosine."""
-    entry = entry_of(loss)
-    return cosine if entry is None else entry.similarity
+    """Returns the similarity of a registered function, else the cosine."""
+    info = info_of(loss)
+    return cosine if info is None else info.similarity
 
 
 def hyper_parameters(loss: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The keyword-only parameters of a loss that are not bound yet."""
+    """Lists the keyword-only parameters of a loss that are not bound yet."""
     bound = loss.keywords if isinstance(loss, functools.partial) else {}
     return {
         name: parameter
@@ -147,7 +214,7 @@ def hyper_parameters(loss: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def is_traced(loss: Callable[..., Any], name: str) -> bool:
-    """Whether a hyper-parameter may be an array, and so have a gradient."""
+    """Says whether a hyper-parameter may be an array, and so have a gradient."""
     return jax.Array in _members(_hints(loss)[name])
 
 
@@ -187,11 +254,12 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
 def _hints(loss: Any) -> dict[str, Any]:
     while isinstance(loss, functools.partial):
         loss = loss.func
-    return _type_hints(inspect.unwrap(loss))
+    return type_hints(inspect.unwrap(loss))
 
 
 @functools.cache
-def _type_hints(function: Any) -> dict[str, Any]:
+def type_hints(function: Any) -> dict[str, Any]:
+    """Returns the annotations of a function's hyper-parameters."""
     hints = typing.get_type_hints(function, include_extras=True)
     settings = inspect.signature(function).parameters.values()
     names = [p.name for p in settings if p.kind is p.KEYWORD_ONLY]
