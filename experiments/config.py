@@ -54,19 +54,29 @@ class Config:
     and image_size elsewhere."""
     image_width: int = 0
     """Width, where it is not the height; 0 for square images."""
+    fit: Literal["auto", "crop", "squash", "letterbox"] = "auto"
+    """How images of other shapes fit: crop cuts out their centre, squash stretches,
+    letterbox fills margins with the colour of their edges; auto is crop (squash, where
+    image_width is given), but letterbox where your images would lose 40% of them."""
+    alpha: Literal["white", "black", "drop"] = "white"
+    """What transparent pixels are blended on; drop keeps their hidden colours."""
     fold: int | None = None
     """Of cross-validation: the part of the training classes that validates."""
     folds: int = 4
     """Parts that cross-validation cuts the training classes into."""
     on_damage: Literal["stop", "skip"] = "stop"
-    """At an image that cannot be decoded; skip decodes all images beforehand."""
+    """At an image that cannot be decoded; skip decodes all images beforehand, and may
+    be given to a run that stopped at one, which then goes on."""
+    check_images: Literal["headers", "all"] = "headers"
+    """What is looked at before the first step: headers and ends of files of folder:,
+    list: and reid:, or all of each image, which is decoded."""
     augmentation: str = "affine"
     """Names in rankjax.data.AUGMENTATIONS, joined by +, such as
     random_resized_crop+color_jitter."""
     augmentation_options: tuple[str, ...] = ()
     """Settings of them, such as scale=(0.2,1)."""
     model: str = "convnet"
-    """A name in rankjax.models.MODELS: convnet (32 x 32 images), resnet50, ..."""
+    """A name in rankjax.models.MODELS: convnet, resnet50, ..."""
     weights: Path | None = None
     """File of pretrained weights: safetensors, PyTorch's state dict, Keras'
     .weights.h5; or the folder of a run."""
@@ -199,7 +209,7 @@ _ELSEWHERE = {
         "hosts",
         "host_timeout",
     ),
-    *("fall_back", "profile", "dry_run"),
+    *("fall_back", "profile", "dry_run", "on_damage", "check_images"),
 }
 
 _GLYPHS = Config(steps=1500, learning_rate=2e-3, eval_every=250)
@@ -510,10 +520,9 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
     _look_up("batches", config.batches, BATCHES)
     _check_objective(config)
     height, width = config.size()
-    if config.model == "convnet" and (height, width) != (32, 32):
+    if config.model.startswith("vit") and height != width:
         raise UsageError(
-            f"model convnet needs image_size 32, got {height} x {width}; "
-            "resnets take any"
+            f"image_width must be image_size for {config.model}, got {height} x {width}"
         )
     if config.per_class < 2 and config.batches not in ("proxy_balanced", "random"):
         raise UsageError(

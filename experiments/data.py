@@ -4,7 +4,8 @@ python -m experiments.data [NAME] [--manual-dir DIR] [--sheet FILE]
 
 NAME is what `experiments.train --dataset` takes; without it, the catalogue is listed.
 Every image is decoded once: sizes, unusual kinds and damaged files are counted and
-named, and a contact sheet shows a few classes of each split.
+named, and a contact sheet shows a few classes of each split: what the network gets of
+each image and, where something is cut off, the whole image beside it, with that dimmed.
 """
 
 import argparse
@@ -14,20 +15,23 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.bench.output import Row, show
+from experiments.config import Config
 from rankjax.data import CATALOGUE, Dataset, Split, load
-from rankjax.data.damage import Look, look_at
-from rankjax.data.sources import EncodedImages
+from rankjax.data.damage import Look, look_at, some
+from rankjax.data.decoding import resize
+from rankjax.data.sources import EncodedImages, cover
 from rankjax.errors import RunError, UsageError
 from rankjax.files import write_atomic
 
 _ROWS, _COLUMNS = 5, 8
-_KINDS = ("damaged", "greyscale", "CMYK", "16-bit", "animated")
+_KINDS = ("damaged", "greyscale", "CMYK", "16-bit", "animated", "alpha")
 
 
 def splits_of(data: Dataset) -> dict[str, Split]:
@@ -91,7 +95,8 @@ def contact_sheet(data: Dataset, sound: Mapping[str, np.ndarray]) -> bytes:
             members = np.flatnonzero((split.labels == label) & sound[name])[:_COLUMNS]
             for cell in line:
                 cell.set_axis_off()
-            for cell, image in zip(line, split.images.read(members), strict=False):
+            for cell, member in zip(line, members, strict=False):
+                image = _with_what_is_cut(split, member)
                 cell.imshow(image, cmap="gray", vmin=0, vmax=255)
             title = f"{name}: {split.class_names[label]}"
             line[0].set_title(title, loc="left", fontsize=7, pad=2, parse_math=False)
@@ -105,6 +110,26 @@ def contact_sheet(data: Dataset, sound: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
+def _with_what_is_cut(split: Split, row: int) -> np.ndarray:
+    """What the network gets of an image and, if it is cut, the whole beside it."""
+    images = split.images
+    assert isinstance(images, EncodedImages)
+    height, width, channels = images.shape
+    (kept,) = images.read(np.array([row]))
+    if images.how != "crop":
+        return kept
+    (original,) = images.originals(np.array([row]))
+    whole = cover(original, height, width, images.short_side)
+    shown = 255 - (255 - whole) // 4
+    top, left = (np.array(whole.shape[:2]) - (height, width)) // 2
+    if not top and not left:
+        return kept
+    shown[top : top + height, left : left + width] = kept
+    beside = resize(shown, height, max(height * whole.shape[1] // whole.shape[0], 1))
+    gap = np.full((height, max(width // 16, 1), channels), 255, np.uint8)
+    return np.concatenate([kept, gap, beside], 1)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -114,6 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=Path, default=Path("~/.cache/rankjax"))
     parser.add_argument("--manual-dir", type=Path, help="of archives fetched by hand")
     parser.add_argument("--image-size", type=int, default=96, help="on the sheet")
+    parser.add_argument("--image-width", type=int, help="where images are not square")
+    for name in ("fit", "alpha"):
+        kinds = get_args(get_type_hints(Config)[name])
+        parser.add_argument(
+            f"--{name}", choices=kinds, default=kinds[0], help="as of experiments.train"
+        )
     parser.add_argument("--seed", type=int, default=0, help="of splits by class")
     parser.add_argument("--sheet", type=Path, help="by default runs/data-NAME.png")
     options = parser.parse_args(arguments)
@@ -133,7 +164,10 @@ def _report(options: argparse.Namespace) -> None:
         options.name,
         data_dir=options.data_dir.expanduser(),
         manual_dir=options.manual_dir and options.manual_dir.expanduser(),
-        image_size=options.image_size,
+        image_size=(options.image_size, options.image_width or options.image_size),
+        fit=options.fit,
+        alpha=options.alpha,
+        on_damage="keep",
         seed=options.seed,
     )
     splits = splits_of(data)
@@ -154,6 +188,10 @@ def _report(options: argparse.Namespace) -> None:
         for look in looks[name]:
             if look.damage:
                 print(f"damaged: {split.images.name(look.row)}: {look.damage}")
+        for kind in _KINDS[1:]:
+            found = [split.images.name(i.row) for i in looks[name] if kind in i.kinds]
+            if 0 < len(found) < len(looks[name]):
+                print(f"{kind}: {some(found)}")
     file_name = "".join(c if c.isalnum() else "-" for c in data.name)
     sheet = options.sheet or Path("runs") / f"data-{file_name}.png"
     sound = {

@@ -25,6 +25,7 @@ import numpy as np
 from jax import export
 
 from experiments.config import Config
+from experiments.images import fit_of
 from experiments.runs import Run, Which, load_run, validation
 from rankjax import __version__, exported
 from rankjax.data import CATALOGUE
@@ -121,7 +122,7 @@ def _save_for_tensorflow(
 
     network = run.network()
     structure = jax.tree.structure(network.variables)
-    height, width, channels, _ = run.inputs
+    height, width, channels = run.inputs[:3]
     convert = jax2tf.convert(
         lambda leaves, images: network.forward(
             jax.tree.unflatten(structure, leaves), images
@@ -220,13 +221,15 @@ network's by {difference:.1e} at most.
 
 def _preparation(inputs: Inputs) -> str:
     kind = "grey" if inputs.channels == 1 else "RGB"
-    if inputs.height != inputs.width:
-        return f"They are {kind}, stretched to that size (bilinear)."
-    side = inputs.short_side or inputs.height
-    return (
-        f"They are {kind}: the short side is resized to {side} pixels (bilinear), and "
-        "the centre cut out."
-    )
+    how = {
+        "squash": "stretched to that size (bilinear)",
+        "letterbox": "resized to fit into it (bilinear), margins filled with the "
+        "median colour of their edges",
+        "crop": "the short side resized to "
+        f"{inputs.short_side or min(inputs[:2])} pixels (bilinear), the centre cut out",
+    }[fit_of(inputs)]
+    alpha = {"drop": "dropped"}.get(inputs.alpha, f"blended on {inputs.alpha}")
+    return f"They are {kind}: {how}. Alpha is {alpha}."
 
 
 def _metrics(run: Run) -> str:

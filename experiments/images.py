@@ -2,14 +2,17 @@
 
 import glob
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from rankjax.data.decoding import DamagedImage, decode, resize
-from rankjax.data.sources import SUFFIXES, fit
+from rankjax.data.decoding import DamagedImage, decode
+from rankjax.data.folder import find_images
+from rankjax.data.own_files import tell_left_out
+from rankjax.data.sources import Fit, cover, default_fit, fit, read_file
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
 
@@ -32,11 +35,12 @@ class Listed(NamedTuple):
 def list_images(words: Sequence[str]) -> Listed:
     """The image files that words of a command line mean.
 
-    A folder means all images in and below it, sorted, hidden ones left out; what has *
-    or ? in it and is no file means all that it matches (** any folders), sorted.
+    A folder means all images in and below it, sorted, with classes as `find_images`
+    has them; files that it leaves out are named on stderr. What has * or ? in it and is
+    no file means all that it matches (** any folders), sorted.
 
     Raises:
-      UsageError: a word that means no image.
+      UsageError: a word that means no image, or a folder whose classes are ambiguous.
     """
     found: dict[str, str] = {}
     for word in words:
@@ -50,24 +54,25 @@ def list_images(words: Sequence[str]) -> Listed:
             )
         for file, label in meant:
             found.setdefault(file, label)
-    classes = list(found.values())
-    return Listed(list(found), classes if all(classes) else [])
+    loose = [file for file, label in found.items() if not label]
+    if loose and len(loose) < len(found):
+        print(f"no labels: {loose[0]} lies in no class folder", file=sys.stderr)
+    return Listed(list(found), [] if loose else list(found.values()))
 
 
 def _meant(path: str) -> list[tuple[str, str]]:
     """The files that a path means, each with its class."""
     if not os.path.isdir(path):
         return [(path, "")] if os.path.exists(path) else []
-    meant = []
-    for root, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        label = os.path.basename(root) if root != path else ""
-        meant += [
-            (os.path.join(root, name), label)
-            for name in sorted(names)
-            if name[0] != "." and Path(name).suffix.lower() in SUFFIXES
-        ]
-    return meant
+    try:
+        rows, left_out = find_images(Path(path))
+    except UsageError as error:
+        every = os.path.join(path, "**", "*.jpg")
+        raise UsageError(
+            f"{error}; a pattern such as {every!r} means images without labels"
+        ) from error
+    tell_left_out(path, left_out)
+    return [(str(row.path), row.label) for row in rows]
 
 
 class Views:
@@ -124,9 +129,16 @@ class Views:
             least = max(least, _larger(max(shape[:2])))
         given = self._images[index]
         try:
-            content = given if isinstance(given, bytes) else Path(given).read_bytes()
-            image = decode(content, channels=inputs.channels, at_least=least)
-        except (DamagedImage, OSError) as error:
+            content = given if isinstance(given, bytes) else read_file(Path(given))
+            image = decode(
+                content, channels=inputs.channels, at_least=least, alpha=inputs.alpha
+            )
+        except RunError as error:
+            if not self._skip:
+                raise
+            self.damaged[index] = str(error)
+            return [np.zeros(shape, np.uint8)] * self.per_image
+        except DamagedImage as error:
             if not self._skip:
                 name = f"number {index + 1}" if isinstance(given, bytes) else given
                 raise RunError(f"cannot read the image {name}: {error}") from error
@@ -136,20 +148,27 @@ class Views:
         return views + [view[:, ::-1] for view in views] * self._flip
 
 
+def fit_of(inputs: Inputs) -> Fit:
+    """How images become those that a network takes."""
+    return inputs.fit or default_fit(*inputs[:2])
+
+
 def _centre(image: np.ndarray, inputs: Inputs) -> np.ndarray:
-    return fit(image, inputs.height, inputs.width, inputs.short_side)
+    return fit(
+        image, inputs.height, inputs.width, inputs.short_side, how=fit_of(inputs)
+    )
 
 
 def _crops(image: np.ndarray, inputs: Inputs) -> list[np.ndarray]:
     """The centre and the four corners."""
     height, width = inputs[:2]
-    larger = np.array([_larger(height), _larger(width)])
-    if height == width:
-        side = max(inputs.short_side or 0, _larger(height))
-        shape = np.array(image.shape[:2])
-        larger = shape * side // shape.min()
-    image = resize(image, *larger.tolist())
-    bottom, right = (larger - (height, width)).tolist()
+    larger, how = (_larger(height), _larger(width)), fit_of(inputs)
+    if how == "crop":
+        side = max(inputs.short_side or 0, min(larger))
+        image = cover(image, height, width, side)
+    else:
+        image = fit(image, *larger, how=how)
+    bottom, right = image.shape[0] - height, image.shape[1] - width
     corners = [
         (bottom // 2, right // 2),
         *((0, 0), (0, right), (bottom, 0), (bottom, right)),

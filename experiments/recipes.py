@@ -22,6 +22,7 @@ _BN_INCEPTION = _WEIGHTS / "bn_inception.pth"
 
 _REALITY_CHECK = Config(
     image_size=227,
+    grey_as_rgb=True,
     short_side=256,
     fold=0,
     augmentation="random_resized_crop",
@@ -89,6 +90,7 @@ def sop_reality_check() -> Config:
 
 _PROXY_ANCHOR = Config(
     image_size=224,
+    grey_as_rgb=True,
     short_side=256,
     augmentation="random_resized_crop",
     model="bn_inception",
@@ -183,6 +185,7 @@ def market1501_trinet() -> Config:
         dataset="market1501",
         image_size=256,
         image_width=128,
+        grey_as_rgb=True,
         augmentation="pad_crop_flip",
         model="resnet50",
         weights=_WEIGHTS / "resnet50.pth",

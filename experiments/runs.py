@@ -77,8 +77,11 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
     if not (path / "config.json").is_file():
         raise RunError(f"{path} holds no run: it has no config.json")
     config = _config(path / "config.json")
+    stored = dict(read_json(path / INPUTS))
+    on_damage = stored.pop("on_damage", config.on_damage)
+    config = dataclasses.replace(config, on_damage=on_damage)
     try:
-        inputs = Inputs.of(read_json(path / INPUTS))
+        inputs = Inputs.of(stored)
     except TypeError as error:
         raise RunError(f"{path / INPUTS}: damaged, {error}") from error
     if not (path / "checkpoints").is_dir():

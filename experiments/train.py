@@ -134,7 +134,8 @@ def run(name: str, config: Config) -> Path:
             if loaded is not None:
                 text = json.dumps(dataclasses.asdict(loaded), indent=2)
                 folder.write(WEIGHTS, text + "\n")
-            folder.write(INPUTS, json.dumps(_inputs(data.train)) + "\n")
+            inputs = _inputs(data.train) | {"on_damage": config.on_damage}
+            folder.write(INPUTS, json.dumps(inputs) + "\n")
         state = replicate(hosts.broadcast(state), devices)
         mine = _Mining(batches, data.train, embed, devices)
         mine.resume(state)
@@ -194,10 +195,13 @@ def load_data(config: Config) -> Dataset:
         manual_dir=config.manual_dir and config.manual_dir.expanduser(),
         image_size=config.size(),
         short_side=config.short_side or None,
+        fit=config.fit,
+        alpha=config.alpha,
         seed=config.seed,
         fold=config.fold,
         folds=config.folds,
         on_damage=config.on_damage,
+        check_images=config.check_images,
     )
 
 
@@ -207,7 +211,7 @@ def default_run_dir(name: str, config: Config) -> Path:
     return Path("runs") / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
 
-def _inputs(train: Split) -> dict[str, int | None]:
+def _inputs(train: Split) -> dict[str, int | str | None]:
     """What the network's images are like."""
     assert isinstance(train.images, EncodedImages)
     height, width, channels = train.images.shape
@@ -216,6 +220,8 @@ def _inputs(train: Split) -> dict[str, int | None]:
         "width": width,
         "channels": channels,
         "short_side": train.images.short_side,
+        "fit": train.images.how,
+        "alpha": train.images.alpha,
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -31,14 +31,19 @@ class Inputs(NamedTuple):
 
     Attributes:
       height, width, channels: of an image.
-      short_side: to square images the short side is resized to so many pixels and the
-        centre cut out; None where it is the square's.
+      short_side: of a crop: what the short side is resized to before the centre is cut
+        out; None where it is the result's.
+      fit: `crop`, `squash` or `letterbox`, see `rankjax.data.sources.fit`; None for
+        `crop` to squares and `squash` to other shapes.
+      alpha: what transparent pixels are blended on, see `rankjax.data.decoding.decode`.
     """
 
     height: int
     width: int
     channels: int
     short_side: int | None = None
+    fit: Literal["crop", "squash", "letterbox"] | None = None
+    alpha: Literal["white", "black", "drop"] = "drop"
 
     @staticmethod
     def of(stored: Mapping[str, Any]) -> "Inputs":
@@ -48,8 +53,13 @@ class Inputs(NamedTuple):
           TypeError: a number is missing, unknown or none.
         """
         inputs = Inputs(**stored)
-        if any(type(number) is not int for number in inputs if number is not None):
-            raise TypeError(f"{inputs} must be integers")
+        numbers = [number for number in inputs[:4] if number is not None]
+        if any(type(number) is not int for number in numbers):
+            raise TypeError(f"{numbers} must be integers")
+        if inputs.fit not in (None, "crop", "squash", "letterbox"):
+            raise TypeError(f"fit must be crop, squash or letterbox, got {inputs.fit}")
+        if inputs.alpha not in ("white", "black", "drop"):
+            raise TypeError(f"alpha must be white, black or drop, got {inputs.alpha}")
         return inputs
 
 

@@ -28,6 +28,7 @@ def photos(tmp_path):
     _save(a / "deep.png", Image.fromarray(np.zeros((20, 30), np.uint16)))
     frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue")]
     _save(a / "moves.gif", frames[0], "GIF", save_all=True, append_images=frames[1:])
+    _save(a / "clear.png", Image.new("RGBA", (30, 20)))
     (b / "cut.png").write_bytes((b / "0.png").read_bytes()[:-20])
     (b / "empty.png").touch()
     _save(folder / "test" / "single" / "0.png", Image.new("RGB", (500, 20)))
@@ -47,12 +48,13 @@ def test_what_is_in_a_data_set_is_counted_named_and_drawn(photos, tmp_path, caps
     cells = [[cell.strip() for cell in line.split("│")] for line in out.splitlines()]
     rows = [row[1:-1] for row in cells if len(row) > 2]
     # Split, images, classes, images of a class, classes of one image; width, height.
-    assert rows[0][:5] == ["train", "12", "2", "5 / 6 / 7", "0"]
+    assert rows[0][:5] == ["train", "13", "2", "5 / 6 / 8", "0"]
     assert rows[0][-2:] == ["30 / 30 / 50", "20 / 20 / 20"]
     assert rows[1][:5] == ["test", "7", "3", "1 / 3 / 3", "1"]
     assert rows[1][-2:] == ["30 / 40 / 500", "20 / 20 / 20"]
-    assert rows[2] == ["train", "2", "1", "1", "1", "1"]
-    assert rows[3] == ["test", "0", "0", "0", "0", "0"]
+    assert rows[2] == ["train", "2", "1", "1", "1", "1", "1"]
+    assert rows[3] == ["test", "0", "0", "0", "0", "0", "0"]
+    assert f"alpha: {photos / 'train' / 'a' / 'clear.png'}" in out
     for file, reason in (("cut.png", "trunc"), ("empty.png", "it is empty")):
         (line,) = (line for line in out.splitlines() if file in line)
         assert line.startswith("damaged: ")
@@ -77,6 +79,30 @@ def test_sheet_has_rows_of_one_class_each(photos, tmp_path):
         by_class[red] = (rows.min(), rows.max())
     spans = sorted(by_class.values())
     assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))
+
+
+def test_sheet_shows_what_the_network_gets_and_what_is_cut_off(tmp_path, capsys):
+    wide = Image.new("RGB", (90, 30), (200, 0, 0))
+    wide.paste((0, 0, 250), (30, 0, 60, 30))
+    for name in ("a", "b"):
+        _save(tmp_path / "in" / name / "0.png", wide)
+
+    def areas(*words):
+        sheet = tmp_path / f"{len(words)}.png"
+        run = (f"folder:{tmp_path / 'in'}", "--sheet", sheet, *words)
+        status, _, said = _run(capsys, *run)
+        assert status == 0
+        pixels = np.asarray(Image.open(sheet).convert("RGB")).astype(int)
+        near = ((200, 0, 0), (0, 0, 250), (241, 191, 191))
+        return [(abs(pixels - c).max(2) < 12).sum() for c in near], said
+
+    (red, blue, dimmed), _ = areas("--fit", "crop")
+    assert red < 0.02 * blue
+    assert dimmed > 0.4 * blue
+    (red, blue, dimmed), said = areas()
+    assert "letterbox" in said
+    assert red > 1.5 * blue
+    assert dimmed == 0
 
 
 def test_without_a_name_the_catalogue_is_listed(capsys):

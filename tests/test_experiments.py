@@ -20,7 +20,7 @@ from PIL import Image
 
 from experiments.config import Config, check
 from experiments.recipes import EXPERIMENTS
-from experiments.runs import load_network
+from experiments.runs import load_network, load_run
 from experiments.train import default_run_dir, main, parse
 from rankjax.errors import UsageError
 
@@ -275,7 +275,6 @@ def refused(capfd, *arguments) -> tuple[int, str]:
         (["digits", "--devices", "99"], "devices must be from 1 to 8"),
         (["digits", "--dataset", "folder:nowhere"], "there is no folder nowhere"),
         (["digits", "--dataset", "tfds:mnst"], "did you mean tfds:mnist"),
-        (["digits", "--image-size", "28"], "image_size"),
         (["digits", "--image-size", "0"], "image_size"),
     ],
 )
@@ -349,6 +348,26 @@ def test_files_damaged_on_the_way_are_named_and_mended_runs_go_on(
     assert everything(run_dir) == before
 
 
+@pytest.mark.slow
+def test_a_run_that_damage_stopped_goes_on_without_the_damaged_image(
+    photos, tmp_path, capfd
+):
+    run_dir, copied = tmp_path / "run", tmp_path / "photos"
+    shutil.copytree(photos, copied)
+    image = sorted(copied.glob("test/*/*.png"))[3]
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 255  # its header and its end are whole
+    image.write_bytes(content)
+    arguments = photo_run(copied, run_dir)
+    assert main(arguments) == 1
+    assert f"cannot read the image {image}" in capfd.readouterr().err
+    trained = (run_dir / "metrics.jsonl").read_bytes()
+    assert main([*arguments, "--on-damage", "skip"]) == 0
+    assert (run_dir / "metrics.jsonl").read_bytes() == trained
+    assert (run_dir / "report.html").exists()
+    assert load_run(run_dir).config.on_damage == "skip"
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(photos, tmp_path, capfd):
     (tmp_path / "file").write_text("")
     status, line = refused(capfd, *photo_run(photos, tmp_path / "file" / "run"))
@@ -415,6 +434,8 @@ def test_settings_that_differ_have_folders_that_differ():
         {"wrapper": "shard_map"},
         {"hosts": "auto"},
         {"host_timeout": 5},
+        {"on_damage": "skip"},
+        {"check_images": "all"},
     ):
         elsewhere = dataclasses.replace(config, **place)
         assert default_run_dir("digits", elsewhere) == folder
@@ -424,7 +445,8 @@ def test_settings_that_differ_have_folders_that_differ():
         {"loss_options": ()},
         {"fold": 0},
         {"folds": 5},
-        {"on_damage": "skip"},
+        {"fit": "squash"},
+        {"alpha": "black"},
         {"image_width": 64},
     ):
         changed = dataclasses.replace(config, **change)

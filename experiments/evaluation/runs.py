@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from experiments.evaluation.subjects import Pairs, Subject
+from experiments.images import fit_of
 from experiments.runs import Which, load_run
 from experiments.train import load_data
 from rankjax.data.sources import ImageRows
@@ -33,7 +34,13 @@ def embed_run(
     """
     run = load_run(path, which=checkpoint)
     data = load_data(
-        dataclasses.replace(run.config, data_dir=data_dir, manual_dir=manual_dir)
+        dataclasses.replace(
+            run.config,
+            data_dir=data_dir,
+            manual_dir=manual_dir,
+            fit=fit_of(run.inputs),
+            alpha=run.inputs.alpha,
+        )
     )
     embed = make_embed(run.definition, devices=jax.local_devices())
     splits = [split for split in (data.test, data.gallery) if split is not None]

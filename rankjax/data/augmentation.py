@@ -25,7 +25,7 @@ _GRID = 2**16
 
 
 def affine_coefficients(
-    size: int,
+    size: int | Size,
     rotation: np.ndarray | float,
     scale: np.ndarray | float,
     shear: np.ndarray | float,
@@ -36,7 +36,7 @@ def affine_coefficients(
     """PIL's six numbers for maps about the centre of images, float [..., 6].
 
     Args:
-      size: height and width of the result in pixels.
+      size: height and width of the result in pixels; one number if it is square.
       rotation: degrees [...].
       scale: above 1 enlarges [...].
       shear: horizontal pixels per vertical pixel [...].
@@ -45,36 +45,37 @@ def affine_coefficients(
     """
     cos, sin = np.cos(np.deg2rad(rotation)), np.sin(np.deg2rad(rotation))
     rows = np.array([[cos + shear * sin, sin - shear * cos], [-sin, cos]]) / scale
-    right, down = np.moveaxis(size / 2 + shift, -1, 0)
-    offsets = size / 2 + margin - rows[:, 0] * right - rows[:, 1] * down
+    middle = np.broadcast_to(size, 2)[::-1] / 2
+    right, down = np.moveaxis(middle + shift, -1, 0)
+    centre = middle.reshape(2, *[1] * (rows.ndim - 2)) + margin
+    offsets = centre - rows[:, 0] * right - rows[:, 1] * down
     table = np.stack([rows[0, 0], rows[0, 1], offsets[0], *rows[1], offsets[1]], -1)
     return np.round(table * _GRID) / _GRID
 
 
 def affine(images: Images, draws: np.ndarray, size: Size) -> Images:
-    """Rotation 10 degrees, scale .85-1.15, shear .1, shift 1/16; edges continue.
-
-    Of square images.
-    """
-    side = size[0]
-    margin = side // 4 + 1
-    inside = np.clip(np.arange(-margin, side + margin), 0, side - 1)
-    padded = np.asarray(images)[:, inside[:, None], inside]
+    """Rotation 10 degrees, scale .85-1.15, shear .1, shift 1/16; edges continue."""
+    height, width = size
+    margin = max(size) // 4 + 1
+    rows, columns = (
+        np.clip(np.arange(-margin, side + margin), 0, side - 1) for side in size
+    )
+    padded = np.asarray(images)[:, rows[:, None], columns]
     draws = 2 * draws - 1
     coefficients = affine_coefficients(
-        side,
+        size,
         10 * draws[:, 0],
         1 + 0.15 * draws[:, 1],
         0.1 * draws[:, 2],
-        side / 16 * draws[:, 3:],
+        np.array([width, height]) / 16 * draws[:, 3:],
         margin=margin,
     ).tolist()
     return [
         np.asarray(
             to_pil(image).transform(
-                (side, side), Image.Transform.AFFINE, six, Image.Resampling.BILINEAR
+                (width, height), Image.Transform.AFFINE, six, Image.Resampling.BILINEAR
             )
-        ).reshape(side, side, -1)
+        ).reshape(height, width, -1)
         for image, six in zip(padded, coefficients, strict=True)
     ]
 

@@ -1,10 +1,13 @@
 """Data sets by name."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
 from rankjax.data.catalogue import CATALOGUE
+from rankjax.data.decoding import Alpha
 from rankjax.data.pool import Choice
+from rankjax.data.sources import Fit, default_fit
 from rankjax.data.splits import Dataset
 from rankjax.errors import UsageError, unknown_name
 
@@ -18,10 +21,13 @@ def load(
     manual_dir: Path | None = None,
     image_size: int | tuple[int, int] | None = 32,
     short_side: int | None = None,
+    fit: Fit | Literal["auto"] = "auto",
+    alpha: Alpha = "white",
     seed: int = 0,
     fold: int | None = None,
     folds: int = 4,
-    on_damage: Literal["stop", "skip"] = "stop",
+    on_damage: Literal["stop", "skip", "keep"] = "stop",
+    check_images: Literal["headers", "all"] = "headers",
 ) -> Dataset:
     """A data set whose splits have no class in common; prepared on first use.
 
@@ -48,13 +54,22 @@ def load(
       short_side: what their short side is resized to before the centre is cut out; by
         default as much larger than `image_size` as in a benchmark's papers, and
         `image_size` for other data sets.
+      fit: how images of other shapes become images of that size: `crop` cuts out the
+        centre, `squash` stretches, and `letterbox` fills margins with the colour of the
+        image's edges. `auto` is `crop` for squares and `squash` for other sizes but,
+        where that would lose more than 40% of an image of your own on average,
+        `letterbox`, and says so on stderr.
+      alpha: what transparent pixels are blended on; `drop` keeps their hidden colours.
       seed: which classes are for validation, and for training in a plain folder or
         list, where the data set does not say.
       fold: for cross-validation, which of `folds` disjoint parts of the training
         classes (those for validation among them) validates; the rest trains.
       folds: the number of parts.
-      on_damage: `stop` at an image that cannot be decoded, when it is read, or `skip`
-        all such images, which decodes every image beforehand and names them on stderr.
+      on_damage: `stop` at images that cannot be decoded, `skip` all such images, which
+        decodes every image beforehand and names them on stderr, or `keep` them until
+        they are read.
+      check_images: how they are found before anything is read: by the `headers` and
+        ends of your own files, or by decoding `all` images of any data set.
 
     Raises:
       ValueError: `image_size` < 1, or `short_side` < `image_size`.
@@ -79,7 +94,11 @@ def load(
         raise ValueError(
             f"short_side must be at least image_size, {min(size)}, got {short_side}"
         )
-    choice = Choice(size, short_side, seed, fold, folds, on_damage)
+    if fit == "auto" and entry:
+        fit = default_fit(*size)
+    choice = Choice(
+        size, short_side, fit, alpha, seed, fold, folds, on_damage, check_images
+    )
     if entry:
         # Importing TFDS takes a second that own images need not spend.
         from rankjax.data.benchmarks import load_benchmark
@@ -88,6 +107,8 @@ def load(
             entry, data_dir=data_dir, manual_dir=manual_dir, choice=choice
         )
     kind, _, rest = name.partition(":")
+    if kind in ("folder", "list", "reid"):
+        rest = os.path.expanduser(rest)  # shells do not expand it behind the colon
     if kind == "tfds" and rest:
         from rankjax.data.tfds_reader import load_tfds
 

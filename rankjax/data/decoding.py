@@ -8,8 +8,9 @@ a decoded JPEG. Resized pixels differ a little, since the filters do.
 
 import contextlib
 import io
+import os
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -24,6 +25,17 @@ def _optional(name: str) -> Any:
 cv2, simplejpeg = _optional("cv2"), _optional("simplejpeg")
 if cv2 is not None:
     cv2.setNumThreads(0)  # the loader's threads share the cores already
+
+Image.init()
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_FORMAT_OF = Image.registered_extensions()
+MOST_PIXELS = 2 * 2**30 // 12  # Pillow's limit; simplejpeg has none
+SUFFIXES = tuple(s for s, form in sorted(_FORMAT_OF.items()) if form in _FORMATS)
+"""File names that end so are images, whole or damaged."""
+
+Alpha = Literal["white", "black", "drop"]
+"""What transparent pixels of an image are blended on; `drop` keeps their hidden colours
+instead."""
 
 _TO_UPRIGHT = {
     2: lambda a: a[:, ::-1],
@@ -40,13 +52,38 @@ class DamagedImage(ValueError):
     """Bytes that are not a whole image; the message says what is wrong with them."""
 
 
-def decode(content: bytes, *, channels: int, at_least: int | None = None) -> np.ndarray:
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file, or a broken link, is an image: by its suffix or its first bytes.
+
+    Files of unknown or no suffix are images if they begin like one of the formats in
+    `SUFFIXES`, and those of other suffixes that Pillow knows if it recognizes them.
+    """
+    form = _FORMAT_OF.get(os.path.splitext(path)[1].lower())
+    if not os.path.isfile(path):
+        return os.path.islink(path) and form in _FORMATS
+    if form in _FORMATS:
+        return True
+    try:
+        with Image.open(path, formats=(*_FORMATS, *([form] if form else []))):
+            return True
+    except Exception:  # Pillow's readers raise errors of a dozen kinds.
+        return False
+
+
+def decode(
+    content: bytes,
+    *,
+    channels: int,
+    at_least: int | None = None,
+    alpha: Alpha = "white",
+) -> np.ndarray:
     """An encoded image of any format that Pillow reads, as 8 bits per channel.
 
-    The image is turned upright as its EXIF orientation says. Of 16 bits the upper eight
-    are kept. An alpha channel is dropped, not blended, as published protocols do. Grey,
-    CMYK and palette images become RGB, and colours become grey by their luma (ITU-R
-    601). An animation gives its first frame.
+    The image is turned upright as its orientation in EXIF or XMP says. Of 16 bits the
+    upper eight are kept, of a TIFF's 32 bits all if no value is above 255, and the
+    upper eight of 16 if none is above 65,535. Transparent pixels are blended on
+    white. Grey, CMYK and palette images become RGB, and colours become grey by their
+    luma (ITU-R 601). An animation gives its first frame.
 
     JPEG has no checksum: changed bits in a file of the right length can decode to
     wrong pixels without any sign.
@@ -57,13 +94,14 @@ def decode(content: bytes, *, channels: int, at_least: int | None = None) -> np.
       at_least: if given, a JPEG whose short side is twice as long or longer is decoded
         to the half, quarter or eighth of its size that is still so long, which takes
         less time.
+      alpha: what transparent pixels are blended on.
 
     Returns:
       uint8 [height, width, channels].
 
     Raises:
-      DamagedImage: empty, cut off, corrupt, of no known format, too large for Pillow's
-        limit, or with 32 bits per pixel, whose range is not known.
+      DamagedImage: empty, cut off, corrupt, of no known format, of more than
+        `MOST_PIXELS`, or with 32 bits per pixel, whose range is not known.
     """
     if not content:
         raise DamagedImage("it is empty")
@@ -75,7 +113,8 @@ def decode(content: bytes, *, channels: int, at_least: int | None = None) -> np.
         with Image.open(io.BytesIO(content)) as image:
             size = (at_least, at_least) if at_least else None
             image.draft("L" if channels == 1 else None, size)
-            return _to_bytes(ImageOps.exif_transpose(image), channels)
+            upright = ImageOps.exif_transpose(image)
+            return _to_bytes(upright, channels, alpha, wide=image.format == "TIFF")
     except Exception as error:  # Pillow's readers raise errors of a dozen kinds.
         raise DamagedImage(str(error).partition(" <_io")[0] or repr(error)) from error
 
@@ -114,8 +153,8 @@ def to_pil(image: np.ndarray) -> Image.Image:
 
 def _decode_jpeg(content: bytes, channels: int, at_least: int | None) -> np.ndarray:
     height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-    if colours not in ("Gray", "YCbCr"):
-        raise ValueError(f"{colours} is left to Pillow")
+    if colours not in ("Gray", "YCbCr") or height * width > MOST_PIXELS:
+        raise ValueError("it is left to Pillow")
     times = min(height, width) // (at_least or min(height, width))
     times = next(each for each in (8, 4, 2, 1) if times >= each or each == 1)
     pixels = simplejpeg.decode_jpeg(
@@ -124,7 +163,7 @@ def _decode_jpeg(content: bytes, channels: int, at_least: int | None) -> np.ndar
         min_height=-(-height // times),
         min_width=-(-width // times),
     )
-    if b"Exif\0\0" in content[:65536]:
+    if b"Exif\0\0" in content or b"http://ns.adobe.com/xap/" in content:
         exif = Image.open(io.BytesIO(content)).getexif()
         turn = _TO_UPRIGHT.get(exif.get(ExifTags.Base.Orientation, 1))
         if turn is not None:
@@ -132,15 +171,22 @@ def _decode_jpeg(content: bytes, channels: int, at_least: int | None) -> np.ndar
     return pixels
 
 
-def _to_bytes(image: Image.Image, channels: int) -> np.ndarray:
+def _to_bytes(
+    image: Image.Image, channels: int, alpha: Alpha, *, wide: bool
+) -> np.ndarray:
+    """uint8 [h, w, channels]; `wide` if mode I means 32 bits of unknown range."""
     if image.mode == "F":
         raise ValueError("32 bits per pixel have no known range")
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() >= 2**16:
             raise ValueError("32 bits per pixel have no known range")
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
+        is_small = wide and image.mode == "I" and values.max() < 2**8
+        image = Image.fromarray((values >> (0 if is_small else 8)).astype(np.uint8))
+    if image.has_transparency_data:
         image = image.convert("RGBA")
+        if alpha != "drop":
+            ground = Image.new("RGBA", image.size, alpha)
+            image = Image.alpha_composite(ground, image)
     pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)

@@ -2,19 +2,29 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from rankjax.data.damage import some
 from rankjax.data.pool import Choice, Pool
 from rankjax.data.randomness import Stream, generator
 from rankjax.data.sources import read_file
 from rankjax.data.splits import Dataset
 from rankjax.errors import RunError, UsageError
+from rankjax.files import printable
 
 SPLITS = ("train", "validation", "test", "gallery")
+SPLIT_OF = {split: split for split in SPLITS} | {
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "query": "test",
+}
+"""The split that a folder or a value in a list means, by its name in small letters."""
+
 _JUNK = "-1"
 
 
@@ -33,6 +43,14 @@ class Row(NamedTuple):
     split: str = ""
     camera: str = ""
     group: str = ""
+
+
+def tell_left_out(name: str, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Counts and names on stderr what a data set does not take, by the reason."""
+    for reason, paths in left_out.items():
+        if paths:
+            line = f"left out of {name}: {len(paths):,} {reason}: {some(paths)}"
+            print(line, file=sys.stderr)
 
 
 def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
@@ -57,24 +75,18 @@ def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
         order = generator(choice.seed, Stream.SPLIT, 1).permutation(len(names))
         to_train = np.isin(labels, order[: len(names) // 2])
         parts = {"train": np.flatnonzero(to_train), "test": np.flatnonzero(~to_train)}
-    empty = np.empty(0, np.int64)
-    seen: dict[int, str] = {}
-    for split, members in ({"train": empty, "test": empty} | parts).items():
-        side = "test" if split == "gallery" else split
-        for label in np.unique(labels[members]).tolist():
-            if seen.setdefault(label, side) != side:
-                raise UsageError(f"class {names[label]} of {name} is in two splits")
+    _check_parts(rows, name, parts)
     cameras = _numbered([row.camera for row in rows], "camera", name)
     pool = Pool(
         lambda indices: [read_file(rows[i].path) for i in indices],
-        lambda index: str(rows[index].path),
+        lambda index: printable(str(rows[index].path)),
         labels,
-        names.tolist(),
+        [printable(each) for each in names.tolist()],
         3,
         cameras=cameras,
         super_labels=_numbered([row.group for row in rows], "super", name),
+        path=lambda index: rows[index].path,
     )
-    parts = {"train": empty, "test": empty} | parts
     if "gallery" not in parts:
         return pool.divide(name, parts, choice)
     if cameras is None:
@@ -83,6 +95,36 @@ def load_rows(rows: Sequence[Row], *, name: str, choice: Choice) -> Dataset:
     return pool.divide(
         name, parts, choice, protocol="reid", recall_at=(1, 5, 10), junk=junk
     )
+
+
+def _check_parts(
+    rows: Sequence[Row], name: str, parts: Mapping[str, np.ndarray]
+) -> None:
+    """Raises a UsageError for splits that are empty or have a class in common."""
+    for split in ("train", "test"):
+        if len(parts.get(split, ())):
+            continue
+        if not any(row.split for row in rows):
+            classes = some(sorted({row.label for row in rows})) or "none"
+            raise UsageError(
+                f"{name} needs two or more classes to be split, got {classes}"
+            )
+        raise UsageError(
+            f"{name} must have images of the splits train and test (or query), or no "
+            f"splits, got {', '.join(parts)} only"
+        )
+    first: dict[str, Row] = {}
+    for row in rows:
+        other = first.setdefault(row.label, row)
+        if other.split != row.split and {other.split, row.split} != {"test", "gallery"}:
+            path = os.path.abspath(row.path)
+            raise UsageError(
+                f"class {row.label} of {name} is in two splits, with {other.path} and "
+                f"{row.path}; a network is tested on classes that it was not trained "
+                "on. Put all images of a class into one folder and leave out the "
+                "folders of splits, or name them in a list, --dataset list:FILE, below "
+                f"the line path,label with lines such as {path},{row.label}"
+            )
 
 
 def _checked(rows: Sequence[Row], name: str, choice: Choice) -> list[Row]:
@@ -96,7 +138,7 @@ def _checked(rows: Sequence[Row], name: str, choice: Choice) -> list[Row]:
             raise UsageError(f"{name} lists {row.path} twice, as {first} and as {row}")
         if first is not row:
             faults.append(f"{row.path}: listed twice")
-        elif not row.path.exists():
+        elif not os.path.exists(row.path):
             faults.append(f"{row.path}: missing")
             if choice.on_damage == "skip":
                 kept[path] = row._replace(label="")

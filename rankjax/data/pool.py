@@ -2,19 +2,22 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from rankjax.data.damage import look_at
+from rankjax.data.damage import Look, look_at, look_at_headers, some
+from rankjax.data.decoding import Alpha
 from rankjax.data.randomness import Stream, generator
-from rankjax.data.sources import EncodedImages, Fetch
+from rankjax.data.sources import EncodedImages, Fetch, Fit, default_fit
 from rankjax.data.splits import Dataset, Split
 from rankjax.errors import RunError, UsageError
 
 _FEWEST_CLASSES_TO_HOLD_OUT_OF = 20
+_MOST_CUT = 0.4  # of an image on average; 3:2 photos lose a third to a square
+_SAMPLE = 64
 
 Counts = Mapping[str, tuple[int | None, int | None]]
 
@@ -26,19 +29,28 @@ class Choice:
     Attributes:
       size: height and width of images as they are judged.
       short_side: what is cut out of; see `rankjax.data.sources.fit`.
+      fit: how images of other shapes become images of `size`; `auto` cuts out or
+        squashes, as is the custom, unless that loses too much of the images.
+      alpha: see `rankjax.data.decoding.decode`.
       seed: which classes are for validation, where the data set does not say.
       fold: the part of the training classes that validates; None for the data set's
         own validation classes, or a tenth.
       folds: into how many parts they are cut.
-      on_damage: whether an image that cannot be decoded ends the run or is left out.
+      on_damage: whether an image that cannot be decoded raises an error, is left out,
+        or is kept.
+      check_images: what tells whether it can: headers and ends of a person's own files,
+        or decoding all.
     """
 
     size: tuple[int, int]
     short_side: int | None = None
+    fit: Fit | Literal["auto"] = "auto"
+    alpha: Alpha = "white"
     seed: int = 0
     fold: int | None = None
     folds: int = 4
-    on_damage: Literal["stop", "skip"] = "stop"
+    on_damage: Literal["stop", "skip", "keep"] = "stop"
+    check_images: Literal["headers", "all"] = "headers"
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Pool:
       counts: images and classes that splits must have; `train` with validation, `all`
         for all images; None for any number.
       folder: where it is prepared, for errors.
+      path: the file of an index, where images are a person's own files.
     """
 
     fetch: Fetch
@@ -66,11 +79,13 @@ class Pool:
     super_labels: np.ndarray | None = None
     counts: Counts = field(default_factory=dict)
     folder: Path | None = None
+    path: Callable[[int], Path] | None = None
 
     def choose(
         self, rows: np.ndarray, choice: Choice, among: np.ndarray | None = None
     ) -> Split:
         """The images of some rows; labels count the classes `among` other rows."""
+        assert choice.fit != "auto", "divide chooses it"
         kept = np.unique(self.labels[rows if among is None else among])
         cameras, groups = (
             None if column is None else column[rows].astype(np.int32)
@@ -83,6 +98,8 @@ class Pool:
                 (*choice.size, self.channels),
                 name=lambda index: self.name(int(rows[index])),
                 short_side=choice.short_side,
+                how=choice.fit,
+                alpha=choice.alpha,
             ),
             np.searchsorted(kept, self.labels[rows]).astype(np.int32),
             tuple(self.class_names[label] for label in kept),
@@ -109,16 +126,19 @@ class Pool:
 
         Raises:
           UsageError: no class to train on or none to test on, or fewer than `folds`.
-          RunError: the splits are not of the expected size, or nothing is left of one
-            after damaged images are left out.
+          RunError: the splits are not of the expected size, an image is damaged, or
+            nothing is left of a split after such images are left out.
         """
         parts = {split: np.asarray(rows) for split, rows in parts.items()}
         self._verify(name, parts)
         for split in ("train", "test"):
             if not len(parts[split]):
                 raise UsageError(f"{name} needs two or more classes to be split")
+        looks = self._look(name, np.concatenate(list(parts.values())), choice)
         if choice.on_damage == "skip":
-            parts, more = self._undamaged(name, parts, more)
+            parts, more = self._undamaged(name, parts, more, looks)
+        if choice.fit == "auto":
+            choice = replace(choice, fit=self._fit(name, looks, choice.size))
         train, validation = self._hold_out(name, parts, choice)
         test, gallery = parts["test"], parts.get("gallery")
         among = test if gallery is None else np.concatenate([test, gallery])
@@ -175,12 +195,65 @@ class Pool:
         is_held_out = np.isin(self.labels[train], held_out)
         return train[~is_held_out], train[is_held_out]
 
+    def _look(self, name: str, rows: np.ndarray, choice: Choice) -> list[Look]:
+        """What images are, all or some; raises a RunError at damage, if it is to."""
+        if choice.on_damage == "skip" or choice.check_images == "all":
+            looks = list(look_at(self.fetch, rows))
+        elif self.path is not None and choice.on_damage == "stop":
+            looks = list(look_at_headers(self.path, rows))
+        else:
+            every = max(len(rows) // _SAMPLE, 1)
+            return (
+                list(look_at(self.fetch, rows[::every])) if choice.fit == "auto" else []
+            )
+        damaged = [look for look in looks if look.damage]
+        if damaged and choice.on_damage == "stop":
+            raise RunError(
+                f"cannot read the image {self.name(damaged[0].row)}: "
+                f"{damaged[0].damage} ({len(damaged):,} of {len(looks):,} images are "
+                "damaged; --on-damage skip leaves them out)"
+            )
+        blended = [self.name(look.row) for look in looks if "alpha" in look.kinds]
+        if blended:
+            what = (
+                "is dropped" if choice.alpha == "drop" else f"is put on {choice.alpha}"
+            )
+            print(
+                f"alpha of {len(blended):,} images of {name} {what} (--alpha): "
+                f"{some(blended)}",
+                file=sys.stderr,
+            )
+        return looks
+
+    def _fit(self, name: str, looks: Sequence[Look], size: tuple[int, int]) -> Fit:
+        """The custom, or `letterbox` where that would lose too much of the images."""
+        ratios = np.array(
+            [look.size[0] / look.size[1] for look in looks if look.size[1]]
+        )
+        usual = default_fit(*size)
+        if not len(ratios):
+            return usual
+        wider = ratios * size[0] / size[1]
+        lost = float(1 - np.minimum(wider, 1 / wider).mean())
+        how: Fit = "letterbox" if lost > _MOST_CUT else usual
+        if lost > 0.01:
+            median = f"{np.median(ratios):.2f}, the median of width / height"
+            print(
+                f"fit of {name}: {how}; a crop loses {lost:.0%} of an image on average "
+                f"({median}); --fit says otherwise",
+                file=sys.stderr,
+            )
+        return how
+
     def _undamaged(
-        self, name: str, parts: dict[str, np.ndarray], more: dict[str, Any]
+        self,
+        name: str,
+        parts: dict[str, np.ndarray],
+        more: dict[str, Any],
+        looks: Sequence[Look],
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The rows of images that can be decoded; names the others on stderr."""
-        rows = np.concatenate(list(parts.values()))
-        looks = [look for look in look_at(self.fetch, rows) if look.damage]
+        looks = [look for look in looks if look.damage]
         if looks:
             lines = [f"{self.name(look.row)}: {look.damage}" for look in looks]
             title = f"left out {len(lines)} damaged images of {name}:"

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from rankjax.data.decoding import DamagedImage, decode, resize
+from rankjax.data.decoding import Alpha, DamagedImage, decode, resize
 from rankjax.errors import RunError
 from rankjax.files import read_regular
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _KEEP_BYTES = 2**30
+
+Fit = Literal["crop", "squash", "letterbox"]
+"""How an image of any shape becomes one of another: its centre is cut out, it is
+stretched, or its margins are filled with the colour of its edges."""
 
 Decode = Callable[[np.ndarray], np.ndarray]
 Fetch = Callable[[np.ndarray], Sequence[bytes]]
@@ -99,11 +102,13 @@ class DecodedImages:
 class EncodedImages(DecodedImages):
     """Image files of any size, by index.
 
-    `read` gives them resized and cut, and keeps that if all fit in 1 GiB; `originals`
-    gives them whole. Of files that are decoded again and again the first GiB is kept.
+    `read` gives them as `fit` makes them, and keeps that if all fit in 1 GiB;
+    `originals` gives them whole, of their own size, and where they are not to be cut,
+    of the shape that `read` gives. Of files that are decoded again and again the first
+    GiB is kept.
 
     Attributes:
-      fetch, name, short_side: as given.
+      fetch, name, short_side, how, alpha: as given.
     """
 
     def __init__(
@@ -114,6 +119,8 @@ class EncodedImages(DecodedImages):
         *,
         name: Callable[[int], str],
         short_side: int | None = None,
+        how: Fit = "crop",
+        alpha: Alpha = "white",
     ) -> None:
         """Reads nothing yet.
 
@@ -122,11 +129,12 @@ class EncodedImages(DecodedImages):
           count: number of images.
           shape: of the images that `read` gives, see `fit`.
           name: what to call the image of an index when it is damaged.
-          short_side: see `fit`.
+          short_side, how: see `fit`.
+          alpha: see `decode`.
         """
         super().__init__(self._fitted, count, shape)
         self.fetch, self.name = fetch, name
-        self.short_side = short_side
+        self.short_side, self.how, self.alpha = short_side, how, alpha
         self._files: dict[int, bytes] = {}
         self._room = _KEEP_BYTES
 
@@ -137,14 +145,31 @@ class EncodedImages(DecodedImages):
           RunError: a damaged image, by its name.
         """
         files = self._contents(indices, keep=True)
-        return [self._pixels(i, file, None) for i, file in files]
+        images = [self._pixels(i, file, None) for i, file in files]
+        if self.how == "crop":
+            return images
+        return [fit(each, *self._box(each), how=self.how) for each in images]
+
+    def _box(self, image: np.ndarray) -> tuple[int, int]:
+        """The smallest height and width that hold an image and have `shape`'s ratio; of
+        an image that is far from it, smaller ones of four times its area."""
+        (high, wide), (height, width) = image.shape[:2], self.shape[:2]
+        box = max(high, wide * height // width), max(wide, high * width // height)
+        shrink = min(1.0, 2 * (high * wide / (box[0] * box[1])) ** 0.5)
+        return max(int(box[0] * shrink), height), max(int(box[1] * shrink), width)
 
     def _fitted(self, indices: np.ndarray) -> np.ndarray:
         height, width, _ = self.shape
         least = self.short_side or max(height, width)
         return np.stack(
             [
-                fit(self._pixels(i, file, least), height, width, self.short_side)
+                fit(
+                    self._pixels(i, file, least),
+                    height,
+                    width,
+                    self.short_side,
+                    how=self.how,
+                )
                 for i, file in self._contents(indices, keep=self._kept is None)
             ]
         )
@@ -166,7 +191,12 @@ class EncodedImages(DecodedImages):
 
     def _pixels(self, index: int, content: bytes, at_least: int | None) -> np.ndarray:
         try:
-            return decode(content, channels=self.shape[-1], at_least=at_least)
+            return decode(
+                content,
+                channels=self.shape[-1],
+                at_least=at_least,
+                alpha=self.alpha,
+            )
         except DamagedImage as error:
             raise RunError(
                 f"cannot read the image {self.name(index)}: {error} "
@@ -194,20 +224,57 @@ class ChosenImages:
 
 
 def fit(
+    image: np.ndarray,
+    height: int,
+    width: int,
+    short_side: int | None = None,
+    *,
+    how: Fit = "crop",
+) -> np.ndarray:
+    """An image as it is evaluated, uint8 [height, width, c].
+
+    Args:
+      image: uint8 [h, w, c].
+      height, width: of the result.
+      short_side: of a crop: what the side that fits is resized to, before the centre is
+        cut out; by default the shorter of `height` and `width`. 256 and 224 are the
+        custom for photos.
+      how: `crop`, the custom for photos; `squash`, the custom in person
+        re-identification; or `letterbox`, which fills margins with the median colour of
+        the image's edges there.
+    """
+    if how == "squash":
+        return resize(image, height, width)
+    if how == "crop":
+        image = cover(image, height, width, short_side)
+        top, left = (np.array(image.shape[:2]) - (height, width)) // 2
+        return image[top : top + height, left : left + width]
+    scale = min(height / image.shape[0], width / image.shape[1])
+    high, wide = (max(round(side * scale), 1) for side in image.shape[:2])
+    image = resize(image, high, wide)
+    edges = image[[0, -1]] if high < height else image[:, [0, -1]]
+    whole = np.empty((height, width, image.shape[2]), np.uint8)
+    whole[:] = np.median(edges, (0, 1))
+    top, left = (height - high) // 2, (width - wide) // 2
+    whole[top : top + high, left : left + wide] = image
+    return whole
+
+
+def cover(
     image: np.ndarray, height: int, width: int, short_side: int | None = None
 ) -> np.ndarray:
-    """An image as it is judged, uint8 [height, width, c].
+    """The whole image at the size at which `fit` cuts [height, width] out of it."""
+    high, wide = image.shape[:2]
+    goal, side = max(short_side or 0, min(height, width)), min(height, width)
+    least = height * goal // side, width * goal // side
+    if high * width < wide * height:
+        return resize(image, least[0], wide * least[0] // high)
+    return resize(image, high * least[1] // wide, least[1])
 
-    To a square the short side is resized to `short_side`, by default the square's, and
-    the centre cut out; 256 and 224 are the custom for photos. To any other size the
-    image is stretched, as is the custom in person re-identification.
-    """
-    if height == width:
-        goal, shape = max(short_side or height, height), np.array(image.shape[:2])
-        image = resize(image, *(shape * goal // shape.min()).tolist())
-        top, left = (np.array(image.shape[:2]) - height) // 2
-        return image[top : top + height, left : left + width]
-    return resize(image, height, width)
+
+def default_fit(height: int, width: int) -> Fit:
+    """The custom for benchmarks: squares are cut out, other shapes are squashed to."""
+    return "crop" if height == width else "squash"
 
 
 def read_file(path: Path) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from rankjax.errors import UsageError, unknown_name
+from rankjax.errors import unknown_name
 from rankjax.models.convnet import ConvNet
 from rankjax.models.convnext import ConvNeXt, convnext_tiny
 from rankjax.models.densenet import DenseNet, densenet169
@@ -118,15 +118,14 @@ def build(
       dropout: share of the backbone's features that is dropped in train mode.
       head_layers: widths of hidden layers before the embedding.
       head_norm: layer norm, without parameters, before the head.
-      grey_as_rgb: greyscale images, shown to a network of three channels in each, as
-        pretrained weights want it.
+      grey_as_rgb: show greyscale images to a network of three channels in each, as
+        pretrained weights want it; colour images have three already.
 
     Raises:
       UsageError: there is no such network, with the nearest names in the message; or it
         does not take images of this size.
     """
-    if grey_as_rgb and channels != 1:
-        raise UsageError(f"grey_as_rgb is of images of 1 channel, got {channels}")
+    grey_as_rgb = grey_as_rgb and channels == 1
     return Embedder(
         backbone(
             name,

@@ -1,12 +1,24 @@
-"""A small network for 32 x 32 images that trains fast on a CPU."""
+"""A small network for small images that trains fast on a CPU."""
 
 from collections.abc import Iterator, Mapping
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from rankjax.models.layers import Layers, Staged, run
 from rankjax.models.names import Layout
+
+_SIDE = 4
+
+
+def _averages(size: int) -> np.ndarray:
+    """The matrix [4, size] that averages positions: from floor(i size / 4) on to, and
+    without, ceil((i + 1) size / 4), as PyTorch's adaptive pooling has it."""
+    i, at = np.arange(_SIDE)[:, None], np.arange(size)
+    inside = (at >= i * size // _SIDE) & (at < -(-(i + 1) * size // _SIDE))
+    return inside / inside.sum(1, keepdims=True)
 
 
 class Stage(nnx.Module):
@@ -26,13 +38,16 @@ class Stage(nnx.Module):
 class ConvNet(Staged):
     """Four 3 x 3 convolutions, three of them strided, flattened at 4 x 4.
 
+    Images of 32 x 32 pixels are 4 x 4 positions; those of other images are averaged to
+    as many.
+
     The stride is in the first convolution because XLA's CPU convolutions cost most at
     full resolution, and the last has none because they slow down below 4 x 4.
     """
 
     def __init__(self, layers: Layers, *, channels: int, width: int = 32) -> None:
         self.channels, self.remat = channels, layers.remat
-        self.features = 4 * 4 * 8 * width
+        self.features = _SIDE * _SIDE * 8 * width
         widths = (channels, width, 2 * width, 4 * width, 8 * width)
         strides = (2, 2, 2, 1)
         self.convolutions = nnx.List(
@@ -40,19 +55,14 @@ class ConvNet(Staged):
         )
 
     def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
-        """Yields the outputs of the convolutions, then [n, 128 * width].
-
-        Raises:
-          ValueError: the images are not 32 x 32.
-        """
-        if images.shape[1:3] != (32, 32):
-            raise ValueError(
-                f"images has shape {images.shape}, convnet needs [n, 32, 32, channels]"
-            )
+        """Yields the outputs of the convolutions, then [n, 128 * width]."""
         x = images
         for number, stage in enumerate(self.convolutions):
             x = run(stage, x, remat=self.remat)
             yield f"stage{number + 1}", x
+        if x.shape[1:3] != (_SIDE, _SIDE):
+            rows, columns = (_averages(size).astype(x.dtype) for size in x.shape[1:3])
+            x = jnp.einsum("ih,jw,nhwc->nijc", rows, columns, x)
         yield "flat", x.reshape(x.shape[0], -1)
 
     def layouts(self) -> Mapping[str, Layout]:

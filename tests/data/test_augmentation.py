@@ -54,6 +54,18 @@ def test_shape_and_type_stay_and_every_row_changes_by_itself(name, channels):
     np.testing.assert_array_equal(images, before)
 
 
+@pytest.mark.parametrize("size", [(24, 40), (40, 24), (8, 100)])
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_images_that_are_not_square_keep_their_shape_and_place(name, size):
+    image = np.repeat(np.arange(size[1])[None, :, None], size[0], 0).astype(np.uint8)
+    augmentation = Augmentation(name)
+    changed = augmentation([image] * 40, _draws(augmentation, 40), size)
+    assert changed.shape == (40, *size, 1)
+    if name == "affine":
+        middle = changed[:, size[0] // 2, size[1] // 2, 0]
+        assert abs(middle - size[1] / 2).max() <= size[1] / 16 * 1.2 + 1
+
+
 _CHAIN = "random_resized_crop+rand_augment+color_jitter+random_erasing"
 
 

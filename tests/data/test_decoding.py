@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from rankjax.data import decoding
 from rankjax.data.decoding import DamagedImage, decode, resize
@@ -70,16 +70,52 @@ def test_grey_becomes_rgb_and_colour_becomes_luma():
         np.testing.assert_allclose(got[..., 0], luma, atol=1 if form == "PNG" else 6)
 
 
-def test_cmyk_palette_and_alpha_become_rgb_and_hidden_colours_stay():
+def test_cmyk_and_palettes_become_rgb():
     cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # magenta and yellow make red
     np.testing.assert_allclose(
         decode(_jpeg(cmyk), channels=3)[0, 0], [255, 0, 0], atol=4
     )
-    rgba = np.full((6, 6, 4), (10, 200, 30, 0), np.uint8)
-    assert (decode(_file(rgba), channels=3) == (10, 200, 30)).all()
-    palette = Image.fromarray(rgba[..., :3]).convert("P", colors=4)
+    colours = np.full((6, 6, 3), (10, 200, 30), np.uint8)
+    palette = Image.fromarray(colours).convert("P", colors=4)
     for options in ({}, {"transparency": 0}, {"transparency": b"\x00\x80"}):
         assert decode(_file(palette, **options), channels=3).shape == (6, 6, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("alpha", "ground"), [("white", 255), ("black", 0)])
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+def test_transparent_pixels_are_blended_on_the_chosen_ground(
+    form, alpha, ground, channels
+):
+    share = np.linspace(0, 1, 256)[None].repeat(8, 0)
+    grey = np.stack([np.full(share.shape, 90), 255 * share], -1).round().astype("u1")
+    expected = 90 * share + ground * (1 - share)
+    options = {"lossless": True, "exact": True} if form == "WEBP" else {}
+    for pixels in (grey, grey[..., [0, 0, 0, 1]]):
+        if form == "TIFF" and pixels.shape[-1] == 2:
+            continue  # Pillow writes no such file
+        content = _file(pixels, form, **options)
+        got = decode(content, channels=channels, alpha=alpha)
+        assert got.shape == (8, 256, channels)
+        np.testing.assert_allclose(got[..., 0], expected, atol=1.01)
+        assert (decode(content, channels=channels, alpha="drop") == 90).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_one_transparent_colour_is_blended_too(mode):
+    image = Image.new(mode, (6, 4))
+    transparency = (0, 0, 0) if mode == "RGB" else 0
+    content = _file(image, transparency=transparency)
+    assert (decode(content, channels=3) == 255).all()
+    assert (decode(content, channels=3, alpha="drop") == 0).all()
+
+
+def test_drawing_in_black_on_nothing_stays_visible():
+    pixels = np.zeros((9, 9, 4), np.uint8)
+    pixels[4, :, 3] = 255
+    got = decode(_file(pixels), channels=1)[..., 0]
+    assert (got[4] == 0).all()
+    assert (np.delete(got, 4, 0) == 255).all()
 
 
 def test_animation_gives_its_first_frame():
@@ -110,6 +146,53 @@ def test_image_is_turned_upright_as_exif_says(form, orientation):
     exif[274] = orientation
     got = decode(_file(np.ascontiguousarray(stored), form, exif=exif), channels=3)
     np.testing.assert_allclose(got, upright, atol=6)
+
+
+@pytest.mark.parametrize("before", [0, 70_000])
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_image_is_turned_upright_as_xmp_says_wherever_it_stands(form, before):
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999'
+        b'/02/22-rdf-syntax-ns#"><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/'
+        b'1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    )
+    if form == "JPEG":
+        content = _jpeg(_smooth(16, 32))
+        body = b"http://ns.adobe.com/xap/1.0/\0" + xmp
+        marked = b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
+        filler = b"\xff\xee" + (35_002).to_bytes(2, "big") + b"x" * 35_000
+        content = content[:2] + filler * (before // 35_000) + marked + content[2:]
+    else:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        content = _file(_smooth(16, 32), "PNG", pnginfo=info)
+    assert decode(content, channels=3).shape == (32, 16, 3)
+
+
+def test_one_limit_of_pixels_for_all_decoders(monkeypatch):
+    assert decoding.MOST_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 30 * 40 - 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", (30 * 40 - 1) / 2)
+    for content in (_JPEG, _PNG):
+        with pytest.raises(DamagedImage, match="exceeds limit"):
+            decode(content, channels=3, at_least=4)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0, 7, 255], [0, 7, 255]), ([0, 256, 65_535], [0, 1, 255])],
+)
+def test_tiff_of_32_bits_keeps_eight_that_hold_its_values(values, expected):
+    content = _file(Image.fromarray(np.array([values], np.int32)), "TIFF")
+    assert Image.open(io.BytesIO(content)).mode == "I"
+    np.testing.assert_array_equal(decode(content, channels=1)[0, :, 0], expected)
+
+
+def test_dark_images_of_16_bits_stay_dark():
+    values = np.array([[0, 200, 255]], np.uint16)
+    pgm = b"P5 3 1 65535\n" + values.astype(">u2").tobytes()
+    for content in (_file(values), _file(values, "TIFF"), pgm):
+        assert (decode(content, channels=1) == 0).all()
 
 
 _JPEG, _PNG = _jpeg(_smooth()), _file(_smooth())
@@ -181,14 +264,49 @@ def test_resized_image_has_its_corners_where_they_were(size):
     np.testing.assert_allclose(got[..., 0][inner], expected[inner], atol=1.5)
 
 
-def test_square_is_cut_from_the_centre_and_other_shapes_are_stretched():
+def test_crop_is_cut_from_the_centre_and_squash_is_stretched():
     ramp = np.repeat(np.arange(0, 240, 2, np.uint8)[None, :, None], 60, 0)  # 60 x 120
     np.testing.assert_array_equal(fit(ramp, 60, 60)[0, :, 0], ramp[0, 30:90, 0])
+    np.testing.assert_array_equal(fit(ramp, 60, 30)[0, :, 0], ramp[0, 45:75, 0])
     # Short side 80 of which 60 are kept: from column (160 - 60) / 2 of 160 on.
     got = fit(ramp, 60, 60, 80)[0, :, 0]
     np.testing.assert_allclose(got, (np.arange(50, 110) + 0.5) * 1.5 - 1, atol=1.5)
-    got = fit(ramp, 60, 30)[0, :, 0]
+    got = fit(ramp, 60, 30, how="squash")[0, :, 0]
     np.testing.assert_allclose(got[1:-1], (np.arange(30) * 8 + 3)[1:-1], atol=1.5)
+
+
+@pytest.mark.parametrize("how", ["crop", "squash", "letterbox"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 999), (999, 1), (33, 32), (40, 40)])
+@pytest.mark.parametrize("size", [(32, 32), (32, 64), (64, 31)])
+def test_image_of_any_shape_fits_any_size(shape, size, how):
+    image = np.full((*shape, 3), (9, 8, 7), np.uint8)
+    for short_side in (None, 70):
+        got = fit(image, *size, short_side, how=how)
+        assert got.shape == (*size, 3)
+        assert (got == (9, 8, 7)).all()
+
+
+def test_letterbox_shows_all_and_continues_the_edges():
+    image = np.full((20, 60, 3), (200, 100, 50), np.uint8)
+    image[5:15, 5:55] = 0
+    got = fit(image, 30, 30, how="letterbox")
+    assert (got[:10] == (200, 100, 50)).all()
+    assert (got[20:] == (200, 100, 50)).all()
+    assert (got[14:16, 4:26] == 0).all()
+    assert (got[10:20, :2] == (200, 100, 50)).all()
+    upright = fit(image.swapaxes(0, 1), 30, 30, how="letterbox")
+    np.testing.assert_allclose(upright.swapaxes(0, 1), got, atol=1)
+
+
+@pytest.mark.parametrize("how", ["squash", "letterbox"])
+def test_originals_of_images_that_are_not_cut_have_the_ratio_of_the_result(how):
+    source = EncodedImages(lambda i: [_PNG] * len(i), 1, (8, 24, 3), name=str, how=how)
+    (whole,) = source.originals(np.array([0]))
+    assert whole.shape == (30, 90, 3)
+    thin = _file(np.zeros((9000, 1, 3), np.uint8))
+    source = EncodedImages(lambda i: [thin] * len(i), 1, (8, 8, 3), name=str, how=how)
+    (whole,) = source.originals(np.array([0]))
+    assert whole.shape == (189, 189, 3)
 
 
 def test_files_are_fetched_once_and_originals_are_whole():

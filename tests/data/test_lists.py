@@ -100,9 +100,11 @@ def test_gallery_without_cameras_is_searched_by_queries(tmp_path):
     ("rows", "message"),
     [
         ([{"path": "a.png"}], "must have the columns path and label"),
-        ([{"path": "a.png", "label": "x", "cam": "1"}], "may have split, camera and"),
-        ([{"path": "a.png", "label": "", "split": ""}], "row 1 of .* must have a path"),
-        ([{"path": "a.png", "label": "x", "split": "dev"}], "row 1 .* as split train"),
+        ([{"path": "a.png", "label": "", "split": ""}], "give a label to all .* row 1"),
+        (
+            [{"path": "a.png", "label": "x", "split": "left"}],
+            r"split in row 1 of .* must be one of train, .*query, got left",
+        ),
         (
             [
                 {"path": "a.png", "label": "x", "split": "train"},
@@ -128,13 +130,83 @@ def test_gallery_without_cameras_is_searched_by_queries(tmp_path):
             ],
             "class x of .* is in two splits",
         ),
-        ([{"path": "a.png", "label": "x"}], "two or more classes"),
+        ([{"path": "a.png", "label": "x"}], "two or more classes to be split, got x"),
+        (
+            [
+                {"path": "a.png", "label": "x", "split": "train"},
+                {"path": "b.png", "label": "y", "split": "train"},
+            ],
+            r"splits train and test \(or query\), or no splits, got train only",
+        ),
     ],
 )
 def test_list_that_cannot_be_meant_is_refused(rows, message, tmp_path):
     _save(tmp_path / "a.png", 1)
     _save(tmp_path / "b.png", 2)
     _write(tmp_path / "list.csv", rows)
+    with pytest.raises(UsageError, match=message):
+        _load(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("column", ["path", "label", "split", "camera", "super"])
+@pytest.mark.parametrize("missing", ["", "  ", None, float("nan")])
+def test_missing_value_is_refused_with_the_numbers_of_rows(column, missing, tmp_path):
+    rows = _persons(tmp_path)
+    for number in (2, 5):
+        rows[number][column] = missing
+    if isinstance(missing, str):
+        file = tmp_path / "list.csv"
+        _write(file, rows)
+    else:
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        file = tmp_path / "list.parquet"
+        values = {key: [row[key] for row in rows] for key in rows[0]}
+        if missing is not None and column != "path":
+            # Numbers with gaps are floating-point numbers in Parquet.
+            values[column] = [1.0 if v == v else missing for v in range(len(rows))]
+            values[column][2] = values[column][5] = missing
+        else:
+            values[column][2] = values[column][5] = None
+        pq.write_table(pa.table(values), file)
+    with pytest.raises(UsageError, match=f"give a {column} to all .*in row 3, 6$"):
+        _load(file)
+
+
+def test_spaces_around_values_and_headings_do_not_count(tmp_path):
+    lines = ["Path , label"]
+    for i in range(4):
+        _save(tmp_path / f"{i}.png", i)
+        lines.append(f" {i}.png ,c{i % 2}{' ' * i}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    data = _load(tmp_path / "list.csv")
+    names = {*data.train.class_names, *data.test.class_names}
+    assert names == {"c0", "c1"}
+
+
+def test_columns_that_are_not_used_are_named(tmp_path, capfd):
+    rows = []
+    for i in range(4):
+        _save(tmp_path / f"{i}.png", i)
+        rows.append({"id": "7", "path": f"{i}.png", "label": f"c{i % 2}", "width": "9"})
+    _write(tmp_path / "list.csv", rows)
+    assert len(_load(tmp_path / "list.csv").train.labels) == 2
+    assert "that are not used: id, width" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; it must begin with the headings path,label"),
+        ("\n\n", "is empty; it must begin"),
+        ("path,label\n", "has headings but no rows"),
+        ("path,label,Label\na.png,x,y\n", "must have the column label once"),
+        ("path;label\na.png;x\n", "must have the columns path and label"),
+        ("path,label\na.png,x\nb.png,Milk, 1 l\n", "row 2 of .* 3 values, .*quotes"),
+        ("path,label\na.png\n", "give a label to all images; it is missing in row 1"),
+    ],
+)
+def test_text_that_is_no_list_is_refused_with_what_is_wrong(text, message, tmp_path):
+    (tmp_path / "list.csv").write_text(text)
     with pytest.raises(UsageError, match=message):
         _load(tmp_path / "list.csv")
 
@@ -174,7 +246,15 @@ def test_missing_and_repeated_files_stop_or_are_left_out_and_named(tmp_path, cap
     assert len(data.train.labels) + len(data.test.labels) == 6
 
 
-def test_persons_in_folders_are_read_like_market1501(tmp_path):
+@pytest.mark.parametrize("path", ["x" * 300 + ".png", "a\0.png", "no/where.png"])
+def test_path_that_cannot_exist_is_missing(path, tmp_path):
+    _save(tmp_path / "a.png", 1)
+    (tmp_path / "list.csv").write_text(f"path,label\na.png,x\n{path},y\n")
+    with pytest.raises(RunError, match="missing, of 1 faults"):
+        _load(tmp_path / "list.csv")
+
+
+def test_persons_in_folders_are_read_like_market1501(tmp_path, capfd):
     for part, name in (
         *[("bounding_box_train", f"0002_c{c}s1_00{c}_01.jpg") for c in (1, 2)],
         *[("query", "0001_c1s1_000_00.jpg"), ("bounding_box_test", "-1_c2s1_9_0.jpg")],
@@ -189,6 +269,15 @@ def test_persons_in_folders_are_read_like_market1501(tmp_path):
     assert data.junk.sum() == 1
     with pytest.raises(UsageError, match="there is no folder"):
         load(f"reid:{tmp_path / 'nobody'}", data_dir=tmp_path)
+    _save(tmp_path / "persons" / "query" / "me.jpg", 1)
+    load(f"reid:{tmp_path / 'persons'}", data_dir=tmp_path, image_size=(8, 4))
+    said = capfd.readouterr().err
+    assert "1 images with no person and camera: query/me.jpg" in said
+    _save(tmp_path / "others" / "query" / "me.jpg", 1)
+    with pytest.raises(
+        UsageError, match=r"must have images such as .* got query/me.jpg"
+    ):
+        load(f"reid:{tmp_path / 'others'}", data_dir=tmp_path)
 
 
 def test_folds_cut_the_training_classes_into_disjoint_parts(tmp_path):

@@ -9,11 +9,14 @@ import jax
 import numpy as np
 import pytest
 import tiny_archives
+from flax import nnx
 
 from experiments import backbones, dry_run
-from experiments.recipes import RECIPES
-from experiments.train import _optimizer, _schedule, main
+from experiments.config import check
+from experiments.recipes import EXPERIMENTS, RECIPES
+from experiments.train import _optimizer, _schedule, main, network
 from rankjax.data import CATALOGUE
+from rankjax.errors import UsageError
 
 MAKERS = dict(inspect.getmembers(tiny_archives, inspect.isfunction))
 
@@ -38,6 +41,25 @@ def weights(tmp_path_factory):
         files[model] = folder / f"{model}.safetensors"
         files[model].write_bytes(struct.pack("<Q", len(text)) + text + data)
     return files
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_named_experiments_take_grey_and_colour_images(name, channels):
+    config = EXPERIMENTS[name]()
+    model = nnx.eval_shape(lambda: network(config, channels, None, nnx.Rngs(0)))
+    assert model.backbone.channels == (channels if config.model == "convnet" else 3)
+    embed = nnx.eval_shape(
+        lambda model: model(np.zeros((1, *config.size(), channels), np.uint8)), model
+    )
+    assert embed.shape == (1, config.embedding_dim)
+
+
+def test_transformers_refuse_images_that_are_not_square():
+    config = EXPERIMENTS["glyphs"]()
+    config = dataclasses.replace(config, model="vit_small_patch16", image_width=48)
+    with pytest.raises(UsageError, match="image_width must be image_size for vit"):
+        check(config, 1)
 
 
 @pytest.mark.slow

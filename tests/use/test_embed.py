@@ -17,6 +17,7 @@ from experiments.embed import embed_views, main
 from experiments.images import Views, list_images
 from experiments.runs import load_network, load_run
 from rankjax.data import load
+from rankjax.data.sources import EncodedImages
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
 from rankjax.train import Checkpoints, evaluate, make_embed
@@ -128,6 +129,30 @@ def test_images_that_are_not_square_are_stretched(crops):
     assert seen.shape == (crops, 16, 8, 1)
     assert (seen[:, :, 0] == 0).all()
     assert (seen[:, :, -1] == 255).all()
+
+
+@pytest.mark.parametrize("how", ["crop", "squash", "letterbox"])
+@pytest.mark.parametrize("alpha", ["white", "black", "drop"])
+def test_networks_get_images_as_their_evaluation_in_training_did(how, alpha):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 90, 4), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    content = [buffer.getvalue()]
+    for size, short_side in (((16, 16), None), ((16, 16), 20), ((16, 24), None)):
+        inputs = Inputs(*size, 3, short_side, how, alpha)
+        trained = EncodedImages(
+            lambda rows: content * len(rows),
+            1,
+            inputs[:3],
+            name=str,
+            short_side=short_side,
+            how=how,
+            alpha=alpha,
+        )
+        rows = np.array([0])
+        seen = Views(content, inputs).read(rows)
+        np.testing.assert_array_equal(seen, trained.read(rows))
+        assert Views(content, inputs, crops=5).read(np.arange(5)).shape[1:3] == size
 
 
 def test_words_mean_files_folders_and_patterns_each_file_once(tmp_path):

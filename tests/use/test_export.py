@@ -69,7 +69,7 @@ def test_an_artefact_embeds_folders_on_all_devices_as_its_run(
 
 def test_what_an_artefact_takes_is_checked_and_told(artefact):
     network = exported.load(artefact)
-    assert network.inputs == (32, 32, 1, 32)
+    assert network.inputs == (32, 32, 1, 32, "crop", "white")
     assert (network.normalized, network.step) == (True, 5)
     with pytest.raises(ValueError, match=r"\[n, 32, 32, 1\], n 1 or more, got \[0, 32"):
         network(_images(1)[:0])

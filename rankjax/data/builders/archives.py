@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from rankjax.data.sources import SUFFIXES
+from rankjax.data.decoding import SUFFIXES
 
 _PACKED = re.compile(r"\.(zip|tgz|tar\.gz|tar)$")
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from rankjax.data.builders.archives import Archives, Read
+from rankjax.data.folder import person_of
 
 
 class Example(NamedTuple):
@@ -169,15 +170,13 @@ def lfw_pairs(archives: Archives) -> list[tuple[str, str, bool, int]]:
 
 def reid_of(name: str) -> Layout:
     """bounding_box_train, query and bounding_box_test, 0002_c1s1_000451_03.jpg."""
-    splits = {"train": "train", "query": "test", "test": "gallery"}
 
     def layout(archives: Archives) -> Iterator[Example]:
         for file, read in archives.images(name):
-            folder, image = file.split("/")[-2:]
-            split = splits.get(folder.removeprefix("bounding_box_"))
-            match = re.match(r"(-?\d+)_c(\d+)", image)
-            if split and match:
-                yield Example(split, match[1], file, read, camera=int(match[2]))
+            found = person_of(file)
+            if found:
+                split, person, camera = found
+                yield Example(split, person, file, read, camera=camera)
 
     return layout
 
