@@ -95,7 +95,7 @@ def declared(loss: Any) -> str:
 def text() -> str:
     """The whole file."""
     functions = "\n".join(declared(loss) for loss in losses.LOSSES.values())
-    return f"{HEAD}\n{functions}"
+    return f"{HEAD}{functions}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

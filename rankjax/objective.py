@@ -277,7 +277,7 @@ def _compute(
 ) -> tuple[jax.Array, Aux]:
     batch, others, weights, key = given
     info, axis_name = info_of(self.loss), self.axis_name
-    first = 0
+    first: Any = 0
     if axis_name is not None:  # rows are numbered over all devices
         first = lax.axis_index(axis_name) * len(batch.index)
     batch = dataclasses.replace(_prepare(batch), index=first + batch.index)

@@ -66,6 +66,21 @@ def test_a_loss_of_the_memory_is_the_loop_over_its_rows_without_own_copies():
         np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+def test_keys_of_another_network_are_references_like_any_others():
+    """As in MoCo: a query's own key is its positive, not a copy of it."""
+    queries, labels = np.eye(4, dtype=np.float32), np.arange(4)
+    keys = np.roll(np.eye(4), 1, 1).astype(np.float32) * 0.5 + queries
+    ring = memory.empty(4, 4).add(jnp.asarray(keys), labels)
+    compute = rankjax.objective(functools.partial(losses.nt_xent_loss, temperature=1.0))
+    got = compute(queries, labels, references=ring.references(holds_batch=False))
+    unit = keys / np.linalg.norm(keys, axis=1, keepdims=True)
+    scores = queries @ unit.T
+    expected = np.log(np.exp(scores).sum(1)) - np.diag(scores)
+    np.testing.assert_allclose(got, expected.mean(), rtol=1e-6)
+    copies = compute(queries, labels, references=ring.references(holds_batch=True))
+    assert copies == 0
+
+
 def test_an_empty_memory_has_loss_and_gradient_zero():
     ring = memory.empty(5, DIM)
     given = {"references": ring.references(holds_batch=True)}
