@@ -3,11 +3,12 @@
 python -m experiments.tables
 """
 
+import argparse
 import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from experiments.claims.__main__ import judged
 from experiments.claims.registry import CLAIMS
 from rankjax import losses, mining, regularizers
 from rankjax.entry import Entry, entry_of, hyper_parameters
+from rankjax.files import write_atomic
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
@@ -160,6 +162,15 @@ def _value(default: Any) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(arguments)
+    write_atomic(README, filled(README.read_text()))
+    return 0
+
+
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
-    sys.exit(0)
+    sys.exit(main())

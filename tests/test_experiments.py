@@ -355,8 +355,12 @@ def test_files_damaged_on_the_way_are_named_and_mended_runs_go_on(
 def test_a_folder_that_cannot_be_written_is_one_line(photos, tmp_path, capfd):
     (tmp_path / "file").write_text("")
     status, line = refused(capfd, *photo_run(photos, tmp_path / "file" / "run"))
-    assert status == 1
-    assert f"{tmp_path / 'file' / 'run'}: cannot be written" in line
+    assert status == 2
+    file = tmp_path / "file"
+    assert f"run_dir must be a folder, got {file / 'run'}: {file} is none" in line
+    status, line = refused(capfd, *photo_run(photos, file))
+    assert status == 2
+    assert f"run_dir must be a folder, got {file}: {file} is none" in line
 
 
 def test_help_names_every_setting_and_experiment(capsys):

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help="a name that browsers may call this machine by, beside localhost",
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         _search(options)
     except (RunError, UsageError) as error:
