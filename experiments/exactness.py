@@ -117,7 +117,8 @@ def elsewhere(names: Sequence[str], hosts: int = 1) -> Found:
         )
         what = "1 process" if hosts == 1 else f"{hosts} processes together"
         total = sum(map(len, shares))
-        with tqdm(total=total, desc=what, unit="subject") as bar:
+        seconds = 0.5 if sys.stderr.isatty() else 30
+        with tqdm(total=total, desc=what, unit="subject", mininterval=seconds) as bar:
             _run_together(commands, environment, Path(folder), bar=bar)
         parts = [_load(file) for file in files]
     return _join(parts) if hosts > 1 else functools.reduce(operator.or_, parts)

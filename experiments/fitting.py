@@ -31,6 +31,10 @@ _PER_CLASS: dict[Batch, int] = {
 }
 """Images of a class that a loss needs at least to be what it is."""
 
+_MOST_EPOCHS = 200
+"""Of the training images. The experiments see their own data less often; beyond that
+little is left to learn of a few photos."""
+
 _ANY_CLASSES = ("random", "proxy_balanced")  # batches in which a class may come once
 
 
@@ -106,8 +110,23 @@ def fit_batch(
 
 
 def fit_to_data(config: Config, typed: Collection[str], train: "Split") -> Config:
-    """Settings that depend on whether the training images are greyscale."""
+    """Steps for as many images as there are, and channels as the images have them.
+
+    With fewer steps, what is counted in steps comes earlier: warm-up, evaluations, ...
+    """
     fitted = _Fitting(config, typed)
+    epoch = len(train.labels) / (config.classes * config.per_class)
+    most = max(round(_MOST_EPOCHS * epoch), 1)
+    if config.steps > most and "steps" not in typed:
+        for name in (
+            "steps",
+            "eval_every",
+            "warmup_steps",
+            "freeze_steps",
+            "decay_every",
+        ):
+            value = getattr(config, name)
+            fitted.put(name, max(round(value * most / config.steps), min(value, 1)))
     grey = train.images.shape[-1] == 1
     if not grey:
         fitted.put("grey_as_rgb", False)

@@ -233,10 +233,10 @@ def load_fitted(
         # A recipe's fold needs more classes than a person may have.
         config = dataclasses.replace(config, fold=None)
         data = load_data(config)
-    config = fit_to_data(config, typed, data.train)
     config = fit_batch(
         config, typed, devices=devices, hosts=processes, split=data.train
     )
+    config = fit_to_data(config, typed, data.train)
     check(config, devices, processes)
     return config, data
 

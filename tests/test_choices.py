@@ -1,5 +1,6 @@
 """What an experiment becomes when parts of it are replaced, or its data."""
 
+import dataclasses
 import json
 import re
 
@@ -13,7 +14,7 @@ from PIL import Image
 import experiments.train
 from experiments.command import parse
 from experiments.config import Model, build_batches, check
-from experiments.fitting import fit_batch
+from experiments.fitting import fit_batch, fit_to_data
 from experiments.recipes import EXPERIMENTS
 from experiments.train import default_run_dir, main, network
 from rankjax import losses
@@ -209,6 +210,29 @@ def test_settings_that_were_fitted_are_said_in_one_line(
         f"settings that fit n_pairs and the 24 training images of 4 classes of "
         f"folder:{photos}: classes 4 instead of 64"
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        # 72 images in batches of 12 x 2 and 72 x 1: an epoch is of 3 steps, and of 1.
+        ([], {"steps": 600, "eval_every": 100, "warmup_steps": 40}),
+        (["--steps", "1000"], {"steps": 1000, "eval_every": 250, "warmup_steps": 100}),
+        (["--eval-every", "7"], {"steps": 600, "eval_every": 7}),
+        (
+            ["sop_proxy_anchor"],
+            {"steps": 200, "freeze_steps": 3, "decay_every": 67, "eval_every": 7},
+        ),
+        (["digits"], {"steps": 200, "eval_every": 50}),
+    ],
+)
+def test_a_few_photos_are_seen_two_hundred_times_at_most(words, expected):
+    _, config, typed = parse(words)
+    images = np.empty((72, 32, 32, 3), np.uint8)
+    split = dataclasses.replace(split_of([6] * 12), images=images)
+    config = fit_batch(config, typed, devices=1, hosts=1, split=split)
+    config = fit_to_data(config, typed, split)
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
