@@ -125,6 +125,11 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
     devices = choose_devices(config.devices)
     process, processes = place_among(devices)
     _check_agreed(config)
+    if config.weights is not None and not config.weights.expanduser().exists():
+        # Which else shows after the network is made, a minute later.
+        raise RunError(
+            f"cannot read weights from {config.weights}: there is no such file"
+        )
     config, data = load_fitted(config, typed, len(devices), processes)
     check_judged(data)
     batches = build_batches(config, data.train)
@@ -135,7 +140,6 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
     step = make_spread_step(config, definition, optimizer, devices)
     size = sum(x.nbytes for x in jax.tree.leaves(untrained))
     path = config.run_dir or default_run_dir(name, config)
-    _say_fitted(name, config, typed, data)
     with ExitStack() as stack:
         records, state = None, untrained
         if hosts.is_first():
@@ -153,6 +157,7 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
             if loaded is not None:
                 text = json.dumps(dataclasses.asdict(loaded), indent=2)
                 folder.write(WEIGHTS, text + "\n")
+            _say_fitted(name, config, typed, data)
             folder.write(INPUTS, json.dumps(_inputs(data.train)) + "\n")
         state = replicate(hosts.broadcast(state), devices)
         mine = _Mining(batches, data.train, embed, devices)
@@ -247,7 +252,7 @@ def _say_fitted(
     """One line for the settings that nobody typed and the experiment does not have."""
     asked = {name: getattr(config, name) for name in typed}
     changed = differences(dataclasses.replace(EXPERIMENTS[name](), **asked), config)
-    if changed and hosts.is_first():
+    if changed:
         classes = len(np.unique(data.train.labels))
         print(
             f"settings that fit {config.loss} and the {len(data.train.labels):,} "

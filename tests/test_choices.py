@@ -354,3 +354,17 @@ def test_a_path_without_its_kind_says_what_to_write(photos, tmp_path, capsys):
 def test_the_command_offers_what_the_models_have():
     assert Model.__annotations__["norm"] == Norm
     assert Model.__annotations__["pooling"] == Pooling
+
+
+def test_a_refusal_is_the_only_line(photos, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    words = ["--dataset", f"folder:{photos}", "--devices", "1"]
+    for more, said in (
+        (["--run-dir", str(file)], "run_dir must be a folder"),
+        (["--weights", "none.pth"], "cannot read weights from none.pth: there is no"),
+        (["--classes", "9"], "classes must be at most 4"),
+    ):
+        assert main([*words, *more]) in (1, 2)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line

@@ -324,7 +324,10 @@ def test_a_wrong_key_is_named(refused, changes, said):
     [
         (["--recall-at", "55"], "recall_at must be from 1 to 54"),
         (["--protocol", "verification"], "protocol verification needs pairs"),
-        (["--expand", "99"], "k must be from 1 to the gallery's 54, got 99"),
+        (
+            ["--expand", "99"],
+            "expand must be at most 54, the rows of the gallery, got 99",
+        ),
         (["--samples", "-1"], "samples must be at least 0, got -1"),
         (["--json", "/nowhere/a.json"], "json must be in a folder that exists"),
         (["--compare", "nothing.npz"], "no run folder and no file nothing.npz"),
