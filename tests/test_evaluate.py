@@ -475,7 +475,10 @@ def test_a_run_with_a_gallery_is_judged_by_the_data_sets_protocol(protocol, tmp_
     assert experiments.train.main(["digits", *words]) == 0
     summary = json.loads((run_dir / "summary.json").read_text())["test"]
     assert ("map_trapezoid" in summary) == (protocol == "reid")
-    assert main([str(run_dir), *QUICK, "--json", str(file)]) == 0
+    own = tmp_path / "own.html"
+    words = [str(run_dir), *QUICK, "--json", str(file), "--report", str(own)]
+    assert main(words) == 0
+    assert f"<h1>list:{listed}, n_pairs</h1>" in own.read_text()
     figures = json.loads(file.read_text())
     assert figures["protocol"] == protocol
     for name, value in summary.items():

@@ -54,7 +54,7 @@ def embed_run(
         }
     pairs = data.pairs
     return Subject(
-        path.absolute().name,
+        f"{data.name}, {run.config.loss}",
         embeddings,
         codes,
         values,
