@@ -16,12 +16,13 @@ from experiments.config import (
     build_batches,
     check,
 )
-from experiments.fitting import differences, fit_batch
+from experiments.fitting import fit_batch
 from experiments.train import (
     check_judged,
     choose_devices,
     load_fitted,
     make_spread_step,
+    settings_fitted,
     start,
 )
 from rankjax.data import Dataset, Loader
@@ -47,7 +48,7 @@ def dry_run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> int
     Returns:
       The exit status: 0 if all is well, 1 if the run would fail.
     """
-    trial = _Trial(config, typed)
+    trial = _Trial(name, config, typed)
     checks: dict[str, Callable[[], str]] = {
         "settings": trial.settings,
         "data": trial.data,
@@ -78,8 +79,8 @@ def dry_run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> int
 class _Trial:
     """A run, attempted step by step; each method tells what it found, or raises."""
 
-    def __init__(self, config: Config, typed: Collection[str]) -> None:
-        self._config, self._typed = config, typed
+    def __init__(self, name: str, config: Config, typed: Collection[str]) -> None:
+        self._name, self._config, self._typed = name, config, typed
 
     def settings(self) -> str:
         if self._config.hosts is not None:
@@ -91,9 +92,8 @@ class _Trial:
         return f"{count} devices ({', '.join(kinds)})"
 
     def data(self) -> str:
-        asked = self._config
         self._config, self._data = load_fitted(
-            asked, self._typed, len(self._devices), 1
+            self._config, self._typed, len(self._devices), 1
         )
         check_judged(self._data)
         words = []
@@ -103,7 +103,7 @@ class _Trial:
                 part.images.read(np.array([0, len(part.labels) - 1]))
                 classes = len(np.unique(part.labels))
                 words.append(f"{split} {len(part.labels):,} of {classes:,} classes")
-        fitted = differences(asked, self._config)
+        fitted = settings_fitted(self._name, self._config, self._typed)
         words += [f"settings that fit: {fitted}"] if fitted else []
         return f"{self._data.protocol}: {'; '.join(words)}"
 

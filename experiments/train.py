@@ -246,12 +246,17 @@ def load_fitted(
     return config, data
 
 
+def settings_fitted(name: str, config: Config, typed: Collection[str]) -> str:
+    """Settings that nobody typed and the experiment does not have; empty for none."""
+    asked = {name: getattr(config, name) for name in typed}
+    return differences(dataclasses.replace(EXPERIMENTS[name](), **asked), config)
+
+
 def _say_fitted(
     name: str, config: Config, typed: Collection[str], data: Dataset
 ) -> None:
-    """One line for the settings that nobody typed and the experiment does not have."""
-    asked = {name: getattr(config, name) for name in typed}
-    changed = differences(dataclasses.replace(EXPERIMENTS[name](), **asked), config)
+    """Prints them in one line, if there are any."""
+    changed = settings_fitted(name, config, typed)
     if changed:
         classes = len(np.unique(data.train.labels))
         print(
