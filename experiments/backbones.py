@@ -7,6 +7,7 @@ computed again from the same weights, which come in under the others' names. All
 take three minutes on two CPU cores.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -90,12 +91,16 @@ def differences(entry: dict[str, Any]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table, and stores it if it is whole."""
-    chosen = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all if none")
+    chosen = parser.parse_args(arguments).names
     entries, table = stored(), {}
-    for name in chosen or entries:
+    for name in chosen:
         if name not in entries:
-            print(f"error: {unknown_name('network', name, list(entries))}")
-            return 2
+            parser.error(str(unknown_name("network", name, list(entries))))
+    for name in chosen or entries:
         apart = differences(entries[name])
         worst = max(apart, key=lambda stage: apart[stage])
         table[name] = {

@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data-dir", type=Path, default=Path("~/.cache/rankjax"), help="of data sets"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     for name in set(options.names) - set(known):
         parser.error(str(unknown_name("experiment", name, known)))
     rows = compare(

@@ -6,29 +6,22 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rankjax import losses, mining, similarity, terms
-from rankjax.data import (
-    AUGMENTATIONS,
-    BATCHES,
-    Augmentation,
-    Batches,
-    Split,
-    make_batches,
-)
-from rankjax.data.augmentation import arguments
 from rankjax.errors import UsageError, unknown_name
 from rankjax.inputs import References
-from rankjax.models import MODELS, Norm, Pooling
 from rankjax.objective import Objective, objective
 from rankjax.parallel import AXIS, Wrapper
 from rankjax.registry import check_settings, hyper_parameters, info_of, is_traced
 from rankjax.regularizers import squared_norm
+
+if TYPE_CHECKING:  # they import what takes seconds, which --help need not wait for
+    from rankjax.data import Augmentation, Batches, Split
 
 REDUCTIONS = {
     "mean": terms.mean,
@@ -40,8 +33,8 @@ REDUCTIONS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Settings of a training run."""
+class Data:
+    """Which images, and how they are read."""
 
     dataset: str = "glyphs"
     """glyphs[/clean|lite|pose|clutter|modes], digits, a benchmark such as cub (python
@@ -75,6 +68,12 @@ class Config:
     random_resized_crop+color_jitter."""
     augmentation_options: tuple[str, ...] = ()
     """Settings of them, such as scale=(0.2,1)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The network, and the weights that it begins with."""
+
     model: str = "convnet"
     """A name in rankjax.models.MODELS: convnet, resnet50, ..."""
     weights: Path | None = None
@@ -84,7 +83,7 @@ class Config:
     """How the weights' images were scaled, where their file does not tell."""
     grey_as_rgb: bool = False
     """Show greyscale images to the model in three channels, as weights want it."""
-    norm: Norm = "batch"
+    norm: Literal["batch", "frozen", "group"] = "batch"
     """batch; frozen (batch norm as its running statistics have it); or group."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the network's computation; weights and the loss are float32."""
@@ -92,7 +91,9 @@ class Config:
     """Compute activations twice instead of keeping them."""
     stochastic_depth: float = 0.0
     """Share of rows that skip the last residual branch while training; less earlier."""
-    pooling: Pooling = "default"
+    pooling: Literal[
+        "default", "average", "max", "average_max", "gem", "class_token"
+    ] = "default"
     """Of positions: average, max, average_max (their sum), gem or class_token."""
     head_norm: bool = False
     """Layer norm before the head."""
@@ -104,6 +105,12 @@ class Config:
     """Share of the backbone's features that is dropped while training."""
     normalize: bool = True
     """Scale embeddings to length 1 before the loss."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What is minimised."""
+
     loss: str = "n_pairs"
     """A name in rankjax.losses.LOSSES."""
     loss_options: tuple[str, ...] = ()
@@ -128,6 +135,12 @@ class Config:
     """Steps before it is."""
     l2_weight: float = 0.0
     """Weight of the mean squared length of embeddings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Which images a step sees."""
+
     batches: str = "class_balanced"
     """A name in rankjax.data.BATCHES, such as hierarchical or hard_classes."""
     batch_options: tuple[str, ...] = ()
@@ -139,6 +152,12 @@ class Config:
     microbatch: int = 0
     """Images that a device embeds at a time, for batches larger than its memory; 0 for
     all. The loss is that of the whole batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Steps and their sizes."""
+
     steps: int = 1000
     """Training steps."""
     learning_rate: float = 1e-3
@@ -163,10 +182,12 @@ class Config:
     """Decoupled for adamw, added to gradients for adam and rmsprop, none for sgd."""
     seed: int = 0
     """Of the weights, the batches and the augmentation."""
-    eval_every: int = 200
-    """Steps between checkpoints, each after an evaluation on validation classes."""
-    log_every: int = 20
-    """Steps between rows of metrics.jsonl."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """What shares the work."""
+
     devices: int = 0
     """Number of devices that share a batch; 0 for all."""
     wrapper: Wrapper = "pmap"
@@ -175,6 +196,17 @@ class Config:
     """For several processes: auto, or HOST:PORT,PROCESSES,ID (HOST runs process 0)."""
     host_timeout: int = 100
     """Seconds without a sign of life after which a process counts as dead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run keeps, and where."""
+
+    eval_every: int = 200
+    """Steps between checkpoints, each after an evaluation on validation
+    classes, or on the training images where too few classes are held out."""
+    log_every: int = 20
+    """Steps between rows of metrics.jsonl."""
     fall_back: bool = False
     """Where the last checkpoint is damaged, go on from the one before."""
     profile: int = 0
@@ -188,6 +220,11 @@ class Config:
     manual_dir: Path | None = None
     """Folder of archives fetched by hand; by default data_dir/downloads/manual."""
 
+
+@dataclasses.dataclass(frozen=True)
+class Config(Run, Devices, Training, Batch, Loss, Model, Data):
+    """Settings of a training run."""
+
     def size(self) -> tuple[int, int]:
         """Height and width of images."""
         return self.image_size, self.image_width or self.image_size
@@ -198,6 +235,10 @@ class Config:
         values["weights"] = self.weights and str(self.weights)
         return {k: v for k, v in values.items() if k not in _ELSEWHERE}
 
+
+SETTINGS = frozenset(field.name for field in dataclasses.fields(Config))
+GROUPS = (Data, Model, Loss, Batch, Training, Devices, Run)
+"""What `--help` shows side by side."""
 
 _ELSEWHERE = {
     *(
@@ -450,12 +491,15 @@ def _loss(config: Config) -> functools.partial[Any]:
     return functools.partial(loss, **settings)
 
 
-def build_augmentation(config: Config) -> Augmentation:
+def build_augmentation(config: Config) -> "Augmentation":
     """The augmentation that a configuration describes.
 
     Raises:
       UsageError: a change or a setting of one that does not exist or cannot be meant.
     """
+    from rankjax.data import AUGMENTATIONS, Augmentation
+    from rankjax.data.augmentation import arguments
+
     known: dict[str, Any] = {}
     for name in config.augmentation.split("+"):
         _look_up("augmentation", name, AUGMENTATIONS)
@@ -473,12 +517,14 @@ def build_augmentation(config: Config) -> Augmentation:
     return built
 
 
-def build_batches(config: Config, split: Split) -> Batches:
+def build_batches(config: Config, split: "Split") -> "Batches":
     """The batches that a configuration describes.
 
     Raises:
       UsageError: settings that do not exist, cannot be meant, or do not suit the split.
     """
+    from rankjax.data import BATCHES, make_batches
+
     maker = _look_up("batches", config.batches, BATCHES)
     known = {
         key: each.default
@@ -516,6 +562,9 @@ def _options(
 
 def check(config: Config, devices: int, hosts: int = 1) -> None:
     """Raises a UsageError for settings that cannot be meant, before anything runs."""
+    from rankjax.data import BATCHES
+    from rankjax.models import MODELS
+
     _look_up("model", config.model, dict.fromkeys(MODELS))
     _look_up("batches", config.batches, BATCHES)
     _check_objective(config)
@@ -631,6 +680,15 @@ def _check_objective(config: Config) -> None:
             f"loss {config.loss} compares the batch with proxies; proxies_per_class "
             "must be at least 1, got 0"
         )
+    loss = _loss(config)
+    centers = hyper_parameters(loss.func).get("centers")
+    if centers is not None:
+        needed = loss.keywords.get("centers", centers.default)
+        if needed != config.proxies_per_class:
+            raise UsageError(
+                f"proxies_per_class must be {needed}, the centers of loss "
+                f"{config.loss}, got {config.proxies_per_class}"
+            )
     try:
         jax.eval_shape(compute, rows((4, 2)), labels((4,)), **given)
     except (TypeError, ValueError) as error:

@@ -2,31 +2,39 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.bench.output import Row, show
-from experiments.config import Config, build_augmentation, build_batches, check
+from experiments.config import (
+    SETTINGS,
+    Config,
+    build_augmentation,
+    build_batches,
+    check,
+)
+from experiments.fitting import fit_batch
 from experiments.train import (
     check_judged,
     choose_devices,
-    load_data,
+    load_fitted,
     make_spread_step,
+    settings_fitted,
     start,
 )
 from rankjax.data import Dataset, Loader
 from rankjax.data.sources import ChosenImages
 from rankjax.errors import RunError, UsageError
 from rankjax.parallel import axis_of, replicate
-from rankjax.train import make_embed
+from rankjax.train import Validation, make_embed
 
 _EVALUATED = 256
 
 
-def dry_run(name: str, config: Config) -> int:
+def dry_run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> int:
     """Tries everything that a run does, once, and prints a table of it.
 
     Data, weights, the memory that the compiled step takes of each device, a step, and
@@ -35,11 +43,12 @@ def dry_run(name: str, config: Config) -> int:
     Args:
       name: of the experiment.
       config: its settings.
+      typed: the names of those that stay as they are.
 
     Returns:
       The exit status: 0 if all is well, 1 if the run would fail.
     """
-    trial = _Trial(config)
+    trial = _Trial(name, config, typed)
     checks: dict[str, Callable[[], str]] = {
         "settings": trial.settings,
         "data": trial.data,
@@ -70,20 +79,22 @@ def dry_run(name: str, config: Config) -> int:
 class _Trial:
     """A run, attempted step by step; each method tells what it found, or raises."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, name: str, config: Config, typed: Collection[str]) -> None:
+        self._name, self._config, self._typed = name, config, typed
 
     def settings(self) -> str:
         if self._config.hosts is not None:
             raise UsageError("dry_run is of one process; leave hosts out")
         self._devices = choose_devices(self._config.devices)
-        check(self._config, len(self._devices))
+        count = len(self._devices)
+        check(fit_batch(self._config, self._typed, devices=count, hosts=1), count)
         kinds = sorted({device.device_kind for device in self._devices})
-        batch = self._config.classes * self._config.per_class
-        return f"{batch} images on {len(self._devices)} devices ({', '.join(kinds)})"
+        return f"{count} devices ({', '.join(kinds)})"
 
     def data(self) -> str:
-        self._data = load_data(self._config)
+        self._config, self._data = load_fitted(
+            self._config, self._typed, len(self._devices), 1
+        )
         check_judged(self._data)
         words = []
         for split in ("train", "validation", "test", "gallery"):
@@ -92,6 +103,8 @@ class _Trial:
                 part.images.read(np.array([0, len(part.labels) - 1]))
                 classes = len(np.unique(part.labels))
                 words.append(f"{split} {len(part.labels):,} of {classes:,} classes")
+        fitted = settings_fitted(self._name, self._config, self._typed)
+        words += [f"settings that fit: {fitted}"] if fitted else []
         return f"{self._data.protocol}: {'; '.join(words)}"
 
     def batch(self) -> str:
@@ -167,7 +180,7 @@ class _Trial:
 
     def evaluation(self) -> str:
         data: Dataset = self._data
-        judged = data.train if data.validation is None else data.validation
+        judged = Validation.of(data).split
         rows = np.arange(min(len(judged.labels), _EVALUATED))
         embed = make_embed(
             self._definition, devices=self._devices, batch_size=len(rows)

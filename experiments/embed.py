@@ -306,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--hosts", help="as of experiments.train")
     parser.add_argument("--host-timeout", type=int, default=100)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         hosts.join(options.hosts, timeout=options.host_timeout)
         _check_out(options.out)

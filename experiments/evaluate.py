@@ -9,7 +9,8 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ def run(options: Options, command: str) -> dict[str, Any]:
     """
     _check(options)
     subject = read(options.source, options)
-    try:
+    # Before minutes of work, as it may not be there.
+    other = None if options.compare is None else read(options.compare, options)
+    with _blamed_on(options.source):
         found, outcome = measure(subject, options)
-        if options.compare is not None and isinstance(outcome, Ranked):
-            other = read(options.compare, options)
+    if other is not None and isinstance(outcome, Ranked):
+        with _blamed_on(options.compare):
             found["comparison"] = compare(subject, outcome, other, options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{options.source}: {error}") from error
     versions = {
         "python": platform.python_version(),
         "rankjax": __version__,
@@ -119,6 +120,15 @@ def _check(options: Options) -> None:
         file = getattr(options, name)
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"{name} must be in a folder that exists, got {file}")
+
+
+@contextmanager
+def _blamed_on(path: Path | None) -> Iterator[None]:
+    """Names the file or folder in errors about what it holds."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _settings(options: Options) -> dict[str, str]:

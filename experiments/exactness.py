@@ -37,10 +37,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from experiments.bench import output, simulated
 from experiments.bench.output import Row
 from experiments.bench.peer import ROOT
+from experiments.children import ends_with_us
 from experiments.exactness_cases import SUBJECTS, evaluate
 from rankjax.errors import RunError
 from rankjax.parallel import Wrapper
@@ -59,6 +61,7 @@ GROUPS: dict[int, tuple[Wrapper | None, ...]] = {
 }
 """What is compiled in a group of so many processes; None is one device."""
 DEVICES = 8
+_BEGUN = "begun: "
 Runner = Callable[[Sequence[str], int], Found]
 
 
@@ -75,6 +78,7 @@ def here(names: Sequence[str], hosts: int = 1) -> Found:
     """
     found: Found = {}
     for number, name in enumerate(names, 1):
+        print(f"{_BEGUN}{name}", flush=True)
         for wrapper in GROUPS[hosts]:
             found[name, wrapper or REFERENCE] = _attempt(name, wrapper)
         if number % 10 == 0:
@@ -111,7 +115,11 @@ def elsewhere(names: Sequence[str], hosts: int = 1) -> Found:
         environment = simulated.environment(
             DEVICES // hosts, *simulated.QUICK_TO_COMPILE
         )
-        _run_together(commands, environment, Path(folder))
+        what = "1 process" if hosts == 1 else f"{hosts} processes together"
+        total = sum(map(len, shares))
+        seconds = 0.5 if sys.stderr.isatty() else 30
+        with tqdm(total=total, desc=what, unit="subject", mininterval=seconds) as bar:
+            _run_together(commands, environment, Path(folder), bar=bar)
         parts = [_load(file) for file in files]
     return _join(parts) if hosts > 1 else functools.reduce(operator.or_, parts)
 
@@ -128,15 +136,23 @@ def _run_together(
     environment: Mapping[str, str],
     folder: Path,
     minutes: float = MINUTES,
+    bar: tqdm | None = None,
 ) -> None:
-    """Waits for processes that wait for each other: if one ends, all must."""
+    """Waits for processes that wait for each other: if one ends, all must.
+
+    The bar shows what they say that they have begun, but for the newest of each.
+    """
     logs = [folder / f"{number}.log" for number in range(len(commands))]
     processes = []
     try:
         for command, log in zip(commands, logs, strict=True):
             with log.open("w") as file:
                 process = subprocess.Popen(
-                    command, cwd=ROOT, env=environment, stdout=file, stderr=file
+                    ends_with_us(command),
+                    cwd=ROOT,
+                    env=environment,
+                    stdout=file,
+                    stderr=file,
                 )
             processes.append(process)
         end = time.monotonic() + minutes * 60
@@ -146,12 +162,31 @@ def _run_together(
                     f"{len(processes)} processes did not end in {minutes:g} min"
                 )
             _check_statuses(processes, logs)
+            if bar is not None:
+                _show_progress(bar, processes, logs)
             time.sleep(0.1)
         _check_statuses(processes, logs)
+        if bar is not None:
+            _show_progress(bar, processes, logs)
     finally:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def _show_progress(
+    bar: tqdm, processes: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path]
+) -> None:
+    done, doing = 0, []
+    for process, log in zip(processes, logs, strict=True):
+        text = log.read_text()
+        begun = [x for x in text.splitlines() if x.startswith(_BEGUN)]
+        done += len(begun)
+        if begun and process.poll() is None:
+            done -= 1
+            doing.append(begun[-1].removeprefix(_BEGUN))
+    bar.set_postfix_str(", ".join(dict.fromkeys(doing)), refresh=False)
+    bar.update(done - bar.n)
 
 
 def _check_statuses(
@@ -318,6 +353,9 @@ def main(arguments: Sequence[str] | None = None, run: Runner = elsewhere) -> int
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     rows = cells(names, groups)
     status = report(rows)
     print(f"{(time.monotonic() - begun) / 60:.1f} min")

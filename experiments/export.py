@@ -238,8 +238,8 @@ def _metrics(run: Run) -> str:
         figures = json.loads(summary.read_text())["test"]
         title = "On test classes, which training never saw"
     else:
-        figures = validation(run.path).get(run.step, {})
-        title = f"On validation images, after step {run.step:,}"
+        name, figures = validation(run.path, run.step)
+        title = f"On {name} images, after step {run.step:,}"
     rows = {name: f"{value:.4f}" for name, value in figures.items()}
     return f"{title}:\n\n{_table(('metric', 'value'), rows)}"
 

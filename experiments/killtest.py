@@ -25,6 +25,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
+from experiments.children import ends_with_us
 from experiments.config import EXPERIMENTS
 from rankjax.errors import RunError
 
@@ -174,7 +175,7 @@ def killtest(
                 words[number] += ["--hosts", f"{where},{number}"]
         return [
             subprocess.Popen(
-                each,
+                ends_with_us(each),
                 env=cache | os.environ,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -191,6 +192,7 @@ def killtest(
                 raise RunError(f"a run ended with status {process.returncode}: {words}")
         return final_state(run_dir)
 
+    print("training undisturbed, then killed", file=sys.stderr, flush=True)
     expected = finish(folder / "undisturbed")
     killed, generator = folder / "killed", random.Random(seed)
     struck: Counter[str] = Counter()
@@ -236,6 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except RunError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
     result = "bit-identical" if same else "NOT the same"
     phases = ", ".join(f"{struck[name]} {name}" for name in PHASES)
     print(f"{options.times} kills ({phases}), final weights {result}")

@@ -8,6 +8,7 @@ array is drawn from a seed that is its name's checksum, running statistics too, 
 are the images. The networks are in eval mode and float32.
 """
 
+import argparse
 import contextlib
 import json
 import sys
@@ -367,4 +368,8 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("path", metavar="FILE", help="to write")
+    main(parser.parse_args().path)

@@ -7,9 +7,17 @@ It needs neither JAX nor rankjax, and no test needs it. Of its `AccuracyCalculat
 labels stay below 2^24, which it casts to float32, and no similarities are equal.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    # --help must not need what is imported below.
+    _parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    _parser.add_argument("path", metavar="FILE", help="to write")
+    _OPTIONS = _parser.parse_args()
 
 import numpy as np
 import torch
@@ -49,4 +57,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(_OPTIONS.path))

@@ -7,9 +7,18 @@ It needs neither JAX nor rankjax, and no test needs it. Double precision; what t
 of an entry does not set is the package's default, reducers among them.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    # --help must not need what is imported below.
+    _parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    _parser.add_argument("path", metavar="FILE", help="to write")
+    _OPTIONS = _parser.parse_args()
 
 import numpy as np
 import pytorch_metric_learning
@@ -341,4 +350,4 @@ def main(path: str) -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    main(sys.argv[1])
+    main(_OPTIONS.path)

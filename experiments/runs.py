@@ -68,7 +68,8 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
 
     Args:
       path: the run's folder.
-      which: checkpoint, the last one or that of the best validation.
+      which: checkpoint, the last one or that of the best validation, which is the last
+        one, too, where too few classes validate.
 
     Raises:
       RunError: the folder holds no run, or one without a checkpoint yet, of another
@@ -109,19 +110,19 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
     return Run(path, config, inputs, definition, state, step)
 
 
-def validation(path: Path) -> dict[int, dict[str, float]]:
-    """What a run found on validation images, by step."""
+def validation(path: Path, step: int) -> tuple[str, dict[str, float]]:
+    """What a run found at a step: on `validation` or `training` images, and figures."""
     lines = (path / "metrics.jsonl").read_text().splitlines()
-    prefix = "validation/"
-    rows = {
-        row["step"]: {
-            name.removeprefix(prefix): value
-            for name, value in row.items()
-            if name.startswith(prefix)
-        }
-        for row in map(json.loads, lines)
-    }
-    return {step: figures for step, figures in rows.items() if figures}
+    for row in map(json.loads, lines):
+        for name in ("validation", "training"):
+            figures = {
+                key.removeprefix(f"{name}/"): value
+                for key, value in row.items()
+                if key.startswith(f"{name}/")
+            }
+            if figures and row["step"] == step:
+                return name, figures
+    return "validation", {}
 
 
 def _config(file: Path) -> Config:

@@ -3,11 +3,12 @@
 python -m experiments.tables
 """
 
+import argparse
 import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from experiments.bench.timing import Shape
 from experiments.claims.__main__ import judged
 from experiments.claims.registry import CLAIMS
 from rankjax import losses, mining, regularizers
+from rankjax.files import write_atomic
 from rankjax.registry import LossInfo, hyper_parameters, info_of
 
 README = Path(__file__).parent.parent / "README.md"
@@ -160,6 +162,15 @@ def _value(default: Any) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(arguments)
+    write_atomic(README, filled(README.read_text()))
+    return 0
+
+
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
-    sys.exit(0)
+    sys.exit(main())

@@ -7,29 +7,38 @@ The same command goes on where an interrupted run stopped.
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import platform
+import re
 import shlex
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from experiments.command import parse
+from rankjax.errors import RunError, UsageError
+
+if __name__ == "__main__":
+    # --help and mistyped options end here, before imports that take seconds.
+    with suppress(UsageError):
+        parse(sys.argv[1:])
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 from tqdm import tqdm
 
+from experiments.bench.output import Row, show
 from experiments.config import (
+    SETTINGS,
     Config,
     build_augmentation,
     build_batches,
@@ -37,11 +46,11 @@ from experiments.config import (
     check,
     learned,
 )
+from experiments.fitting import differences, fit_batch, fit_to_data
 from experiments.recipes import EXPERIMENTS
 from rankjax import __version__, models
 from rankjax.data import Batches, Dataset, Loader, MinedBatches, Split, load
 from rankjax.data.sources import ChosenImages, EncodedImages, ImageRows
-from rankjax.errors import RunError, UsageError, unknown_name
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.parallel import (
@@ -52,14 +61,14 @@ from rankjax.parallel import (
     place_among,
     replicate,
 )
-from rankjax.report import ReportInputs, write_report
+from rankjax.report import ROWS, ReportInputs, write_report
 from rankjax.train import (
     Checkpoints,
     Monitor,
     RunFolder,
     TrainState,
+    Validation,
     create_state,
-    evaluate,
     evaluate_test,
     hosts,
     make_embed,
@@ -71,6 +80,14 @@ from rankjax.train import (
 _MOST_PIXELS = 20_000  # images, of which raw pixels are a baseline
 INPUTS, WEIGHTS = "inputs.json", "weights.json"
 """Files in a run's folder: what its images are like, and what it began with."""
+
+_SHOWN = {
+    "recall_at_1": "Recall@1",
+    "map_at_r": "MAP@R",
+    "accuracy": "Accuracy",
+    "auc": "AUC",
+}
+"""Figures that the command ends with."""
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
@@ -86,14 +103,16 @@ class _Records(NamedTuple):
     checkpoints: Checkpoints
 
 
-def run(name: str, config: Config) -> Path:
+def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
     """Runs an experiment to its end, from wherever its folder says it is.
 
     The processes of `hosts.join` run it together.
 
     Args:
-      name: of the experiment, for titles.
+      name: of the experiment.
       config: its settings.
+      typed: the names of those that stay as they are; the others are made to fit the
+        data and the devices.
 
     Returns:
       The run's folder.
@@ -105,9 +124,13 @@ def run(name: str, config: Config) -> Path:
     """
     devices = choose_devices(config.devices)
     process, processes = place_among(devices)
-    check(config, len(devices), processes)
     _check_agreed(config)
-    data = load_data(config)
+    if config.weights is not None and not config.weights.expanduser().exists():
+        # Which else shows after the network is made, a minute later.
+        raise RunError(
+            f"cannot read weights from {config.weights}: there is no such file"
+        )
+    config, data = load_fitted(config, typed, len(devices), processes)
     check_judged(data)
     batches = build_batches(config, data.train)
     definition, optimizer, schedule, untrained, loaded = start(
@@ -134,6 +157,7 @@ def run(name: str, config: Config) -> Path:
             if loaded is not None:
                 text = json.dumps(dataclasses.asdict(loaded), indent=2)
                 folder.write(WEIGHTS, text + "\n")
+            _say_fitted(name, config, typed, data)
             inputs = _inputs(data.train) | {"on_damage": config.on_damage}
             folder.write(INPUTS, json.dumps(inputs) + "\n")
         state = replicate(hosts.broadcast(state), devices)
@@ -154,7 +178,10 @@ def run(name: str, config: Config) -> Path:
             state = _train(
                 config, step, state, loader, schedule, mine, embed, data, records
             )
-        _finish(name, config, data, batches, embed, untrained, state, devices, records)
+        command = _command(name, config, typed)
+        _finish(
+            command, config, data, batches, embed, untrained, state, devices, records
+        )
     return path
 
 
@@ -187,6 +214,59 @@ def make_spread_step(
     )
 
 
+def load_fitted(
+    config: Config, typed: Collection[str], devices: int, processes: int
+) -> tuple[Config, Dataset]:
+    """The settings, made to fit devices and data, and the data set.
+
+    Args:
+      config: the settings.
+      typed: the names of those that stay as they are.
+      devices: their number.
+      processes: their number.
+
+    Raises:
+      UsageError: settings that cannot be meant.
+      RunError: see `rankjax.data.load`.
+    """
+    fitted = fit_batch(config, typed, devices=devices, hosts=processes)
+    check(fitted, devices, processes)
+    try:
+        data = load_data(config)
+    except UsageError:
+        if "fold" in typed or config.fold is None:
+            raise
+        # A recipe's fold needs more classes than a person may have.
+        config = dataclasses.replace(config, fold=None)
+        data = load_data(config)
+    config = fit_batch(
+        config, typed, devices=devices, hosts=processes, split=data.train
+    )
+    config = fit_to_data(config, typed, data.train)
+    check(config, devices, processes)
+    return config, data
+
+
+def settings_fitted(name: str, config: Config, typed: Collection[str]) -> str:
+    """Settings that nobody typed and the experiment does not have; empty for none."""
+    asked = {name: getattr(config, name) for name in typed}
+    return differences(dataclasses.replace(EXPERIMENTS[name](), **asked), config)
+
+
+def _say_fitted(
+    name: str, config: Config, typed: Collection[str], data: Dataset
+) -> None:
+    """Prints them in one line, if there are any."""
+    changed = settings_fitted(name, config, typed)
+    if changed:
+        classes = len(np.unique(data.train.labels))
+        print(
+            f"settings that fit {config.loss} and the {len(data.train.labels):,} "
+            f"training images of {classes:,} classes of {data.name}: {changed}",
+            file=sys.stderr,
+        )
+
+
 def load_data(config: Config) -> Dataset:
     """The data set of a run."""
     return load(
@@ -206,7 +286,15 @@ def load_data(config: Config) -> Dataset:
 
 
 def default_run_dir(name: str, config: Config) -> Path:
-    """Where a run goes if nobody says: settings that differ never share a folder."""
+    """Where a run goes if nobody says: settings that differ never share a folder.
+
+    It is called after the experiment, or after the data if that is another.
+    """
+    if config.dataset != EXPERIMENTS[name]().dataset:
+        stem = Path(config.dataset.partition(":")[2] or config.dataset).resolve().stem
+        if ":" not in config.dataset:
+            stem = config.dataset
+        name = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
     settings = json.dumps(config.settings(), sort_keys=True)
     return Path("runs") / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
@@ -237,7 +325,7 @@ def _train(
     records: _Records | None,
 ) -> TrainState:
     """All steps that are left; evaluates and saves on the way."""
-    judged_on = data.train if data.validation is None else data.validation
+    validation = Validation.of(data)
     monitor = Monitor()
     score: dict[str, str] = {}
     done = int(state.step)
@@ -281,13 +369,15 @@ def _train(
             state = mine.after(done, state)
             if stop or done % config.eval_every == 0 or done == config.steps:
                 log(monitor.flush())  # a state that is not finite must not be saved
-                embeddings = embed(state, judged_on.images)
+                embeddings = embed(state, validation.split.images)
                 if records is not None:
-                    figures = _judge(embeddings, judged_on)
+                    figures = validation.figures(embeddings)
                     records.folder.log({"step": done} | figures)
-                    recall = figures["validation/recall_at_1"]
-                    records.checkpoints.save(done, state, score=recall)
-                    score = {"R@1": f"{recall:.3f}"}
+                    recall = figures[f"{validation.name}/recall_at_1"]
+                    records.checkpoints.save(
+                        done, state, score=recall if validation.chooses else 1.0
+                    )
+                    score = {f"{validation.name} R@1": f"{recall:.3f}"}
                 mark = done, time.perf_counter()
             if stop and done < config.steps:
                 if records is not None:
@@ -351,13 +441,8 @@ class _Trace:
             jax.profiler.stop_trace()
 
 
-def _judge(embeddings: np.ndarray, split: Split) -> dict[str, float]:
-    figures = evaluate(embeddings, split.labels, seed=0)
-    return {f"validation/{name}": value for name, value in figures.items()}
-
-
 def _finish(
-    name: str,
+    command: str,
     config: Config,
     data: Dataset,
     batches: Batches,
@@ -382,6 +467,17 @@ def _finish(
         who: evaluate_test(data, *each, seed=config.seed) for who, each in rows.items()
     }
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
+    rows_shown: list[Row] = [
+        {"": title} | {shown: summary[who].get(key) for key, shown in _SHOWN.items()}
+        for who, title in ROWS.items()
+        if who in summary
+    ]
+    columns = {
+        key: ".3f"
+        for key in rows_shown[0]
+        if any(row[key] is not None for row in rows_shown)
+    }
+    show(f"{data.name}, test images", rows_shown, columns)
     # Junk is in the gallery, which comes last; a report has no use for it.
     kept = np.ones(sum(len(split.labels) for split in splits), bool)
     if data.junk is not None:
@@ -390,14 +486,15 @@ def _finish(
     write_report(
         folder.path,
         ReportInputs(
-            title=name,
-            command=_command(name, config),
+            title=f"{data.name}, {config.loss}",
+            command=command,
             config=config.settings()
             | {
                 "devices": len(devices),
                 "processes": jax.process_count(),
                 "wrapper": config.wrapper,
                 "protocol": data.protocol,
+                "validation": _validation_words(data),
                 "epoch": f"{batches.epoch:.4g} steps, with {batches.classes:.0%} of "
                 f"the classes and {batches.images:.0%} of the images",
             },
@@ -413,6 +510,13 @@ def _finish(
             seed=config.seed,
         ),
     )
+
+
+def _validation_words(data: Dataset) -> str:
+    found = Validation.of(data)
+    classes = len(np.unique(found.split.labels))
+    where = f"on {classes:,} {found.name} classes"
+    return where if found.chooses else f"{where}; the last step counts as the best"
 
 
 def _sides(data: Dataset) -> list[Split]:
@@ -578,13 +682,15 @@ def _those_of(part: str) -> Callable[[Any], Any]:
 
 def check_judged(data: Dataset) -> None:
     """Raises a UsageError for a data set that a run cannot be judged on."""
-    judged_on = data.train if data.validation is None else data.validation
     tested = np.concatenate([side.labels for side in _sides(data)])
-    for labels in (judged_on.labels, tested):
-        if len(labels) < 9 or np.bincount(labels).max() < 2:
+    for what, labels in (
+        ("validate", Validation.of(data).split.labels),
+        ("test", tested),
+    ):
+        if not len(labels) or np.bincount(labels).max() < 2:
             raise UsageError(
-                f"{data.name} must have 9 images or more, two of them of one class, "
-                f"to validate and to test on, got {len(labels)}"
+                f"{data.name} must have two images of one class to {what} on, got "
+                f"{len(labels)} images of {len(np.unique(labels))} classes"
             )
 
 
@@ -614,14 +720,16 @@ def _check_agreed(config: Config) -> None:
         raise UsageError(f"process 0 has other settings: {differences}")
 
 
-def _command(name: str, config: Config) -> str:
+def _command(name: str, config: Config, typed: Collection[str]) -> str:
     """The command line that gives these settings."""
     default = EXPERIMENTS[name]()
     words = ["python", "-m", "experiments.train", name]
     for field in dataclasses.fields(Config):
         value = getattr(config, field.name)
         # Each process has its own word for where the others are.
-        if field.name == "hosts" or value == getattr(default, field.name):
+        if field.name == "hosts" or field.name not in typed:
+            continue
+        if typed is SETTINGS and value == getattr(default, field.name):
             continue
         flag = field.name.replace("_", "-")
         if isinstance(value, bool):
@@ -652,43 +760,18 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def parse(arguments: Sequence[str]) -> tuple[str, Config]:
-    """The name of an experiment and its settings, from the command line.
-
-    Raises:
-      UsageError: there is no such experiment.
-      SystemExit: after --help, or with status 2 for an option that cannot be read.
-    """
-    words = list(arguments)
-    name = words.pop(0) if words and not words[0].startswith("-") else "glyphs"
-    if name not in EXPERIMENTS:
-        raise unknown_name("experiment", name, list(EXPERIMENTS))
-    listed = "\n\n".join(
-        f"{key}: {(inspect.getdoc(function) or '').splitlines()[0]}"
-        for key, function in EXPERIMENTS.items()
-    )
-    config = tyro.cli(
-        Config,
-        default=EXPERIMENTS[name](),
-        args=words,
-        prog=f"python -m experiments.train {name}",
-        description=f"{inspect.getdoc(EXPERIMENTS[name])}\n\nExperiments:\n\n{listed}",
-    )
-    return name, config
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        name, config = parse(words)
+        name, config, typed = parse(words)
         hosts.join(config.hosts, timeout=config.host_timeout)
         if config.dry_run:
             # It takes from here what it tries.
             from experiments.dry_run import dry_run
 
-            return dry_run(name, config)
-        path = run(name, config)
+            return dry_run(name, config, typed)
+        path = run(name, config, typed)
         hosts.from_first("finished", str(path))
     except UsageError as error:
         return hosts.end(f"error: {error}", 2)

@@ -361,7 +361,10 @@ def test_a_wrong_key_is_named(refused, changes, said):
     [
         (["--recall-at", "55"], "recall_at must be from 1 to 54"),
         (["--protocol", "verification"], "protocol verification needs pairs"),
-        (["--expand", "99"], "k must be from 1 to the gallery's 54, got 99"),
+        (
+            ["--expand", "99"],
+            "expand must be at most 54, the rows of the gallery, got 99",
+        ),
         (["--samples", "-1"], "samples must be at least 0, got -1"),
         (["--json", "/nowhere/a.json"], "json must be in a folder that exists"),
         (["--compare", "nothing.npz"], "no run folder and no file nothing.npz"),
@@ -511,7 +514,10 @@ def test_a_run_with_a_gallery_is_judged_by_the_data_sets_protocol(protocol, tmp_
     assert experiments.train.main(["digits", *words]) == 0
     summary = json.loads((run_dir / "summary.json").read_text())["test"]
     assert ("map_trapezoid" in summary) == (protocol == "reid")
-    assert main([str(run_dir), *QUICK, "--json", str(file)]) == 0
+    own = tmp_path / "own.html"
+    words = [str(run_dir), *QUICK, "--json", str(file), "--report", str(own)]
+    assert main(words) == 0
+    assert f"<h1>list:{listed}, n_pairs</h1>" in own.read_text()
     figures = json.loads(file.read_text())
     assert figures["protocol"] == protocol
     for name, value in summary.items():

@@ -169,7 +169,7 @@ def test_every_logged_step_has_one_row_with_its_own_learning_rate(undisturbed):
         # Warm-up takes all 40 steps, and the first step has a rate of zero.
         rate = config.learning_rate * (row["step"] - 1) / 40
         assert row["learning_rate"] == pytest.approx(rate, rel=1e-5)
-    judged = [row["step"] for row in rows(run_dir) if "validation/nmi" in row]
+    judged = [row["step"] for row in rows(run_dir) if "training/nmi" in row]
     assert judged == [10, 20, 30, 40]
 
 
@@ -254,7 +254,10 @@ def refused(capfd, *arguments) -> tuple[int, str]:
         ([*CROPS, "scale=2"], "scale must be like (0.08, 1.0), got '2'"),
         (["digits", "--batches", "hard"], "no batches 'hard'; did you mean hard_class"),
         (
-            ["digits", "--batches", "hard_classes", "--batch-options", "neighbours=3"],
+            [
+                *["digits", "--classes", "5", "--batches", "hard_classes"],
+                *["--batch-options", "neighbours=3"],
+            ],
             "neighbours + 1 must divide",
         ),
         (["digits", "--batches", "cross_camera"], "cross_camera need cameras, which"),
@@ -289,7 +292,7 @@ def test_a_wrong_setting_is_one_line_and_writes_nothing(
 
 
 def test_images_too_few_to_judge_by_are_refused(photos, tmp_path, capfd):
-    for file in list(photos.glob("test/*/*.png"))[:4]:
+    for file in [next(photos.glob(f"test/class{i}/*.png")) for i in (1, 3)]:
         kept = tmp_path / "photos" / file.relative_to(photos)
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(file.read_bytes())
@@ -300,7 +303,7 @@ def test_images_too_few_to_judge_by_are_refused(photos, tmp_path, capfd):
         *["--per-class", "4", "--run-dir", str(tmp_path / "run")],
     )
     assert status == 2
-    assert "9 images" in line
+    assert "must have two images of one class to test on, got 2 images of 2" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -371,8 +374,12 @@ def test_a_run_that_damage_stopped_goes_on_without_the_damaged_image(
 def test_a_folder_that_cannot_be_written_is_one_line(photos, tmp_path, capfd):
     (tmp_path / "file").write_text("")
     status, line = refused(capfd, *photo_run(photos, tmp_path / "file" / "run"))
-    assert status == 1
-    assert f"{tmp_path / 'file' / 'run'}: cannot be written" in line
+    assert status == 2
+    file = tmp_path / "file"
+    assert f"run_dir must be a folder, got {file / 'run'}: {file} is none" in line
+    status, line = refused(capfd, *photo_run(photos, file))
+    assert status == 2
+    assert f"run_dir must be a folder, got {file}: {file} is none" in line
 
 
 def test_help_names_every_setting_and_experiment(capsys):

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 def show(title: str, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     """Prints rows; `columns` maps a key to how its values are written."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     for name in columns:
         text = any(isinstance(row.get(name), str) for row in rows)
         table.add_column(name, justify="left" if text else "right", overflow="fold")
@@ -24,7 +24,10 @@ def show(title: str, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
         table.add_row(*(_text(row.get(k), form) for k, form in columns.items()))
     console = Console()
     # Cells cut short are of no use in a log; a terminal keeps its own width.
-    Console(width=None if console.is_terminal else 200).print(table)
+    console = Console(width=None if console.is_terminal else 200)
+    # Above the table, as a title of its own would be folded to its width.
+    console.print(f"[bold]{escape(title)}[/]", soft_wrap=True, highlight=False)
+    console.print(table)
 
 
 def save(path: Path | None, rows: Sequence[Row]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from experiments.bench.timing import Layout, Rep, Shape, Unavailable
+from experiments.children import ends_with_us
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0
@@ -82,7 +83,7 @@ class Peer:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [self._python, "-m", "experiments.bench.peer_server"],
+            ends_with_us([self._python, "-m", "experiments.bench.peer_server"]),
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

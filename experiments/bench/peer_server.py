@@ -7,11 +7,18 @@ and numpy, and no JAX. A request is {"op": "setup" | "run" | "peak" | "value", .
 answer is an object, with `unavailable` where memory ran out.
 """
 
+import argparse
 import json
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
+
+if __name__ == "__main__":
+    # --help must not need what is imported below.
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
 
 import numpy as np
 import pytorch_metric_learning

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from experiments.bench.output import Row
 from experiments.bench.peer import ROOT
+from experiments.children import ends_with_us
 from rankjax.errors import RunError
 
 QUICK_TO_COMPILE = ["--xla_backend_optimization_level=0"]
@@ -52,9 +53,10 @@ def rows_of(
         file = Path(folder) / "rows.json"
         command = [sys.executable, "-m", module, *words, "--devices", str(devices)]
         what = f"{module} on {devices} simulated devices"
+        print(what, file=sys.stderr, flush=True)
         try:
             ended = subprocess.run(
-                [*command, "--json", str(file)],
+                ends_with_us([*command, "--json", str(file)]),
                 cwd=ROOT,
                 env=environment(devices, *flags),
                 stdout=subprocess.DEVNULL,

@@ -50,7 +50,8 @@ class Options:
     seed: int = 0
     """Of k-means, the bootstrap and what the report draws."""
     checkpoint: Literal["latest", "best"] = "latest"
-    """Of a run: the one its own report is about, or the best in validation."""
+    """Of a run: the one its own report is about, or the best in validation, which is
+    the last one where fewer than 10 classes validate."""
     data_dir: Path = Path("~/.cache/rankjax")
     """Folder of prepared data sets, for a run."""
     manual_dir: Path | None = None

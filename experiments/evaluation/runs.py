@@ -61,7 +61,7 @@ def embed_run(
         }
     pairs = data.pairs
     return Subject(
-        path.absolute().name,
+        f"{data.name}, {run.config.loss}",
         embeddings,
         codes,
         values,

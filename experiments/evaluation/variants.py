@@ -35,6 +35,12 @@ def variants(ranked: Ranked, options: Options) -> list[Figures]:
         )
     if (options.rerank or options.expand) and search.itself is not None:
         raise UsageError("rerank and expand need a protocol with a gallery")
+    gallery_rows = len(search.gallery)
+    if options.expand > gallery_rows:
+        raise UsageError(
+            f"expand must be at most {gallery_rows}, the rows of the gallery, got "
+            f"{options.expand}"
+        )
     if options.expand:
         queries = metrics.expand_queries(
             search.queries, search.gallery, k=options.expand
@@ -42,7 +48,11 @@ def variants(ranked: Ranked, options: Options) -> list[Figures]:
         search = dataclasses.replace(search, queries=queries)
         rows.append(_variant(f"expanded by {options.expand}", ranked, search=search))
     if options.rerank:
-        scores = metrics.k_reciprocal(search.queries, search.gallery)
+        # The paper's 20 and 6 neighbours, or as many as there are.
+        k1 = min(20, len(search.queries) + gallery_rows - 1)
+        scores = metrics.k_reciprocal(
+            search.queries, search.gallery, k1=k1, k2=min(6, k1 + 1)
+        )
         name = "expanded and re-ranked" if options.expand else "re-ranked"
         rows.append(_variant(name, ranked, search=search, scores=scores))
     return rows if len(rows) > 1 else []

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--features", type=Path, help="an .npz of embeddings and labels"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         studies = [_named(name) for name in _expanded(options.names)]
         if options.features is not None:

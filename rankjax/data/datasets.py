@@ -124,4 +124,8 @@ def load(
         from rankjax.data.lists import load_list
 
         return load_list(Path(rest), name=name, choice=choice)
+    path = Path(name).expanduser()
+    if path.exists():
+        kind = "folder" if path.is_dir() else "list"
+        raise UsageError(f"no data set {name!r}, but a path: write {kind}:{name}")
     raise unknown_name("data set", name, (*CATALOGUE, *_KINDS))

@@ -51,7 +51,7 @@ def arc_face_loss(
         >>> y = [0, 0, 1, 1]
         >>> z = [[1.0, 0.0], [0.0, 1.0]]
         >>> round(float(rankjax.arc_face_loss(
-        ...     x, y, references=z, reference_labels=[0, 1], margin=30.0,
+        ...     x, y, references=rankjax.References(z, [0, 1]), margin=30.0,
         ...     scale=2.0)), 3)
         0.344
     """

@@ -38,7 +38,7 @@ def normalized_softmax_loss(pairs: Pairs, *, temperature: Positive = 0.05) -> Te
         >>> y = [0, 0, 1, 1]
         >>> z = [[1.0, 0.0], [0.0, 1.0]]
         >>> round(float(rankjax.normalized_softmax_loss(
-        ...     x, y, references=z, reference_labels=[0, 1], temperature=0.5)), 3)
+        ...     x, y, references=rankjax.References(z, [0, 1]), temperature=0.5)), 3)
         0.206
     """
     logits = pairs.similarity / temperature
@@ -75,7 +75,7 @@ def cos_face_loss(
         >>> y = [0, 0, 1, 1]
         >>> z = [[1.0, 0.0], [0.0, 1.0]]
         >>> round(float(rankjax.cos_face_loss(
-        ...     x, y, references=z, reference_labels=[0, 1], margin=0.25,
+        ...     x, y, references=rankjax.References(z, [0, 1]), margin=0.25,
         ...     scale=2.0)), 3)
         0.311
     """

@@ -33,7 +33,7 @@ def p2s_grad_loss(pairs: Pairs) -> Terms:
         >>> y = [0, 0, 1, 1]
         >>> z = [[1.0, 0.0], [0.0, 1.0]]
         >>> round(float(rankjax.p2s_grad_loss(
-        ...     x, y, references=z, reference_labels=[0, 1])), 3)
+        ...     x, y, references=rankjax.References(z, [0, 1]))), 3)
         0.1
     """
     similarity = pairs.similarity

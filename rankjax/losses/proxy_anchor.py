@@ -41,7 +41,7 @@ def proxy_anchor_loss(
         >>> y = [0, 0, 1, 1]
         >>> z = [[1.0, 0.0], [0.0, 1.0]]
         >>> round(float(rankjax.proxy_anchor_loss(
-        ...     x, y, references=z, reference_labels=[0, 1], alpha=2.0)), 3)
+        ...     x, y, references=rankjax.References(z, [0, 1]), alpha=2.0)), 3)
         1.739
     """
     present = pairs.positive.any(-1)

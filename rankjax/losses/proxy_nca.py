@@ -36,7 +36,7 @@ def proxy_nca_loss(pairs: Pairs, *, scale: Positive = 1.0) -> Terms:
         >>> y = [0, 0, 1, 1]
         >>> z = [[1.0, 0.0], [0.0, 1.0]]
         >>> round(float(rankjax.proxy_nca_loss(
-        ...     x, y, references=z, reference_labels=[0, 1])), 3)
+        ...     x, y, references=rankjax.References(z, [0, 1]))), 3)
         -1.8
     """
     logits = 2 * scale * pairs.similarity
@@ -79,7 +79,7 @@ def proxy_nca_pp_loss(pairs: Pairs, *, temperature: Positive = 1 / 9) -> Terms:
         >>> y = [0, 0, 1, 1]
         >>> z = [[1.0, 0.0], [0.0, 1.0]]
         >>> round(float(rankjax.proxy_nca_pp_loss(
-        ...     x, y, references=z, reference_labels=[0, 1], temperature=1.0)), 3)
+        ...     x, y, references=rankjax.References(z, [0, 1]), temperature=1.0)), 3)
         0.206
     """
     logits = 2 * pairs.similarity / temperature

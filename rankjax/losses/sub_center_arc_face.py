@@ -44,7 +44,7 @@ def sub_center_arc_face_loss(
         >>> y = [0, 0, 1, 1]
         >>> z = [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-0.6, 0.8]]
         >>> round(float(rankjax.sub_center_arc_face_loss(
-        ...     x, y, references=z, reference_labels=[0, 0, 1, 1], margin=30.0,
+        ...     x, y, references=rankjax.References(z, [0, 0, 1, 1]), margin=30.0,
         ...     scale=2.0, centers=2)), 3)
         0.417
     """

@@ -17,9 +17,11 @@ from rankjax.report.inputs import (
     ReportInputs,
     Table,
 )
+from rankjax.report.page import ROWS
 from rankjax.report.pictures import Shown
 
 __all__ = [
+    "ROWS",
     "EvaluationInputs",
     "Judged",
     "Ranked",

@@ -134,6 +134,12 @@ def separation(positive: np.ndarray, negative: np.ndarray) -> float:
     return float((below + upto).mean() / (2 * len(negative)))
 
 
+def judged_on(history: list[dict[str, float]]) -> str:
+    """What images a run was judged on while it trained: validation or training."""
+    names = {key.partition("/")[0] for row in history for key in row if "/" in key}
+    return "training" if "training" in names else "validation"
+
+
 def series(history: list[dict[str, float]], key: str) -> np.ndarray:
     """Steps and values of the rows that hold both: float [2, rows]."""
     rows = [(row["step"], row[key]) for row in history if {"step", key} <= row.keys()]

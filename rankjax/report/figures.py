@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rankjax.report.analysis import Map, separation, series
+from rankjax.report.analysis import Map, judged_on, separation, series
 from rankjax.report.drawing import (
     HIT,
     LIGHT,
@@ -27,8 +27,9 @@ def curves(history: History, theme: Theme) -> bytes:
     """Training loss and validation retrieval over the steps."""
     figure, (loss, recall) = row_of_panels(2, theme)
     _plot(loss, history, {"loss": "loss"}, theme, "Training loss")
-    names = {"validation/recall_at_1": "Recall@1", "validation/map_at_r": "MAP@R"}
-    _plot(recall, history, names, theme, "Validation retrieval")
+    on = judged_on(history)
+    names = {f"{on}/recall_at_1": "Recall@1", f"{on}/map_at_r": "MAP@R"}
+    _plot(recall, history, names, theme, f"{on.capitalize()} retrieval")
     return as_png(figure)
 
 

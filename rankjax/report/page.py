@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rankjax.report.analysis import Map, series
+from rankjax.report.analysis import Map, judged_on, series
 from rankjax.report.document import (
     Section,
     document,
@@ -118,10 +118,15 @@ def _metrics(summary: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _curves(history: list[dict[str, float]], chart: list[bytes]) -> str:
+    on = judged_on(history)
+    images = {
+        "validation": "the validation split",
+        "training": "the training images, as the classes are too few to hold some out",
+    }
     return (
-        "<p>The right curve is measured on the validation split: it is not to be"
+        f"<p>The right curve is measured on {images[on]}: it is not to be"
         " compared with the test figures above.</p>"
-        + picture(chart, "Training loss and validation retrieval over the steps")
+        + picture(chart, f"Training loss and {on} retrieval over the steps")
         + _gaps(history)
     )
 

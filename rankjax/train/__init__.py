@@ -3,6 +3,7 @@
 from rankjax.train import hosts
 from rankjax.train.checkpoint import Checkpoints
 from rankjax.train.evaluation import (
+    Validation,
     evaluate,
     evaluate_test,
     forward_of,
@@ -21,6 +22,7 @@ __all__ = [
     "Monitor",
     "RunFolder",
     "TrainState",
+    "Validation",
     "create_state",
     "evaluate",
     "evaluate_test",

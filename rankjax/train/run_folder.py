@@ -42,6 +42,11 @@ class RunFolder:
           RunError: it cannot be written, has too little room, or is in use.
         """
         self.path = path
+        for part in (path, *path.parents):
+            if part.exists() and not part.is_dir():
+                raise UsageError(
+                    f"run_dir must be a folder, got {path}: {part} is none"
+                )
         with _disk(path):
             path.mkdir(parents=True, exist_ok=True)
             _refuse_foreign(path)

@@ -290,6 +290,8 @@ def test_figures_are_files_and_the_charts_are_embedded(run_dir, page):
         (figures.curves, "loss"),
         (figures.curves, "validation/recall_at_1"),
         (figures.curves, "validation/map_at_r"),
+        (figures.curves, "training/recall_at_1"),
+        (figures.curves, "training/map_at_r"),
         (figures.health, "embedding_norm"),
         (figures.health, "mean_cosine"),
         (figures.health, "positive_similarity"),
@@ -359,6 +361,9 @@ EDGES = {
     "collapsed": sampled(embeddings=np.zeros((15, 7), np.float32)),
     "one dimension": sampled(dim=1),
     "wide RGB": sampled(images=np.full((15, 100, 224, 3), 7, np.uint8)),
+    "no classes held out": sampled(
+        history=[{"step": s, "training/recall_at_1": 0.1 * s} for s in range(9)]
+    ),
     "broken history": sampled(
         history=[{"step": s, "loss": math.nan if s % 3 else math.inf} for s in range(9)]
     ),
@@ -396,6 +401,7 @@ def test_odd_runs_have_all_sections_and_small_thumbnails(odd_run, name):
         ("one image", "map", "No map"),
         ("collapsed", "map", "No map"),
         ("no failures", "confusions", "No query has a nearest neighbour of another"),
+        ("no classes held out", "curves", "is measured on the training images, as"),
         ("broken history", "curves", "9 of 9 logged rows hold values that are not"),
     ],
 )

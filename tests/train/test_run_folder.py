@@ -175,5 +175,7 @@ def test_a_disk_that_fills_up_while_logging_is_one_line(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=f"{tmp_path}/file/run: cannot be written: "):
-        open_folder(tmp_path / "file" / "run")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        message = f"run_dir must be a folder, got {path}: {tmp_path}/file is none"
+        with pytest.raises(UsageError, match=message):
+            open_folder(path)

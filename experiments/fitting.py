@@ -1,0 +1,209 @@
+"""Settings that nobody typed, made to fit those that somebody did, and the data."""
+
+import dataclasses
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.config import Config, build_batches
+from rankjax import losses
+from rankjax.errors import UsageError
+from rankjax.registry import Batch, hyper_parameters, info_of
+
+if TYPE_CHECKING:
+    from rankjax.data import Split
+
+# Settings that are of one loss, one augmentation, ..., and mean nothing to another.
+_BELONG_TO = {
+    "loss": ("loss_options", "learn", "similarity"),
+    "augmentation": ("augmentation_options",),
+    "batches": ("batch_options",),
+    "model": ("weights", "input_scale", "pooling"),
+    "dataset": ("manual_dir",),
+}
+_PER_CLASS: dict[Batch, int] = {
+    "pairs": 2,
+    "views": 2,
+    "classes": 4,
+    "large": 4,
+    "proxies": 1,
+}
+"""Images of a class that a loss needs at least to be what it is."""
+
+_MOST_EPOCHS = 200
+"""Of the training images. The experiments see their own data less often; beyond that
+little is left to learn of a few photos."""
+
+_ANY_CLASSES = ("random", "proxy_balanced")  # batches in which a class may come once
+
+
+def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Config:
+    """An experiment whose loss, model or other part was replaced, made whole again.
+
+    What belonged to the part that was replaced goes. A loss gets the batches that it
+    wants, of as many images as before, and proxies if it compares with them.
+
+    Args:
+      own: the experiment's settings.
+      config: the same with what was typed.
+      typed: names of settings that stay as they are.
+    """
+    plain, fitted = Config(), _Fitting(config, typed)
+    for owner, settings in _BELONG_TO.items():
+        if getattr(config, owner) != getattr(own, owner):
+            for name in settings:
+                fitted.put(name, getattr(plain, name))
+    if fitted.now.weights is None:
+        # Neither statistics nor features that are worth keeping.
+        if fitted.now.norm == "frozen":
+            fitted.put("norm", plain.norm)
+        fitted.put("freeze_steps", 0)
+        fitted.put("backbone_learning_rate", plain.backbone_learning_rate)
+    if config.image_size != own.image_size:
+        for name in ("image_width", "short_side"):
+            scaled = getattr(own, name) * config.image_size / own.image_size
+            fitted.put(name, round(scaled))
+    _fit_to_loss(own, fitted)
+    return fitted.now
+
+
+def fit_batch(
+    config: Config,
+    typed: Collection[str],
+    *,
+    devices: int,
+    hosts: int,
+    split: "Split | None" = None,
+) -> Config:
+    """Classes and images of each that divide over devices, and that a split has.
+
+    The first that is possible of ever fewer classes. Where nothing is, the settings are
+    as they were, for whoever uses them to refuse.
+    """
+    fitted = _Fitting(config, typed)
+    least = 1 if config.batches in _ANY_CLASSES else 2
+    per_class = config.per_class
+    if split is not None:
+        counts = np.bincount(split.labels)
+        usable = counts[counts >= least]
+        if len(usable):
+            per_class = min(per_class, max(least, int(np.median(usable))))
+    sizes = [config.per_class]
+    if "per_class" not in typed:
+        sizes = [*range(per_class, per_class + devices)]
+    numbers = [config.classes]
+    if "classes" not in typed:
+        numbers = [*range(config.classes, 1, -1)]
+    for size in sizes:
+        for number in numbers:
+            if number % hosts or number * size % devices:
+                continue
+            tried = dataclasses.replace(config, classes=number, per_class=size)
+            if split is None or _can_be_made(tried, split):
+                fitted.put("classes", number)
+                fitted.put("per_class", size)
+                rows = number * size // devices
+                fitted.put("microbatch", _divisor(rows, config.microbatch))
+                return fitted.now
+    return config
+
+
+def fit_to_data(config: Config, typed: Collection[str], train: "Split") -> Config:
+    """Steps for as many images as there are, and channels as the images have them.
+
+    With fewer steps, what is counted in steps comes earlier: warm-up, evaluations, ...
+    """
+    fitted = _Fitting(config, typed)
+    epoch = len(train.labels) / (config.classes * config.per_class)
+    most = max(round(_MOST_EPOCHS * epoch), 1)
+    if config.steps > most and "steps" not in typed:
+        for name in (
+            "steps",
+            "eval_every",
+            "warmup_steps",
+            "freeze_steps",
+            "decay_every",
+        ):
+            value = getattr(config, name)
+            fitted.put(name, max(round(value * most / config.steps), min(value, 1)))
+    grey = train.images.shape[-1] == 1
+    if not grey:
+        fitted.put("grey_as_rgb", False)
+    elif config.weights is not None:
+        fitted.put("grey_as_rgb", True)
+    return fitted.now
+
+
+def differences(before: Config, after: Config) -> str:
+    """What another config has else: 'classes 15 instead of 64'; empty for nothing."""
+
+    def words(value: Any) -> str:
+        if isinstance(value, tuple):
+            return " ".join(map(str, value)) or "none"
+        return "none" if value is None else str(value)
+
+    values = ((f.name, getattr(before, f.name)) for f in dataclasses.fields(Config))
+    return ", ".join(
+        f"{name} {words(getattr(after, name))} instead of {words(value)}"
+        for name, value in values
+        if getattr(after, name) != value
+    )
+
+
+class _Fitting:
+    """Settings that change, but for those that were typed."""
+
+    def __init__(self, config: Config, typed: Collection[str]) -> None:
+        self.now, self._typed = config, typed
+
+    def put(self, name: str, value: Any) -> None:
+        if name not in self._typed:
+            self.now = dataclasses.replace(self.now, **{name: value})
+
+
+def _fit_to_loss(own: Config, fitted: _Fitting) -> None:
+    config = fitted.now
+    loss = losses.LOSSES.get(config.loss)
+    entry = info_of(loss)
+    if loss is None or entry is None:
+        return
+    if entry.batch == "proxies":
+        fitted.put("proxies_per_class", _centers(loss, config))
+    if config.loss == own.loss:
+        return
+    if entry.batch != "proxies":
+        fitted.put("proxies_per_class", 0)
+        if config.batches in _ANY_CLASSES:
+            fitted.put("batches", "class_balanced")
+    images = config.classes * config.per_class
+    if fitted.now.batches != "n_pairs":
+        fitted.put("per_class", max(config.per_class, _PER_CLASS[entry.batch]))
+    if fitted.now.per_class != config.per_class:
+        fitted.put("classes", max(images // fitted.now.per_class, 2))
+
+
+def _centers(loss: Any, config: Config) -> int:
+    """Proxies of a class that a loss takes together; the experiment's for others."""
+    known = hyper_parameters(loss)
+    if "centers" not in known:
+        return max(config.proxies_per_class, 1)
+    given = dict(option.partition("=")[::2] for option in config.loss_options)
+    text = given.get("centers", str(known["centers"].default))
+    # What is no number is refused where options are read.
+    return int(text) if text.isdecimal() else 1
+
+
+def _can_be_made(config: Config, split: "Split") -> bool:
+    try:
+        build_batches(config, split)
+    except UsageError:
+        return False
+    return True
+
+
+def _divisor(rows: int, microbatch: int) -> int:
+    """The largest microbatch up to this one that divides the rows; 0 for no parts."""
+    if rows <= microbatch or not microbatch:
+        return 0
+    return max(size for size in range(1, microbatch + 1) if rows % size == 0)

@@ -1,0 +1,370 @@
+"""What an experiment becomes when parts of it are replaced, or its data."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+import without_report
+from flax import nnx
+from PIL import Image
+from rankjax.entry import entry_of
+
+import experiments.train
+from experiments.command import parse
+from experiments.config import Model, build_batches, check
+from experiments.fitting import fit_batch, fit_to_data
+from experiments.recipes import EXPERIMENTS
+from experiments.train import default_run_dir, main, network
+from rankjax import losses
+from rankjax.data import Split
+from rankjax.errors import UsageError
+from rankjax.models import Norm, Pooling
+
+FAST = {"n_pairs", "triplet", "contrastive", "proxy_anchor", "soft_triple", "vic_reg"}
+
+
+def make_photos(folder, classes, images, *, train=None, mode="RGB", seed=0):
+    """Noise, a folder per class; with `train` so many of them are for training."""
+    rng = np.random.default_rng(seed)
+    shape = (32, 32, 3) if mode == "RGB" else (32, 32)
+    for i in range(classes):
+        split = "" if train is None else "train" if i < train else "test"
+        place = folder / split / f"class{i}"
+        place.mkdir(parents=True)
+        for j in range(images):
+            pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{j}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Eight classes of six images, of which half are trained on."""
+    return make_photos(tmp_path_factory.mktemp("data") / "photos", 8, 6)
+
+
+class Linear(nnx.Module):
+    """A network that compiles at once."""
+
+    def __init__(self, rngs, channels):
+        self.layer = nnx.Linear(16 * channels, 64, rngs=rngs)
+
+    def __call__(self, images):
+        rows = images[:, ::8, ::8].reshape(len(images), -1) / 255
+        rows = self.layer(rows)
+        return rows / jax.numpy.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Trains a linear map and draws no report."""
+
+    def network(config, channels, axis_name, rngs):
+        return Linear(rngs, channels)
+
+    monkeypatch.setattr(experiments.train, "network", network)
+    return without_report.main
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(x, marks=[] if x in FAST else pytest.mark.slow)
+        for x in losses.LOSSES
+    ],
+)
+def test_every_loss_trains_as_typed(name, photos, tmp_path, quick):
+    words = ["--dataset", f"folder:{photos}", "--loss", name, "--steps", "2"]
+    words += ["--log-every", "1", "--devices", "1", "--run-dir", str(tmp_path / "run")]
+    assert quick(words) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+
+
+@pytest.mark.parametrize("experiment", ["glyphs", "cub_proxy_anchor"])
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_settings_of_any_experiment_fit_any_loss(experiment, name):
+    own = EXPERIMENTS[experiment]()
+    config = parse([experiment, "--loss", name])[1]
+    if experiment == "glyphs":
+        check(config, 1)
+    if name != own.loss:
+        assert config.loss_options == ()
+    kind = entry_of(losses.LOSSES[name]).batch
+    assert bool(config.proxies_per_class) == (kind == "proxies")
+    assert config.per_class >= {"classes": 4, "large": 4, "proxies": 1}.get(kind, 2)
+    most = own.classes * own.per_class
+    assert most / 2 < config.classes * config.per_class <= most
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--loss", "triplet", "--classes", "9"], {"classes": 9, "per_class": 4}),
+        (["--loss", "triplet", "--per-class", "2"], {"classes": 64, "per_class": 2}),
+        (["--loss", "n_pairs"], {"loss_options": ("scale=16",)}),
+        (
+            ["--loss", "n_pairs_ovo", "--loss-options", "scale=3"],
+            {"loss_options": ("scale=3",)},
+        ),
+        (
+            ["--loss=soft_triple", "--loss-options", "centers=4"],
+            {"proxies_per_class": 4},
+        ),
+        (["cub_reality_check", "--augmentation", "none"], {"augmentation_options": ()}),
+        (
+            ["cub_proxy_anchor", "--model", "convnet", "--image-size", "32"],
+            {"weights": None, "norm": "batch", "pooling": "default", "short_side": 37},
+        ),
+        (["market1501_trinet", "--image-size", "128"], {"image_width": 64}),
+        (["omniglot_small", "--dataset", "cub"], {"manual_dir": None}),
+        (["fine_tune_lite0"], {"norm": "batch", "backbone_learning_rate": 1.0}),
+        (["fine_tune_lite0", "--weights", "x.pth"], {"norm": "frozen"}),
+        (["fine_tune_lite0", "--norm", "frozen"], {"norm": "frozen"}),
+    ],
+)
+def test_what_belonged_to_a_replaced_part_goes_and_what_was_typed_stays(
+    words, expected
+):
+    config = parse(words)[1]
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_proxies_that_are_not_the_centres_of_the_loss_are_refused():
+    words = ["--loss", "soft_triple", "--proxies-per-class", "3"]
+    message = "proxies_per_class must be 10, the centers of loss soft_triple, got 3"
+    with pytest.raises(UsageError, match=message):
+        check(parse(words)[1], 1)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_that_nobody_changed_is_what_it_says(name):
+    own, (_, config, typed) = EXPERIMENTS[name](), parse([name])
+    assert typed == frozenset()
+    if name != "fine_tune_lite0":  # which is of weights that must be named
+        assert config == own
+
+
+def split_of(counts):
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return Split(None, labels, tuple(map(str, range(len(counts)))))
+
+
+@pytest.mark.parametrize(
+    ("words", "counts", "devices", "expected"),
+    [
+        ([], [12] * 15, 1, (15, 2)),
+        (["--loss", "triplet"], [12] * 15, 1, (15, 4)),
+        (["--loss", "triplet"], [3] * 15, 1, (15, 3)),
+        (["--loss", "triplet"], [12] * 15, 8, (14, 4)),
+        (["digits"], [6] * 3, 1, (3, 6)),
+        ([], [1] * 5 + [2] * 4, 1, (4, 2)),
+        ([], [12] * 3, 8, (2, 4)),
+        ([], [20] * 100, 3, (63, 2)),
+        (["--batches", "hard_classes"], [12] * 15, 1, (12, 2)),
+        (["--batches", "random"], [12] * 3, 1, (18, 2)),
+        (["cub_proxy_anchor"], [12] * 3, 8, (32, 1)),
+    ],
+)
+def test_a_batch_shrinks_to_what_data_and_devices_can_give(
+    words, counts, devices, expected
+):
+    split = split_of(counts)
+    _, config, typed = parse(words)
+    fitted = fit_batch(config, typed, devices=devices, hosts=1, split=split)
+    assert (fitted.classes, fitted.per_class) == expected
+    check(fitted, devices)
+    build_batches(fitted, split)
+
+
+def test_a_batch_that_was_typed_does_not_shrink():
+    _, config, typed = parse(["--classes", "16"])
+    fitted = fit_batch(config, typed, devices=1, hosts=1, split=split_of([12] * 15))
+    assert fitted.classes == 16
+    with pytest.raises(UsageError, match=r"classes must be at most 15, .* got 16"):
+        build_batches(fitted, split_of([12] * 15))
+
+
+def test_microbatches_divide_a_batch_that_became_smaller():
+    _, config, typed = parse(["glyphs_large_batch", "--classes", "15"])
+    fitted = fit_batch(config, typed, devices=1, hosts=1)
+    assert fitted.microbatch == 0
+    _, config, typed = parse(["glyphs_large_batch", "--classes", "60"])
+    fitted = fit_batch(config, typed, devices=1, hosts=1)
+    assert fitted.microbatch == 240
+    check(fitted, 1)
+
+
+def test_settings_that_were_fitted_are_said_in_one_line(
+    photos, tmp_path, quick, capsys
+):
+    words = ["--dataset", f"folder:{photos}", "--steps", "2", "--devices", "1"]
+    assert quick([*words, "--run-dir", str(tmp_path / "run")]) == 0
+    lines = [x for x in capsys.readouterr().err.splitlines() if x and "|" not in x]
+    assert lines == [
+        f"settings that fit n_pairs and the 24 training images of 4 classes of "
+        f"folder:{photos}: classes 4 instead of 64"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        # 72 images in batches of 12 x 2 and 72 x 1: an epoch is of 3 steps, and of 1.
+        ([], {"steps": 600, "eval_every": 100, "warmup_steps": 40}),
+        (["--steps", "1000"], {"steps": 1000, "eval_every": 250, "warmup_steps": 100}),
+        (["--eval-every", "7"], {"steps": 600, "eval_every": 7}),
+        (
+            ["sop_proxy_anchor"],
+            {"steps": 200, "freeze_steps": 3, "decay_every": 67, "eval_every": 7},
+        ),
+        (["digits"], {"steps": 200, "eval_every": 50}),
+    ],
+)
+def test_a_few_photos_are_seen_two_hundred_times_at_most(words, expected):
+    _, config, typed = parse(words)
+    images = np.empty((72, 32, 32, 3), np.uint8)
+    split = dataclasses.replace(split_of([6] * 12), images=images)
+    config = fit_batch(config, typed, devices=1, hosts=1, split=split)
+    config = fit_to_data(config, typed, split)
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_takes_a_folder_of_a_few_photos(name, tmp_path):
+    photos = make_photos(tmp_path / "photos", 6, 4)
+    words = [name, "--dataset", f"folder:{photos}", "--weights", "None"]
+    _, config, typed = parse(words)
+    fitted, data = experiments.train.load_fitted(config, typed, 1, 1)
+    experiments.train.check_judged(data)
+    build_batches(fitted, data.train)
+    nnx.eval_shape(lambda: network(fitted, 3, None, nnx.Rngs(0)))
+
+
+def test_greyscale_images_are_shown_to_weights_in_three_channels(data_dir):
+    words = ["cub_proxy_anchor", "--dataset", "digits", "--data-dir", str(data_dir)]
+    _, config, typed = parse(words)
+    assert experiments.train.load_fitted(config, typed, 1, 1)[0].grey_as_rgb
+
+
+@pytest.mark.parametrize(
+    ("train", "name", "chooses"),
+    [(6, "training", False), (20, "validation", False), (96, "validation", True)],
+)
+def test_a_step_is_called_the_best_only_by_enough_unseen_classes(
+    train, name, chooses, tmp_path, quick
+):
+    photos = make_photos(tmp_path / "photos", train + 2, 3, train=train)
+    words = ["--dataset", f"folder:{photos}", "--steps", "6", "--eval-every", "1"]
+    words += ["--classes", "4", "--devices", "1", "--run-dir", str(tmp_path / "run")]
+    assert quick([*words, "--learning-rate", "1"]) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    key = f"{name}/recall_at_1"
+    recalls = {row["step"]: row[key] for row in rows if key in row}
+    assert list(recalls) == [1, 2, 3, 4, 5, 6]
+    assert (
+        not any(k.startswith("validation/") for row in rows for k in row)
+        or name == "validation"
+    )
+    expected = max(recalls, key=lambda step: (recalls[step], step)) if chooses else 6
+    with experiments.train.Checkpoints(
+        tmp_path / "run" / "checkpoints", read_only=True
+    ) as checkpoints:
+        assert checkpoints.best_step() == expected
+
+
+def test_nine_images_are_not_needed_to_train_and_test(tmp_path, quick, capsys):
+    photos = make_photos(tmp_path / "photos", 4, 2)
+    words = ["--dataset", f"folder:{photos}", "--steps", "2", "--devices", "1"]
+    assert quick([*words, "--run-dir", str(tmp_path / "run")]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert {"recall_at_1", "recall_at_2"} <= summary["test"].keys()
+    assert "recall_at_4" not in summary["test"]
+    assert capsys.readouterr().out
+
+
+def test_a_run_is_called_after_data_that_are_not_the_experiment_s():
+    def called(*words):
+        name, config, _ = parse(words)
+        return re.sub("-[0-9a-f]{8}$", "", str(default_run_dir(name, config)))
+
+    assert called() == "runs/glyphs"
+    assert called("glyphs_hard") == "runs/glyphs_hard"
+    assert called("--dataset", "folder:../my photos/") == "runs/my-photos"
+    assert called("--dataset", "list:a/shoes.csv") == "runs/shoes"
+    assert called("--dataset", "glyphs/pose") == "runs/glyphs-pose"
+    assert called("cub_proxy_anchor", "--dataset", "cars") == "runs/cars"
+
+
+def test_the_command_ends_with_its_result_and_two_paths(
+    photos, tmp_path, quick, capsys
+):
+    words = ["--dataset", f"folder:{photos}", "--steps", "2", "--devices", "1"]
+    run = tmp_path / "run"
+    assert quick([*words, "--run-dir", str(run)]) == 0
+    printed = capsys.readouterr().out
+    summary = json.loads((run / "summary.json").read_text())
+    assert "Recall@1" in printed
+    assert "MAP@R" in printed
+    for who, title in (
+        ("test", "Trained"),
+        ("untrained", "Untrained network"),
+        ("raw_pixels", "Raw pixels"),
+    ):
+        line = next(x for x in printed.splitlines() if title in x)
+        for figure in ("recall_at_1", "map_at_r"):
+            assert f"{summary[who][figure]:.3f}" in line
+    assert printed.splitlines()[-2:] == [f"report: {run / 'report.html'}", str(run)]
+    assert printed.count(str(run)) == 2
+
+
+def test_a_report_names_the_data_and_the_loss(photos, tmp_path, quick, monkeypatch):
+    reports = []
+    monkeypatch.setattr(
+        without_report, "ignore", lambda folder, inputs: reports.append(inputs)
+    )
+    words = ["--dataset", f"folder:{photos}", "--loss", "triplet", "--steps", "2"]
+    words += ["--devices", "1", "--run-dir", str(tmp_path / "run")]
+    assert quick(words) == 0
+    (inputs,) = reports
+    assert inputs.title == f"folder:{photos}, triplet"
+    expected = f"python -m experiments.train glyphs --dataset folder:{photos} "
+    assert inputs.command.startswith(expected)
+    _, again, _ = parse(inputs.command.split()[3:])
+    assert again == parse(words)[1]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["classes"] == 4
+
+
+def test_a_path_without_its_kind_says_what_to_write(photos, tmp_path, capsys):
+    listed = tmp_path / "list.csv"
+    listed.write_text("path,label\n")
+    for path, kind in ((photos, "folder"), (listed, "list")):
+        assert main(["--dataset", str(path)]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.endswith(f"write {kind}:{path}")
+
+
+def test_the_command_offers_what_the_models_have():
+    assert Model.__annotations__["norm"] == Norm
+    assert Model.__annotations__["pooling"] == Pooling
+
+
+def test_a_refusal_is_the_only_line(photos, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    words = ["--dataset", f"folder:{photos}", "--devices", "1"]
+    for more, said in (
+        (["--run-dir", str(file)], "run_dir must be a folder"),
+        (["--weights", "none.pth"], "cannot read weights from none.pth: there is no"),
+        (["--classes", "9"], "classes must be at most 4"),
+    ):
+        assert main([*words, *more]) in (1, 2)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line

@@ -1,0 +1,182 @@
+"""What holds for every command: its help, its processes, its refusals."""
+
+import os
+import resource
+import runpy
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tqdm import tqdm
+
+from experiments import embed, evaluate, exactness, search, tables
+from experiments.search.__main__ import main as search_main
+
+ROOT = Path(__file__).parent.parent
+MODULES = [
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for file in sorted((ROOT / "experiments").rglob("*.py"))
+    if '__name__ == "__main__"' in file.read_text()
+]
+
+
+def test_all_commands_are_tried():
+    assert {"experiments.train", "experiments.tables", "experiments.claims"} <= {
+        *MODULES
+    }
+    assert search.__name__ == "experiments.search"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_help_is_printed_and_nothing_is_done(module, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    monkeypatch.setattr(Path, "write_text", None)
+    monkeypatch.setattr(subprocess.Popen, "__init__", None)
+    monkeypatch.chdir(tmp_path)
+    results = [tables.README, *(ROOT / "experiments" / "results").iterdir()]
+    before = [file.stat().st_mtime_ns for file in results]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of modules imported before
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("usage: ")
+    assert said.err == ""
+    assert [file.stat().st_mtime_ns for file in results] == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_of_training_is_in_groups_within_two_seconds():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    ended = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 2
+    for group in ("data", "model", "loss", "batch", "training", "devices", "run"):
+        assert f"─ {group} options ─" in ended.stdout
+
+
+def test_what_is_typed_is_read_before_slow_imports():
+    code = (
+        "import sys, experiments.command; "
+        "slow = {'flax', 'optax', 'orbax', 'tensorflow_datasets', 'sklearn', "
+        "'matplotlib', 'scipy.optimize'}; print(*slow & {*sys.modules})"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (ended.stdout.strip(), ended.returncode) == ("", 0), ended.stderr
+
+
+def is_running(process: int) -> bool:
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children outlive their parent")
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_end_with_the_one_that_started_them(by):
+    code = (
+        "import subprocess, sys, time; "
+        "from experiments.children import ends_with_us; "
+        "sleep = [sys.executable, '-c', 'print(1, flush=True); "
+        "import time; time.sleep(100)']; "
+        "child = subprocess.Popen(ends_with_us(sleep), stdout=subprocess.PIPE); "
+        "child.stdout.readline(); print(child.pid, flush=True); time.sleep(100)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as parent:
+        child = int(parent.stdout.readline())
+        assert is_running(child)
+        parent.send_signal(by)
+        parent.wait()
+    for _ in range(100):
+        if not is_running(child):
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the child goes on")
+
+
+def test_every_process_that_a_command_starts_ends_with_it():
+    for file in (ROOT / "experiments").rglob("*.py"):
+        text = file.read_text()
+        if "Popen(" in text or "subprocess.run(" in text:
+            assert "ends_with_us" in text or '["git"' in text, file
+
+
+def test_exactness_shows_how_far_it_is(tmp_path, capsys):
+    code = (
+        "import time; print('begun: a', flush=True); print('a warning'); "
+        "time.sleep(.5); print('begun: b', flush=True); time.sleep(.5)"
+    )
+    commands = [[sys.executable, "-c", code]] * 2
+    with tqdm(total=4, mininterval=0, desc="2 processes") as bar:
+        exactness._run_together(commands, os.environ, tmp_path, bar=bar)
+        assert bar.n == 4
+    said = capsys.readouterr().err
+    assert "2 processes" in said
+    assert "50%" in said
+    assert "100%" in said
+
+
+def test_options_may_stand_between_what_is_searched_and_the_queries(tmp_path, capsys):
+    index = tmp_path / "index.npz"
+    for words in (
+        [str(index), "--k", "3", "query.jpg"],
+        ["--k", "3", str(index), "query.jpg"],
+        [str(index), "query.jpg", "--k", "3"],
+    ):
+        assert search_main(words) in (1, 2)
+        assert str(index) in capsys.readouterr().err
+    words = ["nowhere", "--out", str(tmp_path / "x.npz"), str(tmp_path)]
+    assert embed.main(words) in (1, 2)
+    assert "unrecognized" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def few_rows(tmp_path):
+    """Twelve rows, of which four are queries."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(12) % 4
+    file = tmp_path / "few.npz"
+    embeddings = rng.normal(size=(12, 5)) + 3 * np.eye(5)[labels]
+    np.savez(file, embeddings=embeddings, labels=labels, query=np.arange(12) < 4)
+    return file
+
+
+def test_few_rows_are_re_ranked_by_as_many_neighbours_as_there_are(few_rows, capsys):
+    words = ["--rerank", "k-reciprocal", "--expand", "3", "--samples", "0"]
+    assert evaluate.main([str(few_rows), *words, "--no-clustering"]) == 0
+    assert "re-ranked" in capsys.readouterr().out
+
+
+def test_more_neighbours_than_the_gallery_has_are_refused_by_their_option(
+    few_rows, capsys
+):
+    words = [str(few_rows), "--expand", "9", "--samples", "0", "--no-clustering"]
+    assert evaluate.main(words) == 2
+    message = "expand must be at most 8, the rows of the gallery, got 9"
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_to_compare_with_that_is_missing_is_the_one_blamed(few_rows, capsys):
+    other = few_rows.with_name("other.npz")
+    assert evaluate.main([str(few_rows), "--compare", str(other)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"error: no run folder and no file {other}"]
