@@ -44,7 +44,8 @@ def sphere_face_loss(
         >>> y = [0, 0, 1, 1]
         >>> z = [[1.0, 0.0], [0.0, 1.0]]
         >>> round(float(rankjax.sphere_face_loss(
-        ...     x, y, references=rankjax.References(z, [0, 1]), margin=2, scale=2.0)), 3)
+        ...     x, y, references=rankjax.References(z, [0, 1]), margin=2, scale=2.0
+        ... )), 3)
         0.369
     """
     target = _multiply_angle(jnp.clip(pairs.similarity, -1, 1), margin)
