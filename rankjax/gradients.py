@@ -1,9 +1,9 @@
 """Reductions over blocks of anchors: value and gradient in one pass over the pairs.
 
 A reduction is a sum of numerators over anchors, divided by a sum of denominators that
-the gradient takes for a constant. Before the rest of the batch is seen, the gradient of
-a block's numerators is therefore known up to one number. So a block of anchors hands
-over its share of the value and of the gradient in one go, and its pairs are forgotten:
+the gradient takes for a constant. The gradient of a block's numerators is therefore
+known up to one number before the rest of the batch is computed. A block of anchors
+gives its share of the value and of the gradient at once, and its pairs are forgotten:
 
     for rows in blocks(anchors):
         share, pull = vjp(numerators of rows, rows, references and parameters)
@@ -11,10 +11,9 @@ over its share of the value and of the gradient in one go, and its pairs are for
         of_rows[block] = pull(1)
     divide by the sum of the denominators
 
-That is three matrix products, no pair is kept and none is computed twice. Two kinds of
-sums are needed before the gradient of a block is known, and take a pass each: those
-that a loss asks for (`BatchSums`), and the denominators of losses that average several
-Terms apart, which are divided in first.
+That takes three matrix products; no pair is kept and none is computed twice. Two kinds
+of sums must be known first, and take a pass each: those that a loss asks for
+(`BatchSums`), and the denominators of losses that average several Terms apart.
 """
 
 import dataclasses

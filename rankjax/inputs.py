@@ -232,7 +232,7 @@ def check_same_space(batch: Rows, references: Rows) -> None:
 
 
 def as_weights(weights: Any, n: int) -> jax.Array | None:
-    """Weights [n] or None; a negative one is seen where they are not on a device yet.
+    """Checks weights [n]; a negative one is found where they are not on a device yet.
 
     Raises:
       ValueError: a wrong shape, or a negative weight.

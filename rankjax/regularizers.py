@@ -115,7 +115,7 @@ def spread_out(pairs: Pairs, *, dim: Count | None = None) -> BatchSums:
       dim: of the space; by default the embeddings'.
 
     Returns:
-      Terms; each anchor with a negative is handed the batch's value.
+      Terms; each anchor with a negative has the value of the batch.
 
     Raises:
       ValueError: dim is not known, where Pairs are made by hand.
@@ -187,7 +187,7 @@ def uniformity(pairs: Pairs, *, temperature: Positive = 2.0) -> BatchSums:
       temperature: t; beyond 20 or so opposite rows vanish in float32.
 
     Returns:
-      Terms; each anchor with another row is handed the batch's value.
+      Terms; each anchor with another row has the value of the batch.
 
     Source: Wang, Isola, "Understanding Contrastive Representation Learning through
     Alignment and Uniformity on the Hypersphere", ICML 2020; t = 2.
@@ -212,7 +212,7 @@ def uniformity(pairs: Pairs, *, temperature: Positive = 2.0) -> BatchSums:
 
 @register(kind=Kind.ROW, paper="Wang and Isola, ICML 2020")
 def alignment(pairs: Pairs) -> Terms:
-    """Squared distance of normalised positives, 2 - 2 S; the pendant of `uniformity`.
+    """Squared distance of normalised positives, 2 - 2 S; see also `uniformity`.
 
     Up to a constant it is the negative cosine that two views minimise.
 

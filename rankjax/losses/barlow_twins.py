@@ -26,7 +26,7 @@ def barlow_twins_loss(
       redundancy_weight: lambda in the paper.
 
     Returns:
-      Terms; every pair of views is handed the batch's value, so that the mean is the
+      Terms; every pair of views has the value of the batch, so that the mean is the
       value. Two pairs are needed. A dimension that does not vary, next to its mean, as
       far as float32 could tell, correlates with nothing. Correlations are of the batch
       on all devices; weights of rows do not enter them.

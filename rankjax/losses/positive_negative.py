@@ -35,7 +35,7 @@ def positive_negative_loss(
     Args:
       pairs: similarities [anchor, reference] and masks, with `reference_similarity`.
       margin: in units of the distance; None for the soft margin.
-      selection: which negatives count beside each positive, judged from the anchor; see
+      selection: which negatives count beside each positive, by the anchor's row; see
         `rankjax.mining`.
 
     Returns:

@@ -97,5 +97,5 @@ def centred_views(
 
 
 def _of_the_batch(value: jax.Array, paired: jax.Array, n: jax.Array) -> Terms:
-    """A statistic of all pairs, handed to each, so that the mean is the value."""
+    """A statistic of all pairs as the term of each, so that the mean is the value."""
     return Terms.one_per_anchor(jnp.broadcast_to(value, paired.shape), paired & (n > 1))
