@@ -258,3 +258,40 @@ def test_lengths_and_directions_survive_squares_that_overflow():
 def test_squared_distances_survive_a_far_origin():
     far = negative_squared_euclidean(A + 1e6, R + 1e6)
     close(far, negative_squared_euclidean(A, R), rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_a_row_that_is_not_a_number_leaves_the_others_as_they_are(name):
+    x = np.random.default_rng(6).normal(size=(5, 3)).astype(np.float32)
+    expected = SIMILARITIES[name](x, x.copy())
+    x[2, 1] = np.nan
+    for references in (x, x.copy()):  # the same array, and another
+        found = np.array(SIMILARITIES[name](x, references))
+        assert np.isnan(found[2]).all()
+        assert np.isnan(found[:, 2]).all()
+        others = np.ix_([0, 1, 3, 4], [0, 1, 3, 4])
+        np.testing.assert_allclose(
+            found[others], np.asarray(expected)[others], rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-15])
+@pytest.mark.parametrize("name", ["negative_euclidean", "negative_snr_distance"])
+def test_short_rows_keep_their_distances(name, scale):
+    x = np.random.default_rng(6).normal(size=(5, 3)).astype(np.float32)
+    factor = scale if name == "negative_euclidean" else 1
+    found = SIMILARITIES[name](x * np.float32(scale), x * np.float32(scale))
+    expected = factor * np.asarray(SIMILARITIES[name](x, x.copy()))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * factor)
+
+
+def test_the_gradient_of_a_matrix_with_itself_is_that_of_two_matrices():
+    x = np.random.default_rng(7).normal(size=(6, 3)).astype(np.float32)
+    weight = np.random.default_rng(8).normal(size=(6, 6)).astype(np.float32)
+    both = jax.grad(lambda x: jnp.sum(weight * jnp.sin(similarity.cosine(x, x))))(
+        jnp.asarray(x)
+    )
+    one, other = jax.grad(
+        lambda a, r: jnp.sum(weight * jnp.sin(similarity.cosine(a, r))), argnums=(0, 1)
+    )(jnp.asarray(x), jnp.asarray(x))
+    np.testing.assert_allclose(both, one + other, rtol=1e-5, atol=1e-6)
