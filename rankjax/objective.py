@@ -62,13 +62,7 @@ class Objective(Generic[Value]):
     Attributes:
       loss: with the settings bound that shape the computation.
       params: numbers bound to the loss, as pairs of name and value.
-      mining: see `objective`, like all that follow.
-      similarity: the loss's own if none was given.
-      reduction: of the Terms.
-      regularizers: pairs of weight and penalty.
-      axis_name: over which the batch is spread.
-      block: number of anchors at a time.
-      has_aux: whether the value is followed by a dict of scalars.
+      others: see `objective`; `similarity` is the loss's own if none was given.
     """
 
     loss: Loss

@@ -62,10 +62,13 @@ def soft_triple_loss(
         0.329
     """
     similarity, positive, negative = by_class(pairs, centers)
-    own = _soft_maximum(similarity, positive, gamma)
-    others = _soft_maximum(similarity, negative, gamma)
+    # The centres of a class are all positive or all negative.
+    of_class = _soft_maximum(similarity, positive | negative, gamma)
     return cross_entropy(
-        scale * (own - margin), scale * others, positive.any(-1), negative.any(-1)
+        scale * (of_class - margin),
+        scale * of_class,
+        positive.any(-1),
+        negative.any(-1),
     )
 
 
