@@ -44,15 +44,6 @@ class Case:
     batch: Literal["rows", "halves", "proxies"] = "rows"
     per_class: int | None = None
 
-    @property
-    def cubic(self) -> bool:
-        """Whether the full form looks at B rows for each of B x B pairs."""
-        kind = getattr(getattr(self.loss, "func", self.loss), "info", None)
-        return kind is not None and kind.kind.value in (
-            "per positive",
-            "positives' rows",
-        )
-
 
 def two_sided(pairs: Pairs) -> Terms:
     """A loss nobody has published, in three lines of row statistics."""
@@ -104,6 +95,7 @@ CASES: dict[str, Case] = {
     "proxy_anchor": Case(
         losses.proxy_anchor_loss, peer="proxy_anchor", batch="proxies"
     ),
+    "default_triplet": Case(losses.triplet_loss),
     "triplet": Case(
         partial(losses.triplet_loss, margin=0.3),
         cosine,
