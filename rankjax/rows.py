@@ -90,6 +90,7 @@ def is_smallest(values: jax.Array, where: jax.Array) -> jax.Array:
     return is_largest(-values, where)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class View:
     """An anchor's row, seen from one of its positives.
@@ -111,8 +112,10 @@ class View:
     positive: jax.Array
     this: jax.Array
     key: jax.Array | None = None
-    dim: int | None = None
-    compute_row: Callable[[], jax.Array] | None = None
+    dim: int | None = dataclasses.field(default=None, metadata={"static": True})
+    compute_row: Callable[[], jax.Array] | None = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
 
     @property
     def positive_row(self) -> jax.Array:

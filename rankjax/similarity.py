@@ -83,7 +83,8 @@ def negative_snr_distance(anchors: jax.Array, references: jax.Array) -> jax.Arra
     """-var(r - a) / var(a), [anchor, reference], at most 0; variances over dimensions.
 
     The inverse of a signal-to-noise ratio with the anchor as signal, hence not
-    symmetric. An anchor whose entries are all equal carries no signal: its row is 0.
+    symmetric. An anchor whose entries are all equal, or below 1e-6 of the references'
+    largest, carries no signal: its row is 0.
 
     Source: Yuan, Deng, Tang, Tang, Chen, "Signal-to-Noise Ratio: A Robust Distance
     Metric for Deep Metric Learning", CVPR 2019.
@@ -94,7 +95,7 @@ def negative_snr_distance(anchors: jax.Array, references: jax.Array) -> jax.Arra
     unit = lax.stop_gradient(jnp.where(largest > 0, largest, 1))
     anchors, references = anchors / unit, references / unit
     # A mean is rounded in proportion to the entries, and what it leaves is no signal.
-    resolved = _TINY**2 * jnp.sum(anchors * anchors, -1)[:, None]
+    resolved = _TINY**2 * (1 + jnp.sum(anchors * anchors, -1)[:, None])
     anchors, references = (x - x.mean(-1, keepdims=True) for x in (anchors, references))
     signal = jnp.sum(anchors * anchors, -1)[:, None]
     some = ~(signal <= resolved)

@@ -10,7 +10,6 @@ import pytest
 import without_report
 from flax import nnx
 from PIL import Image
-from rankjax.entry import entry_of
 
 import experiments.train
 from experiments.command import parse
@@ -22,6 +21,7 @@ from rankjax import losses
 from rankjax.data import Split
 from rankjax.errors import UsageError
 from rankjax.models import Norm, Pooling
+from rankjax.registry import info_of
 
 FAST = {"n_pairs", "triplet", "contrastive", "proxy_anchor", "soft_triple", "vic_reg"}
 
@@ -95,7 +95,7 @@ def test_settings_of_any_experiment_fit_any_loss(experiment, name):
         check(config, 1)
     if name != own.loss:
         assert config.loss_options == ()
-    kind = entry_of(losses.LOSSES[name]).batch
+    kind = info_of(losses.LOSSES[name]).batch
     assert bool(config.proxies_per_class) == (kind == "proxies")
     assert config.per_class >= {"classes": 4, "large": 4, "proxies": 1}.get(kind, 2)
     most = own.classes * own.per_class

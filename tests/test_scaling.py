@@ -43,7 +43,7 @@ def test_a_step_waits_for_rows_and_then_for_products_or_memory():
 
 @pytest.mark.parametrize(
     ("form", "rows", "products", "passes", "crossing"),
-    [("rows", B // N, 3, 6, 2), ("blocks", B // N, 2, 5, 1), ("full", B, 3, 6, 1)],
+    [("rows", B // N, 3, 6, 2), ("blocks", B // N, 3, 6, 2), ("full", B, 3, 6, 1)],
 )
 def test_work_is_that_of_products_and_passes(form, rows, products, passes, crossing):
     work = machines.work(form, devices=N, batch=B, dim=D)
@@ -54,12 +54,9 @@ def test_work_is_that_of_products_and_passes(form, rows, products, passes, cross
     assert work.held == 4 * (2 * rows * B + crossing * B * D)
 
 
-def test_a_matrix_that_is_too_large_to_keep_is_computed_twice():
-    sizes = {"devices": 8, "dim": D}
-    kept = machines.work("blocks", batch=2**15, **sizes)
-    again = machines.work("blocks", batch=2**16, **sizes)
-    assert again.flops / kept.flops == 4 * 3 / 2
-    assert again.held == 4 * (2 * 2**27 + 2**16 * D)
+def test_blocks_hold_no_more_pairs_than_one_of_them_has():
+    work = machines.work("blocks", batch=2**16, devices=8, dim=D)
+    assert work.held == 4 * (2 * 2**24 + 2 * 2**16 * D)
 
 
 def test_one_device_exchanges_nothing_and_rows_must_divide():
@@ -78,7 +75,7 @@ def measured(tmp_path_factory):
     return {row["form"]: row for row in json.loads(file.read_text())}
 
 
-def test_all_forms_gather_embeddings_and_only_rows_by_autodiff_scatter_gradients(
+def test_all_forms_gather_embeddings_and_rows_and_blocks_scatter_gradients(
     measured,
 ):
     assert [*measured] == [*FORMS]
@@ -86,7 +83,7 @@ def test_all_forms_gather_embeddings_and_only_rows_by_autodiff_scatter_gradients
         assert row["all-gather"]["bytes"] >= 4 * B * D + 4 * B
     scattered = {"count": 1, "bytes": 4 * B // N * D, "per_turn": 0}
     assert measured["rows"]["reduce-scatter"] == scattered
-    assert "reduce-scatter" not in measured["blocks"]
+    assert measured["blocks"]["reduce-scatter"] == scattered
     assert "reduce-scatter" not in measured["full"]
 
 
@@ -111,7 +108,7 @@ def test_all_forms_are_one_loss():
 
 @pytest.mark.parametrize(
     ("machine", "devices", "rows"),
-    [(machines.V5E, 256, 164), (machines.H100, 8, 149), (machines.H100, 1024, 298)],
+    [(machines.V5E, 256, 219), (machines.H100, 8, 199), (machines.H100, 1024, 397)],
 )
 def test_with_few_rows_each_devices_wait_longer_than_they_multiply(
     machine, devices, rows

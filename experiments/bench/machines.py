@@ -35,7 +35,7 @@ from typing import Literal
 
 Form = Literal["rows", "blocks", "full"]
 FORMS: tuple[Form, ...] = ("rows", "blocks", "full")
-_PAIRS_AT_ONCE = 2**27  # of the library, on accelerators
+_PAIRS_AT_ONCE = 2**24  # of the library, on accelerators
 _FLOAT = 4
 
 
@@ -112,11 +112,10 @@ def work(form: Form, *, devices: int, batch: int, dim: int) -> Work:
     """What a form of a loss takes that looks at its anchor's row, such as SupCon.
 
     The matrix is that of a device's own rows, of all rows where the form is 'full',
-    against all rows. Autodiff ('rows', 'full') takes three products, one forward and
-    one for each operand's gradient, and passes over the matrix six times: it is
-    written, read, read for its slopes; these are written, and read by two products.
-    Derived gradients ('blocks') need one product backward, hence one pass less; where
-    the matrix has more than 2^27 pairs it is not kept but computed again.
+    against all rows. It takes three products, one forward and one for each operand's
+    gradient, and six passes over the matrix: it is written, read, read for its slopes;
+    these are written, and read by two products. 'blocks' does the same for 2^24 pairs
+    at a time.
 
     Args:
       form: 'rows', 'blocks' or 'full'.
@@ -131,11 +130,10 @@ def work(form: Form, *, devices: int, batch: int, dim: int) -> Work:
         raise ValueError(f"{batch} rows do not divide over {devices} devices")
     own = batch if form == "full" else batch // devices
     pairs, embeddings = own * batch, _FLOAT * batch * dim
-    kept = form != "blocks" or pairs <= _PAIRS_AT_ONCE
-    products, passes = (2, 5) if form == "blocks" and kept else (3, 6)
+    products, passes = 3, 6
     at_once = pairs if form != "blocks" else min(pairs, _PAIRS_AT_ONCE)
-    # Autodiff of the device's rows gives everyone a gradient, which is then scattered.
-    scattered = embeddings if form == "rows" else 0
+    # A device's rows have gradients for everyone's, which are then scattered.
+    scattered = embeddings if form != "full" else 0
     return Work(
         flops=2 * products * dim * pairs,
         moved=_FLOAT * (passes * pairs + products * dim * (own + batch)),

@@ -473,8 +473,8 @@ BAD = {
     ),
     "one-hot labels": (
         (EMBEDDINGS, np.eye(6, dtype=int), {}),
-        ValueError,
-        r"labels must have shape \(6,\), got \(6, 6\)",
+        TypeError,
+        r"labels \[rows, classes\] must be a bool mask, got int64; write labels.astype",
     ),
     "nothing to pair by": (
         (EMBEDDINGS, None, {}),

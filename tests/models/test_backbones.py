@@ -27,5 +27,6 @@ def test_every_network_is_compared_with_another_implementation():
 
 
 def test_an_unknown_network_is_named(capsys):
-    assert main(["resnet19"]) == 2
-    assert "no network 'resnet19'" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["resnet19"])
+    assert "no network 'resnet19'" in capsys.readouterr().err
