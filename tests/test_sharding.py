@@ -1,0 +1,146 @@
+"""How gradients are combined for each way to share a batch, as the guide tells."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import rankjax
+from rankjax import losses
+
+ROWS, DIM, N = 16, 4, 8
+RNG = np.random.default_rng(0)
+X, W = RNG.normal(size=(ROWS, DIM)), RNG.normal(size=(DIM, DIM))
+Y = np.repeat(np.arange(ROWS // 2), 2).astype(np.int32)
+NAMES = ("sup_con", "triplet", "angular")
+WHOLE, SHARE = PartitionSpec(), PartitionSpec("d")
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def value(name, axis_name, w, x, y):
+    compute = rankjax.objective(losses.LOSSES[name], axis_name=axis_name)
+    return compute(jnp.tanh(x @ w), y)
+
+
+@functools.cache
+def expected(name):
+    """Value and gradients by parameters and by rows, on one device."""
+    found = jax.value_and_grad(functools.partial(value, name, None), argnums=(0, 1))
+    return jax.tree.map(np.asarray, jax.jit(found)(W, X, Y))
+
+
+def close(found, name):
+    wanted, (by_parameters, _) = expected(name)
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-9)
+    np.testing.assert_allclose(found[1], by_parameters, rtol=1e-9, atol=1e-12)
+
+
+def mesh_of(kind=AxisType.Auto):
+    return jax.make_mesh((N,), ("d",), axis_types=(kind,))
+
+
+def mapped(step, specs=(WHOLE, SHARE, SHARE), out=WHOLE, **settings):
+    run = jax.shard_map(step, mesh=mesh_of(), in_specs=specs, out_specs=out, **settings)
+    return jax.jit(run)
+
+
+def with_mean(name, axis_name="d"):
+    def step(w, x, y):
+        found, grads = jax.value_and_grad(functools.partial(value, name, axis_name))(
+            w, x, y
+        )
+        return found, lax.pmean(grads, axis_name)
+
+    return step
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pmap_takes_the_mean(name):
+    run = jax.pmap(with_mean(name), "d", in_axes=(None, 0, 0), out_axes=None)
+    close(run(W, X.reshape(N, -1, DIM), Y.reshape(N, -1)), name)
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_shard_map_takes_the_mean_with_its_check_and_without(name, check):
+    close(mapped(with_mean(name), check_vma=check)(W, X, Y), name)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("name", NAMES)
+def test_jit_over_a_batch_on_a_mesh_takes_gradients_as_they_are(name, kind):
+    mesh = mesh_of(kind)
+    x, y = jax.device_put((X, Y), NamedSharding(mesh, SHARE))
+    w = jax.device_put(W, NamedSharding(mesh, WHOLE))
+    close(
+        jax.jit(jax.value_and_grad(functools.partial(value, name, None)))(w, x, y), name
+    )
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_partly_manual_mesh_takes_the_mean_over_the_manual_axis(name, kind):
+    mesh = jax.make_mesh((4, 2), ("d", "m"), axis_types=(kind,) * 2)
+    run = jax.shard_map(
+        with_mean(name),
+        mesh=mesh,
+        in_specs=(WHOLE, SHARE, SHARE),
+        out_specs=WHOLE,
+        axis_names={"d"},
+    )
+    x, y = jax.device_put((X, Y), NamedSharding(mesh, SHARE))
+    w = jax.device_put(W, NamedSharding(mesh, WHOLE))
+    with jax.set_mesh(mesh):
+        close(jax.jit(run)(w, x, y), name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_cast_to_varying_take_the_sum(name):
+    def step(w, x, y):
+        w = lax.pcast(w, "d", to="varying")
+        found, grads = jax.value_and_grad(functools.partial(value, name, "d"))(w, x, y)
+        return found, lax.psum(grads, "d")
+
+    close(mapped(step)(W, X, Y), name)
+
+
+@pytest.mark.parametrize(("check", "factor"), [(True, 1), (False, N)])
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_in_shards_take_no_more_than_a_factor(name, check, factor):
+    """As FSDP holds them: gathered inside of what is differentiated."""
+
+    def step(part, x, y):
+        def of_part(part):
+            return value(name, "d", lax.all_gather(part, "d", tiled=True)[:DIM], x, y)
+
+        found, grads = jax.value_and_grad(of_part)(part)
+        return found, grads / factor
+
+    padded = np.concatenate([W, np.zeros((N - DIM, DIM))])
+    run = mapped(step, (SHARE, SHARE, SHARE), (WHOLE, SHARE), check_vma=check)
+    found, grads = run(padded, X, Y)
+    close((found, grads[:DIM]), name)
+
+
+@pytest.mark.parametrize(("check", "factor"), [(True, 1), (False, N)])
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_at_embeddings_take_no_more_than_a_factor(name, check, factor):
+    def step(w, x, y):
+        found, grads = jax.value_and_grad(
+            functools.partial(value, name, "d"), argnums=1
+        )(w, x, y)
+        return found, grads / factor
+
+    found, grads = mapped(step, out=(WHOLE, SHARE), check_vma=check)(W, X, Y)
+    wanted, (_, by_rows) = expected(name)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    np.testing.assert_allclose(grads, by_rows, rtol=1e-9, atol=1e-12)
