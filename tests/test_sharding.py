@@ -89,6 +89,8 @@ def test_jit_over_a_batch_on_a_mesh_takes_gradients_as_they_are(name, kind):
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_partly_manual_mesh_takes_the_mean_over_the_manual_axis(name, kind):
+    if kind is AxisType.Explicit and jax.__version_info__ >= (0, 12):
+        pytest.skip("jax 0.12 gathers no array on a mesh of manual and explicit axes")
     mesh = jax.make_mesh((4, 2), ("d", "m"), axis_types=(kind,) * 2)
     run = jax.shard_map(
         with_mean(name),
