@@ -23,6 +23,8 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.nodes import make_refnode
 
+from rankjax.terms import Reduction
+
 PAGES = Path(__file__).parent.parent / "api"
 MARKER = re.compile(r"^<!-- public ([\w.]+)(?:: (.*?))? -->$", re.M)
 
@@ -208,6 +210,8 @@ def _signature(
         return "", ""
     if what not in ("function", "method"):
         return None
+    if isinstance(value, Reduction):
+        return "(terms)", "jax.Array"
     if inspect.unwrap(value).__module__ == "rankjax.simple":
         return _one_call(value), "jax.Array"
     written = inspect.unwrap(getattr(value, "__func__", value))
@@ -236,12 +240,16 @@ def _one_call(value: Any) -> str:
 
 
 _SHARED = (
+    "mining",
+    "similarity",
+    "reduction",
+    "regularizers",
     "references",
-    "reference_labels",
     "valid",
+    "positive",
+    "negative",
     "weights",
     "key",
-    "regularizers",
 )
 
 
