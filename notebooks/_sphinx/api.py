@@ -26,6 +26,7 @@ from sphinx.util.nodes import make_refnode
 from rankjax.terms import Reduction
 
 PAGES = Path(__file__).parent.parent / "api"
+_SIMPLE = "rankjax.simple"
 MARKER = re.compile(r"^<!-- public ([\w.]+)(?:: (.*?))? -->$", re.M)
 
 
@@ -48,6 +49,8 @@ def _chosen(path: str, patterns: str | None) -> list[str]:
 def public(module: types.ModuleType) -> list[str]:
     """The names that users take from a module, without those of its modules."""
     names = list(getattr(module, "__all__", vars(module)))
+    if module.__name__ == "rankjax":  # one-call forms, which `import *` leaves out
+        names = list(dict.fromkeys([*names, *importlib.import_module(_SIMPLE).__all__]))
     found = {name: getattr(module, name) for name in names if name[0] != "_"}
     if not hasattr(module, "__all__"):
         path, own = module.__name__, _assigned(module.__name__)
@@ -212,7 +215,7 @@ def _signature(
         return None
     if isinstance(value, Reduction):
         return "(terms)", "jax.Array"
-    if inspect.unwrap(value).__module__ == "rankjax.simple":
+    if inspect.unwrap(value).__module__ == _SIMPLE:
         return _one_call(value), "jax.Array"
     written = inspect.unwrap(getattr(value, "__func__", value))
     tree = ast.parse(textwrap.dedent(inspect.getsource(written))).body[0]
