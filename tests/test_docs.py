@@ -1,12 +1,14 @@
 """What README says is what the code does."""
 
 import doctest
+import functools
 import importlib
 import inspect
 import pkgutil
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -83,6 +85,23 @@ def test_the_code_blocks_run():
         exec(block, names)
     assert np.isfinite(names["grads"]).all()
     assert names["loss"] > 0
+
+
+def test_the_cells_of_concepts_run_and_agree():
+    text = (ROOT / "notebooks" / "concepts.md").read_text()
+    names = {}
+    for cell in re.findall(r"```\{code-cell\} ipython3\n(.*?)```", text, re.S):
+        exec(re.sub(r"^:tags:.*\n", "", cell), names)
+    np.testing.assert_allclose(names["blocks"], names["whole"], rtol=1e-3, atol=1e-6)
+    compute = rankjax.objective(
+        functools.partial(rankjax.losses.triplet_loss, margin=0.3),
+        mining=mining.easy_positive,
+        similarity=rankjax.similarity.cosine,
+    )
+    expected = jax.value_and_grad(compute)(names["embeddings"], names["labels"])
+    found = names["by_hand"](names["embeddings"])
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-6)
 
 
 def test_the_commands_are_what_ci_runs():

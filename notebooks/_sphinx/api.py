@@ -23,7 +23,10 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.nodes import make_refnode
 
+from rankjax.terms import Reduction
+
 PAGES = Path(__file__).parent.parent / "api"
+_SIMPLE = "rankjax.simple"
 MARKER = re.compile(r"^<!-- public ([\w.]+)(?:: (.*?))? -->$", re.M)
 
 
@@ -46,6 +49,8 @@ def _chosen(path: str, patterns: str | None) -> list[str]:
 def public(module: types.ModuleType) -> list[str]:
     """The names that users take from a module, without those of its modules."""
     names = list(getattr(module, "__all__", vars(module)))
+    if module.__name__ == "rankjax":  # one-call forms, which `import *` leaves out
+        names = list(dict.fromkeys([*names, *importlib.import_module(_SIMPLE).__all__]))
     found = {name: getattr(module, name) for name in names if name[0] != "_"}
     if not hasattr(module, "__all__"):
         path, own = module.__name__, _assigned(module.__name__)
@@ -208,7 +213,9 @@ def _signature(
         return "", ""
     if what not in ("function", "method"):
         return None
-    if inspect.unwrap(value).__module__ == "rankjax.simple":
+    if isinstance(value, Reduction):
+        return "(terms)", "jax.Array"
+    if inspect.unwrap(value).__module__ == _SIMPLE:
         return _one_call(value), "jax.Array"
     written = inspect.unwrap(getattr(value, "__func__", value))
     tree = ast.parse(textwrap.dedent(inspect.getsource(written))).body[0]
@@ -236,12 +243,16 @@ def _one_call(value: Any) -> str:
 
 
 _SHARED = (
+    "mining",
+    "similarity",
+    "reduction",
+    "regularizers",
     "references",
-    "reference_labels",
     "valid",
+    "positive",
+    "negative",
     "weights",
     "key",
-    "regularizers",
 )
 
 
