@@ -37,7 +37,7 @@ def test_the_tables_are_those_of_the_package():
 def test_pages_name_only_what_exists(page):
     known = {**LISTED, **vars(rankjax), **vars(rankjax.losses), **vars(rankjax.models)}
     known |= {name.removesuffix("_loss"): None for name in known}
-    for module in ("mining", "regularizers", "similarity", "losses"):
+    for module in ("mining", "regularizers", "similarity", "losses", "metrics"):
         known |= {f"{module}.{name}": None for name in vars(getattr(rankjax, module))}
     known |= {f"rankjax.{name}": None for name in known}
     text = (ROOT / "notebooks" / f"{page}.md").read_text()
