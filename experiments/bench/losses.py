@@ -87,7 +87,7 @@ SHOWN = {
 }
 TOLERANCE = 1e-4
 CHECKED = Shape(64, 32)
-PLAIN_MOST = 4096
+PLAIN_MOST = 2048
 MEMORY_MB = 6 * 1024  # the peer's limit is the same
 LARGE = ("sup_con", "triplet")
 LARGE_BLOCK = 256
