@@ -36,6 +36,8 @@ from rankjax.registry import Number
 from rankjax.similarity import Similarity
 from rankjax.terms import Reduction, mean
 
+NAMES: list[str]
+
 def one_call(loss: Loss) -> Callable[..., jax.Array]: ...
 '''
 OPTIONS = """    mining: Miner | None = None,

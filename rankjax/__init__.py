@@ -8,7 +8,7 @@ from rankjax.inputs import References
 from rankjax.objective import Objective, objective
 from rankjax.pairs import Features, Pairs, from_tuples, masks_from_pairs
 from rankjax.regularizers import squared_norm
-from rankjax.simple import __all__ as _one_call_forms
+from rankjax.simple import NAMES as _NAMES
 from rankjax.simple import angular_hinge_loss as angular_hinge_loss
 from rankjax.simple import angular_loss as angular_loss
 from rankjax.simple import arc_face_loss as arc_face_loss
@@ -121,5 +121,5 @@ __all__ = [
     "similarity",
     "squared_norm",
     "total",
-    *_one_call_forms,
+    *_NAMES,
 ]

@@ -55,4 +55,5 @@ def one_call(loss: Loss) -> Callable[..., jax.Array]:
 
 
 globals().update({loss.__name__: one_call(loss) for loss in LOSSES.values()})
-__all__ = [loss.__name__ for loss in LOSSES.values()]
+NAMES = [loss.__name__ for loss in LOSSES.values()]
+"""The functions of this module that are made of losses."""
