@@ -49,6 +49,7 @@ def _chosen(path: str, patterns: str | None) -> list[str]:
 def public(module: types.ModuleType) -> list[str]:
     """The names that users take from a module, without those of its modules."""
     names = list(getattr(module, "__all__", vars(module)))
+    found = {name: getattr(module, name) for name in names if name[0] != "_"}
     if not hasattr(module, "__all__"):
         path, own = module.__name__, _assigned(module.__name__)
         found = {
