@@ -157,7 +157,8 @@ def _forward(
         of_rows, of_operands = floating(pull(jnp.ones_like(value)))
         return ((value, beside), of_operands), of_rows
 
-    (found, of_operands), of_anchors = sum_blocks(one, block, anchors)
+    # Second derivatives compute the pairs of a block again rather than keep them.
+    (found, of_operands), of_anchors = sum_blocks(jax.checkpoint(one), block, anchors)
     return found, (of_anchors, of_operands)
 
 

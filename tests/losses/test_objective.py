@@ -700,6 +700,18 @@ def test_equal_objectives_share_one_program_whatever_their_numbers():
     assert all(a != b for a, b in zip(*values, strict=True))
 
 
+def test_no_derivative_in_blocks_holds_the_whole_matrix():
+    rows = 2048
+    labels = np.arange(rows, dtype=np.int32) // 4
+    compute = rankjax.objective(losses.sup_con_loss, block=64)
+    grad = jax.grad(lambda x: compute(x, labels))
+    second = jax.grad(lambda x: jnp.vdot(grad(x), x))
+    for function in (grad, second):
+        program = jax.jit(function).lower(jax.ShapeDtypeStruct((rows, 8), np.float32))
+        held = program.compile().memory_analysis().temp_size_in_bytes
+        assert held < 4 * rows**2 / 2
+
+
 def test_an_objective_prints_what_it_computes():
     compute = rankjax.objective(
         functools.partial(losses.triplet_loss, margin=0.3, selection=mining.semi_hard),
