@@ -7,8 +7,8 @@ Loss and gradient by embeddings are compiled for 1 to 64 simulated CPU devices, 
 run. Printed are the collectives of the program, how many and how many bytes their
 results have on one device, and its temporary memory on one device, in three forms:
 
-    rows      each device its own rows against all rows, by autodiff (`block=None`)
-    blocks    the library's default: derived gradients, in blocks where rows are many
+    rows      each device its own rows against all rows, at once (`block=None`)
+    blocks    the library's default: in blocks where rows are many
     full      each device evaluates the whole matrix of gathered rows, for comparison
 
 A second table predicts the time of a row loss such as SupCon on accelerators, where
@@ -18,19 +18,17 @@ published peaks, not measurements: formula and sources are in `machines.py`.
 Three minutes on two cores; `--quick` has two losses on 1 and 8 devices, in half a
 minute. Found for 4,096 rows of 128:
 
-Blocks win everywhere. They gather embeddings once (2.1 MB) and some numbers per row;
-rows scatter gradients as well, as many bytes again, and keep their matrix: SupCon holds
-21 MB in blocks, 36 MB as rows and 308 MB in full on 8 devices, and 5, 10 and 308 MB on
-64. Losses of positives (triplet, angular) as rows hold what all references have with
-each other, twice: 143 MB on 64 devices still, in blocks 10 MB. For plain losses
-(histogram) both are the same from 4 devices on. The whole matrix saves only the
-scattering and does the work of all devices on each: it loses in every prediction, and
-does not fit a v5e beyond 45,000 rows in all, nor an H100 beyond 100,000.
+Rows and blocks exchange the same: they gather embeddings once (2.1 MB) and scatter as
+many bytes of gradients. Blocks hold less until a device's rows are one block: SupCon
+holds 21 MB in blocks, 36 MB as rows and 308 MB in full on 8 devices, and 10, 10 and
+308 MB on 64; triplets 28, 74 and 642 MB on 8, and 9, 11 and 642 on 64. The whole matrix
+saves only the scattering and does the work of all devices on each: it loses in every
+prediction, and does not fit a v5e beyond 45,000 rows in all, nor an H100 beyond 100,000.
 
-As predicted, what limits blocks is memory bandwidth below dimension 200 on a v5e and
-100 on an H100, products above. Whatever batch and dimension, devices wait for rows
-longer than they multiply where each brings fewer than 164 rows (v5e), 149 (H100 of one
-host) or 298 (of many), for products and links both grow with batch x dim.
+As predicted, what limits blocks is memory bandwidth below dimension 160 on a v5e and 80
+on an H100, products above. Whatever batch and dimension, devices wait for rows longer
+than they multiply where each brings fewer than 219 rows (v5e), 199 (H100 of one host)
+or 397 (of many), for products and links both grow with batch x dim.
 """
 
 import argparse
