@@ -23,9 +23,9 @@ many bytes of gradients. Blocks hold less until a device's rows are one block: S
 holds 21 MB in blocks, 36 MB as rows and 308 MB in full on 8 devices, and 10, 10 and
 308 MB on 64; triplets 28, 74 and 642 MB on 8, and 9, 11 and 642 on 64. The whole matrix
 saves only the scattering and does the work of all devices on each: it loses in every
-prediction, and does not fit a v5e beyond 45,000 rows in all, nor an H100 beyond 100,000.
+prediction, and fits no v5e beyond 45,000 rows in all, and no H100 beyond 100,000.
 
-As predicted, what limits blocks is memory bandwidth below dimension 160 on a v5e and 80
+As predicted, blocks are limited by memory bandwidth below dimension 160 on a v5e and 80
 on an H100, products above. Whatever batch and dimension, devices wait for rows longer
 than they multiply where each brings fewer than 219 rows (v5e), 199 (H100 of one host)
 or 397 (of many), for products and links both grow with batch x dim.
