@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,8 +131,8 @@ def fit_to_data(config: Config, typed: Collection[str], train: "Split") -> Confi
     grey = train.images.shape[-1] == 1
     if not grey:
         fitted.put("grey_as_rgb", False)
-    elif config.weights is not None:
-        fitted.put("grey_as_rgb", True)
+    elif config.weights is not None and not Path(config.weights).is_dir():
+        fitted.put("grey_as_rgb", True)  # a run's own weights are of its images
     return fitted.now
 
 
