@@ -146,3 +146,15 @@ def test_gradients_at_embeddings_take_no_more_than_a_factor(name, check, factor)
     wanted, (_, by_rows) = expected(name)
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
     np.testing.assert_allclose(grads, by_rows, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_at_embeddings_under_pmap_take_the_number_of_devices(name):
+    step = jax.value_and_grad(functools.partial(value, name, "d"), argnums=1)
+    run = jax.pmap(step, "d", in_axes=(None, 0, 0), out_axes=(None, 0))
+    found, grads = run(W, X.reshape(N, -1, DIM), Y.reshape(N, -1))
+    wanted, (_, by_rows) = expected(name)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    np.testing.assert_allclose(
+        np.reshape(grads, X.shape) / N, by_rows, rtol=1e-9, atol=1e-12
+    )
