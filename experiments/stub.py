@@ -25,7 +25,7 @@ FILE = Path(__file__).parent.parent / "rankjax" / "simple.pyi"
 HEAD = '''"""One call per loss, declared. Written by `python -m experiments.stub`."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import jax
 
@@ -34,23 +34,26 @@ from rankjax.mining import Miner, Selection, all_negatives
 from rankjax.objective import Loss
 from rankjax.registry import Number
 from rankjax.similarity import Similarity
-from rankjax.terms import Reduction, mean
+from rankjax.terms import Reduction
 
 NAMES: list[str]
 
+class Options(TypedDict, total=False):
+    """What every one-call form takes besides the settings of its loss."""
+
+    mining: Miner | None
+    similarity: Similarity | None
+    reduction: Reduction
+    regularizers: Sequence[tuple[Any, Loss]]
+    references: References | None
+    valid: Any
+    positive: Any
+    negative: Any
+    weights: Any
+    key: jax.Array | None
+
 def one_call(loss: Loss) -> Callable[..., jax.Array]: ...
 '''
-OPTIONS = """    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
-"""
 
 
 def spelled(hint: Any) -> str:
@@ -75,8 +78,9 @@ def spelled(hint: Any) -> str:
 def declared(loss: Any) -> str:
     """Declares the one-call form of a loss."""
     hints = type_hints(inspect.unwrap(loss))
-    settings = ""
-    for name, parameter in hyper_parameters(loss).items():
+    known = hyper_parameters(loss)
+    settings = "    *,\n" if known else ""
+    for name, parameter in known.items():
         default = parameter.default
         text = default.__name__ if callable(default) else repr(default)
         if isinstance(default, str):
@@ -89,8 +93,8 @@ def declared(loss: Any) -> str:
         f'"""{inspect.cleandoc(loss.__doc__).splitlines()[0]}"""', "    "
     )
     return (
-        f"def {loss.__name__}(\n    embeddings: Any,\n    labels: Any = None,\n    *,\n"
-        f"{settings}{OPTIONS}) -> jax.Array:\n{summary}\n"
+        f"def {loss.__name__}(\n    embeddings: Any,\n    labels: Any = None,\n"
+        f"{settings}    **options: Unpack[Options],\n) -> jax.Array:\n{summary}\n"
     )
 
 

@@ -19,7 +19,7 @@ of sums must be known first, and take a pass each: those that a loss asks for
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +28,12 @@ from jax import lax
 from rankjax.blocks import floating, pullback, sum_blocks, varying_axes, without_closure
 from rankjax.terms import BatchSums, Reduction, Terms, ratio
 
-Kind = Literal["share", "sums", "constants"]
 Add = Callable[[Any], Any]
 """Adds a tree over devices, if there are several."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class Contribution:
     """What some anchors contribute to the loss of the batch.
 
     Attributes:
@@ -59,7 +58,7 @@ def evaluate(
     """Evaluates a loss over all anchors, and what is added beside it.
 
     Args:
-      function: maps rows of anchors and the operands to their `Share`, or to
+      function: maps rows of anchors and the operands to their `Contribution`, or to
         `BatchSums` that lead to one.
       anchors: a tree of arrays with a leading axis of anchors.
       operands: a tree of what all anchors see: references, parameters.
@@ -67,7 +66,7 @@ def evaluate(
       add: adds over devices.
 
     Returns:
-      The loss, and the sums of `Share.extra`.
+      The loss, and the sums of `Contribution.extra`.
     """
     known: list[Any] = []
 
@@ -79,43 +78,46 @@ def evaluate(
         return result
 
     while True:
-        kinds: list[Kind] = []
+        kinds: list[str] = []
         found = _sum(stage, anchors, (operands, known), block, kinds)
-        if kinds[0] == "share":
+        if kinds[0] == "contribution":
             numerator, (denominator, extra) = add(found)
             return ratio(numerator, denominator), extra
         known.append(add(found))
 
 
-def share(terms: list[Terms], reduction: Reduction, extra: Any) -> Share | BatchSums:
+def contribution(
+    terms: list[Terms], reduction: Reduction, extra: Any
+) -> Contribution | BatchSums:
     """Reduces the Terms of some anchors; those of several are divided apart."""
     ratios = [reduction.per_anchor(t) for t in terms]
     sums = [(jnp.sum(a), None if b is None else jnp.sum(b)) for a, b in ratios]
     if len(sums) == 1:
-        return Share(*sums[0], extra)
+        return Contribution(*sums[0], extra)
 
-    def divide(denominators: list[jax.Array | None]) -> Share:
+    def divide(denominators: list[jax.Array | None]) -> Contribution:
         parts = [ratio(a, b) for (a, _), b in zip(sums, denominators, strict=True)]
-        return Share(functools.reduce(jnp.add, parts), None, extra)
+        return Contribution(functools.reduce(jnp.add, parts), None, extra)
 
     return BatchSums([b for _, b in sums], divide, constant=True)
 
 
 def _sum(
-    stage: Callable[[Any, Any], Share | BatchSums],
+    stage: Callable[[Any, Any], Contribution | BatchSums],
     anchors: Any,
     operands: Any,
     block: int | None,
-    kinds: list[Kind],
+    kinds: list[str],
 ) -> Any:
-    """Adds what a stage returns over blocks, and says in `kinds` what that is."""
+    """Adds what a stage returns over blocks; puts into `kinds` what that is: a
+    contribution, sums, or constants."""
 
     def function(rows: Any, operands: Any) -> Any:
         result = stage(rows, operands)
         if isinstance(result, BatchSums):
             kinds.append("constants" if result.constant else "sums")
             return lax.stop_gradient(result.sums) if result.constant else result.sums
-        kinds.append("share")
+        kinds.append("contribution")
         beside = lax.stop_gradient((result.denominator, result.extra))
         return result.numerator, beside
 
@@ -129,7 +131,7 @@ def _sum(
     return _sum_over_blocks(
         lambda rows, operands: program(operands[0], rows, operands[1]),
         block,
-        kinds[0] == "share",
+        kinds[0] == "contribution",
         *given,
     )
 

@@ -220,9 +220,11 @@ def objective(
         and not (isinstance(block, int) and block > 0)
     ):
         raise ValueError(f"block must be 'auto', None or at least 1, got {block!r}")
-    inputs.check_functions(
-        loss=loss, mining=mining, similarity=similarity, reduction=reduction
-    )
+    inputs.check_functions(mining=mining, similarity=similarity, reduction=reduction)
+    for part in (loss, *(penalty for _, penalty in regularizers)):
+        inputs.check_functions(loss=part)
+        if isinstance(part, functools.partial) and info_of(part) is not None:
+            check_settings(part, part.keywords)
     info = info_of(loss)
     if mining is not None and info is not None and info.kind is Kind.FEATURES:
         raise TypeError("mining chooses pairs, and this loss looks at features")
@@ -231,10 +233,6 @@ def objective(
             "reduction=mean_active divides by the terms above zero, and this loss has "
             "terms below; use mean"
         )
-    for part in (loss, *(penalty for _, penalty in regularizers)):
-        inputs.check_functions(loss=part)
-        if isinstance(part, functools.partial) and info_of(part) is not None:
-            check_settings(part, part.keywords)
     loss, params = split_numbers(loss)
     return Objective(
         loss=loss,
@@ -350,7 +348,7 @@ def _reduced(
     reduction: Reduction,
     place: Callable[[Terms], Terms] = lambda terms: terms,
     beside: Mapping[str, Any] = types.MappingProxyType({}),
-) -> gradients.Share | BatchSums:
+) -> gradients.Contribution | BatchSums:
     """Reduces the Terms of a loss, once the sums of the batch are known."""
     if isinstance(result, BatchSums):
         then = result.then
@@ -361,7 +359,7 @@ def _reduced(
     terms = inputs.as_terms(result, len(anchors.embeddings))
     active = sum(jnp.sum(t.active) for t in terms), sum(jnp.sum(t.count) for t in terms)
     extra = {**beside, "active": active} if beside else {}
-    return gradients.share([place(t) for t in terms], reduction, extra)
+    return gradients.contribution([place(t) for t in terms], reduction, extra)
 
 
 def _penalize(

@@ -181,8 +181,7 @@ def per_positive(pairs: Pairs, terms: Callable[[View], Any]) -> Any:
     operands = pairs.similarity, pairs.positive, pairs.negative, keys(pairs), known
     if pairs.forward_mode:
         return _sum_slots_plainly(slot, pairs.positive, operands)
-    first = _next(pairs.positive, jnp.full(len(pairs.positive), -1, jnp.int32))
-    function, closure = without_closure(slot, first, operands)
+    function, closure = without_closure(slot, _first(pairs.positive), operands)
     return _sum_slots(
         lambda column, operands: function(operands[0], column, operands[1]),
         pairs.positive,
@@ -213,6 +212,11 @@ def _entry_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     return _entry(row, column), jnp.sum(jnp.where(this, tangents[0], 0))
 
 
+def _first(positive: jax.Array) -> jax.Array:
+    """Each anchor's first positive."""
+    return _next(positive, jnp.full(len(positive), -1, jnp.int32))
+
+
 def _next(positive: jax.Array, column: jax.Array) -> jax.Array:
     """Each anchor's first positive after a column, else the number of columns."""
     every = lax.broadcasted_iota(jnp.int32, positive.shape, 1)
@@ -224,16 +228,26 @@ def _next(positive: jax.Array, column: jax.Array) -> jax.Array:
 def _sum_slots(function: Any, positive: jax.Array, operands: Any) -> Any:
     """Adds function(columns [anchor], operands) over all anchors' first positives,
     their second ones, and so on."""
+    start, more, turn = _slots(function, positive, operands)
+    return lax.while_loop(more, turn, start)[1]
+
+
+def _slots(function: Any, positive: jax.Array, operands: Any) -> Any:
+    """Prepares the loop over slots.
+
+    Returns:
+      The state (columns of the positives at hand [anchor], sums so far), a test
+      whether an anchor has one at hand, and a function that adds these and goes on.
+    """
 
     def turn(state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
         column, total = state
         total = jax.tree.map(jnp.add, total, function(column, operands))
         return _next(positive, column), total
 
-    first = _next(positive, jnp.full(len(positive), -1, jnp.int32))
+    first = _first(positive)
     zeros = zeros_of(jax.eval_shape(function, first, operands))
-    width = positive.shape[1]
-    return lax.while_loop(lambda s: jnp.any(s[0] < width), turn, (first, zeros))[1]
+    return (first, zeros), lambda state: jnp.any(state[0] < positive.shape[1]), turn
 
 
 def _forward(function: Any, positive: jax.Array, operands: Any) -> tuple[Any, Any]:
@@ -260,26 +274,17 @@ def _sum_slots_plainly(function: Any, positive: jax.Array, operands: Any) -> Any
     A scan over as many slots as there are references skips those that no anchor has; it
     goes by chunks, because skipping costs an addition of zeros in reverse mode.
     """
-    width = positive.shape[1]
-    chunk = math.isqrt(width) + 1
+    start, more, turn = _slots(function, positive, operands)
+    chunk = math.isqrt(positive.shape[1]) + 1
 
-    def turn(state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-        column, total = state
-        total = jax.tree.map(jnp.add, total, function(column, operands))
-        return _next(positive, column), total
+    def times(count: int, step: Any, state: Any) -> Any:
+        @jax.checkpoint
+        def one(state: Any, _: None) -> tuple[Any, None]:
+            return lax.cond(more(state), step, lambda s: s, state), None
 
-    @jax.checkpoint
-    def slot(state: tuple[jax.Array, Any], _: None) -> tuple[Any, None]:
-        return lax.cond(jnp.any(state[0] < width), turn, lambda s: s, state), None
+        return lax.scan(one, state, length=count)[0]
 
-    @jax.checkpoint
-    def slots(state: tuple[jax.Array, Any], _: None) -> tuple[Any, None]:
-        some = lambda s: lax.scan(slot, s, length=chunk)[0]  # noqa: E731
-        return lax.cond(jnp.any(state[0] < width), some, lambda s: s, state), None
-
-    first = _next(positive, jnp.full(len(positive), -1, jnp.int32))
-    zeros = zeros_of(jax.eval_shape(function, first, operands))
-    return lax.scan(slots, (first, zeros), length=-(-width // chunk))[0][1]
+    return times(chunk, functools.partial(times, chunk, turn), start)[1]
 
 
 def keys(pairs: Pairs) -> jax.Array | None:

@@ -1,7 +1,7 @@
 """One call per loss, declared. Written by `python -m experiments.stub`."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import jax
 
@@ -10,9 +10,23 @@ from rankjax.mining import Miner, Selection, all_negatives
 from rankjax.objective import Loss
 from rankjax.registry import Number
 from rankjax.similarity import Similarity
-from rankjax.terms import Reduction, mean
+from rankjax.terms import Reduction
 
 NAMES: list[str]
+
+class Options(TypedDict, total=False):
+    """What every one-call form takes besides the settings of its loss."""
+
+    mining: Miner | None
+    similarity: Similarity | None
+    reduction: Reduction
+    regularizers: Sequence[tuple[Any, Loss]]
+    references: References | None
+    valid: Any
+    positive: Any
+    negative: Any
+    weights: Any
+    key: jax.Array | None
 
 def one_call(loss: Loss) -> Callable[..., jax.Array]: ...
 def angular_hinge_loss(
@@ -20,16 +34,7 @@ def angular_hinge_loss(
     labels: Any = None,
     *,
     angle: Number = 45.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Angular loss as a hinge, one term per triplet."""
 
@@ -39,16 +44,7 @@ def angular_loss(
     *,
     angle: Number = 45.0,
     negatives: Literal["positives", "all"] = "all",
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Angular loss, one term per anchor and positive."""
 
@@ -61,16 +57,7 @@ def n_pairs_angular_loss(
     scale: Number = 1.0,
     negatives: Literal["positives", "all"] = "positives",
     direction: Literal["row", "column", "symmetric"] = "row",
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """N-pair loss plus `angular_weight` times the angular loss, on one similarity."""
 
@@ -80,16 +67,7 @@ def arc_face_loss(
     *,
     margin: Number = 28.6,
     scale: Number = 64.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """ArcFace: normalised softmax whose target angle is widened by a margin."""
 
@@ -98,16 +76,7 @@ def barlow_twins_loss(
     labels: Any = None,
     *,
     redundancy_weight: Number = 0.005,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Barlow Twins, one value of the whole batch."""
 
@@ -118,16 +87,7 @@ def binomial_deviance_loss(
     alpha: Number = 2.0,
     threshold: Number = 0.5,
     negative_cost: Number = 25.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Binomial deviance, one term per pair; positives and negatives are averaged apart."""
 
@@ -137,16 +97,7 @@ def blackbox_ap_loss(
     *,
     interpolation: Number = 4.0,
     margin: Number = 0.02,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Blackbox AP, one term per anchor: 1 - AP itself."""
 
@@ -156,16 +107,7 @@ def circle_loss(
     *,
     margin: Number = 0.4,
     gamma: Number = 80.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Circle loss, one term per anchor."""
 
@@ -176,16 +118,7 @@ def contrastive_loss(
     margin: Number = 1.0,
     positive_margin: Number = 0.0,
     squared: bool = True,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Contrastive loss, one term per pair; positives and negatives are averaged apart."""
 
@@ -195,16 +128,7 @@ def signal_to_noise_contrastive_loss(
     *,
     margin: Number = 1.0,
     positive_margin: Number = 0.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Contrastive hinges on the inverse of a signal-to-noise ratio."""
 
@@ -214,16 +138,7 @@ def decoupled_contrastive_loss(
     *,
     temperature: Number = 0.1,
     sigma: Number | None = None,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Decoupled contrastive loss (DCL), one term per anchor and positive."""
 
@@ -233,16 +148,7 @@ def dynamic_soft_margin_loss(
     *,
     limit: Number = 2.0,
     bins: int = 512,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Dynamic soft margin loss, one term per anchor and positive."""
 
@@ -251,16 +157,7 @@ def fast_ap_loss(
     labels: Any = None,
     *,
     bins: int = 10,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """FastAP, one term per anchor: 1 - AP of soft histograms of squared distances."""
 
@@ -271,16 +168,7 @@ def soft_bin_ap_loss(
     bins: int = 20,
     low: Number = -1.0,
     high: Number = 1.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """SoftBin-AP, one term per anchor: 1 - AP quantised over soft bins of similarity."""
 
@@ -291,16 +179,7 @@ def generalized_end_to_end_loss(
     scale: Number = 10.0,
     offset: Number = -5.0,
     variant: Literal["softmax", "contrast"] = "softmax",
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """GE2E, one term per anchor: its own class's mean against the other classes' means."""
 
@@ -309,16 +188,7 @@ def hierarchical_triplet_loss(
     labels: Any = None,
     *,
     margins: Number = 0.2,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Triplet loss whose margin depends on the classes of anchor and negative."""
 
@@ -327,16 +197,7 @@ def histogram_loss(
     labels: Any = None,
     *,
     bins: int = 150,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Histogram loss: the probability that a negative pair is closer than a positive."""
 
@@ -346,16 +207,7 @@ def intra_pair_variance_loss(
     *,
     positive_epsilon: Number = 0.01,
     negative_epsilon: Number = 0.01,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Intra-pair variance loss, added to the tuplet margin loss."""
 
@@ -364,16 +216,7 @@ def generalized_lifted_structure_loss(
     labels: Any = None,
     *,
     margin: Number = 1.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Generalised lifted structure loss, one term per anchor."""
 
@@ -382,16 +225,7 @@ def lifted_structure_loss(
     labels: Any = None,
     *,
     margin: Number = 1.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Lifted structure loss, one term per positive pair."""
 
@@ -402,16 +236,7 @@ def margin_loss(
     margin: Number = 0.2,
     beta: Number = 1.2,
     nu: Number = 0.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Margin-based loss, one term per pair."""
 
@@ -422,16 +247,7 @@ def multi_similarity_loss(
     alpha: Number = 2.0,
     beta: Number = 50.0,
     threshold: Number = 0.5,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Multi-similarity loss, one term per anchor."""
 
@@ -441,16 +257,7 @@ def multi_sup_con_loss(
     *,
     temperature: Number = 0.1,
     threshold: Number = 0.5,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Supervised contrastive loss of rows with several labels."""
 
@@ -461,16 +268,7 @@ def n_pairs_loss(
     scale: Number = 1.0,
     negatives: Literal["positives", "all"] = "positives",
     direction: Literal["row", "column", "symmetric"] = "row",
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Multi-class N-pair loss: the cross-entropy of naming an anchor's positive."""
 
@@ -481,16 +279,7 @@ def n_pairs_ovo_loss(
     scale: Number = 1.0,
     negatives: Literal["positives", "all"] = "positives",
     direction: Literal["row", "column", "symmetric"] = "row",
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """One-vs-one N-pair loss: a logistic loss per negative, summed."""
 
@@ -500,16 +289,7 @@ def nca_loss(
     *,
     scale: Number = 1.0,
     log: bool = True,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Neighbourhood components analysis: that a random neighbour is of another class."""
 
@@ -518,16 +298,7 @@ def soft_nearest_neighbor_loss(
     labels: Any = None,
     *,
     temperature: Number = 1.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Soft nearest neighbour loss: -log of the positives' share at a temperature."""
 
@@ -537,16 +308,7 @@ def cos_face_loss(
     *,
     margin: Number = 0.35,
     scale: Number = 64.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """CosFace: normalised softmax whose target cosine is lowered by a margin."""
 
@@ -555,33 +317,14 @@ def normalized_softmax_loss(
     labels: Any = None,
     *,
     temperature: Number = 0.05,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Normalised softmax: the cross-entropy of naming an anchor's class."""
 
 def p2s_grad_loss(
     embeddings: Any,
     labels: Any = None,
-    *,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """P2SGrad: half the squared distance of an anchor's cosines from one-hot."""
 
@@ -593,16 +336,7 @@ def pnp_loss(
     b: Number = 2.0,
     alpha: Number = 1.0,
     temperature: Number = 0.01,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """PNP, one term per anchor: the mean over its positives of a penalty on n."""
 
@@ -612,16 +346,7 @@ def positive_negative_loss(
     *,
     margin: Number | None = 1.0,
     selection: Selection = all_negatives,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Positive-negative (PN) loss, one term per triplet."""
 
@@ -632,16 +357,7 @@ def potential_field_loss(
     decay: Number = 4.0,
     radius: Number = 0.2,
     core: Number = 0.01,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Potential energy of each pair; references are the sources of the field."""
 
@@ -651,16 +367,7 @@ def proxy_anchor_loss(
     *,
     margin: Number = 0.1,
     alpha: Number = 32.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Proxy-Anchor loss: proxies are the anchors, rows of the batch their references."""
 
@@ -669,16 +376,7 @@ def proxy_nca_loss(
     labels: Any = None,
     *,
     scale: Number = 1.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Proxy-NCA: nearer to the own proxy than to those of all other classes."""
 
@@ -687,16 +385,7 @@ def proxy_nca_pp_loss(
     labels: Any = None,
     *,
     temperature: Number = 0.1111111111111111,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """ProxyNCA++: the probability of the own proxy among all, at low temperature."""
 
@@ -706,16 +395,7 @@ def quadruplet_loss(
     *,
     margin: Number = 0.2,
     pair_margin: Number = 0.2,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Triplet loss, plus the same of negative pairs that do not hold the anchor."""
 
@@ -728,16 +408,7 @@ def ranked_list_loss(
     negative_temperature: Number = 10.0,
     positive_temperature: Number = 0.0,
     imbalance: Number = 0.5,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Ranked list loss, one term per anchor."""
 
@@ -748,16 +419,7 @@ def recall_at_k_loss(
     k: tuple[int, ...] = (1, 2, 4, 8, 16),
     rank_temperature: Number = 1.0,
     temperature: Number = 0.01,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Recall@k surrogate, one term per anchor: 1 - recall@k, averaged over k."""
 
@@ -768,16 +430,7 @@ def surrogate_precision_loss(
     k: int = 5,
     rank_temperature: Number = 1.0,
     temperature: Number = 0.01,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Precision@k surrogate, one term per anchor: the recall@k loss, its step at k+1/2."""
 
@@ -788,16 +441,7 @@ def selectively_contrastive_triplet_loss(
     hard_weight: Number = 1.0,
     temperature: Number = 0.1,
     hard_above: Number = float("inf"),
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Triplet loss that only pushes the negative where it is the nearer one."""
 
@@ -807,16 +451,7 @@ def sigmoid_loss(
     *,
     scale: Number = 10.0,
     bias: Number = -10.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Sigmoid loss, summed over an anchor's pairs."""
 
@@ -825,16 +460,7 @@ def smooth_ap_loss(
     labels: Any = None,
     *,
     temperature: Number = 0.01,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Smooth-AP, one term per anchor: 1 - AP with sigmoids in place of steps."""
 
@@ -843,16 +469,7 @@ def smooth_ndcg_loss(
     labels: Any = None,
     *,
     temperature: Number = 0.01,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Smooth-NDCG, one term per anchor: 1 - NDCG with sigmoids in place of steps."""
 
@@ -864,16 +481,7 @@ def soft_triple_loss(
     gamma: Number = 0.1,
     margin: Number = 0.01,
     centers: int = 10,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """SoftTriple loss: softmax over classes, each the soft maximum over its centres."""
 
@@ -882,16 +490,7 @@ def nt_xent_loss(
     labels: Any = None,
     *,
     temperature: Number = 0.07,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """NT-Xent, also called InfoNCE: each positive against all negatives of its anchor."""
 
@@ -901,16 +500,7 @@ def sup_con_loss(
     *,
     temperature: Number = 0.1,
     mean: Literal["outside", "inside"] = "outside",
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Supervised contrastive loss: the softmax over all others, of all positives."""
 
@@ -920,16 +510,7 @@ def sphere_face_loss(
     *,
     margin: int = 4,
     scale: Number = 30.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """SphereFace: normalised softmax whose target angle counts m times."""
 
@@ -940,16 +521,7 @@ def sub_center_arc_face_loss(
     margin: Number = 28.6,
     scale: Number = 64.0,
     centers: int = 3,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """ArcFace with several rows per class, of which an anchor meets the nearest."""
 
@@ -959,16 +531,7 @@ def calibration_loss(
     *,
     positive_above: Number = 0.9,
     negative_below: Number = 0.6,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Calibration loss, one term per pair: one scale of similarities for all anchors."""
 
@@ -982,16 +545,7 @@ def roadmap_loss(
     positive_above: Number = 0.9,
     negative_below: Number = 0.6,
     balance: Number = 0.5,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """ROADMAP: (1 - balance) SupAP + balance calibration loss."""
 
@@ -1002,16 +556,7 @@ def sup_ap_loss(
     temperature: Number = 0.01,
     slope: Number = 100.0,
     delta: Number = 0.05,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """SupAP, one term per anchor: a bound of 1 - AP that no violation saturates."""
 
@@ -1023,16 +568,7 @@ def threshold_consistent_margin_loss(
     negative_margin: Number = 0.5,
     positive_weight: Number = 1.0,
     negative_weight: Number = 1.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Threshold-consistent margin (TCM) loss, added to another loss."""
 
@@ -1041,16 +577,7 @@ def batch_hard_triplet_loss(
     labels: Any = None,
     *,
     margin: Number | None = None,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Triplet loss of each anchor's farthest positive and nearest negative."""
 
@@ -1061,16 +588,7 @@ def triplet_loss(
     margin: Number | None = 0.2,
     selection: Selection = all_negatives,
     swap: bool = False,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Triplet loss over all triplets of the batch, or a selection of them."""
 
@@ -1080,16 +598,7 @@ def tuplet_margin_loss(
     *,
     slack: Number = 5.73,
     scale: Number = 64.0,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """Tuplet margin loss, one term per anchor and positive."""
 
@@ -1101,15 +610,6 @@ def vic_reg_loss(
     variance_weight: Number = 25.0,
     covariance_weight: Number = 1.0,
     epsilon: Number = 0.0001,
-    mining: Miner | None = None,
-    similarity: Similarity | None = None,
-    reduction: Reduction = mean,
-    regularizers: Sequence[tuple[Any, Loss]] = (),
-    references: References | None = None,
-    valid: Any = None,
-    positive: Any = None,
-    negative: Any = None,
-    weights: Any = None,
-    key: jax.Array | None = None,
+    **options: Unpack[Options],
 ) -> jax.Array:
     """VICReg: views alike, a standard deviation of 1 at least, no correlation."""

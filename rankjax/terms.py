@@ -54,10 +54,6 @@ class Terms:
         """
         return cls.over_references(value[..., None], where[..., None])
 
-    def over_positives(self, where: jax.Array) -> "Terms":
-        """Sums over the last axis, say an anchor's positives, where the mask holds."""
-        return jax.tree.map(lambda x: jnp.sum(x, -1, where=where), self)
-
     def scaled(self, factor: float | jax.Array) -> "Terms":
         """Multiplies each term by a factor that is not negative."""
         return dataclasses.replace(self, total=factor * self.total)

@@ -14,7 +14,7 @@ from rankjax.data.splits import Dataset
 from rankjax.errors import RunError, UsageError
 
 
-class Found(NamedTuple):
+class FolderImages(NamedTuple):
     """What is below a folder.
 
     Attributes:
@@ -26,7 +26,7 @@ class Found(NamedTuple):
     left_out: dict[str, list[str]]
 
 
-def find_images(root: Path) -> Found:
+def find_images(root: Path) -> FolderImages:
     """The images below a folder, and their classes and splits by the folders.
 
     Images lie in `root`/CLASS/ or, if `root` has a folder train and images lie that
@@ -55,7 +55,7 @@ def find_images(root: Path) -> Found:
             raise _ambiguous(root, parts, files)
         label = inner[0] if labelled and len(inner) == 2 else ""
         rows.append(Row(root.joinpath(*parts), label, split))
-    return Found(rows, left_out)
+    return FolderImages(rows, left_out)
 
 
 def load_folder(path: Path, *, name: str, choice: Choice) -> Dataset:

@@ -74,7 +74,8 @@ def _class_cosines(pairs: Pairs) -> tuple[jax.Array, jax.Array, jax.Array]:
       [anchor, class], with those of all classes; [anchor, class] bool, whether a class
       has a negative of the anchor. There are as many classes as references, most empty.
     """
-    pairs.need("reference_label", "reference_embeddings", "reference_index")
+    pairs.need("reference_label", "reference_embeddings")
+    pairs.need("anchor_index", "reference_index")
     label = jnp.asarray(pairs.reference_label)
     number = jnp.searchsorted(jnp.sort(label), label, method="sort")
 

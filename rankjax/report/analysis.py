@@ -13,7 +13,7 @@ from rankjax.metrics.directions import directions
 from rankjax.similarity import cosine
 
 
-class Pairs(NamedTuple):
+class SamplePairs(NamedTuple):
     """Rows of a query and a row of the gallery, int [pairs, 2]."""
 
     positive: np.ndarray
@@ -66,7 +66,7 @@ def confusions(
 
 def sample_pairs(
     search: Search, rng: np.random.Generator, *, limit: int = 10_000
-) -> Pairs:
+) -> SamplePairs:
     """All positive pairs if they are few, else about `limit`; so many negatives."""
     order = np.argsort(search.gallery_labels, kind="stable")
     sorted_labels = search.gallery_labels[order]
@@ -91,7 +91,7 @@ def sample_pairs(
     counts = len(search.queries), len(search.gallery)
     drawn = rng.integers(counts, size=(2 * limit, 2))
     labels = search.query_labels[drawn[:, 0]], search.gallery_labels[drawn[:, 1]]
-    return Pairs(positive, drawn[labels[0] != labels[1]][:limit])
+    return SamplePairs(positive, drawn[labels[0] != labels[1]][:limit])
 
 
 def skipped(search: Search, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
