@@ -674,8 +674,8 @@ def _check_objective(config: Config) -> None:
     proxies = 2 * config.proxies_per_class
     if proxies:
         given["references"] = References(rows((proxies, 2)), labels((proxies,)))
-    entry = info_of(losses.LOSSES[config.loss])
-    if entry is not None and entry.batch == "proxies" and not proxies:
+    info = info_of(losses.LOSSES[config.loss])
+    if info is not None and info.batch == "proxies" and not proxies:
         raise UsageError(
             f"loss {config.loss} compares the batch with proxies; proxies_per_class "
             "must be at least 1, got 0"

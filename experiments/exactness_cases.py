@@ -133,8 +133,8 @@ def evaluate(name: str, wrapper: Wrapper | None) -> dict[str, np.ndarray]:
 
 def make_batch(subject: Subject) -> dict[str, np.ndarray]:
     """Rows [n, DIM] of classes in random order, and labels as the loss wants them."""
-    entry = info_of(subject.loss)
-    pairs = entry is not None and entry.batch in ("pairs", "views")
+    info = info_of(subject.loss)
+    pairs = info is not None and info.batch in ("pairs", "views")
     rng, size = np.random.default_rng(0), 2 if pairs else 4
     label = rng.permutation(np.repeat(np.arange(ROWS // size, dtype=np.int32), size))
     centres = rng.normal(size=(ROWS // size, DIM))
@@ -148,8 +148,8 @@ def make_batch(subject: Subject) -> dict[str, np.ndarray]:
 
 def _pieces(subject: Subject, axis_name: str | None) -> tuple[Step, TrainState]:
     """A step whose state after it has the gradient, and the state before."""
-    proxies, entry = None, info_of(subject.loss)
-    if entry is not None and entry.batch == "proxies":
+    proxies, info = None, info_of(subject.loss)
+    if info is not None and info.batch == "proxies":
         centers = hyper_parameters(subject.loss).get("centers")
         proxies = Proxies(
             ROWS // 4,

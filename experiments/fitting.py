@@ -166,20 +166,20 @@ class _Fitting:
 def _fit_to_loss(own: Config, fitted: _Fitting) -> None:
     config = fitted.now
     loss = losses.LOSSES.get(config.loss)
-    entry = info_of(loss)
-    if loss is None or entry is None:
+    info = info_of(loss)
+    if loss is None or info is None:
         return
-    if entry.batch == "proxies":
+    if info.batch == "proxies":
         fitted.put("proxies_per_class", _centers(loss, config))
     if config.loss == own.loss:
         return
-    if entry.batch != "proxies":
+    if info.batch != "proxies":
         fitted.put("proxies_per_class", 0)
         if config.batches in _ANY_CLASSES:
             fitted.put("batches", "class_balanced")
     images = config.classes * config.per_class
     if fitted.now.batches != "n_pairs":
-        fitted.put("per_class", max(config.per_class, _PER_CLASS[entry.batch]))
+        fitted.put("per_class", max(config.per_class, _PER_CLASS[info.batch]))
     if fitted.now.per_class != config.per_class:
         fitted.put("classes", max(images // fitted.now.per_class, 2))
 

@@ -157,7 +157,7 @@ def check_functions(**functions: Any) -> None:
         function = value
         while isinstance(function, functools.partial):
             function = function.func
-        if name != "selection" and function in SELECTIONS.values():
+        if function in SELECTIONS.values():
             raise TypeError(
                 f"{name} is a selection of negatives, which a triplet loss takes: "
                 "functools.partial(losses.triplet_loss, "
@@ -176,7 +176,6 @@ _EXAMPLES = {
     "loss": "rankjax.losses.triplet_loss",
     "mining": "rankjax.mining.hardest",
     "similarity": "rankjax.similarity.cosine",
-    "selection": "rankjax.mining.semi_hard",
 }
 
 

@@ -8,7 +8,6 @@ rows, validity, given masks, other devices' rows, row blocks, weights, the reduc
 
 import dataclasses
 import functools
-import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -297,8 +296,9 @@ def _compute(
             mined = pairs if self.mining is None else self.mining(pairs)
             result = self.loss(mined, **params)
         sizes = class_sizes(anchors, *batch)
-        beside = {}
+        beside = None
         if self.has_aux:
+            beside = {}
             for name in ("positive", "negative"):
                 of = Terms.over_references(pairs.similarity, getattr(pairs, name))
                 beside[name] = jnp.sum(of.total), jnp.sum(of.count)
@@ -347,7 +347,7 @@ def _reduced(
     anchors: Rows,
     reduction: Reduction,
     place: Callable[[Terms], Terms] = lambda terms: terms,
-    beside: Mapping[str, Any] = types.MappingProxyType({}),
+    beside: Mapping[str, Any] | None = None,
 ) -> gradients.Contribution | BatchSums:
     """Reduces the Terms of a loss, once the sums of the batch are known."""
     if isinstance(result, BatchSums):
@@ -358,7 +358,7 @@ def _reduced(
         )
     terms = inputs.as_terms(result, len(anchors.embeddings))
     active = sum(jnp.sum(t.active) for t in terms), sum(jnp.sum(t.count) for t in terms)
-    extra = {**beside, "active": active} if beside else {}
+    extra = {} if beside is None else {**beside, "active": active}
     return gradients.contribution([place(t) for t in terms], reduction, extra)
 
 
