@@ -1,4 +1,4 @@
-"""Writes the tables of README that are read off the package and off results.
+"""Writes the tables of README and of pages, read off the package and off results.
 
 python -m experiments.tables
 """
@@ -21,7 +21,7 @@ from rankjax import losses, mining, regularizers
 from rankjax.files import write_atomic
 from rankjax.registry import LossInfo, hyper_parameters, info_of
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -84,6 +84,49 @@ def speed_table(results: Path = RESULTS / "bench-losses.json") -> str:
     return "\n".join(lines)
 
 
+def measured_table(
+    losses: Path = RESULTS / "bench-losses.json",
+    retrieval: Path = RESULTS / "bench-retrieval.json",
+) -> str:
+    """README's few rows of time and memory, with another library beside each."""
+    timed = {
+        (r["loss"], r["variant"]): r
+        for r in json.loads(losses.read_text())
+        if _is_usual(r) and r["B"] == 1024
+    }
+    ranked = {
+        r["what"]: r for r in json.loads(retrieval.read_text()) if r["N"] == 60502
+    }
+    lines = ["| | rankjax | beside it | command |", "|---|---|---|---|"]
+    for name, what in {
+        "sup_con": "SupCon",
+        "multi_similarity": "multi-similarity",
+        "batch_hard_triplet": "batch-hard triplets",
+        "semi_hard": "semi-hard triplets",
+        "angular": "angular",
+    }.items():
+        ours, peer = (_cost(timed[name, who]) for who in ("rankjax", "peer"))
+        cells = [what, ours, f"{peer} (pytorch-metric-learning)"]
+        lines.append(f"| {' | '.join(cells)} | `experiments.bench.losses` |")
+    every, more, faiss = (_cost(ranked[w]) for w in ("recall", "metrics", "faiss"))
+    for cells in (
+        [
+            "Recall@K for every K, 60,502 rows",
+            every,
+            f"{faiss} (faiss, ten neighbours)",
+        ],
+        ["also MAP@R, R-precision, mAP, nDCG", more, ""],
+    ):
+        lines.append(f"| {' | '.join(cells)} | `experiments.bench.retrieval` |")
+    return "\n".join(lines)
+
+
+def _cost(row: Row) -> str:
+    seconds = row["cpu_min_s"]
+    time = f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+    return f"{time}, {row['peak_mb']:,.0f} MB"
+
+
 def claims_table() -> str:
     """One row per claim of the survey: what it says, the verdict, and why."""
     rows = ["| | the survey says | verdict | what was seen |", "|---|---|---|---|"]
@@ -116,22 +159,23 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    "losses": losses_table,
-    "rules": rules_table,
-    "speed": speed_table,
-    "claims": claims_table,
+# The pages that have tables between `<!-- NAME -->` and `<!-- end -->`.
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"measured": measured_table},
+    "notebooks/losses.md": {"losses": losses_table, "rules": rules_table},
+    "notebooks/about/results.md": {"speed": speed_table, "claims": claims_table},
 }
 
 
-def filled(text: str) -> str:
-    """The text with every table between `<!-- NAME -->` and `<!-- end -->` renewed."""
-    for name, table in TABLES.items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
+def filled(page: str) -> str:
+    """The text of a page of `TABLES` with its tables renewed."""
+    text = (ROOT / page).read_text()
+    for name, table in TABLES[page].items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         parts = re.split(pattern, text, flags=re.S)
         if len(parts) != 4:
-            raise ValueError(f"README must have one <!-- {name} --> ... <!-- end -->")
-        text = "".join([parts[0], parts[1], table(), parts[2], parts[3]])
+            raise ValueError(f"{page} must have one <!-- {name} --> ... <!-- end -->")
+        text = "".join([parts[0], parts[1], table(), "\n", parts[2], parts[3]])
     return text
 
 
@@ -142,7 +186,7 @@ def _by_file(item: tuple[str, Callable[..., Any]]) -> tuple[str, int]:
 
 def _link(name: str, function: Callable[..., Any]) -> str:
     path = inspect.unwrap(function).__module__.replace(".", "/") + ".py"
-    return f"[`{name}`]({path})"
+    return f"[`{name}`](../{path})"
 
 
 def _words(info: LossInfo) -> str:
@@ -168,7 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args(arguments)
-    write_atomic(README, filled(README.read_text()))
+    for page in TABLES:
+        write_atomic(ROOT / page, filled(page))
     return 0
 
 

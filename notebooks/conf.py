@@ -26,7 +26,7 @@ extensions = [
     "api",  # before napoleon, which reads what it writes
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "readme",
+    "links",
 ]
 exclude_patterns = [".ipynb_checkpoints"]
 

@@ -38,7 +38,8 @@ def test_help_is_printed_and_nothing_is_done(module, monkeypatch, capsys, tmp_pa
     monkeypatch.setattr(Path, "write_text", None)
     monkeypatch.setattr(subprocess.Popen, "__init__", None)
     monkeypatch.chdir(tmp_path)
-    results = [tables.README, *(ROOT / "experiments" / "results").iterdir()]
+    pages = (ROOT / page for page in tables.TABLES)
+    results = [*pages, *(ROOT / "experiments" / "results").iterdir()]
     before = [file.stat().st_mtime_ns for file in results]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of modules imported before

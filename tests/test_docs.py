@@ -1,4 +1,4 @@
-"""What README says is what the code does."""
+"""What README and the pages say is what the code does."""
 
 import doctest
 import functools
@@ -24,10 +24,15 @@ README = (ROOT / "README.md").read_text()
 LISTED = rankjax.losses.LOSSES | rankjax.regularizers.REGULARIZERS
 
 
-def test_the_tables_are_those_of_the_package():
+@pytest.mark.parametrize("page", tables.TABLES)
+def test_the_tables_are_those_of_the_package(page):
     """python -m experiments.tables writes them."""
-    assert tables.filled(README) == README
-    names = re.findall(r"^\| \[`(\w+)`\]\((\S+)\) \|", README, re.M)
+    assert tables.filled(page) == (ROOT / page).read_text()
+
+
+def test_the_table_of_losses_has_all_of_them_and_their_files():
+    page = (ROOT / "notebooks" / "losses.md").read_text()
+    names = re.findall(r"^\| \[`(\w+)`\]\(\.\./(\S+)\) \|", page, re.M)
     assert {n for n, _ in names} >= LISTED.keys() | mining.MINERS.keys()
     for name, path in names:
         assert re.search(rf"def {name}(_loss)?\(", (ROOT / path).read_text())
@@ -77,7 +82,8 @@ def test_every_loss_and_regulariser_says_its_equation_and_source_by_example(name
         assert f"  {setting}: " in text, setting
 
 
-def test_the_code_blocks_run():
+def test_the_code_blocks_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     names = {
         "apply": lambda params, images: images @ params,
@@ -92,6 +98,7 @@ def test_the_code_blocks_run():
         exec(block, names)
     assert np.isfinite(names["grads"]).all()
     assert names["loss"] > 0
+    assert 0 <= names["figures"]["recall_at_1"] <= 1
 
 
 def test_the_cells_of_concepts_run_and_agree():

@@ -44,4 +44,4 @@ def test_cells_are_short_and_keep_names_of_their_own(notebook):
 
 
 def test_readme_lists_it(notebook):
-    assert f"](notebooks/{notebook['name']}): " in README
+    assert f"](notebooks/{notebook['name']})" in README

@@ -1,4 +1,4 @@
-"""The documentation: its pages, its API from docstrings, README's parts in it."""
+"""The documentation: its pages, its links, its API from docstrings."""
 
 import fnmatch
 import importlib
@@ -8,6 +8,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 import rankjax
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -15,7 +17,7 @@ sys.path.append(str(NOTEBOOKS / "_sphinx"))
 
 import api  # noqa: E402
 import docstrings  # noqa: E402
-import readme  # noqa: E402
+import links  # noqa: E402
 
 PAGES = sorted(
     path.relative_to(NOTEBOOKS).with_suffix("").as_posix()
@@ -117,12 +119,21 @@ Attributes:
     ]
 
 
-def test_links_of_readme_lead_to_pages_entries_and_files():
-    text = readme.linked((readme.ROOT / "README.md").read_text())
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        assert (NOTEBOOKS / target.removeprefix("/")).is_file()
-    for target in re.findall(r"\{download\}`.*? <(.*?)>`", text):
-        assert (NOTEBOOKS / target.removeprefix("/")).is_file()
-    for target in re.findall(r'<img src="(.*?)"', text):
-        assert (NOTEBOOKS / target.removeprefix("/")).is_file()
+@pytest.mark.parametrize("page", ["../README", *PAGES])
+def test_links_lead_to_files_that_there_are(page):
+    folder = (NOTEBOOKS / page).parent
+    (path,) = (
+        p for end in (".md", ".ipynb") if (p := NOTEBOOKS / f"{page}{end}").exists()
+    )
+    text = path.read_text()
+    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)[^)]*\)", text)
+    for target in [*targets, *re.findall(r'<img src="(.*?)"', text)]:
+        assert (folder / target).exists(), target
+
+
+def test_links_to_source_files_lead_to_entries_on_the_site():
+    text = links.linked((NOTEBOOKS / "losses.md").read_text())
     assert "{py:obj}`triplet <rankjax.losses.triplet_loss>`" in text
+    assert ".py)" not in text
+    text = links.linked((NOTEBOOKS / "training.md").read_text())
+    assert "{download}`recipes <../experiments/recipes.py>`" in text
