@@ -5,7 +5,12 @@ import itertools
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Examples that are the same in every run: a failure is then of the change at hand.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 _FLAGS = [
     "--xla_force_host_platform_device_count=8",

@@ -28,9 +28,10 @@ def slow_health(x, labels):
         if (labels == c).sum() > 1
     ]
     means = unit(np.stack([u[labels == c].mean(0) for c in classes]))
+    cosine = np.mean([u[i] @ u[j] for i, j in pairs])
     inter = [1 - a @ b for a, b in itertools.combinations(means, 2)]
     return {
-        "mean_cosine": np.mean([u[i] @ u[j] for i, j in pairs]),
+        "mean_cosine": cosine,
         "effective_rank": np.exp(-np.sum(p * np.log(p))),
         "spectral_decay": np.mean(np.log(1 / len(p) / p)),
         "uniformity": np.log(np.mean([np.exp(-2 * squared[p]) for p in pairs])),
@@ -40,7 +41,7 @@ def slow_health(x, labels):
         "intra_inter_ratio": np.mean(intra) / np.mean(inter),
         "norm_mean": norms.mean(),
         "norm_std": norms.std(),
-        "collapsed": 0.0,
+        "collapsed": float(cosine > 0.99),
     }
 
 
