@@ -2,7 +2,7 @@
 
 python -m experiments.backbones [NAME ...]
 
-The others' outputs are stored (experiments/peer_backbones.py wrote them); ours are
+The others' outputs are stored (peer_backbones.py and peer_vits.py wrote them); ours are
 computed again from the same weights, which come in under the others' names. All of them
 take three minutes on two CPU cores.
 """
@@ -24,13 +24,17 @@ from rankjax.errors import unknown_name
 from rankjax.files import write_atomic
 from rankjax.models.weights import use_arrays
 
-STORED = Path(__file__).parent.parent / "tests" / "models" / "peer_backbones.json"
+STORED = Path(__file__).parent.parent / "tests" / "models"
 RESULTS = Path(__file__).parent / "results" / "backbones.json"
 
 
 def stored() -> dict[str, Any]:
     """What the others computed, by network and whose names its weights have."""
-    return json.loads(STORED.read_text())["networks"]
+    return {
+        name: entry
+        for file in ("peer_backbones.json", "peer_vits.json")
+        for name, entry in json.loads((STORED / file).read_text())["networks"].items()
+    }
 
 
 def weights(entry: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -38,13 +42,14 @@ def weights(entry: dict[str, Any]) -> dict[str, np.ndarray]:
     found = {}
     for line in entry["weights"]:
         name, _, shape = line.partition(" ")
-        found[name] = draw(name, tuple(map(int, shape.split("x"))))
+        found[name] = draw(name, tuple(int(n) for n in shape.split("x") if n))
     return found
 
 
 def network(entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> models.Embedder:
     """Our network with these arrays, in eval mode."""
     size = entry["image_size"]
+    size = size if isinstance(size, int) else tuple(size)
     backbone = nnx.eval_shape(
         lambda: models.backbone(
             entry["model"],
@@ -75,7 +80,8 @@ def differences(entry: dict[str, Any]) -> dict[str, float]:
         outputs = dict(embedder.backbone.stages(x))
         return outputs | {"features": embedder.features(x)}
 
-    x = images(entry["image_size"])
+    size = entry["image_size"]
+    x = images(size if isinstance(size, int) else tuple(size))
     if entry["model"] == "bn_inception":
         x = x[..., ::-1]  # its weights are turned to red, green, blue when loaded
     ours = forward(state, x)

@@ -37,11 +37,11 @@ def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def images(size: int) -> np.ndarray:
-    """Two of them, [2, size, size, 3]."""
-    return (
-        np.random.default_rng(size).normal(size=(2, size, size, 3)).astype(np.float32)
-    )
+def images(size: int | tuple[int, int]) -> np.ndarray:
+    """Two of them, [2, height, width, 3]."""
+    height, width = (size, size) if isinstance(size, int) else size
+    rng = np.random.default_rng(height)
+    return rng.normal(size=(2, height, width, 3)).astype(np.float32)
 
 
 def sample(stage: str, values: np.ndarray) -> list[float]:

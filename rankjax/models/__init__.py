@@ -14,7 +14,7 @@ from rankjax.models.mobile import MobileNet, efficientnet, mobilenet_v3
 from rankjax.models.names import SCALES, Scale
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.models.resnet import ResNet, resnet
-from rankjax.models.vit import ViT, vit
+from rankjax.models.vit import VITS, ViT
 from rankjax.models.weights import Loaded, load_weights, use_arrays
 
 __all__ = [
@@ -58,11 +58,7 @@ _BACKBONES: dict[str, Callable[..., Staged]] = {
     "tf_efficientnet_b0": partial(efficientnet, same=True),
     "efficientnet_lite0": partial(efficientnet, lite=True, same=True),
     "convnext_tiny": convnext_tiny,
-    **{
-        f"vit_{size}_patch{patch}": partial(vit, patch=patch, small=size == "small")
-        for size in ("small", "base")
-        for patch in (16, 32)
-    },
+    **VITS,
 }
 
 MODELS = tuple(_BACKBONES)
@@ -70,7 +66,11 @@ MODELS = tuple(_BACKBONES)
 
 
 def backbone(
-    name: str, *, channels: int, layers: Layers, image_size: int = 224
+    name: str,
+    *,
+    channels: int,
+    layers: Layers,
+    image_size: int | tuple[int, int] = 224,
 ) -> Staged:
     """Make a backbone with random weights.
 
@@ -78,7 +78,8 @@ def backbone(
       name: one of `MODELS`.
       channels: 1 for greyscale, 3 for RGB.
       layers: what its layers have in common.
-      image_size: of the images, for those that embed positions; others take any.
+      image_size: of the images, or their height and width, for transformers; others
+        take any.
 
     Raises:
       UsageError: there is no such network, with the nearest names in the message; or it
@@ -86,7 +87,7 @@ def backbone(
     """
     if name not in _BACKBONES:
         raise unknown_name("model", name, MODELS)
-    sized = {"image_size": image_size} if name.startswith("vit") else {}
+    sized = {"image_size": image_size} if name in VITS else {}
     return _BACKBONES[name](layers, channels=channels, **sized)
 
 
@@ -97,7 +98,7 @@ def build(
     embedding_dim: int,
     normalize: bool,
     layers: Layers,
-    image_size: int = 224,
+    image_size: int | tuple[int, int] = 224,
     pooling: Pooling = "default",
     dropout: float = 0.0,
     head_layers: Sequence[int] = (),
@@ -113,7 +114,7 @@ def build(
       normalize: whether embeddings have length 1.
       layers: what its layers have in common; with the axis name of the mapped axis the
         batch norm's statistics in train mode are those of the whole batch.
-      image_size: of the images, for transformers.
+      image_size: of the images, or their height and width, for transformers.
       pooling: of the backbone's positions, see `Pooling`.
       dropout: share of the backbone's features that is dropped in train mode.
       head_layers: widths of hidden layers before the embedding.

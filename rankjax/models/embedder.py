@@ -15,8 +15,8 @@ from rankjax.similarity import at_least_float32, normalize
 
 Pooling = Literal["default", "average", "max", "average_max", "gem", "class_token"]
 """Of all positions: their mean, maximum, the sum of both, the generalised mean with a
-learned power, or the class token of a transformer. By default the class token where
-there is one, else the mean."""
+learned power, or the class token of a transformer. By default the mean, and what its
+family takes for a transformer: the class token, or attention to all tokens."""
 
 
 class GeM(nnx.Module):
@@ -137,13 +137,14 @@ class Embedder(nnx.Module):
         return at_least_float32(self.backbone.finish(x))
 
     def _pool(self, x: jax.Array) -> jax.Array:
-        """Map [n, h, w, features], or [n, 1 + tokens, features], to [n, features]."""
-        tokens = x.ndim == 3
-        if self.pooling == "class_token" or (self.pooling == "default" and tokens):
-            if not tokens:
+        """Map [n, h, w, features], or [n, tokens, features], to [n, features]."""
+        if self.pooling == "default":
+            return self.backbone.pool(x)
+        if self.pooling == "class_token":
+            if not self.backbone.has_class_token:
                 raise ValueError("pooling is class_token, but there is no such token")
             return x[:, 0]
-        x = x[:, 1:] if tokens else x.reshape(x.shape[0], -1, x.shape[-1])
+        x = x.reshape(x.shape[0], -1, x.shape[-1])[:, self.backbone.others :]
         if self.gem is not None:
             return self.gem(x)
         if self.pooling == "max":

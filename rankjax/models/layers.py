@@ -93,15 +93,18 @@ class Layers:
             rngs=self.rngs,
         )
 
-    def layer_norm(self, features: int) -> nnx.LayerNorm:
+    def layer_norm(self, features: int, epsilon: float = 1e-6) -> nnx.LayerNorm:
         """A norm of each position, whatever `norm_kind` is."""
-        return nnx.LayerNorm(features, epsilon=1e-6, dtype=self.dtype, rngs=self.rngs)
+        return nnx.LayerNorm(
+            features, epsilon=epsilon, dtype=self.dtype, rngs=self.rngs
+        )
 
-    def linear(self, inputs: int, outputs: int) -> nnx.Linear:
+    def linear(self, inputs: int, outputs: int, *, bias: bool = True) -> nnx.Linear:
         """An affine map of the last dimension."""
         return nnx.Linear(
             inputs,
             outputs,
+            use_bias=bias,
             kernel_init=nnx.initializers.truncated_normal(0.02),
             dtype=self.dtype,
             rngs=self.rngs,
@@ -253,10 +256,17 @@ class Staged(nnx.Module):
     Attributes:
       channels: of the images.
       features: the length of what `finish` returns.
+      has_class_token: whether the last stage is [n, tokens, features] and its first
+        token is of the class.
+      others: the number of tokens before those of positions.
+      licence: of the weights of its family, if that is one of its own.
     """
 
     channels: int
     features: int
+    has_class_token: bool = False
+    others: int = 0
+    licence: str = ""
 
     def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
         """Yields the name and the output of each stage, for float32 images
@@ -273,18 +283,26 @@ class Staged(nnx.Module):
         """How files name its weights, by kind of file."""
         raise NotImplementedError
 
+    def pool(self, x: jax.Array) -> jax.Array:
+        """Map the last stage to [n, features] if no other pooling is asked for."""
+        return x.reshape(x.shape[0], -1, x.shape[-1]).mean(1)
+
     def finish(self, pooled: jax.Array) -> jax.Array:
         """Map what is pooled, [n, features], to features."""
         return pooled
 
+    def fit(self, name: str, value: np.ndarray) -> np.ndarray:
+        """An array of a file as this network wants it, by our name."""
+        return value
+
 
 def run(
-    stage: Callable[[jax.Array], jax.Array], x: jax.Array, *, remat: bool
+    stage: Callable[..., jax.Array], x: jax.Array, *more: Any, remat: bool
 ) -> jax.Array:
     """A stage of a network, computed again in the backward pass where asked."""
     if remat:
-        return nnx.remat(lambda stage, x: stage(x))(stage, x)
-    return stage(x)
+        return nnx.remat(lambda stage, *given: stage(*given))(stage, x, *more)
+    return stage(x, *more)
 
 
 class Dropout(nnx.Module):

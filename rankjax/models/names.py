@@ -22,21 +22,28 @@ SCALES: Mapping[str, Scale] = {
     "half": Scale((0.5,) * 3, (0.5,) * 3),
     "lite": Scale((127 / 255,) * 3, (128 / 255,) * 3),
     "caffe": Scale((128 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3),
+    "clip": Scale(
+        (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    ),
     "keras": Scale(
         (123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)
     ),
 }
 """ImageNet's mean and deviation; [0, 255] to [-1, 1] as TensorFlow's networks have it;
-the same by 127 and 128; and Caffe's means of BN-Inception and of Keras' ResNets,
-without a deviation."""
+the same by 127 and 128; the mean and deviation of CLIP's images; and Caffe's means of
+BN-Inception and of Keras' ResNets, without a deviation."""
+
+Names = str | tuple[str | None, ...]
+"""The name of an array in a file, or those of the parts that make it up, one after the
+other. A part without a name is zero; if none of the other parts are there, all are."""
 
 
 class Layout(NamedTuple):
     """How one kind of files names the weights of one network.
 
     Attributes:
-      rename: from our dotted name to theirs. Ours ends as PyTorch's do: in weight,
-        bias, running_mean or running_var.
+      rename: from our dotted name to theirs, see `Names`. Ours ends as PyTorch's do: in
+        weight, bias, running_mean or running_var.
       scale: a name in `SCALES`, or None where such files differ.
       unused: a regular expression of the names of what embeddings do not need, such as
         the classifier.
@@ -46,15 +53,17 @@ class Layout(NamedTuple):
         convolution before it, which is taken from the mean.
       bgr: the name of the kernel that sees blue, green and red in this order.
       transposed: whether arrays have PyTorch's order of dimensions, not ours.
+      plain: a regular expression of the names that have ours all the same.
     """
 
-    rename: Callable[[str], str]
+    rename: Callable[[str], Names]
     scale: str | None
     unused: str
     variance: float = 0.0
     bias_of: Callable[[str], str] | None = None
     bgr: str | None = None
     transposed: bool = True
+    plain: str = r"$^"
 
 
 OURS = Layout(lambda name: name, None, r"$^", transposed=False)

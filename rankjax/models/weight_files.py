@@ -25,8 +25,6 @@ from rankjax.files import read_regular
 
 Arrays = dict[str, np.ndarray]
 
-_PREFIXES = ("module.", "backbone.", "_orig_mod.")
-_INSIDE = ("state_dict", "model_state_dict", "teacher", "model")
 _TORCH_DTYPES: Mapping[str, Any] = {
     "FloatStorage": np.float32,
     "DoubleStorage": np.float64,
@@ -61,10 +59,8 @@ class _RefusedError(Exception):
 def read_weights(path: Path) -> Arrays:
     """The arrays in a file, by the names that the file gives them.
 
-    The kind of file is told from its first bytes. Of a checkpoint that holds more than
-    a state dict, that with most tensors is taken; of several that are about as large
-    that in `state_dict`, `model_state_dict`, `teacher` or `model`. Prefixes that
-    wrappers put before all names (`module.`, `backbone.`) are taken off.
+    The kind of file is told from its first bytes. Tensors in dicts of dicts have the
+    keys that lead to them in their names, with dots between.
 
     Raises:
       RunError: the file cannot be read, is damaged or holds what is no array; nothing
@@ -83,7 +79,7 @@ def read_weights(path: Path) -> Arrays:
         raise RunError(f"{path}: no readable weights: {reason[:200]}") from error
     if not found:
         raise RunError(f"{path}: holds no weights")
-    return _without_prefixes(found)
+    return found
 
 
 def _reader(content: bytes) -> Callable[[bytes], Arrays]:
@@ -195,11 +191,38 @@ def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
 
+class _Value:
+    """Stands for a value beside the weights, such as a set or a device. What it is made
+    of is forgotten."""
+
+    def __new__(cls, *_: Any) -> "_Value":
+        return super().__new__(cls)
+
+    def __setitem__(self, *_: Any) -> None:
+        pass
+
+
+_DTYPES = (
+    *("float16", "float32", "float64", "bfloat16", "uint8", "int8", "int16", "int32"),
+    *("int64", "bool", "complex64", "complex128"),
+)
 _ALLOWED: Mapping[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     **{("torch", name): name for name in _TORCH_DTYPES},
+    **{("torch", name): name for name in _DTYPES},
+    **{
+        name: _Value
+        for name in (
+            *(("collections", "Counter"), ("collections", "defaultdict")),
+            *(("__builtin__", x) for x in ("set", "frozenset", "dict", "list", "int")),
+            *(("torch", "Size"), ("torch", "device"), ("argparse", "Namespace")),
+            *(("numpy", "dtype"), ("_codecs", "encode"), ("pathlib", "PosixPath")),
+            ("numpy.core.multiarray", "scalar"),
+            ("numpy._core.multiarray", "scalar"),
+        )
+    },
 }
 _OPERATIONS = (
     *(pickle.PROTO, pickle.STOP, pickle.MARK, pickle.GLOBAL, pickle.REDUCE),
@@ -208,7 +231,7 @@ _OPERATIONS = (
     *(pickle.BINUNICODE, pickle.SHORT_BINSTRING, pickle.BINSTRING),
     *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
     *(pickle.EMPTY_DICT, pickle.SETITEM, pickle.SETITEMS),
-    *(pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS),
+    *(pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS, pickle.NEWOBJ),
     *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.BINGET, pickle.LONG_BINGET),
 )
 
@@ -262,48 +285,25 @@ def _unpickle(file: io.BytesIO, storages: dict[str, _Storage] | None = None) -> 
 
 
 def _tensors(tree: Any) -> dict[str, _Tensor]:
-    """The state dict in what was unpickled."""
+    """The tensors in dicts of dicts, by the keys that lead to them."""
     if not isinstance(tree, dict):
         raise _RefusedError(
             f"it holds a {type(tree).__name__.strip('_').lower()}, no dict"
         )
-    found = _state_dicts(tree)
-    sizes = {
-        path: sum(tensor.shape != () for tensor in tensors.values())
-        for path, tensors in found.items()
-    }
-    # Single tensors, a head and what an optimizer keeps of each weight are smaller.
-    large = [path for path, size in sizes.items() if 2 * size > max(sizes.values())]
-    if not large:
-        raise _RefusedError(f"no state dict among {list(tree)[:8]}")
-    first = min(map(_precedence, large))
-    chosen, *others = (path for path in large if _precedence(path) == first)
-    if others:
-        names = ", ".join(".".join(path) for path in (chosen, *others)[:4])
-        raise _RefusedError(f"it holds several state dicts, {names}: save one alone")
-    return found[chosen]
-
-
-def _state_dicts(tree: dict[Any, Any]) -> dict[tuple[str, ...], dict[str, _Tensor]]:
-    """All dicts in a tree that hold tensors, by the keys that lead to them."""
-    found: dict[tuple[str, ...], dict[str, _Tensor]] = {}
-    left: list[tuple[tuple[str, ...], dict[Any, Any]]] = [((), tree)]
+    found: dict[str, _Tensor] = {}
+    left: list[tuple[str, dict[Any, Any]]] = [("", tree)]
     known = {id(tree)}  # a pickle may hold a dict many times
     while left:
-        path, branch = left.pop(0)
-        found[path] = {str(k): v for k, v in branch.items() if isinstance(v, _Tensor)}
+        prefix, branch = left.pop(0)
         for key, value in branch.items():
-            if isinstance(value, dict) and id(value) not in known:
+            if isinstance(value, _Tensor):
+                found[f"{prefix}{key}"] = value
+            elif isinstance(value, dict) and id(value) not in known:
                 known.add(id(value))
-                left.append(((*path, str(key)), value))
+                left.append((f"{prefix}{key}.", value))
+    if not found:
+        raise _RefusedError(f"no state dict among {list(tree)[:8]}")
     return found
-
-
-def _precedence(path: tuple[str, ...]) -> tuple[float, ...]:
-    """Rises from the names in `_INSIDE` to the whole file to any other name."""
-    last = len(_INSIDE)
-    ranks = sorted(_INSIDE.index(name) for name in path if name in _INSIDE)
-    return (*ranks, last) if path else (last - 0.5,)
 
 
 def _read_torch_zip(content: bytes) -> Arrays:
@@ -347,13 +347,3 @@ def _read_torch_legacy(content: bytes) -> Arrays:
             raise _RefusedError(f"storage {key} is not the one that tensors refer to")
         data[key] = file.read(count * storages[key].dtype.itemsize)
     return {name: t.read(data[t.storage.key]) for name, t in tensors.items()}
-
-
-def _without_prefixes(arrays: Arrays) -> Arrays:
-    for prefix in 2 * _PREFIXES:
-        inside = {k: v for k, v in arrays.items() if k.startswith(prefix)}
-        # A head beside the backbone keeps its name.
-        if len(inside) > len(arrays) / 2:
-            rest = {k: v for k, v in arrays.items() if k not in inside}
-            arrays = {k.removeprefix(prefix): v for k, v in inside.items()} | rest
-    return arrays

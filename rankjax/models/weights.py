@@ -1,27 +1,36 @@
 """Puts weights from files into backbones, all of them or none."""
 
+import collections
 import dataclasses
 import hashlib
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from rankjax.errors import RunError, UsageError
 from rankjax.models.layers import Staged
-from rankjax.models.names import OURS, Layout
+from rankjax.models.names import OURS, Layout, Names
 from rankjax.models.weight_files import Arrays, read_weights
 
+T = TypeVar("T")
 _LEAVES = {
     "kernel": "weight",
     "scale": "weight",
     "mean": "running_mean",
     "var": "running_var",
 }
+
+
+# Parts of a file by which raw weights are told from others, the first ones preferred.
+_PREFERRED = (
+    *("state_dict", "model_state_dict", "teacher", "encoder_q", "base_encoder"),
+    *("model", "module", "visual", "vision_model"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,22 +41,29 @@ class Loaded:
       file: its name.
       sha256: of its content.
       layout: whose names it has.
+      part: what stands before the names of the backbone in the file, such as
+        "teacher.backbone"; "" for nothing.
       scale: a name in `rankjax.models.SCALES`, how its images were scaled.
       arrays: the number of arrays that the backbone has now.
       unused: names of what it does not need, such as the classifier.
       resized: names of embeddings of positions that were resized.
+      licence: of the weights of this family, if it is one of its own, else "".
     """
 
     file: str
     sha256: str
     layout: str
+    part: str
     scale: str
     arrays: int
     unused: tuple[str, ...]
     resized: tuple[str, ...]
+    licence: str
 
 
-def load_weights(backbone: Staged, path: Path, *, scale: str | None = None) -> Loaded:
+def load_weights(
+    backbone: Staged, path: Path, *, scale: str | None = None, part: str | None = None
+) -> Loaded:
     """Replaces the weights of a backbone by those in a file.
 
     Args:
@@ -55,20 +71,29 @@ def load_weights(backbone: Staged, path: Path, *, scale: str | None = None) -> L
       path: safetensors, a PyTorch state dict or Keras' .weights.h5, see
         `rankjax.models.weight_files`.
       scale: a name in `rankjax.models.SCALES`, for files whose names do not tell.
+      part: what stands before the names of the weights in a file that has them several
+        times, such as "model_ema". By default that part of the file is taken that fits
+        best; of equal ones a state dict before others, and a teacher before a student.
 
     Raises:
       RunError: the file is damaged, or its arrays are not those of this backbone: the
         message lists what is missing, unexpected and of another shape. The backbone is
         as before then.
-      UsageError: `scale` must be said.
+      UsageError: `scale` or `part` must be said.
     """
-    loaded = use_arrays(backbone, read_weights(path), source=str(path), scale=scale)
+    arrays = read_weights(path)
+    loaded = use_arrays(backbone, arrays, source=str(path), scale=scale, part=part)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return dataclasses.replace(loaded, file=path.name, sha256=digest)
 
 
 def use_arrays(
-    backbone: Staged, arrays: Arrays, *, source: str, scale: str | None = None
+    backbone: Staged,
+    arrays: Arrays,
+    *,
+    source: str,
+    scale: str | None = None,
+    part: str | None = None,
 ) -> Loaded:
     """As `load_weights`, of named arrays; `source` is who gave them, for messages.
 
@@ -76,8 +101,10 @@ def use_arrays(
     """
     state = nnx.state(backbone, nnx.Any(nnx.Param, nnx.BatchStat))
     ours = named_arrays(state)
-    kind, layout = _choose(backbone, ours, arrays)
-    values, unused, resized = _match(ours, arrays, layout, source)
+    layouts = {"rankjax": OURS} | dict(backbone.layouts())
+    kind, part = _choose(layouts, ours, arrays, source, part)
+    layout, inside = layouts[kind], _below(arrays, part)
+    values, unused, resized = _match(backbone, ours, inside, layout, source)
     scale = scale or layout.scale
     if scale is None:
         raise UsageError(
@@ -87,7 +114,19 @@ def use_arrays(
     for name, variable in ours.items():
         variable.set_value(jnp.asarray(values[name], variable.get_value().dtype))
     nnx.update(backbone, state)
-    return Loaded(source, "", kind, scale, len(values), unused, resized)
+    prefix = f"{part}." if part else ""
+    outside = {k for k in arrays if not k.startswith(prefix)}
+    return Loaded(
+        file=source,
+        sha256="",
+        layout=kind,
+        part=part,
+        scale=scale,
+        arrays=len(values),
+        unused=tuple(sorted({*(prefix + name for name in unused), *outside})),
+        resized=resized,
+        licence=backbone.licence,
+    )
 
 
 def named_arrays(state: Any) -> dict[str, nnx.Variable[Any]]:
@@ -104,39 +143,109 @@ def torch_name(name: str) -> str:
     return f"{module}{dot}{_LEAVES.get(leaf, leaf)}"
 
 
+def _below(arrays: Mapping[str, T], part: str) -> dict[str, T]:
+    """What stands below a part of the names, by the rest of the name."""
+    prefix = f"{part}." if part else ""
+    return {
+        k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)
+    }
+
+
 def _choose(
-    backbone: Staged, ours: dict[str, Any], arrays: Arrays
-) -> tuple[str, Layout]:
-    """The layout that shares most names with a file."""
-    layouts = {"rankjax": OURS} | dict(backbone.layouts())
+    layouts: Mapping[str, Layout],
+    ours: Collection[str],
+    arrays: Arrays,
+    source: str,
+    part: str | None,
+) -> tuple[str, str]:
+    """The layout and the part of a file that share most names with a backbone."""
+    sizes: collections.Counter[str] = collections.Counter()
+    for name in arrays:
+        words = name.split(".")
+        sizes.update(".".join(words[:i]) for i in range(len(words)))
+    # A backbone is never spread over parts, and small ones cannot hold it.
+    parts = [p for p, size in sizes.items() if p == "" or 4 * size > len(ours)]
+    wanted = {
+        kind: [_as_tuple(layout.rename(name)) for name in ours]
+        for kind, layout in layouts.items()
+    }
 
-    def shared(kind: str) -> int:
-        return sum(layouts[kind].rename(name) in arrays for name in ours)
+    def shared(kind: str, part: str) -> int:
+        prefix = f"{part}." if part else ""
+        return sum(
+            all(name is None or prefix + name in arrays for name in names)
+            for names in wanted[kind]
+        )
 
-    kind = max(layouts, key=shared)
-    return kind, layouts[kind]
+    found = {(kind, p): shared(kind, p) for p in parts for kind in layouts}
+    if part is not None:
+        fitting = sorted({p for (_, p), count in found.items() if count and p})
+        if part not in parts:
+            raise UsageError(
+                f"weights_part must be what stands before the names in {source}: "
+                f"{', '.join(fitting[:6]) or 'there is nothing'}; got {part!r}"
+            )
+        found = {key: count for key, count in found.items() if key[1] == part}
+    most = max(found.values())
+    best = [key for key, count in found.items() if count == most]
+    first = min(_rank(p) for _, p in best)
+    best = [key for key in best if _rank(key[1]) == first]
+    several = sorted({p for _, p in best})
+    if most and len(several) > 1:
+        raise UsageError(
+            f"{source} has the weights several times, below {', '.join(several[:4])}: "
+            "say which one with weights_part"
+        )
+    return best[0]
+
+
+def _rank(part: str) -> tuple[float, ...]:
+    """Rises from the words in `_PREFERRED` to the whole file to any other part."""
+    words, last = part.split("."), len(_PREFERRED)
+    if not part:
+        return (last - 0.5,)
+    return (*(i for i, word in enumerate(_PREFERRED) if word in words), last)
+
+
+def _as_tuple(names: Names) -> tuple[str | None, ...]:
+    return (names,) if isinstance(names, str) else names
 
 
 def _match(
-    ours: dict[str, Any], arrays: Arrays, layout: Layout, source: str
+    backbone: Staged,
+    ours: dict[str, nnx.Variable[Any]],
+    arrays: Arrays,
+    layout: Layout,
+    source: str,
 ) -> tuple[Arrays, tuple[str, ...], tuple[str, ...]]:
     """Our arrays from theirs, and the names of what was unused and what resized."""
     left = {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}
     values: Arrays = {}
     missing, misshaped, resized = [], [], []
     for name, variable in ours.items():
-        theirs = layout.rename(name)
-        if theirs not in left:
-            missing.append(theirs)
+        names = _as_tuple(layout.rename(name))
+        theirs = next(filter(None, names))
+        absent = [n for n in names if n is not None and n not in left]
+        if absent and (None not in names or len(absent) < len(names) - 1):
+            missing.extend(absent)
             continue
-        value = left.pop(theirs)
-        if layout.transposed:
+        if absent:
+            values[name] = np.zeros(variable.shape, np.float32)
+            continue
+        parts = [left.pop(n) if n is not None else None for n in names]
+        value = _joined(parts)
+        if layout.transposed and not re.search(layout.plain, theirs):
             value = _transposed(value)
+        if _squeezed(value.shape) == _squeezed(variable.shape):
+            value = value.reshape(variable.shape)
+        elif name == "pos_embed" and value.ndim == 2:
+            value = (value.T if layout.transposed else value)[None]
         if theirs == layout.bgr:
             value = value[:, :, ::-1]
-        if name == "pos_embed" and value.shape != variable.shape:
-            value = _resized(value, variable.shape)
+        fitted = backbone.fit(name, value)
+        if fitted is not value:
             resized.append(theirs)
+        value = fitted
         if name.endswith(".running_mean") and layout.bias_of:
             bias = layout.bias_of(theirs)
             if bias in left:
@@ -178,13 +287,13 @@ def _transposed(value: np.ndarray) -> np.ndarray:
     return value.T if value.ndim == 2 else value
 
 
-def _resized(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Embeddings of positions for another grid, by bicubic interpolation."""
-    if value.ndim != 3 or value.shape[::2] != shape[::2]:
-        return value
-    old, new = (int((n - 1) ** 0.5) for n in (value.shape[1], shape[1]))
-    if 1 + old * old != value.shape[1]:
-        return value
-    first, grid = value[:, :1], value[:, 1:].reshape(old, old, -1)
-    grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "bicubic")
-    return np.concatenate([first, np.asarray(grid).reshape(1, new * new, -1)], 1)
+def _joined(parts: list[np.ndarray | None]) -> np.ndarray:
+    """Parts of an array one after the other; those that are None are zero."""
+    if len(parts) == 1 and parts[0] is not None:
+        return parts[0]
+    some = next(part for part in parts if part is not None)
+    return np.concatenate([np.zeros_like(some) if p is None else p for p in parts])
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1)

@@ -1,24 +1,73 @@
-"""Backbones compute what timm's and torchvision's do, stage by stage."""
+"""Backbones compute what the networks of other libraries do, stage by stage."""
+
+import math
 
 import pytest
+from flax import nnx
 
 from experiments.backbones import differences, main, stored
+from rankjax import models
 from rankjax.models import MODELS
+from rankjax.models.weights import named_arrays
 
-QUICK = ("resnet18, torchvision", "mobilenet_v3_small, timm", "vit_small_patch32, timm")
+QUICK = (
+    "resnet18, torchvision",
+    "mobilenet_v3_small, timm",
+    "vit_small_patch32, timm",
+    "dinov2_small_registers, timm, resized",
+    "dinov3_small, transformers",
+    "siglip_base_patch32, transformers",
+    "clip_base_patch32, open_clip",
+)
+COMPUTED = [name for name, entry in stored().items() if entry["stages"]]
 
 
 @pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
-        for name in stored()
+        for name in COMPUTED
     ],
 )
 def test_every_stage_equals_the_others_to_a_ten_thousandth(name):
     apart = differences(stored()[name])
     assert "features" in apart
     assert max(apart.values()) < 1e-4, apart
+
+
+@pytest.mark.parametrize("name", sorted(stored().keys() - set(COMPUTED)))
+def test_other_sizes_of_a_family_have_the_names_and_shapes_of_their_files(name):
+    entry = stored()[name]
+    lines = (line.partition(" ") for line in entry["weights"])
+    shapes = {k: tuple(map(int, s.split("x"))) for k, _, s in lines}
+    backbone = nnx.eval_shape(
+        lambda: models.backbone(
+            entry["model"],
+            channels=3,
+            layers=models.Layers(None, nnx.Rngs(0)),
+            image_size=tuple(entry["image_size"]),
+        )
+    )
+    sizes = {
+        name: variable.size
+        for name, variable in named_arrays(nnx.state(backbone, nnx.Param)).items()
+        if name != "pos_embed"  # with the class token or without
+    }
+
+    def in_file(layout):
+        for name in sizes:
+            names = layout.rename(name)
+            parts = (names,) if isinstance(names, str) else names
+            # A part without a name is as large as each of the others.
+            found = [math.prod(shapes.get(part, (0,))) for part in parts if part]
+            yield name, sum(found) * len(parts) / len(found)
+
+    layouts = backbone.layouts().values()
+    with_key_bias = {k: v for k, v in sizes.items() if "qkv.bias" not in k}
+    assert any(
+        dict(in_file(layout)) in (sizes, dict.fromkeys(sizes, 0) | with_key_bias)
+        for layout in layouts
+    )
 
 
 def test_every_network_is_compared_with_another_implementation():

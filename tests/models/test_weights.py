@@ -7,8 +7,9 @@ import pickle
 import struct
 import sys
 import zipfile
-from collections import OrderedDict
-from pathlib import Path
+from argparse import Namespace
+from collections import Counter, OrderedDict, defaultdict
+from pathlib import Path, PurePosixPath
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from flax import nnx
 
 from rankjax import models
 from rankjax.errors import RunError, UsageError
+from rankjax.models.names import Layout, replacing
 from rankjax.models.weight_files import read_weights
 
 SEEDED = np.random.default_rng(0)
@@ -174,11 +176,42 @@ def test_a_tensor_may_be_a_view_of_its_storage(write, tmp_path):
     )
 
 
-def test_prefixes_of_wrappers_are_taken_off_and_a_head_beside_them_stays(tmp_path):
-    arrays = {f"module.backbone.{name}": x for name, x in ARRAYS.items()}
+class Tiny(models.Staged):
+    """A backbone of `ARRAYS`."""
+
+    def __init__(self):
+        layers = models.Layers(None, nnx.Rngs(0))
+        self.first = layers.conv(3, 4, 2)
+        self.last = layers.linear(4, 5)
+
+    def layouts(self):
+        rename = replacing(("first", "conv"), ("last", "fc"))
+        return {"theirs": Layout(rename, "imagenet", r"head\.")}
+
+
+def taken(path, **settings):
+    """Which part of a file is taken, if it is `ARRAYS`, and what is not used."""
+    network = nnx.eval_shape(Tiny)
+    loaded = models.load_weights(network, path, **settings)
+    np.testing.assert_allclose(network.last.bias[...], ARRAYS["fc.bias"], rtol=1e-6)
+    kernel = ARRAYS["conv.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(network.first.kernel[...], kernel)
+    return loaded.part, loaded.unused
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("module", "_orig_mod", "model", "encoder", "encoder_q", "base_encoder"),
+        *("backbone", "visual", "trunk", "net", "teacher.backbone"),
+        *("module.backbone", "_orig_mod.module.model", "student.0.features"),
+    ],
+)
+def test_what_stands_before_all_names_is_taken_off_and_said(prefix, tmp_path):
+    arrays = {f"{prefix}.{name}": x for name, x in ARRAYS.items()}
     arrays["module.head.weight"] = np.zeros(2, np.float32)
-    found = read_weights(written(tmp_path, safetensors(arrays)))
-    assert set(found) == {*ARRAYS, "head.weight"}
+    path = written(tmp_path, safetensors(arrays))
+    assert taken(path) == (prefix, ("module.head.weight",))
 
 
 SCALAR, OTHER = np.array(70.0), {k: x + 1 for k, x in ARRAYS.items()}
@@ -194,32 +227,73 @@ def checkpoint(write, tree) -> bytes:
 
 @pytest.mark.parametrize("write", [torch_zip, torch_legacy])
 @pytest.mark.parametrize(
-    "tree",
+    ("tree", "part"),
     [
-        {"best_acc1": SCALAR, "state_dict": ARRAYS, "epoch": 3},
-        {"state_dict": ARRAYS, "scale": np.ones(2)},
-        {"state_dict": {"acc": SCALAR, "model": ARRAYS}},
-        {"model": {"state_dict": ARRAYS}, "optimizer": {"state": MOMENTS}},
-        {"net": ARRAYS, "optimizer": {"state": MOMENTS}, "loss": SCALAR},
-        {"student": {"x": OTHER}, "teacher": {"x": ARRAYS}, "model": OTHER},
-        {"model": ARRAYS, "model_ema": OTHER},
-        {**ARRAYS, "extra": OTHER},
+        ({"best_acc1": SCALAR, "state_dict": ARRAYS, "epoch": 3}, "state_dict"),
+        ({"state_dict": ARRAYS, "scale": np.ones(2)}, "state_dict"),
+        ({"state_dict": {"acc": SCALAR, "model": ARRAYS}}, "state_dict.model"),
+        (
+            {"model": {"state_dict": ARRAYS}, "optimizer": {"state": MOMENTS}},
+            "model.state_dict",
+        ),
+        ({"net": ARRAYS, "optimizer": {"state": MOMENTS}, "loss": SCALAR}, "net"),
+        (
+            {"student": {"x": OTHER}, "teacher": {"x": ARRAYS}, "model": OTHER},
+            "teacher.x",
+        ),
+        (
+            {"state_dict": {"encoder_k": OTHER, "encoder_q": ARRAYS}},
+            "state_dict.encoder_q",
+        ),
+        ({"model": ARRAYS, "model_ema": OTHER}, "model"),
+        (ARRAYS | {"head": {"x": np.ones(2)}}, ""),
     ],
 )
 def test_a_state_dict_is_found_whatever_stands_beside_or_around_it(
-    tree, write, tmp_path
+    tree, part, write, tmp_path
 ):
-    found = read_weights(written(tmp_path, checkpoint(write, tree)))
-    assert list(found) == list(ARRAYS)
-    for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(found[name], array)
+    assert taken(written(tmp_path, checkpoint(write, tree)))[0] == part
 
 
 @pytest.mark.parametrize("write", [torch_zip, torch_legacy])
-def test_of_two_state_dicts_without_known_names_none_is_taken(write, tmp_path):
-    content = checkpoint(write, {"g": ARRAYS, "nets": {"d": OTHER}})
-    with pytest.raises(RunError, match=r"several state dicts, g, nets\.d: save one"):
-        read_weights(written(tmp_path, content))
+def test_of_two_state_dicts_without_known_names_one_must_be_chosen(write, tmp_path):
+    path = written(tmp_path, checkpoint(write, {"g": OTHER, "nets": {"d": ARRAYS}}))
+    with pytest.raises(UsageError, match=r"several times, below g, nets\.d: say which"):
+        taken(path)
+    assert taken(path, part="nets.d")[0] == "nets.d"
+    path = written(tmp_path, checkpoint(write, {"model": OTHER, "model_ema": ARRAYS}))
+    assert taken(path, part="model_ema")[0] == "model_ema"
+    with pytest.raises(UsageError, match=r": model, model_ema; got 'ema'"):
+        taken(path, part="ema")
+
+
+def test_harmless_values_beside_the_weights_are_not_made(tmp_path):
+    beside = {
+        "set": {1, 2},
+        "counter": Counter("abc"),
+        "by_name": defaultdict(list, a=[1]),
+        "options": Namespace(lr=0.1, dims=[3, 4]),
+        "bytes": b"\xff\x00",
+        "number": np.float64(0.5),
+        "place": PurePosixPath("x/y"),
+        "large": 2**70,
+    }
+    # As PyTorch writes them, in protocol 2; the last key holds the weights.
+    code = pickle.dumps(beside, protocol=2)[:-1]
+    code = code.replace(b"cpathlib\nPurePosixPath", b"cpathlib\nPosixPath")
+    writer, stored = Writer(), []
+    writer.code = code
+    for module, name in (("torch", "Size"), ("torch", "device"), ("torch", "float32")):
+        writer.text(name)
+        writer.name(module, name)
+        if name != "float32":
+            writer.code += pickle.EMPTY_TUPLE + pickle.REDUCE
+        writer.code += pickle.SETITEM
+    writer.text("model")
+    writer.tree(ARRAYS, stored, legacy=False)
+    writer.code += pickle.SETITEM + pickle.STOP
+    content = torch_zip(dict(enumerate(stored)), code=writer.code)
+    assert taken(written(tmp_path, content)) == ("model", ())
 
 
 def test_dicts_that_hold_each_other_are_read_in_no_time(tmp_path):
