@@ -102,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="all if none")
     chosen = parser.parse_args(arguments).names
-    entries, table = stored(), {}
+    entries = {name: entry for name, entry in stored().items() if entry["stages"]}
+    table = {}
     for name in chosen:
         if name not in entries:
             parser.error(str(unknown_name("network", name, list(entries))))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from experiments.peer_backbones import draw, images, sample
 
 Size = tuple[int, int]
