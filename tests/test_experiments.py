@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 import without_report
 from PIL import Image
 
 from experiments.config import Config, check
+from experiments.killtest import final_state
 from experiments.recipes import EXPERIMENTS
 from experiments.runs import load_network, load_run
 from experiments.train import default_run_dir, main, parse
@@ -85,15 +85,6 @@ def run_here(run_dir: Path, data_dir: Path, *settings: str) -> Path:
     words = ["digits", *settings, *places, "--devices", "1"]
     assert without_report.main(words) == 0
     return run_dir
-
-
-def final_state(run_dir: Path) -> tuple[list[str], bytes]:
-    """The names of the leaves in a run's last checkpoint, and all their bytes."""
-    last = max(run_dir.glob("checkpoints/[0-9]*"), key=lambda path: int(path.name))
-    manifest = json.loads((last / "manifest" / "metadata").read_text())
-    with ocp.StandardCheckpointer() as checkpointer:
-        leaves = checkpointer.restore(last / "state")
-    return list(manifest["leaves"]), leaves["bytes"].tobytes()
 
 
 def last_step(run_dir: Path) -> int:

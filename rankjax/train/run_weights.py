@@ -1,9 +1,9 @@
 """The backbone of a finished run, to start another one from."""
 
-import re
 from pathlib import Path
 
 import numpy as np
+from flax import traverse_util
 
 from rankjax.errors import RunError, UsageError
 from rankjax.files import read_json
@@ -33,17 +33,15 @@ def read_run(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
         step = checkpoints.best_step()
         if step is None:
             raise UsageError(f"{path} is a run without a checkpoint so far")
-        leaves = checkpoints.read(step)
-    averaged = any(name.startswith(".average") for name in leaves)
-    wanted = (".average[0]", ".average[1]") if averaged else (".params", ".rest")
-    found = {}
-    for name, array in leaves.items():
-        if not name.startswith(wanted) or "['backbone']" not in name:
-            continue
-        inside = name.partition("['backbone']")[2].removesuffix(".value")
-        keys = re.findall(r"\['?([^]']+)'?\]", inside)
-        found[torch_name(".".join(keys))] = array
-    return found, read_scale(path / "weights.json")
+        state = checkpoints.read(step)
+    averages = state.get("average")
+    variables = averages.values() if averages else (state["params"], state["rest"])
+    found: dict[str, np.ndarray] = {}
+    for part in variables:
+        backbone = part.get("network", part).get("backbone", {})
+        found |= traverse_util.flatten_dict(backbone, sep=".")
+    arrays = {torch_name(name): array for name, array in found.items()}
+    return arrays, read_scale(path / "weights.json")
 
 
 def read_scale(file: Path) -> str | None:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -56,6 +57,27 @@ def test_restored_state_is_bit_exact_in_a_new_process_or_the_same(tmp_path):
     with Checkpoints(tmp_path / "new" / "run") as checkpoints:
         abstract = jax.eval_shape(lambda: state)
         assert_same(checkpoints.restore(7, abstract), state)
+
+
+RESTORE_WITHOUT_RANKJAX = """
+import sys, numpy as np, orbax.checkpoint as ocp
+
+state = ocp.StandardCheckpointer().restore(sys.argv[1])
+assert "rankjax" not in sys.modules
+np.save(sys.argv[2], state["params"]["linear"]["kernel"].astype(np.float32))
+assert state["moments"]["0"]["mu"]["norm"]["scale"].shape == (8,)
+"""
+
+
+def test_orbax_alone_restores_parameters_by_their_names(tmp_path):
+    state = trained_state()
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save(7, state, score=0.5)
+    words = [str(tmp_path / "run" / "7" / "state"), str(tmp_path / "kernel.npy")]
+    command = [sys.executable, "-c", RESTORE_WITHOUT_RANKJAX, *words]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    expected = np.asarray(state["params"]["linear"]["kernel"][...], np.float32)
+    np.testing.assert_array_equal(np.load(tmp_path / "kernel.npy"), expected)
 
 
 def test_only_the_latest_two_and_the_best_are_kept_also_after_reopening(tmp_path):
@@ -137,11 +159,12 @@ def two_checkpoints(tmp_path_factory):
 
 
 def largest(folder: Path) -> Path:
-    return max((p for p in folder.rglob("*") if p.is_file()), key=os.path.getsize)
+    files = [folder] if folder.is_file() else folder.rglob("*")
+    return max((p for p in files if p.is_file()), key=os.path.getsize)
 
 
 @pytest.mark.parametrize("damage", [delete, truncate, flip])
-@pytest.mark.parametrize("item", ["state", "manifest"])
+@pytest.mark.parametrize("item", ["state", "manifest.json"])
 def test_damage_is_one_line_that_names_the_folder_and_the_remedy(
     tmp_path, two_checkpoints, item, damage, capfd
 ):
@@ -174,11 +197,12 @@ def test_no_damage_to_any_file_restores_a_wrong_state(tmp_path, two_checkpoints)
             except RunError:
                 refused += 1
             shutil.rmtree(folder)
-    assert refused >= 9
+    # Every file has its checksum.
+    assert refused == 3 * sum(p.is_file() for p in (two_checkpoints / "8").rglob("*"))
 
 
 @pytest.mark.parametrize("damage", [delete, truncate, flip])
-@pytest.mark.parametrize("item", ["state", "manifest"])
+@pytest.mark.parametrize("item", ["state", "manifest.json"])
 def test_a_damaged_checkpoint_is_put_aside_for_the_one_before_when_asked(
     tmp_path, two_checkpoints, item, damage
 ):
@@ -206,6 +230,14 @@ def test_a_checkpoint_of_a_newer_version_is_refused_and_stays(tmp_path, monkeypa
     assert steps_in(tmp_path) == ["1"]
 
 
+def test_a_checkpoint_of_an_older_version_is_refused_and_stays(tmp_path):
+    (tmp_path / "1" / "manifest").mkdir(parents=True)
+    for fall_back in (False, True):
+        with pytest.raises(RunError, match=f"{tmp_path}/1: saved by an older rankjax"):
+            Checkpoints(tmp_path, fall_back=fall_back)
+    assert steps_in(tmp_path) == ["1"]
+
+
 def test_a_lone_damaged_checkpoint_says_to_start_again(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, trained_state(), score=0.0)
@@ -222,14 +254,14 @@ def test_a_lone_damaged_checkpoint_says_to_start_again(tmp_path):
     [
         (
             {"x": jnp.ones((2, 4))},
-            r"float32\[2,3\] as \['x'\], this run has float32\[2,4\]",
+            r"float32\[2,3\] as x, this run has float32\[2,4\]",
         ),
         ({"x": jnp.ones((2, 3), jnp.bfloat16)}, r"this run has bfloat16\[2,3\]"),
         (
             {"y": jnp.ones((2, 3))},
-            r"holds float32\[2,3\] as \['x'\], this run has nothing",
+            r"holds float32\[2,3\] as x, this run has nothing",
         ),
-        ({"x": jnp.ones((2, 3)), "y": jnp.ones(1)}, r"holds nothing as \['y'\]"),
+        ({"x": jnp.ones((2, 3)), "y": jnp.ones(1)}, r"holds nothing as y"),
     ],
 )
 def test_another_state_is_refused_by_the_name_of_the_leaf(tmp_path, like, words):
@@ -268,36 +300,33 @@ def no_space_in_tensorstore(*args, **kwargs):
 
 
 @pytest.mark.parametrize("fault", [no_space, no_space_in_tensorstore])
-@pytest.mark.parametrize("method", ["save", "wait_until_finished", "close"])
+@pytest.mark.parametrize("when", ["wait", "close", "save"])
 def test_a_full_disk_is_one_line_with_the_step_and_the_folder(
-    tmp_path, monkeypatch, method, fault
+    tmp_path, monkeypatch, when, fault
 ):
+    monkeypatch.setattr(ocp.StandardCheckpointer, "save", fault)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, {"x": jnp.ones(1)}, score=0.0)
-    checkpoints.wait()
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints._manager, method, fault)
-        step = 2 if method == "save" else 1
-        call = {
-            "save": lambda: checkpoints.save(2, {"x": jnp.ones(1)}, score=0.0),
-            "wait_until_finished": checkpoints.wait,
-            "close": checkpoints.close,
-        }[method]
-        with pytest.raises(
-            RunError, match=f"disk full while saving step {step} to {tmp_path};"
-        ):
-            call()
+    checkpoints.save(2, {"x": jnp.ones(1)}, score=0.0)
+    call = {
+        "wait": checkpoints.wait,
+        "close": checkpoints.close,
+        "save": lambda: checkpoints.save(3, {"x": jnp.ones(1)}, score=0.0),
+    }[when]
+    with pytest.raises(
+        RunError, match=f"disk full while saving step 2 to {tmp_path}; make room"
+    ):
+        call()
     checkpoints.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_errors_of_a_save_are_not_called_a_full_disk(tmp_path, monkeypatch):
     def broken(*args, **kwargs):
         raise OSError(errno.EIO, "broken")
 
-    with Checkpoints(tmp_path) as checkpoints, monkeypatch.context() as patch:
-        patch.setattr(checkpoints._manager, "save", broken)
-        with pytest.raises(OSError, match="broken"):
-            checkpoints.save(1, {"x": jnp.ones(1)}, score=0.0)
+    monkeypatch.setattr(ocp.StandardCheckpointer, "save", broken)
+    with pytest.raises(OSError, match="broken"), Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"x": jnp.ones(1)}, score=0.0)
 
 
 def test_orbax_logs_nothing_and_others_still_do(tmp_path, caplog):

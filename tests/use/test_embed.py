@@ -44,7 +44,7 @@ def test_a_run_read_back_has_the_figures_that_it_reported(run):
 
 def test_reading_a_run_changes_nothing_in_its_folder(run, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
-    unfinished = folder / "checkpoints" / "10.orbax-checkpoint-tmp"
+    unfinished = folder / "checkpoints" / ".unfinished-10"
     unfinished.mkdir()
     before = sorted(folder.rglob("*"))
     load_run(folder, which="best")
