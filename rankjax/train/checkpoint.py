@@ -1,6 +1,5 @@
 """Checkpoints of a run: the latest two and the best, restored exactly or refused."""
 
-import errno
 import json
 import logging
 import math
@@ -20,6 +19,7 @@ from flax import traverse_util
 
 from rankjax.errors import RunError
 from rankjax.files import read_json, read_regular, write_atomic
+from rankjax.train.run_folder import disk_errors
 
 PyTree = Any
 
@@ -65,7 +65,7 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
     ) -> None:
         logging.getLogger("absl").addFilter(_not_from_orbax)
         self._folder = folder.absolute()
-        try:
+        with disk_errors(self._folder):
             if not read_only:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 for unfinished in self._folder.glob(f"{UNFINISHED}*"):
@@ -73,13 +73,9 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
             if fall_back:
                 self._put_damaged_aside()
             stored = self._stored()
-        except OSError as error:
-            raise RunError(
-                f"{self._folder}: no place for checkpoints: {error}"
-            ) from error
         self._scores = {step: float(self._manifest(step)["score"]) for step in stored}
         self._writer = ThreadPoolExecutor(1)
-        self._saving: tuple[int, Future[None]] | None = None
+        self._saving: Future[None] | None = None
 
     def save(self, step: int, state: PyTree, *, score: float) -> None:
         """Copy the state to the host and write it in the background.
@@ -109,8 +105,9 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
         kept = {*sorted(self._scores)[-2:], self.best_step()}
         old = self._scores.keys() - kept
         self._scores = {k: v for k, v in self._scores.items() if k in kept}
-        future = self._writer.submit(self._write, step, arrays, float(score), old)
-        self._saving = step, future
+        self._saving = self._writer.submit(
+            self._write, step, arrays, self._scores[step], old
+        )
 
     def latest_step(self) -> int | None:
         """Return the last step saved, or None; `wait` makes sure of the disk."""
@@ -172,16 +169,9 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
         """
         if self._saving is None:
             return
-        (step, future), self._saving = self._saving, None
-        try:
+        future, self._saving = self._saving, None
+        with disk_errors(self._folder):
             future.result()
-        except Exception as error:
-            if not _disk_full(error):
-                raise
-            raise RunError(
-                f"disk full while saving step {step} to {self._folder}; "
-                "make room and run again to go on from the last whole checkpoint"
-            ) from error
 
     def close(self) -> None:
         """Wait, then end the thread that writes."""
@@ -307,16 +297,6 @@ def _checksum(content: dict[str, Any]) -> int:
 def _sharding(leaf: Any) -> jax.sharding.Sharding | None:
     # A state that was never placed must stay free to go where the batch is.
     return getattr(leaf, "sharding", None) if getattr(leaf, "committed", True) else None
-
-
-def _disk_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return True
-        if "No space left on device" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:

@@ -286,7 +286,7 @@ def test_wrong_arguments_are_named(tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        RunError, match=f"{tmp_path}/file/run: no place for checkpoints"
+        RunError, match=rf"{tmp_path}/file/run: cannot be written: .*Not a directory"
     ):
         Checkpoints(tmp_path / "file" / "run")
 
@@ -301,9 +301,7 @@ def no_space_in_tensorstore(*args, **kwargs):
 
 @pytest.mark.parametrize("fault", [no_space, no_space_in_tensorstore])
 @pytest.mark.parametrize("when", ["wait", "close", "save"])
-def test_a_full_disk_is_one_line_with_the_step_and_the_folder(
-    tmp_path, monkeypatch, when, fault
-):
+def test_a_full_disk_is_one_line_with_the_folder(tmp_path, monkeypatch, when, fault):
     monkeypatch.setattr(ocp.StandardCheckpointer, "save", fault)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(2, {"x": jnp.ones(1)}, score=0.0)
@@ -312,9 +310,7 @@ def test_a_full_disk_is_one_line_with_the_step_and_the_folder(
         "close": checkpoints.close,
         "save": lambda: checkpoints.save(3, {"x": jnp.ones(1)}, score=0.0),
     }[when]
-    with pytest.raises(
-        RunError, match=f"disk full while saving step 2 to {tmp_path}; make room"
-    ):
+    with pytest.raises(RunError, match=f"{tmp_path}: the disk is full; what was saved"):
         call()
     checkpoints.close()
     assert list(tmp_path.iterdir()) == []
@@ -325,7 +321,10 @@ def test_other_errors_of_a_save_are_not_called_a_full_disk(tmp_path, monkeypatch
         raise OSError(errno.EIO, "broken")
 
     monkeypatch.setattr(ocp.StandardCheckpointer, "save", broken)
-    with pytest.raises(OSError, match="broken"), Checkpoints(tmp_path) as checkpoints:
+    with (
+        pytest.raises(RunError, match=r"cannot be written: .*broken"),
+        Checkpoints(tmp_path) as checkpoints,
+    ):
         checkpoints.save(1, {"x": jnp.ones(1)}, score=0.0)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
 
 from rankjax.errors import RunError, UsageError
 from rankjax.train import RunFolder
@@ -90,7 +91,7 @@ def test_rewinding_forgets_later_rows_and_half_a_line(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "config.json"])
-@pytest.mark.parametrize("content", [b"{]\n", b"\xff\xfe\n"])
+@pytest.mark.parametrize("content", [b"{]\n", b"\xff\xfe\n", b"[5]\n"])
 def test_a_damaged_file_is_one_line_that_names_it(tmp_path, name, content):
     open_folder(tmp_path).close()
     (tmp_path / name).write_bytes(content)
@@ -151,22 +152,16 @@ def test_tensorboard_events_hold_every_figure_at_its_step(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
-def test_a_disk_that_fills_while_events_are_written_ends_the_run_at_once(tmp_path):
+@pytest.mark.parametrize("name", ["metrics.jsonl", "events"])
+def test_a_disk_that_fills_up_while_logging_is_one_line(tmp_path, name):
     with open_folder(tmp_path) as folder:
         folder.rewind(0)
-        (file,) = tmp_path.glob("tensorboard/events.*")
-        file.unlink()
-        file.symlink_to("/dev/full")
-        with pytest.raises(RunError, match="the disk is full"):
-            folder.log(row(1))
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
-def test_a_disk_that_fills_up_while_logging_is_one_line(tmp_path):
-    with open_folder(tmp_path) as folder:
-        folder.rewind(0)
-        (tmp_path / "metrics.jsonl").unlink()
-        (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+        if name == "events":
+            folder._events.close()
+            folder._events = RecordWriter("/dev/full")
+        else:
+            (tmp_path / name).unlink()
+            (tmp_path / name).symlink_to("/dev/full")
         with pytest.raises(RunError) as caught:
             folder.log(row(1))
     assert str(caught.value).startswith(f"{tmp_path}: the disk is full; ")
