@@ -11,17 +11,22 @@ import without_report
 from flax import nnx
 from PIL import Image
 
-import experiments.train
-from experiments.command import parse
-from experiments.config import Model, build_batches, check
-from experiments.fitting import fit_batch, fit_to_data
+from experiments.config import Config
 from experiments.recipes import EXPERIMENTS
-from experiments.train import default_run_dir, main, network
+from experiments.train import default_run_dir, main
+from experiments.training import start
+from experiments.training.check import check, check_judged
+from experiments.training.choices import build_batches
+from experiments.training.command import parse
+from experiments.training.fitting import fit_batch, fit_to_data
+from experiments.training.images import load_fitted
+from experiments.training.network import network
 from rankjax import losses
 from rankjax.data import Split
 from rankjax.errors import UsageError
 from rankjax.models import Norm, Pooling
 from rankjax.registry import info_of
+from rankjax.train import Checkpoints
 
 FAST = {"n_pairs", "triplet", "contrastive", "proxy_anchor", "soft_triple", "vic_reg"}
 
@@ -62,10 +67,10 @@ class Linear(nnx.Module):
 def quick(monkeypatch):
     """Trains a linear map and draws no report."""
 
-    def network(config, channels, axis_name, rngs):
+    def network(model, *, channels, rngs, **ignored):
         return Linear(rngs, channels)
 
-    monkeypatch.setattr(experiments.train, "network", network)
+    monkeypatch.setattr(start, "network", network)
     return without_report.main
 
 
@@ -93,13 +98,13 @@ def test_settings_of_any_experiment_fit_any_loss(experiment, name):
     config = parse([experiment, "--loss", name])[1]
     if experiment == "glyphs":
         check(config, 1)
-    if name != own.loss:
-        assert config.loss_options == ()
+    if name != own.loss.name:
+        assert config.loss.loss_options == ()
     kind = info_of(losses.LOSSES[name]).batch
-    assert bool(config.proxies_per_class) == (kind == "proxies")
-    assert config.per_class >= {"classes": 4, "large": 4, "proxies": 1}.get(kind, 2)
-    most = own.classes * own.per_class
-    assert most / 2 < config.classes * config.per_class <= most
+    assert bool(config.loss.proxies_per_class) == (kind == "proxies")
+    least = {"classes": 4, "large": 4, "proxies": 1}.get(kind, 2)
+    assert config.batch.per_class >= least
+    assert own.batch.size() / 2 < config.batch.size() <= own.batch.size()
 
 
 @pytest.mark.parametrize(
@@ -131,8 +136,8 @@ def test_settings_of_any_experiment_fit_any_loss(experiment, name):
 def test_what_belonged_to_a_replaced_part_goes_and_what_was_typed_stays(
     words, expected
 ):
-    config = parse(words)[1]
-    assert {name: getattr(config, name) for name in expected} == expected
+    config = parse(words)[1].flat()
+    assert {name: config[name] for name in expected} == expected
 
 
 def test_proxies_that_are_not_the_centres_of_the_loss_are_refused():
@@ -177,26 +182,26 @@ def test_a_batch_shrinks_to_what_data_and_devices_can_give(
     split = split_of(counts)
     _, config, typed = parse(words)
     fitted = fit_batch(config, typed, devices=devices, hosts=1, split=split)
-    assert (fitted.classes, fitted.per_class) == expected
+    assert (fitted.batch.classes, fitted.batch.per_class) == expected
     check(fitted, devices)
-    build_batches(fitted, split)
+    build_batches(fitted.batch, split, 0)
 
 
 def test_a_batch_that_was_typed_does_not_shrink():
     _, config, typed = parse(["--classes", "16"])
     fitted = fit_batch(config, typed, devices=1, hosts=1, split=split_of([12] * 15))
-    assert fitted.classes == 16
+    assert fitted.batch.classes == 16
     with pytest.raises(UsageError, match=r"classes must be at most 15, .* got 16"):
-        build_batches(fitted, split_of([12] * 15))
+        build_batches(fitted.batch, split_of([12] * 15), 0)
 
 
 def test_microbatches_divide_a_batch_that_became_smaller():
     _, config, typed = parse(["glyphs_large_batch", "--classes", "15"])
     fitted = fit_batch(config, typed, devices=1, hosts=1)
-    assert fitted.microbatch == 0
+    assert fitted.batch.microbatch == 0
     _, config, typed = parse(["glyphs_large_batch", "--classes", "60"])
     fitted = fit_batch(config, typed, devices=1, hosts=1)
-    assert fitted.microbatch == 240
+    assert fitted.batch.microbatch == 240
     check(fitted, 1)
 
 
@@ -232,7 +237,8 @@ def test_a_few_photos_are_seen_two_hundred_times_at_most(words, expected):
     split = dataclasses.replace(split_of([6] * 12), images=images)
     config = fit_batch(config, typed, devices=1, hosts=1, split=split)
     config = fit_to_data(config, typed, split)
-    assert {name: getattr(config, name) for name in expected} == expected
+    found = config.flat()
+    assert {name: found[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -240,16 +246,17 @@ def test_every_experiment_takes_a_folder_of_a_few_photos(name, tmp_path):
     photos = make_photos(tmp_path / "photos", 6, 4)
     words = [name, "--dataset", f"folder:{photos}", "--weights", "None"]
     _, config, typed = parse(words)
-    fitted, data = experiments.train.load_fitted(config, typed, 1, 1)
-    experiments.train.check_judged(data)
-    build_batches(fitted, data.train)
-    nnx.eval_shape(lambda: network(fitted, 3, None, nnx.Rngs(0)))
+    fitted, data = load_fitted(config, typed, 1, 1)
+    check_judged(data)
+    build_batches(fitted.batch, data.train, 0)
+    places = {"channels": 3, "axis_name": None, "image_size": fitted.data.image_size}
+    nnx.eval_shape(lambda: network(fitted.model, **places, rngs=nnx.Rngs(0)))
 
 
 def test_greyscale_images_are_shown_to_weights_in_three_channels(data_dir):
     words = ["cub_proxy_anchor", "--dataset", "digits", "--data-dir", str(data_dir)]
     _, config, typed = parse(words)
-    assert experiments.train.load_fitted(config, typed, 1, 1)[0].grey_as_rgb
+    assert load_fitted(config, typed, 1, 1)[0].model.grey_as_rgb
 
 
 @pytest.mark.parametrize(
@@ -273,9 +280,7 @@ def test_a_step_is_called_the_best_only_by_enough_unseen_classes(
         or name == "validation"
     )
     expected = max(recalls, key=lambda step: (recalls[step], step)) if chooses else 6
-    with experiments.train.Checkpoints(
-        tmp_path / "run" / "checkpoints", read_only=True
-    ) as checkpoints:
+    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.best_step() == expected
 
 
@@ -352,8 +357,8 @@ def test_a_path_without_its_kind_says_what_to_write(photos, tmp_path, capsys):
 
 
 def test_the_command_offers_what_the_models_have():
-    assert Model.__annotations__["norm"] == Norm
-    assert Model.__annotations__["pooling"] == Pooling
+    hints = Config.hints()
+    assert (hints["norm"], hints["pooling"]) == (Norm, Pooling)
 
 
 def test_a_refusal_is_the_only_line(photos, tmp_path, capsys):

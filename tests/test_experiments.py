@@ -1,6 +1,5 @@
 """The commands, as a user meets them."""
 
-import dataclasses
 import inspect
 import json
 import os
@@ -17,11 +16,13 @@ import pytest
 import without_report
 from PIL import Image
 
-from experiments.config import Config, check
+from experiments.config import SETTINGS, Config
 from experiments.killtest import final_state
 from experiments.recipes import EXPERIMENTS
 from experiments.runs import load_network, load_run
-from experiments.train import default_run_dir, main, parse
+from experiments.train import default_run_dir, main
+from experiments.training.check import check
+from experiments.training.command import parse
 from rankjax.errors import UsageError
 
 # What is prepared for one of these tests serves the others of the same process.
@@ -155,10 +156,10 @@ def test_every_logged_step_has_one_row_with_its_own_learning_rate(undisturbed):
     _, run_dir, _ = undisturbed
     trained = trained_rows(run_dir)
     assert [row["step"] for row in trained] == list(range(2, 41, 2))
-    config = Config()
+    learning_rate = Config().optimizer.learning_rate
     for row in trained:
         # Warm-up takes all 40 steps, and the first step has a rate of zero.
-        rate = config.learning_rate * (row["step"] - 1) / 40
+        rate = learning_rate * (row["step"] - 1) / 40
         assert row["learning_rate"] == pytest.approx(rate, rel=1e-5)
     judged = [row["step"] for row in rows(run_dir) if "training/nmi" in row]
     assert judged == [10, 20, 30, 40]
@@ -359,7 +360,7 @@ def test_a_run_that_damage_stopped_goes_on_without_the_damaged_image(
     assert main([*arguments, "--on-damage", "skip"]) == 0
     assert (run_dir / "metrics.jsonl").read_bytes() == trained
     assert (run_dir / "report.html").exists()
-    assert load_run(run_dir).config.on_damage == "skip"
+    assert load_run(run_dir).config.data.on_damage == "skip"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(photos, tmp_path, capfd):
@@ -378,8 +379,8 @@ def test_help_names_every_setting_and_experiment(capsys):
         main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for field in dataclasses.fields(Config):
-        assert f"--{field.name.replace('_', '-')}" in text
+    for name in SETTINGS:
+        assert f"--{name.replace('_', '-')}" in text
     assert all(name in text for name in EXPERIMENTS)
 
 
@@ -435,7 +436,7 @@ def test_settings_that_differ_have_folders_that_differ():
         {"on_damage": "skip"},
         {"check_images": "all"},
     ):
-        elsewhere = dataclasses.replace(config, **place)
+        elsewhere = config.replace(**place)
         assert default_run_dir("digits", elsewhere) == folder
     for change in (
         {"seed": 1},
@@ -447,7 +448,7 @@ def test_settings_that_differ_have_folders_that_differ():
         {"alpha": "black"},
         {"image_width": 64},
     ):
-        changed = dataclasses.replace(config, **change)
+        changed = config.replace(**change)
         assert default_run_dir("digits", changed) != folder
 
 
@@ -540,7 +541,7 @@ def test_a_run_with_classes_chosen_by_its_embeddings_goes_on_to_the_same_bits(
             "memory and proxies_per_class exclude each other",
         ),
         (["--profile", "31"], "profile must be at most 30 in 40 steps"),
-        (["--dropout", "1"], r"dropout must be in [0, 1), got 1.0"),
+        (["--dropout", "1"], "dropout must be at least 0 and below 1, got 1.0"),
     ],
 )
 def test_settings_of_large_batches_that_cannot_be_meant_are_refused(arguments, words):

@@ -1,7 +1,6 @@
 """Several processes that train together, on one machine."""
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -17,10 +16,11 @@ import jax
 import pytest
 import without_report
 
-import experiments.train
-from experiments.config import EXPERIMENTS, check
+from experiments.config import EXPERIMENTS
 from experiments.killtest import final_state, last_row
 from experiments.train import main
+from experiments.training import loop
+from experiments.training.check import check
 from rankjax.errors import UsageError
 from rankjax.train import hosts
 
@@ -239,7 +239,7 @@ def test_a_run_goes_on_on_another_number_of_devices(data_dir, tmp_path, monkeypa
     _, expected = alone(settings, data_dir, tmp_path / "alone", 8)
     for devices, steps in ((8, 3), (1, 2)):
         with monkeypatch.context() as patch:
-            patch.setattr(experiments.train, "_stop_requests", stopping_after(steps))
+            patch.setattr(loop, "stop_requests", stopping_after(steps))
             status, _ = alone(settings, data_dir, tmp_path / "run", devices)
         assert status == 130
     status, got = alone(settings, data_dir, tmp_path / "run", 4)
@@ -273,7 +273,7 @@ def test_auto_outside_of_a_cluster_is_one_line(environment):
 
 
 def test_classes_that_processes_cannot_share_are_refused():
-    config = dataclasses.replace(EXPERIMENTS["digits"](), classes=5, per_class=4)
+    config = EXPERIMENTS["digits"]().replace(classes=5, per_class=4)
     check(config, 4)
     with pytest.raises(UsageError, match="divisible by the number of processes, 2"):
         check(config, 4, 2)
