@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 import without_report
+from PIL import Image
 
 from experiments.config import EXPERIMENTS
 from experiments.killtest import final_state, last_row
@@ -46,8 +48,20 @@ def environment(tmp_path_factory):
     }
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The option for eight classes of eight photos, half of which are trained on."""
+    folder, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
+    for i in range(64):
+        pixels = rng.integers(0, 256, (32, 32), dtype=np.uint8)
+        file = folder / f"class{i % 8}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    return ["--dataset", f"folder:{folder}"]
+
+
 @pytest.fixture
-def start(environment, data_dir):
+def start(environment, data):
     """Starts two processes that train, each with a run folder of its own."""
     begun = []
 
@@ -56,7 +70,7 @@ def start(environment, data_dir):
             free.bind(("127.0.0.1", 0))
             where = f"127.0.0.1:{free.getsockname()[1]},{len(run_dirs)}"
         command = [sys.executable, "-W", "error", "-m", "experiments.train", "digits"]
-        command += [*settings, "--data-dir", str(data_dir)]
+        command += [*settings, *data]
         command += ["--host-timeout", str(TIMEOUT)]
         for number, run_dir in enumerate(run_dirs):
             process = subprocess.Popen(
@@ -92,21 +106,21 @@ def wait_for_a_step(processes, run_dir):
         time.sleep(0.01)
 
 
-def alone(settings, data_dir, run_dir, devices):
+def alone(settings, data, run_dir, devices):
     """A run in this process, on some of its eight devices."""
-    places = ["--data-dir", str(data_dir), "--run-dir", str(run_dir)]
-    words = ["digits", *settings, *places, "--devices", str(devices)]
+    places = [*data, "--run-dir", str(run_dir), "--devices", str(devices)]
+    words = ["digits", *settings, *places]
     return without_report.main(words), rows(run_dir)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data_dir, tmp_path_factory):
+def undisturbed(data, tmp_path_factory):
     """The folder of a finished run in this process, by its settings and devices."""
 
     @functools.cache
     def undisturbed(settings, devices):
         run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-        status, _ = alone(settings, data_dir, run_dir, devices)
+        status, _ = alone(settings, data, run_dir, devices)
         assert status == 0
         return run_dir
 
@@ -162,7 +176,7 @@ def test_two_processes_have_the_losses_and_figures_of_one(
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "asked"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
 def test_a_signal_to_one_stops_all_at_one_step_and_one_process_goes_on(
-    start, data_dir, undisturbed, tmp_path, number, asked
+    start, data, undisturbed, tmp_path, number, asked
 ):
     expected = rows(undisturbed(LONG, 8))
     run_dir = tmp_path / "run"
@@ -177,7 +191,7 @@ def test_a_signal_to_one_stops_all_at_one_step_and_one_process_goes_on(
         assert f"stopped at step {stopped_at}, which is saved; go on with:" in words
     assert (run_dir / "checkpoints" / str(stopped_at)).is_dir()
 
-    status, got = alone(LONG, data_dir, run_dir, 2)
+    status, got = alone(LONG, data, run_dir, 2)
     assert status == 0
     assert_same(losses(got), losses(expected))
     assert got[-1] == pytest.approx(expected[-1], abs=1e-5)
@@ -224,7 +238,7 @@ def test_an_error_of_the_first_process_ends_all_with_its_words(
         assert "Traceback" not in words
 
 
-def test_a_run_goes_on_on_another_number_of_devices(data_dir, tmp_path, monkeypatch):
+def test_a_run_goes_on_on_another_number_of_devices(data, tmp_path, monkeypatch):
     def stopping_after(steps):
         """Stands for a signal in the middle of a run."""
         left = iter([False] * (steps - 1))
@@ -236,13 +250,13 @@ def test_a_run_goes_on_on_another_number_of_devices(data_dir, tmp_path, monkeypa
         return stop_requests
 
     settings = [*BATCH, "--learning-rate", "1e-5", "--steps", "8", "--eval-every", "8"]
-    _, expected = alone(settings, data_dir, tmp_path / "alone", 8)
+    _, expected = alone(settings, data, tmp_path / "alone", 8)
     for devices, steps in ((8, 3), (1, 2)):
         with monkeypatch.context() as patch:
             patch.setattr(loop, "stop_requests", stopping_after(steps))
-            status, _ = alone(settings, data_dir, tmp_path / "run", devices)
+            status, _ = alone(settings, data, tmp_path / "run", devices)
         assert status == 130
-    status, got = alone(settings, data_dir, tmp_path / "run", 4)
+    status, got = alone(settings, data, tmp_path / "run", 4)
     assert status == 0
     judged = [row["step"] for row in got if "loss" not in row]
     assert judged == [3, 5, 8]
