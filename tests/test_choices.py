@@ -1,8 +1,13 @@
 """What an experiment becomes when parts of it are replaced, or its data."""
 
+import contextlib
 import dataclasses
+import functools
+import io
 import json
 import re
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +23,7 @@ from experiments.training import start
 from experiments.training.check import check, check_judged
 from experiments.training.choices import build_batches
 from experiments.training.command import parse
-from experiments.training.fitting import fit_batch, fit_to_data
+from experiments.training.fitting import fit_batch, fit_to_choices, fit_to_data
 from experiments.training.images import load_fitted
 from experiments.training.network import network
 from rankjax import losses
@@ -63,15 +68,43 @@ class Linear(nnx.Module):
         return rows / jax.numpy.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Trains a linear map and draws no report."""
+def train(*words):
+    """The exit status of a run that trains a linear map and draws no report."""
 
     def network(model, *, channels, rngs, **ignored):
         return Linear(rngs, channels)
 
-    monkeypatch.setattr(start, "network", network)
-    return without_report.main
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "network", network)
+        return without_report.main([*words, "--devices", "1"])
+
+
+class Finished(NamedTuple):
+    """A run of the triplet loss on eight classes of two images as typed."""
+
+    photos: Path
+    words: list[str]
+    path: Path
+    printed: str
+    said: str
+    report: Any
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder, reports = tmp_path_factory.mktemp("finished"), []
+    photos, run = make_photos(folder / "photos", 8, 2), folder / "run"
+    words = ["--dataset", f"folder:{photos}", "--loss", "triplet", "--steps", "2"]
+    words += ["--run-dir", str(run)]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+        contextlib.redirect_stderr(io.StringIO()) as said,
+    ):
+        patch.setattr(without_report, "ignore", lambda _, given: reports.append(given))
+        assert train(*words) == 0
+    (report,) = reports
+    return Finished(photos, words, run, printed.getvalue(), said.getvalue(), report)
 
 
 @pytest.mark.parametrize(
@@ -81,10 +114,10 @@ def quick(monkeypatch):
         for x in losses.LOSSES
     ],
 )
-def test_every_loss_trains_as_typed(name, photos, tmp_path, quick):
+def test_every_loss_trains_as_typed(name, photos, tmp_path):
     words = ["--dataset", f"folder:{photos}", "--loss", name, "--steps", "2"]
-    words += ["--log-every", "1", "--devices", "1", "--run-dir", str(tmp_path / "run")]
-    assert quick(words) == 0
+    words += ["--log-every", "1", "--run-dir", str(tmp_path / "run")]
+    assert train(*words) == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if "loss" in row]
     assert [row["step"] for row in rows] == [1, 2]
@@ -95,7 +128,7 @@ def test_every_loss_trains_as_typed(name, photos, tmp_path, quick):
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_settings_of_any_experiment_fit_any_loss(experiment, name):
     own = EXPERIMENTS[experiment]()
-    config = parse([experiment, "--loss", name])[1]
+    config = fit_to_choices(own, own.replace(loss=name), {"loss"})
     if experiment == "glyphs":
         check(config, 1)
     if name != own.loss.name:
@@ -205,15 +238,12 @@ def test_microbatches_divide_a_batch_that_became_smaller():
     check(fitted, 1)
 
 
-def test_settings_that_were_fitted_are_said_in_one_line(
-    photos, tmp_path, quick, capsys
-):
-    words = ["--dataset", f"folder:{photos}", "--steps", "2", "--devices", "1"]
-    assert quick([*words, "--run-dir", str(tmp_path / "run")]) == 0
-    lines = [x for x in capsys.readouterr().err.splitlines() if x and "|" not in x]
+def test_settings_that_were_fitted_are_said_in_one_line(finished):
+    lines = [x for x in finished.said.splitlines() if x and "|" not in x]
     assert lines == [
-        f"settings that fit n_pairs and the 24 training images of 4 classes of "
-        f"folder:{photos}: classes 4 instead of 64"
+        "settings that fit triplet and the 8 training images of 4 classes of "
+        f"folder:{finished.photos}: loss_options none instead of scale=16, "
+        "classes 4 instead of 64"
     ]
 
 
@@ -241,6 +271,13 @@ def test_a_few_photos_are_seen_two_hundred_times_at_most(words, expected):
     assert {name: found[name] for name in expected} == expected
 
 
+@functools.cache
+def build_in_the_abstract(model, image_size):
+    """Networks of several recipes are alike."""
+    places = {"channels": 3, "axis_name": None, "image_size": image_size}
+    nnx.eval_shape(lambda: network(model, **places, rngs=nnx.Rngs(0)))
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_takes_a_folder_of_a_few_photos(name, tmp_path):
     photos = make_photos(tmp_path / "photos", 6, 4)
@@ -249,8 +286,7 @@ def test_every_experiment_takes_a_folder_of_a_few_photos(name, tmp_path):
     fitted, data = load_fitted(config, typed, 1, 1)
     check_judged(data)
     build_batches(fitted.batch, data.train, 0)
-    places = {"channels": 3, "axis_name": None, "image_size": fitted.data.image_size}
-    nnx.eval_shape(lambda: network(fitted.model, **places, rngs=nnx.Rngs(0)))
+    build_in_the_abstract(fitted.model, fitted.data.image_size)
 
 
 def test_greyscale_images_are_shown_to_weights_in_three_channels(data_dir):
@@ -260,16 +296,16 @@ def test_greyscale_images_are_shown_to_weights_in_three_channels(data_dir):
 
 
 @pytest.mark.parametrize(
-    ("train", "name", "chooses"),
+    ("classes", "name", "chooses"),
     [(6, "training", False), (20, "validation", False), (96, "validation", True)],
 )
 def test_a_step_is_called_the_best_only_by_enough_unseen_classes(
-    train, name, chooses, tmp_path, quick
+    classes, name, chooses, tmp_path
 ):
-    photos = make_photos(tmp_path / "photos", train + 2, 3, train=train)
+    photos = make_photos(tmp_path / "photos", classes + 2, 3, train=classes)
     words = ["--dataset", f"folder:{photos}", "--steps", "6", "--eval-every", "1"]
-    words += ["--classes", "4", "--devices", "1", "--run-dir", str(tmp_path / "run")]
-    assert quick([*words, "--learning-rate", "1"]) == 0
+    words += ["--classes", "4", "--run-dir", str(tmp_path / "run")]
+    assert train(*words, "--learning-rate", "1") == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     key = f"{name}/recall_at_1"
@@ -284,14 +320,10 @@ def test_a_step_is_called_the_best_only_by_enough_unseen_classes(
         assert checkpoints.best_step() == expected
 
 
-def test_nine_images_are_not_needed_to_train_and_test(tmp_path, quick, capsys):
-    photos = make_photos(tmp_path / "photos", 4, 2)
-    words = ["--dataset", f"folder:{photos}", "--steps", "2", "--devices", "1"]
-    assert quick([*words, "--run-dir", str(tmp_path / "run")]) == 0
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert {"recall_at_1", "recall_at_2"} <= summary["test"].keys()
-    assert "recall_at_4" not in summary["test"]
-    assert capsys.readouterr().out
+def test_more_neighbours_than_there_are_images_are_left_out(finished):
+    summary = json.loads((finished.path / "summary.json").read_text())
+    assert {"recall_at_1", "recall_at_2", "recall_at_4"} <= summary["test"].keys()
+    assert "recall_at_8" not in summary["test"]
 
 
 def test_a_run_is_called_after_data_that_are_not_the_experiment_s():
@@ -307,13 +339,8 @@ def test_a_run_is_called_after_data_that_are_not_the_experiment_s():
     assert called("cub_proxy_anchor", "--dataset", "cars") == "runs/cars"
 
 
-def test_the_command_ends_with_its_result_and_two_paths(
-    photos, tmp_path, quick, capsys
-):
-    words = ["--dataset", f"folder:{photos}", "--steps", "2", "--devices", "1"]
-    run = tmp_path / "run"
-    assert quick([*words, "--run-dir", str(run)]) == 0
-    printed = capsys.readouterr().out
+def test_the_command_ends_with_its_result_and_two_paths(finished):
+    run, printed = finished.path, finished.printed
     summary = json.loads((run / "summary.json").read_text())
     assert "Recall@1" in printed
     assert "MAP@R" in printed
@@ -329,21 +356,15 @@ def test_the_command_ends_with_its_result_and_two_paths(
     assert printed.count(str(run)) == 2
 
 
-def test_a_report_names_the_data_and_the_loss(photos, tmp_path, quick, monkeypatch):
-    reports = []
-    monkeypatch.setattr(
-        without_report, "ignore", lambda folder, inputs: reports.append(inputs)
-    )
-    words = ["--dataset", f"folder:{photos}", "--loss", "triplet", "--steps", "2"]
-    words += ["--devices", "1", "--run-dir", str(tmp_path / "run")]
-    assert quick(words) == 0
-    (inputs,) = reports
-    assert inputs.title == f"folder:{photos}, triplet"
-    expected = f"python -m experiments.train glyphs --dataset folder:{photos} "
-    assert inputs.command.startswith(expected)
-    _, again, _ = parse(inputs.command.split()[3:])
-    assert again == parse(words)[1]
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
+def test_a_report_names_the_data_and_the_loss_and_how_to_train_it(finished):
+    dataset = f"folder:{finished.photos}"
+    assert finished.report.title == f"{dataset}, triplet"
+    command = finished.report.command
+    expected = f"python -m experiments.train glyphs --dataset {dataset} "
+    assert command.startswith(expected)
+    again = parse(command.split()[3:])[1]
+    assert again == parse([*finished.words, "--devices", "1"])[1]
+    config = json.loads((finished.path / "config.json").read_text())
     assert config["classes"] == 4
 
 

@@ -1,6 +1,7 @@
 """The fine-tuning recipes on archives in the benchmarks' layouts."""
 
 import dataclasses
+import functools
 import inspect
 import json
 import struct
@@ -46,24 +47,26 @@ def weights(tmp_path_factory):
     return files
 
 
+@functools.cache
+def shapes(settings, size, channels):
+    """Channels that a network keeps, and the shape of an embedding.
+
+    Networks of several recipes are alike.
+    """
+    places = {"image_size": size[0], "channels": channels, "axis_name": None}
+    model = nnx.eval_shape(lambda: network(settings, **places, rngs=nnx.Rngs(0)))
+    images = np.zeros((1, *size, channels), np.uint8)
+    embed = nnx.eval_shape(lambda model: model(images), model)
+    return model.backbone.channels, embed.shape
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_named_experiments_take_grey_and_colour_images(name, channels):
     config = EXPERIMENTS[name]()
-    places = {"channels": channels, "axis_name": None}
-    model = nnx.eval_shape(
-        lambda: network(
-            config.model,
-            image_size=config.data.image_size,
-            **places,
-            rngs=nnx.Rngs(0),
-        )
-    )
-    expected = channels if config.model.name == "convnet" else 3
-    assert model.backbone.channels == expected
-    images = np.zeros((1, *config.data.size(), channels), np.uint8)
-    embed = nnx.eval_shape(lambda model: model(images), model)
-    assert embed.shape == (1, config.model.embedding_dim)
+    kept, embedding = shapes(config.model, config.data.size(), channels)
+    assert kept == (channels if config.model.name == "convnet" else 3)
+    assert embedding == (1, config.model.embedding_dim)
 
 
 def test_transformers_refuse_images_that_are_not_square():
