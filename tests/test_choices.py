@@ -303,19 +303,19 @@ def test_a_step_is_called_the_best_only_by_enough_unseen_classes(
     classes, name, chooses, tmp_path
 ):
     photos = make_photos(tmp_path / "photos", classes + 2, 3, train=classes)
-    words = ["--dataset", f"folder:{photos}", "--steps", "6", "--eval-every", "1"]
+    words = ["--dataset", f"folder:{photos}", "--steps", "3", "--eval-every", "1"]
     words += ["--classes", "4", "--run-dir", str(tmp_path / "run")]
     assert train(*words, "--learning-rate", "1") == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     key = f"{name}/recall_at_1"
     recalls = {row["step"]: row[key] for row in rows if key in row}
-    assert list(recalls) == [1, 2, 3, 4, 5, 6]
+    assert list(recalls) == [1, 2, 3]
     assert (
         not any(k.startswith("validation/") for row in rows for k in row)
         or name == "validation"
     )
-    expected = max(recalls, key=lambda step: (recalls[step], step)) if chooses else 6
+    expected = max(recalls, key=lambda step: (recalls[step], step)) if chooses else 3
     with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.best_step() == expected
 

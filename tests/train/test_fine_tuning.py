@@ -9,6 +9,7 @@ import optax
 import pytest
 import without_report
 from flax import nnx
+from test_step import OneLayer
 
 from experiments.config import Config
 from experiments.train import main
@@ -16,7 +17,7 @@ from experiments.training.check import check
 from experiments.training.start import start
 from rankjax.data import load
 from rankjax.errors import UsageError
-from rankjax.models import ConvNet, Embedder, Layers
+from rankjax.models import Embedder, Layers
 from rankjax.objective import objective
 from rankjax.train import Checkpoints, create_state, make_embed, make_step
 
@@ -73,7 +74,7 @@ def test_the_backbone_stays_as_it_is_for_so_many_steps(train):
 def averaged_steps(images, labels):
     """States of three steps that keep averages."""
     rngs = nnx.Rngs(0)
-    backbone = ConvNet(Layers(None, rngs), channels=1, width=2)
+    backbone = OneLayer(Layers(None, rngs), channels=1, width=2)
     model = Embedder(backbone, embedding_dim=4, normalize=True, rngs=rngs)
     optimizer = optax.sgd(0.1)
     definition, state = create_state(model, optimizer, averaged=True)
