@@ -14,8 +14,13 @@ from rankjax.exported import Inputs, Network
 from rankjax.files import read_json
 from rankjax.models import SCALES
 from rankjax.models.proxies import WithLoss
-from rankjax.train import Checkpoints, TrainState, create_state, forward_of
-from rankjax.train.run_folder import read_history
+from rankjax.train import (
+    Checkpoints,
+    TrainState,
+    create_state,
+    forward_of,
+    read_history,
+)
 from rankjax.train.run_weights import read_scale
 
 Which = Literal["latest", "best"]

@@ -27,20 +27,22 @@ if __name__ == "__main__":
 import jax
 import numpy as np
 
+from experiments import hosts
 from experiments.config import SETTINGS, Config
 from experiments.recipes import EXPERIMENTS
 from experiments.runs import INPUTS, WEIGHTS
 from experiments.training import loop
-from experiments.training.check import check_judged, check_weights, choose_devices
+from experiments.training.check import check_weights, choose_devices
 from experiments.training.choices import build_augmentation, build_batches
 from experiments.training.dry_run import dry_run
 from experiments.training.end import finish
 from experiments.training.fitting import settings_fitted
 from experiments.training.images import inputs_of, load_fitted
 from experiments.training.start import build_step, start
+from experiments.training.validation import Validation, check_judged
 from rankjax.data import Dataset, Loader
 from rankjax.parallel import axis_of, place_among, replicate
-from rankjax.train import Checkpoints, RunFolder, Validation, hosts, make_embed
+from rankjax.train import Checkpoints, RunFolder, make_embed
 
 
 def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:

@@ -20,12 +20,13 @@ from experiments.config import Config
 from experiments.recipes import EXPERIMENTS
 from experiments.train import default_run_dir, main
 from experiments.training import start
-from experiments.training.check import check, check_judged
+from experiments.training.check import check
 from experiments.training.choices import build_batches
 from experiments.training.command import parse
 from experiments.training.fitting import fit_batch, fit_to_choices, fit_to_data
 from experiments.training.images import load_fitted
 from experiments.training.network import network
+from experiments.training.validation import check_judged
 from rankjax import losses
 from rankjax.data import Split
 from rankjax.errors import UsageError

@@ -18,13 +18,13 @@ import pytest
 import without_report
 from PIL import Image
 
+from experiments import hosts
 from experiments.config import EXPERIMENTS
 from experiments.killtest import final_state, last_row
 from experiments.train import main
 from experiments.training import loop
 from experiments.training.check import check
 from rankjax.errors import UsageError
-from rankjax.train import hosts
 
 pytestmark = pytest.mark.xdist_group("hosts")
 

@@ -18,12 +18,11 @@ from experiments.training.choices import (
     look_up,
     with_options,
 )
-from rankjax.data import BATCHES, Dataset
+from rankjax.data import BATCHES
 from rankjax.errors import RunError, UsageError
 from rankjax.inputs import References
 from rankjax.models import MODELS
 from rankjax.registry import Range, hyper_parameters, info_of
-from rankjax.train import Validation
 
 
 def check(config: Config, devices: int, hosts: int = 1) -> None:
@@ -144,20 +143,6 @@ def check_weights(weights: Path | None) -> None:
     """
     if weights is not None and not weights.expanduser().exists():
         raise RunError(f"cannot read weights from {weights}: there is no such file")
-
-
-def check_judged(data: Dataset) -> None:
-    """Raises a UsageError for a data set that a run cannot be judged on."""
-    sides = [data.test] if data.gallery is None else [data.test, data.gallery]
-    for what, labels in (
-        ("validate", Validation.of(data).split.labels),
-        ("test", np.concatenate([side.labels for side in sides])),
-    ):
-        if not len(labels) or np.bincount(labels).max() < 2:
-            raise UsageError(
-                f"{data.name} must have two images of one class to {what} on, got "
-                f"{len(labels)} images of {len(np.unique(labels))} classes"
-            )
 
 
 def choose_devices(number: int) -> Sequence[jax.Device]:

@@ -11,21 +11,17 @@ import numpy as np
 from experiments.bench.output import Row, show
 from experiments.config import SETTINGS, Config
 from experiments.recipes import EXPERIMENTS
-from experiments.training.check import (
-    check,
-    check_judged,
-    check_weights,
-    choose_devices,
-)
+from experiments.training.check import check, check_weights, choose_devices
 from experiments.training.choices import build_augmentation, build_batches
 from experiments.training.fitting import fit_batch, settings_fitted
 from experiments.training.images import load_fitted
 from experiments.training.start import build_step, start
+from experiments.training.validation import Validation, check_judged
 from rankjax.data import Dataset, Loader
 from rankjax.data.sources import ChosenImages
 from rankjax.errors import RunError, UsageError
 from rankjax.parallel import axis_of, replicate
-from rankjax.train import Validation, make_embed
+from rankjax.train import make_embed
 
 _EVALUATED = 256
 

@@ -11,11 +11,12 @@ import numpy as np
 from experiments.bench.output import Row, show
 from experiments.config import Config
 from experiments.training.loop import Records
+from experiments.training.validation import Validation
 from rankjax import __version__
 from rankjax.data import Batches, Dataset
 from rankjax.data.sources import ImageRows
 from rankjax.report import ROWS, ReportInputs, write_report
-from rankjax.train import TrainState, Validation, evaluate_test, pixels
+from rankjax.train import TrainState, evaluate_test, pixels, read_history
 
 _MOST_PIXELS = 20_000  # images, of which raw pixels are a baseline
 
@@ -97,14 +98,14 @@ def finish(
                 "processes": jax.process_count(),
                 "wrapper": config.devices.wrapper,
                 "protocol": data.protocol,
-                "validation": _validation_words(data),
+                "validation": Validation.of(data).words(),
                 "epoch": f"{batches.epoch:.4g} steps, with {batches.classes:.0%} of "
                 f"the classes and {batches.images:.0%} of the images",
             },
             versions={"python": platform.python_version(), "rankjax": __version__}
             | {package: version(package) for package in _PACKAGES},
             summary=summary,
-            history=folder.history(),
+            history=read_history(folder.path),
             images=ImageRows(*(split.images for split in splits), kept=kept),
             labels=np.concatenate([split.labels for split in splits])[kept],
             class_names=data.test.class_names,
@@ -113,10 +114,3 @@ def finish(
             seed=seed,
         ),
     )
-
-
-def _validation_words(data: Dataset) -> str:
-    found = Validation.of(data)
-    classes = len(np.unique(found.split.labels))
-    where = f"on {classes:,} {found.name} classes"
-    return where if found.chooses else f"{where}; the last step counts as the best"

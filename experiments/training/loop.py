@@ -13,11 +13,13 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+from experiments import hosts
 from experiments.config import Run
+from experiments.training.validation import Validation
 from rankjax.data import Batches, Loader, MinedBatches, Split
 from rankjax.data.sources import ChosenImages
 from rankjax.parallel import replicate
-from rankjax.train import Checkpoints, Monitor, RunFolder, TrainState, Validation, hosts
+from rankjax.train import Checkpoints, Monitor, RunFolder, TrainState
 
 
 class Interrupted(Exception):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from experiments import hosts
 from experiments.config import Config
 from experiments.training.choices import build_objective, learned
 from experiments.training.network import network, pretrain
@@ -17,7 +18,7 @@ from rankjax.data import Batches, MinedBatches, Split
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.parallel import AXIS, Spread, axis_of, data_parallel
-from rankjax.train import TrainState, create_state, hosts, make_step
+from rankjax.train import TrainState, create_state, make_step
 
 
 class Start(NamedTuple):

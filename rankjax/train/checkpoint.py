@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import traverse_util
+from flax import nnx, traverse_util
 
 from rankjax.errors import RunError
 from rankjax.files import read_json, read_regular, write_atomic
@@ -273,15 +273,14 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 
 def _named_leaves(tree: PyTree) -> dict[tuple[str, ...], Any]:
     """The leaves by the names on the way to them, such as params, head, kernel."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {_name(path): leaf for path, leaf in leaves}
-
-
-def _name(path: Any) -> tuple[str, ...]:
-    # An NNX variable is a node, whose only child is its value.
-    if path[-1] == jax.tree_util.GetAttrKey("value"):
-        path = path[:-1]
-    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+    nodes = jax.tree_util.tree_leaves_with_path(
+        tree, is_leaf=lambda node: isinstance(node, nnx.Variable)
+    )
+    return {
+        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
+        for path, node in nodes
+        for leaf in jax.tree.leaves(node)
+    }
 
 
 def _kind(leaf: Any) -> str:

@@ -58,13 +58,9 @@ class RunFolder(AbstractContextManager["RunFolder"]):
                 raise
         self._events: RecordWriter | None = None
 
-    def history(self) -> list[dict[str, float]]:
-        """The rows logged so far, as `read_history` finds them."""
-        return read_history(self.path)
-
     def rewind(self, step: int) -> None:
         """Forgets what was logged after a step, before the run goes on from there."""
-        rows = [row for row in self.history() if row["step"] <= step]
+        rows = [row for row in read_history(self.path) if row["step"] <= step]
         self.write(_ROWS, "".join(json.dumps(row) + "\n" for row in rows))
         folder = self.path / "tensorboard"
         with disk_errors(self.path):

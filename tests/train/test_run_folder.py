@@ -10,7 +10,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
 from rankjax.errors import RunError, UsageError
-from rankjax.train import RunFolder
+from rankjax.train import RunFolder, read_history
 
 CONFIG = {"loss": "n_pairs", "steps": 100, "loss_options": ["scale=16"]}
 
@@ -29,13 +29,13 @@ def contents(path: Path) -> dict[str, bytes]:
 
 def test_rows_are_found_again_in_order(tmp_path):
     with open_folder(tmp_path / "new" / "run") as folder:
-        assert folder.history() == []
+        assert read_history(folder.path) == []
         folder.rewind(0)
         for step in (1, 2):
             folder.log(row(step))
-        assert folder.history() == [row(1), row(2)]
+        assert read_history(folder.path) == [row(1), row(2)]
     with open_folder(tmp_path / "new" / "run") as folder:
-        assert folder.history() == [row(1), row(2)]
+        assert read_history(folder.path) == [row(1), row(2)]
         assert json.loads((folder.path / "config.json").read_text()) == CONFIG
         assert list(folder.path.glob("tensorboard/events.*"))
 
@@ -83,11 +83,11 @@ def test_rewinding_forgets_later_rows_and_half_a_line(tmp_path):
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 8, "lo')
     with open_folder(tmp_path) as folder:
-        assert folder.history() == [row(2), row(4), row(6)]
+        assert read_history(folder.path) == [row(2), row(4), row(6)]
         folder.rewind(4)
-        assert folder.history() == [row(2), row(4)]
+        assert read_history(folder.path) == [row(2), row(4)]
         folder.log(row(5))
-        assert folder.history() == [row(2), row(4), row(5)]
+        assert read_history(folder.path) == [row(2), row(4), row(5)]
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "config.json"])
@@ -106,7 +106,7 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path, name, content):
 def test_a_folder_in_use_by_another_process_is_refused(tmp_path):
     code = f"""
 from pathlib import Path
-from rankjax.train import RunFolder
+from rankjax.train import RunFolder, read_history
 with RunFolder(Path({str(tmp_path)!r}), {CONFIG!r}, needs=0):
     print("open", flush=True)
     input()
