@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -172,6 +173,19 @@ def test_what_belonged_to_a_replaced_part_goes_and_what_was_typed_stays(
 ):
     config = parse(words)[1].flat()
     assert {name: config[name] for name in expected} == expected
+
+
+def test_commands_that_the_documentation_prints_are_read_as_typed():
+    root = Path(__file__).parent.parent
+    found = []
+    for page in (root / "README.md", *(root / "notebooks").glob("*.md")):
+        for line in re.findall(r"experiments\.train ([^`\n&#\"[]*)", page.read_text()):
+            words = shlex.split(line.replace("NAME", "glyphs"))
+            typed = parse(words)[2]
+            flags = {word[2:].replace("-", "_") for word in words if word[:2] == "--"}
+            assert typed == flags
+            found.append(line)
+    assert found
 
 
 def test_proxies_that_are_not_the_centres_of_the_loss_are_refused():

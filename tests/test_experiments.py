@@ -483,7 +483,7 @@ def test_a_large_batch_run_resumes_with_its_memory_full_and_past_damage(
     data_dir, tmp_path, capfd
 ):
     settings = ["--norm", "group", "--dropout", "0.1", "--microbatch", "10"]
-    settings += ["--memory", "50", "--memory-warmup", "2"]
+    settings += ["--memory", "50", "--memory-warmup", "2", "--memory-weight", "0.5"]
     settings += ["--precision", "bfloat16", "--remat", "--data-dir", str(data_dir)]
     steps = [
         *BATCH,

@@ -122,12 +122,22 @@ def test_a_run_starts_from_the_averaged_backbone_of_another(train, tmp_path):
     again = CONFIG.replace(weights=tmp_path, seed=1)
     _, _, _, found, loaded = start(again, train, axis_name=None)
     assert (loaded.layout, loaded.scale, loaded.arrays) == ("rankjax", "half", 20)
+    loaded = start(again.replace(input_scale="caffe"), train, axis_name=None).loaded
+    assert loaded.scale == "caffe"
     taken = leaves((found.params, found.rest))
     for name, value in leaves((params, rest)).items():
         if "backbone" in name:
             np.testing.assert_array_equal(taken[name], value)
         else:
             assert np.any(taken[name] != value)
+
+
+def test_hyper_parameters_that_are_learned_start_where_they_were_set(train):
+    config = CONFIG.replace(learn=("scale",), loss_options=("scale=16",))
+    learned = start(config, train, axis_name=None).state.params["learned"]
+    assert {name: float(x[...]) for name, x in learned.items()} == {"scale": 16.0}
+    with pytest.raises(UsageError, match="no option of n_pairs 'skale'"):
+        check(config.replace(learn=("skale",)), 1)
 
 
 def test_the_folder_of_weights_must_be_that_of_a_run(train, tmp_path):
