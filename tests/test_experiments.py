@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import compiled_programs
 import numpy as np
 import pytest
 import without_report
@@ -42,11 +43,8 @@ SHORT += ["--log-every", "2", "--devices", "1"]
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """An environment in which what one process has compiled, the next need not."""
-    return os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    with compiled_programs.kept_in(tmp_path_factory.mktemp("compiled")) as environment:
+        yield environment
 
 
 def noise(folder, count, classes):
@@ -123,7 +121,7 @@ def trained_rows(run_dir: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory, compiled):
     """Arguments without a run folder, a finished run, and what it printed."""
     folder = tmp_path_factory.mktemp("undisturbed")
     arguments = ["--dataset", f"folder:{noise(folder / 'photos', 72, 12)}", *SHORT]
