@@ -8,6 +8,7 @@ from flax import nnx
 
 from experiments.config import SETTINGS, Config
 from experiments.training.network import network
+from experiments.training.weights import read_scale
 from rankjax import exported
 from rankjax.errors import RunError
 from rankjax.exported import Inputs, Network
@@ -21,7 +22,6 @@ from rankjax.train import (
     forward_of,
     read_history,
 )
-from rankjax.train.run_weights import read_scale
 
 Which = Literal["latest", "best"]
 

@@ -1,13 +1,10 @@
-"""The network, with random weights or pretrained ones."""
-
-from pathlib import Path
+"""The network, with random weights."""
 
 import jax.numpy as jnp
 from flax import nnx
 
 from experiments.config import Model
 from rankjax import models
-from rankjax.train import read_run
 
 
 def network(
@@ -39,19 +36,3 @@ def network(
             stochastic_depth=model.stochastic_depth,
         ),
     )
-
-
-def pretrain(embedder: models.Embedder, path: Path, input_scale: str) -> models.Loaded:
-    """Puts weights from a file, or from another run, into the backbone."""
-    backbone = embedder.backbone
-    scale = None if input_scale == "auto" else input_scale
-    if path.is_dir():
-        arrays, theirs = read_run(path)
-        own = "imagenet" if backbone.channels == 3 else "half"
-        loaded = models.use_arrays(
-            backbone, arrays, source=str(path), scale=scale or theirs or own
-        )
-    else:
-        loaded = models.load_weights(backbone, path, scale=scale)
-    embedder.scale = models.SCALES[loaded.scale]
-    return loaded

@@ -11,8 +11,9 @@ from flax import nnx
 from experiments import hosts
 from experiments.config import Config
 from experiments.training.choices import build_objective, learned
-from experiments.training.network import network, pretrain
+from experiments.training.network import network
 from experiments.training.optimizer import build_optimizer, build_schedule
+from experiments.training.weights import pretrain
 from rankjax import models
 from rankjax.data import Batches, MinedBatches, Split
 from rankjax.memory import empty

@@ -12,7 +12,6 @@ from rankjax.train.evaluation import (
 )
 from rankjax.train.monitor import Monitor
 from rankjax.train.run_folder import RunFolder, read_history
-from rankjax.train.run_weights import read_run
 from rankjax.train.step import TrainState, create_state, make_step
 
 __all__ = [
@@ -29,6 +28,5 @@ __all__ = [
     "over_images",
     "pixels",
     "read_history",
-    "read_run",
     "thumbnails",
 ]

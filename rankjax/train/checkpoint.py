@@ -100,7 +100,8 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
         if not math.isfinite(score):
             raise ValueError(f"score is {score}, must be finite")
         self.wait()
-        arrays = {name: np.array(leaf) for name, leaf in _named_leaves(state).items()}
+        # A copy also on a CPU, where the state may be donated meanwhile.
+        arrays = jax.tree.map(np.array, jax.device_get(_named_leaves(state)))
         self._scores[step] = float(score)
         kept = {*sorted(self._scores)[-2:], self.best_step()}
         old = self._scores.keys() - kept

@@ -1,15 +1,32 @@
-"""The backbone of a finished run, to start another one from."""
+"""Weights to start from: those of a file, or the backbone of a finished run."""
 
 from pathlib import Path
 
 import numpy as np
 from flax import traverse_util
 
+from rankjax import models
 from rankjax.errors import RunError, UsageError
 from rankjax.files import read_json
 from rankjax.models import SCALES
 from rankjax.models.weights import torch_name
-from rankjax.train.checkpoint import Checkpoints
+from rankjax.train import Checkpoints
+
+
+def pretrain(embedder: models.Embedder, path: Path, input_scale: str) -> models.Loaded:
+    """Puts weights from a file, or from another run, into the backbone."""
+    backbone = embedder.backbone
+    scale = None if input_scale == "auto" else input_scale
+    if path.is_dir():
+        arrays, theirs = read_run(path)
+        own = "imagenet" if backbone.channels == 3 else "half"
+        loaded = models.use_arrays(
+            backbone, arrays, source=str(path), scale=scale or theirs or own
+        )
+    else:
+        loaded = models.load_weights(backbone, path, scale=scale)
+    embedder.scale = models.SCALES[loaded.scale]
+    return loaded
 
 
 def read_run(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
