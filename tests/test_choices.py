@@ -392,17 +392,20 @@ def test_a_path_without_its_kind_says_what_to_write(photos, tmp_path, capsys):
         assert error.endswith(f"write {kind}:{path}")
 
 
+def test_settings_have_names_of_their_own():
+    config = Config()
+    groups = [getattr(config, group.name) for group in dataclasses.fields(config)]
+    assert len(config.flat()) == sum(len(dataclasses.fields(each)) for each in groups)
+
+
 def test_the_command_offers_what_the_models_have():
     hints = Config.hints()
     assert (hints["norm"], hints["pooling"]) == (Norm, Pooling)
 
 
-def test_a_refusal_is_the_only_line(photos, tmp_path, capsys):
-    file = tmp_path / "file"
-    file.write_text("")
+def test_a_refusal_is_the_only_line(photos, capsys):
     words = ["--dataset", f"folder:{photos}", "--devices", "1"]
     for more, said in (
-        (["--run-dir", str(file)], "run_dir must be a folder"),
         (["--weights", "none.pth"], "cannot read weights from none.pth: there is no"),
         (["--classes", "9"], "classes must be at most 4"),
     ):
