@@ -27,7 +27,7 @@ class Data:
     """Height and width of images, in pixels."""
     short_side: Whole = 0
     """What the short side of images is resized to, in pixels, before their centre is
-    cut out to judge them; 0 for a benchmark's custom, such as 256 with 224 for photos,
+    cut out for evaluation; 0 for a benchmark's custom, such as 256 with 224 for photos,
     and image_size elsewhere."""
     image_width: Whole = 0
     """Width, where it is not the height; 0 for square images."""
@@ -171,7 +171,7 @@ class Optimizer:
     freeze_steps: Whole = 0
     """Steps at first in which the backbone's parameters stay as they are."""
     weight_ema: Share = 0.0
-    """Decay of a moving average of the weights, which is then judged; 0 for none."""
+    """Decay of a moving average of the weights, which is then evaluated; 0 for none."""
     name: Annotated[
         Literal["adamw", "adam", "sgd", "rmsprop"], arg(name="optimizer")
     ] = "adamw"

@@ -63,8 +63,8 @@ def phase(run_dir: Path) -> str:
         return "saving"
     row = last_row(run_dir)
     # The figures of an evaluation are a row of their own, after that of its step.
-    is_judged = "loss" in row and row["step"] % _EVAL_EVERY == 0
-    return "evaluating" if is_judged else "training"
+    is_evaluated = "loss" in row and row["step"] % _EVAL_EVERY == 0
+    return "evaluating" if is_evaluated else "training"
 
 
 def strike(

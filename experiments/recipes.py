@@ -6,7 +6,7 @@ otherwise. Weights and images are the user's: by default weights lie in
 weights, memory and a step first.
 
 Published figures are of the epoch that was best on the test set, unless stated. Ours
-are judged on classes held out of training: choose by them with
+are measured on classes held out of training: choose by them with
 `experiments.evaluate RUN --checkpoint best`.
 """
 

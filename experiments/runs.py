@@ -55,7 +55,7 @@ class Run(NamedTuple):
             self.config.model.normalize,
             self.step,
             forward_of(self.definition),
-            self.state.judged,
+            self.state.evaluated,
         )
 
 

@@ -39,7 +39,7 @@ from experiments.training.end import finish
 from experiments.training.fitting import settings_fitted
 from experiments.training.images import inputs_of, load_fitted
 from experiments.training.start import build_step, start
-from experiments.training.validation import Validation, check_judged
+from experiments.training.validation import Validation, check_evaluation
 from rankjax.data import Dataset, Loader
 from rankjax.parallel import axis_of, place_among, replicate
 from rankjax.train import Checkpoints, RunFolder, make_embed
@@ -69,7 +69,7 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
     _check_agreed(config)
     check_weights(config.model.weights)
     config, data = load_fitted(config, typed, len(devices), processes)
-    check_judged(data)
+    check_evaluation(data)
     seed, steps = config.run.seed, config.optimizer.steps
     batches = build_batches(config.batch, data.train, seed)
     begun = start(

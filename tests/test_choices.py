@@ -27,7 +27,7 @@ from experiments.training.command import parse
 from experiments.training.fitting import fit_batch, fit_to_choices, fit_to_data
 from experiments.training.images import load_fitted
 from experiments.training.network import network
-from experiments.training.validation import check_judged
+from experiments.training.validation import check_evaluation
 from rankjax import losses
 from rankjax.data import Split
 from rankjax.errors import UsageError
@@ -299,7 +299,7 @@ def test_every_experiment_takes_a_folder_of_a_few_photos(name, tmp_path):
     words = [name, "--dataset", f"folder:{photos}", "--weights", "None"]
     _, config, typed = parse(words)
     fitted, data = load_fitted(config, typed, 1, 1)
-    check_judged(data)
+    check_evaluation(data)
     build_batches(fitted.batch, data.train, 0)
     build_in_the_abstract(fitted.model, fitted.data.image_size)
 

@@ -165,8 +165,8 @@ def test_every_logged_step_has_one_row_with_its_own_learning_rate(undisturbed):
         # Warm-up takes all 40 steps, and the first step has a rate of zero.
         rate = learning_rate * (row["step"] - 1) / 40
         assert row["learning_rate"] == pytest.approx(rate, rel=1e-5)
-    judged = [row["step"] for row in rows(run_dir) if "training/nmi" in row]
-    assert judged == [10, 20, 30, 40]
+    evaluated = [row["step"] for row in rows(run_dir) if "training/nmi" in row]
+    assert evaluated == [10, 20, 30, 40]
 
 
 def test_a_finished_run_is_only_judged_again_and_comes_out_the_same(undisturbed):

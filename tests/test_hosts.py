@@ -262,8 +262,8 @@ def test_a_run_goes_on_on_another_number_of_devices(data, tmp_path, monkeypatch)
         assert status == 130
     status, got = alone(settings, data, tmp_path / "run", 4)
     assert status == 0
-    judged = [row["step"] for row in got if "loss" not in row]
-    assert judged == [3, 5, 8]
+    evaluated = [row["step"] for row in got if "loss" not in row]
+    assert evaluated == [3, 5, 8]
     assert_same(losses(got), losses(expected))
     assert got[-1] == pytest.approx(expected[-1], abs=1e-5)
     got, expected = (final_state(tmp_path / name) for name in ("run", "alone"))

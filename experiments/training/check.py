@@ -1,4 +1,4 @@
-"""What can be refused before anything runs: settings, devices, data to judge by."""
+"""What can be refused before anything runs: settings, weights, devices."""
 
 import functools
 import typing

@@ -16,7 +16,7 @@ from experiments.training.choices import build_augmentation, build_batches
 from experiments.training.fitting import fit_batch, settings_fitted
 from experiments.training.images import load_fitted
 from experiments.training.start import build_step, start
-from experiments.training.validation import Validation, check_judged
+from experiments.training.validation import Validation, check_evaluation
 from rankjax.data import Dataset, Loader
 from rankjax.data.sources import ChosenImages
 from rankjax.errors import RunError, UsageError
@@ -88,7 +88,7 @@ class _Trial:
         self._config, self._data = load_fitted(
             self._config, self._typed, len(self._devices), 1
         )
-        check_judged(self._data)
+        check_evaluation(self._data)
         words = []
         for split in ("train", "validation", "test", "gallery"):
             part = getattr(self._data, split)
@@ -176,15 +176,15 @@ class _Trial:
 
     def evaluation(self) -> str:
         data: Dataset = self._data
-        judged = Validation.of(data).split
-        rows = np.arange(min(len(judged.labels), _EVALUATED))
+        split = Validation.of(data).split
+        rows = np.arange(min(len(split.labels), _EVALUATED))
         embed = make_embed(
             self._begun.definition, devices=self._devices, batch_size=len(rows)
         )
-        found = embed(self._state, ChosenImages(judged.images, rows))
+        found = embed(self._state, ChosenImages(split.images, rows))
         if not np.isfinite(found).all():
             raise RunError("embeddings are not finite after a step")
-        return f"{len(found)} images of {len(judged.labels):,} to {found.shape[1]}"
+        return f"{len(found)} images of {len(split.labels):,} to {found.shape[1]}"
 
 
 def _limit(devices: Sequence[jax.Device]) -> float:

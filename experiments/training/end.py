@@ -66,22 +66,9 @@ def finish(
     folder, seed = records.folder, config.run.seed
     if sum(len(split.labels) for split in splits) <= _MOST_PIXELS:
         rows["raw_pixels"] = [pixels(split.images) for split in splits]
-    summary = {
-        who: evaluate_test(data, *each, seed=config.run.seed)
-        for who, each in rows.items()
-    }
+    summary = {who: evaluate_test(data, *each, seed=seed) for who, each in rows.items()}
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
-    rows_shown: list[Row] = [
-        {"": title} | {shown: summary[who].get(key) for key, shown in _SHOWN.items()}
-        for who, title in ROWS.items()
-        if who in summary
-    ]
-    columns = {
-        key: ".3f"
-        for key in rows_shown[0]
-        if any(row[key] is not None for row in rows_shown)
-    }
-    show(f"{data.name}, test images", rows_shown, columns)
+    _show(data.name, summary)
     # Junk is in the gallery, which comes last; a report has no use for it.
     kept = np.ones(sum(len(split.labels) for split in splits), bool)
     if data.junk is not None:
@@ -114,3 +101,16 @@ def finish(
             seed=seed,
         ),
     )
+
+
+def _show(name: str, summary: dict[str, dict[str, float]]) -> None:
+    """Prints the figures that most people look for."""
+    rows: list[Row] = [
+        {"": title} | {shown: summary[who].get(key) for key, shown in _SHOWN.items()}
+        for who, title in ROWS.items()
+        if who in summary
+    ]
+    columns = {
+        key: ".3f" for key in rows[0] if any(row[key] is not None for row in rows)
+    }
+    show(f"{name}, test images", rows, columns)

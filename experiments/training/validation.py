@@ -1,4 +1,4 @@
-"""What a run is judged on while it trains."""
+"""What a run is evaluated on while it trains."""
 
 from typing import NamedTuple, Self
 
@@ -12,7 +12,7 @@ _FEWEST_CLASSES_TO_CHOOSE_BY = 10
 
 
 class Validation(NamedTuple):
-    """What a run is judged on while it trains.
+    """What a run is evaluated on while it trains.
 
     Attributes:
       split: the images: of classes held out of training, or those that it trains on.
@@ -47,8 +47,8 @@ class Validation(NamedTuple):
         return where if self.chooses else f"{where}; the last step counts as the best"
 
 
-def check_judged(data: Dataset) -> None:
-    """Raises a UsageError for a data set that a run cannot be judged on."""
+def check_evaluation(data: Dataset) -> None:
+    """Raises a UsageError for a data set that a run cannot be evaluated on."""
     sides = [data.test] if data.gallery is None else [data.test, data.gallery]
     for what, labels in (
         ("validate", Validation.of(data).split.labels),

@@ -47,7 +47,7 @@ def make_embed(
       devices, batch_size: as of `over_images`.
     """
     run = over_images(forward_of(definition), devices=devices, batch_size=batch_size)
-    return lambda state, images: np.concatenate(list(run(state.judged, images)))
+    return lambda state, images: np.concatenate(list(run(state.evaluated, images)))
 
 
 def over_images(

@@ -87,8 +87,8 @@ def test_a_recipe_is_tried_on_its_benchmark(
     MAKERS[config.data.dataset](manual)
     entry = dataclasses.replace(CATALOGUE[config.data.dataset], counts={})
     monkeypatch.setitem(CATALOGUE, config.data.dataset, entry)
-    # Twelve images are too few to be judged.
-    monkeypatch.setattr(dry_run, "check_judged", lambda data: None)
+    # Twelve images are too few to evaluate on.
+    monkeypatch.setattr(dry_run, "check_evaluation", lambda data: None)
     words = ["--manual-dir", str(manual), "--data-dir", str(tmp_path), "--devices", "1"]
     words += ["--classes", "2", "--per-class", "2", "--fold", "None", "--dry-run"]
     assert main([name, *words]) == 1
