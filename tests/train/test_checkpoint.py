@@ -179,12 +179,18 @@ def test_damage_to_any_file_is_one_line_and_goes_back_to_the_one_before_when_ask
         with Checkpoints(folder, fall_back=True) as checkpoints:
             assert checkpoints.latest_step() == 3
             assert_same(checkpoints.restore(3, like), trained_state(3))
-            checkpoints.save(8, like, score=0.0)
         assert len([*(folder / ".damaged-checkpoints").iterdir()]) == 1
-        with Checkpoints(folder) as checkpoints:
-            assert_same(checkpoints.restore(8, like), like)
         shutil.rmtree(folder)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_that_went_back_saves_the_damaged_step_again(tmp_path, two_checkpoints):
+    folder, state = shutil.copytree(two_checkpoints, tmp_path / "run"), trained_state()
+    truncate(folder / "8" / "manifest.json")
+    with Checkpoints(folder, fall_back=True) as checkpoints:
+        checkpoints.save(8, state, score=0.0)
+    with Checkpoints(folder) as checkpoints:
+        assert_same(checkpoints.restore(8, state), state)
 
 
 def test_a_checkpoint_of_a_newer_version_is_refused_and_stays(tmp_path, monkeypatch):
