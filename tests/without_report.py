@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import experiments.train
-import experiments.training.end
+import rankjax.report
 
 
 def ignore(*arguments: Any) -> None:
@@ -16,7 +16,5 @@ def ignore(*arguments: Any) -> None:
 def main(words: Sequence[str]) -> int:
     """The exit status of the command, run in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            experiments.training.end, "write_report", lambda *given: ignore(*given)
-        )
+        patch.setattr(rankjax.report, "write_report", lambda *given: ignore(*given))
         return experiments.train.main(words)

@@ -15,7 +15,6 @@ from experiments.training.validation import Validation
 from rankjax import __version__
 from rankjax.data import Batches, Dataset
 from rankjax.data.sources import ImageRows
-from rankjax.report import ROWS, ReportInputs, write_report
 from rankjax.train import TrainState, evaluate_test, pixels, read_history
 
 _MOST_PIXELS = 20_000  # images, of which raw pixels are a baseline
@@ -63,12 +62,15 @@ def finish(
     }
     if records is None:
         return
+    # Takes as long to import as all else; runs that do not get here need not wait.
+    from rankjax.report import ROWS, ReportInputs, write_report
+
     folder, seed = records.folder, config.run.seed
     if sum(len(split.labels) for split in splits) <= _MOST_PIXELS:
         rows["raw_pixels"] = [pixels(split.images) for split in splits]
     summary = {who: evaluate_test(data, *each, seed=seed) for who, each in rows.items()}
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
-    _show(data.name, summary)
+    _show(data.name, {ROWS[who]: figures for who, figures in summary.items()})
     # Junk is in the gallery, which comes last; a report has no use for it.
     kept = np.ones(sum(len(split.labels) for split in splits), bool)
     if data.junk is not None:
@@ -103,12 +105,11 @@ def finish(
     )
 
 
-def _show(name: str, summary: dict[str, dict[str, float]]) -> None:
-    """Prints the figures that most people look for."""
+def _show(name: str, figures: dict[str, dict[str, float]]) -> None:
+    """Prints those figures that most people look for, by the title of their row."""
     rows: list[Row] = [
-        {"": title} | {shown: summary[who].get(key) for key, shown in _SHOWN.items()}
-        for who, title in ROWS.items()
-        if who in summary
+        {"": title} | {shown: found.get(key) for key, shown in _SHOWN.items()}
+        for title, found in figures.items()
     ]
     columns = {
         key: ".3f" for key in rows[0] if any(row[key] is not None for row in rows)
