@@ -9,7 +9,6 @@ cases of a letter as one class, for example. `--quick` trains for a third of the
 """
 
 import argparse
-import dataclasses
 import json
 import statistics
 import sys
@@ -35,15 +34,11 @@ def compare(
     for name in names:
         results = []
         for seed in SEEDS:
-            config = dataclasses.replace(
-                EXPERIMENTS[name](), seed=seed, data_dir=data_dir
-            )
+            config = EXPERIMENTS[name]().replace(seed=seed, data_dir=data_dir)
             if dataset is not None:
-                config = dataclasses.replace(config, dataset=dataset)
+                config = config.replace(dataset=dataset)
             if quick:
-                config = dataclasses.replace(
-                    config, steps=QUICK_STEPS, eval_every=QUICK_STEPS
-                )
+                config = config.replace(steps=QUICK_STEPS, eval_every=QUICK_STEPS)
             file = default_run_dir(name, config) / "summary.json"
             if not file.exists():
                 print(f"{name}, seed {seed}", file=sys.stderr)

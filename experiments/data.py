@@ -15,7 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, default=96, help="on the sheet")
     parser.add_argument("--image-width", type=int, help="where images are not square")
     for name in ("fit", "alpha"):
-        kinds = get_args(get_type_hints(Config)[name])
+        kinds = get_args(Config.hints()[name])
         parser.add_argument(
             f"--{name}", choices=kinds, default=kinds[0], help="as of experiments.train"
         )

@@ -28,13 +28,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from experiments import hosts
 from experiments.images import CROPS, Listed, Views, list_images
 from experiments.runs import Which, load_network
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Network
 from rankjax.files import open_atomic, printable, read_npz
 from rankjax.similarity import normalize
-from rankjax.train import RunFolder, hosts, over_images
+from rankjax.train import RunFolder, over_images
 
 _PER_SHARD = 4  # batches
 Job = dict[str, Any]

@@ -8,7 +8,6 @@ TensorFlow is installed, saved_model. `rankjax.exported.load(DIR)` reads it.
 """
 
 import argparse
-import dataclasses
 import hashlib
 import importlib.util
 import io
@@ -60,8 +59,8 @@ def export_run(run: Run, out: Path, *, licence: str | None = None) -> float:
     contents = {
         "format": FORMAT,
         "inputs": run.inputs._asdict(),
-        "embedding_dim": run.config.embedding_dim,
-        "normalized": run.config.normalize,
+        "embedding_dim": run.config.model.embedding_dim,
+        "normalized": run.config.model.normalize,
         "platforms": function.platforms,
         "step": run.step,
         "sha256": {k: hashlib.sha256(blob).hexdigest() for k, blob in blobs.items()},
@@ -148,22 +147,22 @@ def model_card(
 ) -> str:
     """Markdown: what the network is, how to use it, and how it was made and judged."""
     config, inputs = run.config, run.inputs
-    entry = CATALOGUE.get(config.dataset)
-    data = f"`{config.dataset}`"
+    entry = CATALOGUE.get(config.data.dataset)
+    data = f"`{config.data.dataset}`"
     if entry:
         data += f": {entry.source}. Split: {entry.split}. Licence: {entry.licence}."
     licence = licence or (
         "Not stated by whoever exported them. Mind the licences of the data above and "
         "of the weights that training began with."
     )
-    default = Config()
+    default, stored = Config().flat(), config.settings()
     settings = {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(Config)
-        if field.name in config.settings()
-        and getattr(config, field.name) != getattr(default, field.name)
+        name: value
+        for name, value in config.flat().items()
+        if name in stored and value != default[name]
     }
-    length = "of length 1" if config.normalize else "of any length"
+    dim = config.model.embedding_dim
+    length = "of length 1" if config.model.normalize else "of any length"
     use_tensorflow = """
 In TensorFlow:
 
@@ -172,9 +171,9 @@ embed = tf.saved_model.load("saved_model").signatures["serving_default"]
 embeddings = embed(images=images)["embeddings"]
 ```
 """
-    return f"""# {config.model} embeddings, trained on {config.dataset}
+    return f"""# {config.model.name} embeddings, trained on {config.data.dataset}
 
-Maps images to {config.embedding_dim} numbers, {length}; the nearer two are by cosine,
+Maps images to {dim} numbers, {length}; the nearer two are by cosine,
 the likelier their images are of one class.
 
 ## Use
@@ -234,7 +233,7 @@ def _preparation(inputs: Inputs) -> str:
 
 def _metrics(run: Run) -> str:
     summary = run.path / "summary.json"
-    if run.step == run.config.steps and summary.is_file():
+    if run.step == run.config.optimizer.steps and summary.is_file():
         figures = json.loads(summary.read_text())["test"]
         title = "On test classes, which training never saw"
     else:

@@ -23,11 +23,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from experiments.children import ends_with_us
 from experiments.config import EXPERIMENTS
 from rankjax.errors import RunError
+from rankjax.train.checkpoint import UNFINISHED
 
 PHASES = ("training", "saving", "evaluating")
 
@@ -38,13 +40,13 @@ _SLACK = 10.0  # seconds to end in, beyond the time-out; the machine may be busy
 Job = list[subprocess.Popen[str]]
 
 
-def final_state(run_dir: Path) -> tuple[list[str], bytes]:
-    """The names of the leaves in a run's last checkpoint, and all their bytes."""
+def final_state(run_dir: Path) -> dict[str, bytes]:
+    """The leaves of a run's last checkpoint by their names."""
     last = max(run_dir.glob("checkpoints/[0-9]*"), key=lambda path: int(path.name))
-    manifest = json.loads((last / "manifest" / "metadata").read_text())
     with ocp.StandardCheckpointer() as checkpointer:
-        leaves = checkpointer.restore(last.absolute() / "state")
-    return list(manifest["leaves"]), leaves["bytes"].tobytes()
+        state = checkpointer.restore(last.absolute() / "state")
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): leaf.tobytes() for path, leaf in leaves}
 
 
 def last_row(run_dir: Path) -> dict[str, Any]:
@@ -57,12 +59,12 @@ def last_row(run_dir: Path) -> dict[str, Any]:
 
 def phase(run_dir: Path) -> str:
     """What a run is at, by what is in its folder; saves go on beside the training."""
-    if any((run_dir / "checkpoints").glob("*.orbax-checkpoint-tmp*")):
+    if any((run_dir / "checkpoints").glob(f"{UNFINISHED}*")):
         return "saving"
     row = last_row(run_dir)
     # The figures of an evaluation are a row of their own, after that of its step.
-    is_judged = "loss" in row and row["step"] % _EVAL_EVERY == 0
-    return "evaluating" if is_judged else "training"
+    is_evaluated = "loss" in row and row["step"] % _EVAL_EVERY == 0
+    return "evaluating" if is_evaluated else "training"
 
 
 def strike(
@@ -184,7 +186,7 @@ def killtest(
             for each in words
         ]
 
-    def finish(run_dir: Path) -> tuple[list[str], bytes]:
+    def finish(run_dir: Path) -> dict[str, bytes]:
         for process in (job := start(run_dir)):
             words = _last_words(process)
             if process.returncode:

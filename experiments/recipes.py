@@ -6,11 +6,10 @@ otherwise. Weights and images are the user's: by default weights lie in
 weights, memory and a step first.
 
 Published figures are of the epoch that was best on the test set, unless stated. Ours
-are judged on classes held out of training: choose by them with
+are measured on classes held out of training: choose by them with
 `experiments.evaluate RUN --checkpoint best`.
 """
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from experiments.config import Config
 _WEIGHTS = Path("~/.cache/rankjax/weights")
 _BN_INCEPTION = _WEIGHTS / "bn_inception.pth"
 
-_REALITY_CHECK = Config(
+_REALITY_CHECK = Config().replace(
     image_size=227,
     grey_as_rgb=True,
     short_side=256,
@@ -55,8 +54,7 @@ def cub_reality_check() -> Config:
     They stop once validation has not risen for nine times 100 steps, and choose the
     best: here, `--checkpoint best` of a fixed number of steps.
     """
-    return dataclasses.replace(
-        _REALITY_CHECK,
+    return _REALITY_CHECK.replace(
         dataset="cub",
         loss_options=("alpha=0.01", "beta=50.6", "threshold=0.56"),
     )
@@ -68,8 +66,7 @@ def cars_reality_check() -> Config:
     python -m experiments.train cars_reality_check
     As cub_reality_check; their MAP@R of all four folds is 28.1.
     """
-    return dataclasses.replace(
-        _REALITY_CHECK,
+    return _REALITY_CHECK.replace(
         dataset="cars",
         loss_options=("alpha=14.4", "beta=75.8", "threshold=0.66"),
     )
@@ -81,14 +78,13 @@ def sop_reality_check() -> Config:
     python -m experiments.train sop_reality_check
     As cub_reality_check; their MAP@R of all four folds is 45.8.
     """
-    return dataclasses.replace(
-        _REALITY_CHECK,
+    return _REALITY_CHECK.replace(
         dataset="sop",
         loss_options=("alpha=8.5", "beta=57.4", "threshold=0.41"),
     )
 
 
-_PROXY_ANCHOR = Config(
+_PROXY_ANCHOR = Config().replace(
     image_size=224,
     grey_as_rgb=True,
     short_side=256,
@@ -115,8 +111,7 @@ _PROXY_ANCHOR = Config(
 def _epochs(images: int, *, decay: int, settings: Config) -> Config:
     """Sixty epochs of 180 images, the first with a frozen backbone."""
     epoch = images // 180
-    return dataclasses.replace(
-        settings,
+    return settings.replace(
         steps=60 * epoch,
         freeze_steps=epoch,
         decay_every=decay * epoch,
@@ -132,7 +127,7 @@ def cub_proxy_anchor() -> Config:
     (github.com/tjddus9597/Proxy-Anchor-CVPR2020), which are these but for clipped
     gradients, and for a tenth of the training classes that validates here.
     """
-    settings = dataclasses.replace(_PROXY_ANCHOR, dataset="cub")
+    settings = _PROXY_ANCHOR.replace(dataset="cub")
     return _epochs(5_864, decay=10, settings=settings)
 
 
@@ -142,13 +137,11 @@ def cars_proxy_anchor() -> Config:
     python -m experiments.train cars_proxy_anchor
     As cub_proxy_anchor; Recall@1 86.1 in the paper, 86.4 with the authors' code.
     """
-    settings = dataclasses.replace(_PROXY_ANCHOR, dataset="cars")
+    settings = _PROXY_ANCHOR.replace(dataset="cars")
     return _epochs(8_054, decay=20, settings=settings)
 
 
-_LARGE = dataclasses.replace(
-    _PROXY_ANCHOR, norm="batch", learning_rate=6e-4, decay_rate=0.25
-)
+_LARGE = _PROXY_ANCHOR.replace(norm="batch", learning_rate=6e-4, decay_rate=0.25)
 
 
 def sop_proxy_anchor() -> Config:
@@ -157,7 +150,7 @@ def sop_proxy_anchor() -> Config:
     python -m experiments.train sop_proxy_anchor
     As cub_proxy_anchor; Recall@1 79.1 in the paper, 79.2 with the authors' code.
     """
-    settings = dataclasses.replace(_LARGE, dataset="sop")
+    settings = _LARGE.replace(dataset="sop")
     return _epochs(59_551, decay=20, settings=settings)
 
 
@@ -167,7 +160,7 @@ def in_shop_proxy_anchor() -> Config:
     python -m experiments.train in_shop_proxy_anchor
     As cub_proxy_anchor; Recall@1 91.5 in the paper, 91.9 with the authors' code.
     """
-    settings = dataclasses.replace(_LARGE, dataset="in_shop")
+    settings = _LARGE.replace(dataset="in_shop")
     return _epochs(25_882, decay=20, settings=settings)
 
 
@@ -181,7 +174,7 @@ def market1501_trinet() -> Config:
     288 x 144, averages ten crops in testing, and lets the learning rate fall
     exponentially from step 15,000 on, which the cosine stands for.
     """
-    return Config(
+    return Config().replace(
         dataset="market1501",
         image_size=256,
         image_width=128,

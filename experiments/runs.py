@@ -1,25 +1,32 @@
 """A trained run, read back from its folder."""
 
-import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import optax
 from flax import nnx
 
-from experiments.config import Config
-from experiments.train import INPUTS, WEIGHTS, network
+from experiments.config import SETTINGS, Config
+from experiments.training.network import network
+from experiments.training.weights import read_scale
 from rankjax import exported
 from rankjax.errors import RunError
 from rankjax.exported import Inputs, Network
 from rankjax.files import read_json
 from rankjax.models import SCALES
 from rankjax.models.proxies import WithLoss
-from rankjax.train import Checkpoints, TrainState, create_state, forward_of
-from rankjax.train.run_weights import read_scale
+from rankjax.train import (
+    Checkpoints,
+    TrainState,
+    create_state,
+    forward_of,
+    read_history,
+)
 
 Which = Literal["latest", "best"]
+
+INPUTS, WEIGHTS = "inputs.json", "weights.json"
+"""Files in a run's folder: what its images are like, and what it began with."""
 
 
 class Run(NamedTuple):
@@ -45,10 +52,10 @@ class Run(NamedTuple):
         """What embeds images."""
         return Network(
             self.inputs,
-            self.config.normalize,
+            self.config.model.normalize,
             self.step,
             forward_of(self.definition),
-            self.state.judged,
+            self.state.evaluated,
         )
 
 
@@ -79,8 +86,8 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
         raise RunError(f"{path} holds no run: it has no config.json")
     config = _config(path / "config.json")
     stored = dict(read_json(path / INPUTS))
-    on_damage = stored.pop("on_damage", config.on_damage)
-    config = dataclasses.replace(config, on_damage=on_damage)
+    on_damage = stored.pop("on_damage", config.data.on_damage)
+    config = config.replace(on_damage=on_damage)
     try:
         inputs = Inputs.of(stored)
     except TypeError as error:
@@ -91,14 +98,20 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
     scale = read_scale(path / WEIGHTS)
 
     def abstract() -> nnx.Module:
-        model = network(config, inputs.channels, None, nnx.Rngs(0))
+        model = network(
+            config.model,
+            image_size=config.data.image_size,
+            channels=inputs.channels,
+            axis_name=None,
+            rngs=nnx.Rngs(0),
+        )
         if scale is not None:
             model.scale = SCALES[scale]
-        has_more = config.proxies_per_class or config.learn
+        has_more = config.loss.proxies_per_class or config.loss.learn
         return WithLoss(model) if has_more else model
 
     definition, like = create_state(nnx.eval_shape(abstract), optax.identity())
-    if config.weight_ema:
+    if config.optimizer.weight_ema:
         like = like._replace(average=(like.params, like.rest))
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.latest_step()
@@ -112,8 +125,7 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
 
 def validation(path: Path, step: int) -> tuple[str, dict[str, float]]:
     """What a run found at a step: on `validation` or `training` images, and figures."""
-    lines = (path / "metrics.jsonl").read_text().splitlines()
-    for row in map(json.loads, lines):
+    for row in read_history(path):
         for name in ("validation", "training"):
             figures = {
                 key.removeprefix(f"{name}/"): value
@@ -126,17 +138,15 @@ def validation(path: Path, step: int) -> tuple[str, dict[str, float]]:
 
 
 def _config(file: Path) -> Config:
-    stored = read_json(file)
-    known = {field.name: field for field in dataclasses.fields(Config)}
-    unknown = sorted(stored.keys() - known.keys())
+    # JSON has no tuples.
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in read_json(file).items()
+    }
+    unknown = sorted(settings.keys() - SETTINGS)
     if unknown:
         raise RunError(
             f"{file} has settings that this version does not know: {', '.join(unknown)}"
         )
-    # JSON has no tuples.
-    settings: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()
-    }
     if settings.get("weights"):
         settings["weights"] = Path(settings["weights"])
-    return Config(**settings)
+    return Config().replace(**settings)

@@ -1,8 +1,14 @@
 """What an experiment becomes when parts of it are replaced, or its data."""
 
+import contextlib
 import dataclasses
+import functools
+import io
 import json
 import re
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,19 +17,26 @@ import without_report
 from flax import nnx
 from PIL import Image
 
-import experiments.train
-from experiments.command import parse
-from experiments.config import Model, build_batches, check
-from experiments.fitting import fit_batch, fit_to_data
+from experiments.config import Config
 from experiments.recipes import EXPERIMENTS
-from experiments.train import default_run_dir, main, network
+from experiments.train import default_run_dir, main
+from experiments.training import start
+from experiments.training.check import check
+from experiments.training.choices import build_batches
+from experiments.training.command import parse
+from experiments.training.fitting import fit_batch, fit_to_choices, fit_to_data
+from experiments.training.images import load_fitted
+from experiments.training.network import network
+from experiments.training.validation import check_evaluation
 from rankjax import losses
 from rankjax.data import Split
 from rankjax.errors import UsageError
 from rankjax.models import Norm, Pooling
 from rankjax.registry import info_of
+from rankjax.train import Checkpoints
 
-FAST = {"n_pairs", "triplet", "contrastive", "proxy_anchor", "soft_triple", "vic_reg"}
+# One of each way to be fed; the triplet loss trains in `finished`.
+FAST = {"contrastive", "proxy_anchor", "soft_triple", "vic_reg"}
 
 
 def make_photos(folder, classes, images, *, train=None, mode="RGB", seed=0):
@@ -58,15 +71,43 @@ class Linear(nnx.Module):
         return rows / jax.numpy.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Trains a linear map and draws no report."""
+def train(*words):
+    """The exit status of a run that trains a linear map and draws no report."""
 
-    def network(config, channels, axis_name, rngs):
+    def network(model, *, channels, rngs, **ignored):
         return Linear(rngs, channels)
 
-    monkeypatch.setattr(experiments.train, "network", network)
-    return without_report.main
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "network", network)
+        return without_report.main([*words, "--devices", "1"])
+
+
+class Finished(NamedTuple):
+    """A run of the triplet loss on eight classes of two images as typed."""
+
+    photos: Path
+    words: list[str]
+    path: Path
+    printed: str
+    said: str
+    report: Any
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder, reports = tmp_path_factory.mktemp("finished"), []
+    photos, run = make_photos(folder / "photos", 8, 2), folder / "run"
+    words = ["--dataset", f"folder:{photos}", "--loss", "triplet", "--steps", "2"]
+    words += ["--run-dir", str(run)]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+        contextlib.redirect_stderr(io.StringIO()) as said,
+    ):
+        patch.setattr(without_report, "ignore", lambda _, given: reports.append(given))
+        assert train(*words) == 0
+    (report,) = reports
+    return Finished(photos, words, run, printed.getvalue(), said.getvalue(), report)
 
 
 @pytest.mark.parametrize(
@@ -76,10 +117,10 @@ def quick(monkeypatch):
         for x in losses.LOSSES
     ],
 )
-def test_every_loss_trains_as_typed(name, photos, tmp_path, quick):
+def test_every_loss_trains_as_typed(name, photos, tmp_path):
     words = ["--dataset", f"folder:{photos}", "--loss", name, "--steps", "2"]
-    words += ["--log-every", "1", "--devices", "1", "--run-dir", str(tmp_path / "run")]
-    assert quick(words) == 0
+    words += ["--log-every", "1", "--run-dir", str(tmp_path / "run")]
+    assert train(*words) == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if "loss" in row]
     assert [row["step"] for row in rows] == [1, 2]
@@ -90,16 +131,16 @@ def test_every_loss_trains_as_typed(name, photos, tmp_path, quick):
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_settings_of_any_experiment_fit_any_loss(experiment, name):
     own = EXPERIMENTS[experiment]()
-    config = parse([experiment, "--loss", name])[1]
+    config = fit_to_choices(own, own.replace(loss=name), {"loss"})
     if experiment == "glyphs":
         check(config, 1)
-    if name != own.loss:
-        assert config.loss_options == ()
+    if name != own.loss.name:
+        assert config.loss.loss_options == ()
     kind = info_of(losses.LOSSES[name]).batch
-    assert bool(config.proxies_per_class) == (kind == "proxies")
-    assert config.per_class >= {"classes": 4, "large": 4, "proxies": 1}.get(kind, 2)
-    most = own.classes * own.per_class
-    assert most / 2 < config.classes * config.per_class <= most
+    assert bool(config.loss.proxies_per_class) == (kind == "proxies")
+    least = {"classes": 4, "large": 4, "proxies": 1}.get(kind, 2)
+    assert config.batch.per_class >= least
+    assert own.batch.size() / 2 < config.batch.size() <= own.batch.size()
 
 
 @pytest.mark.parametrize(
@@ -131,8 +172,21 @@ def test_settings_of_any_experiment_fit_any_loss(experiment, name):
 def test_what_belonged_to_a_replaced_part_goes_and_what_was_typed_stays(
     words, expected
 ):
-    config = parse(words)[1]
-    assert {name: getattr(config, name) for name in expected} == expected
+    config = parse(words)[1].flat()
+    assert {name: config[name] for name in expected} == expected
+
+
+def test_commands_that_the_documentation_prints_are_read_as_typed():
+    root = Path(__file__).parent.parent
+    found = []
+    for page in (root / "README.md", *(root / "notebooks").glob("*.md")):
+        for line in re.findall(r"experiments\.train ([^`\n&#\"[]*)", page.read_text()):
+            words = shlex.split(line.replace("NAME", "glyphs"))
+            typed = parse(words)[2]
+            flags = {word[2:].replace("-", "_") for word in words if word[:2] == "--"}
+            assert typed == flags
+            found.append(line)
+    assert found
 
 
 def test_proxies_that_are_not_the_centres_of_the_loss_are_refused():
@@ -177,38 +231,35 @@ def test_a_batch_shrinks_to_what_data_and_devices_can_give(
     split = split_of(counts)
     _, config, typed = parse(words)
     fitted = fit_batch(config, typed, devices=devices, hosts=1, split=split)
-    assert (fitted.classes, fitted.per_class) == expected
+    assert (fitted.batch.classes, fitted.batch.per_class) == expected
     check(fitted, devices)
-    build_batches(fitted, split)
+    build_batches(fitted.batch, split, 0)
 
 
 def test_a_batch_that_was_typed_does_not_shrink():
     _, config, typed = parse(["--classes", "16"])
     fitted = fit_batch(config, typed, devices=1, hosts=1, split=split_of([12] * 15))
-    assert fitted.classes == 16
+    assert fitted.batch.classes == 16
     with pytest.raises(UsageError, match=r"classes must be at most 15, .* got 16"):
-        build_batches(fitted, split_of([12] * 15))
+        build_batches(fitted.batch, split_of([12] * 15), 0)
 
 
 def test_microbatches_divide_a_batch_that_became_smaller():
     _, config, typed = parse(["glyphs_large_batch", "--classes", "15"])
     fitted = fit_batch(config, typed, devices=1, hosts=1)
-    assert fitted.microbatch == 0
+    assert fitted.batch.microbatch == 0
     _, config, typed = parse(["glyphs_large_batch", "--classes", "60"])
     fitted = fit_batch(config, typed, devices=1, hosts=1)
-    assert fitted.microbatch == 240
+    assert fitted.batch.microbatch == 240
     check(fitted, 1)
 
 
-def test_settings_that_were_fitted_are_said_in_one_line(
-    photos, tmp_path, quick, capsys
-):
-    words = ["--dataset", f"folder:{photos}", "--steps", "2", "--devices", "1"]
-    assert quick([*words, "--run-dir", str(tmp_path / "run")]) == 0
-    lines = [x for x in capsys.readouterr().err.splitlines() if x and "|" not in x]
+def test_settings_that_were_fitted_are_said_in_one_line(finished):
+    lines = [x for x in finished.said.splitlines() if x and "|" not in x]
     assert lines == [
-        f"settings that fit n_pairs and the 24 training images of 4 classes of "
-        f"folder:{photos}: classes 4 instead of 64"
+        "settings that fit triplet and the 8 training images of 4 classes of "
+        f"folder:{finished.photos}: loss_options none instead of scale=16, "
+        "classes 4 instead of 64"
     ]
 
 
@@ -232,7 +283,15 @@ def test_a_few_photos_are_seen_two_hundred_times_at_most(words, expected):
     split = dataclasses.replace(split_of([6] * 12), images=images)
     config = fit_batch(config, typed, devices=1, hosts=1, split=split)
     config = fit_to_data(config, typed, split)
-    assert {name: getattr(config, name) for name in expected} == expected
+    found = config.flat()
+    assert {name: found[name] for name in expected} == expected
+
+
+@functools.cache
+def build_in_the_abstract(model, image_size):
+    """Networks of several recipes are alike."""
+    places = {"channels": 3, "axis_name": None, "image_size": image_size}
+    nnx.eval_shape(lambda: network(model, **places, rngs=nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -240,53 +299,47 @@ def test_every_experiment_takes_a_folder_of_a_few_photos(name, tmp_path):
     photos = make_photos(tmp_path / "photos", 6, 4)
     words = [name, "--dataset", f"folder:{photos}", "--weights", "None"]
     _, config, typed = parse(words)
-    fitted, data = experiments.train.load_fitted(config, typed, 1, 1)
-    experiments.train.check_judged(data)
-    build_batches(fitted, data.train)
-    nnx.eval_shape(lambda: network(fitted, 3, None, nnx.Rngs(0)))
+    fitted, data = load_fitted(config, typed, 1, 1)
+    check_evaluation(data)
+    build_batches(fitted.batch, data.train, 0)
+    build_in_the_abstract(fitted.model, fitted.data.image_size)
 
 
 def test_greyscale_images_are_shown_to_weights_in_three_channels(data_dir):
     words = ["cub_proxy_anchor", "--dataset", "digits", "--data-dir", str(data_dir)]
     _, config, typed = parse(words)
-    assert experiments.train.load_fitted(config, typed, 1, 1)[0].grey_as_rgb
+    assert load_fitted(config, typed, 1, 1)[0].model.grey_as_rgb
 
 
 @pytest.mark.parametrize(
-    ("train", "name", "chooses"),
+    ("classes", "name", "chooses"),
     [(6, "training", False), (20, "validation", False), (96, "validation", True)],
 )
 def test_a_step_is_called_the_best_only_by_enough_unseen_classes(
-    train, name, chooses, tmp_path, quick
+    classes, name, chooses, tmp_path
 ):
-    photos = make_photos(tmp_path / "photos", train + 2, 3, train=train)
-    words = ["--dataset", f"folder:{photos}", "--steps", "6", "--eval-every", "1"]
-    words += ["--classes", "4", "--devices", "1", "--run-dir", str(tmp_path / "run")]
-    assert quick([*words, "--learning-rate", "1"]) == 0
+    photos = make_photos(tmp_path / "photos", classes + 2, 3, train=classes)
+    words = ["--dataset", f"folder:{photos}", "--steps", "3", "--eval-every", "1"]
+    words += ["--classes", "4", "--run-dir", str(tmp_path / "run")]
+    assert train(*words, "--learning-rate", "1") == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     key = f"{name}/recall_at_1"
     recalls = {row["step"]: row[key] for row in rows if key in row}
-    assert list(recalls) == [1, 2, 3, 4, 5, 6]
+    assert list(recalls) == [1, 2, 3]
     assert (
         not any(k.startswith("validation/") for row in rows for k in row)
         or name == "validation"
     )
-    expected = max(recalls, key=lambda step: (recalls[step], step)) if chooses else 6
-    with experiments.train.Checkpoints(
-        tmp_path / "run" / "checkpoints", read_only=True
-    ) as checkpoints:
+    expected = max(recalls, key=lambda step: (recalls[step], step)) if chooses else 3
+    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.best_step() == expected
 
 
-def test_nine_images_are_not_needed_to_train_and_test(tmp_path, quick, capsys):
-    photos = make_photos(tmp_path / "photos", 4, 2)
-    words = ["--dataset", f"folder:{photos}", "--steps", "2", "--devices", "1"]
-    assert quick([*words, "--run-dir", str(tmp_path / "run")]) == 0
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert {"recall_at_1", "recall_at_2"} <= summary["test"].keys()
-    assert "recall_at_4" not in summary["test"]
-    assert capsys.readouterr().out
+def test_more_neighbours_than_there_are_images_are_left_out(finished):
+    summary = json.loads((finished.path / "summary.json").read_text())
+    assert {"recall_at_1", "recall_at_2", "recall_at_4"} <= summary["test"].keys()
+    assert "recall_at_8" not in summary["test"]
 
 
 def test_a_run_is_called_after_data_that_are_not_the_experiment_s():
@@ -302,13 +355,8 @@ def test_a_run_is_called_after_data_that_are_not_the_experiment_s():
     assert called("cub_proxy_anchor", "--dataset", "cars") == "runs/cars"
 
 
-def test_the_command_ends_with_its_result_and_two_paths(
-    photos, tmp_path, quick, capsys
-):
-    words = ["--dataset", f"folder:{photos}", "--steps", "2", "--devices", "1"]
-    run = tmp_path / "run"
-    assert quick([*words, "--run-dir", str(run)]) == 0
-    printed = capsys.readouterr().out
+def test_the_command_ends_with_its_result_and_two_paths(finished):
+    run, printed = finished.path, finished.printed
     summary = json.loads((run / "summary.json").read_text())
     assert "Recall@1" in printed
     assert "MAP@R" in printed
@@ -324,21 +372,15 @@ def test_the_command_ends_with_its_result_and_two_paths(
     assert printed.count(str(run)) == 2
 
 
-def test_a_report_names_the_data_and_the_loss(photos, tmp_path, quick, monkeypatch):
-    reports = []
-    monkeypatch.setattr(
-        without_report, "ignore", lambda folder, inputs: reports.append(inputs)
-    )
-    words = ["--dataset", f"folder:{photos}", "--loss", "triplet", "--steps", "2"]
-    words += ["--devices", "1", "--run-dir", str(tmp_path / "run")]
-    assert quick(words) == 0
-    (inputs,) = reports
-    assert inputs.title == f"folder:{photos}, triplet"
-    expected = f"python -m experiments.train glyphs --dataset folder:{photos} "
-    assert inputs.command.startswith(expected)
-    _, again, _ = parse(inputs.command.split()[3:])
-    assert again == parse(words)[1]
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
+def test_a_report_names_the_data_and_the_loss_and_how_to_train_it(finished):
+    dataset = f"folder:{finished.photos}"
+    assert finished.report.title == f"{dataset}, triplet"
+    command = finished.report.command
+    expected = f"python -m experiments.train glyphs --dataset {dataset} "
+    assert command.startswith(expected)
+    again = parse(command.split()[3:])[1]
+    assert again == parse([*finished.words, "--devices", "1"])[1]
+    config = json.loads((finished.path / "config.json").read_text())
     assert config["classes"] == 4
 
 
@@ -351,17 +393,20 @@ def test_a_path_without_its_kind_says_what_to_write(photos, tmp_path, capsys):
         assert error.endswith(f"write {kind}:{path}")
 
 
+def test_settings_have_names_of_their_own():
+    config = Config()
+    groups = [getattr(config, group.name) for group in dataclasses.fields(config)]
+    assert len(config.flat()) == sum(len(dataclasses.fields(each)) for each in groups)
+
+
 def test_the_command_offers_what_the_models_have():
-    assert Model.__annotations__["norm"] == Norm
-    assert Model.__annotations__["pooling"] == Pooling
+    hints = Config.hints()
+    assert (hints["norm"], hints["pooling"]) == (Norm, Pooling)
 
 
-def test_a_refusal_is_the_only_line(photos, tmp_path, capsys):
-    file = tmp_path / "file"
-    file.write_text("")
+def test_a_refusal_is_the_only_line(photos, capsys):
     words = ["--dataset", f"folder:{photos}", "--devices", "1"]
     for more, said in (
-        (["--run-dir", str(file)], "run_dir must be a folder"),
         (["--weights", "none.pth"], "cannot read weights from none.pth: there is no"),
         (["--classes", "9"], "classes must be at most 4"),
     ):

@@ -63,13 +63,13 @@ def test_help_of_training_is_in_groups_within_two_seconds():
         check=True,
     )
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 2
-    for group in ("data", "model", "loss", "batch", "training", "devices", "run"):
+    for group in ("data", "model", "loss", "batch", "optimizer", "devices", "run"):
         assert f"─ {group} options ─" in ended.stdout
 
 
 def test_what_is_typed_is_read_before_slow_imports():
     code = (
-        "import sys, experiments.command; "
+        "import sys, experiments.training.command; "
         "slow = {'flax', 'optax', 'orbax', 'tensorflow_datasets', 'sklearn', "
         "'matplotlib', 'scipy.optimize'}; print(*slow & {*sys.modules})"
     )

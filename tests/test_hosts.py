@@ -1,7 +1,6 @@
 """Several processes that train together, on one machine."""
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -14,15 +13,18 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 import without_report
+from PIL import Image
 
-import experiments.train
-from experiments.config import EXPERIMENTS, check
+from experiments import hosts
+from experiments.config import EXPERIMENTS
 from experiments.killtest import final_state, last_row
 from experiments.train import main
+from experiments.training import loop
+from experiments.training.check import check
 from rankjax.errors import UsageError
-from rankjax.train import hosts
 
 pytestmark = pytest.mark.xdist_group("hosts")
 
@@ -32,6 +34,10 @@ BATCH = ["--classes", "4", "--per-class", "4", "--optimizer", "sgd", "--log-ever
 SHORT = (*BATCH, "--learning-rate", "1e-4", "--steps", "8", "--eval-every", "4")
 LONG = (*BATCH, "--learning-rate", "1e-6", "--steps", "40", "--eval-every", "20")
 TIMEOUT, A_HANG = 5, 200
+COMMAND = """
+import sys; sys.path.append("tests"); import without_report
+sys.exit(without_report.main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +52,20 @@ def environment(tmp_path_factory):
     }
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The option for eight classes of eight photos, half of which are trained on."""
+    folder, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
+    for i in range(64):
+        pixels = rng.integers(0, 256, (32, 32), dtype=np.uint8)
+        file = folder / f"class{i % 8}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    return ["--dataset", f"folder:{folder}"]
+
+
 @pytest.fixture
-def start(environment, data_dir):
+def start(environment, data):
     """Starts two processes that train, each with a run folder of its own."""
     begun = []
 
@@ -55,8 +73,8 @@ def start(environment, data_dir):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             where = f"127.0.0.1:{free.getsockname()[1]},{len(run_dirs)}"
-        command = [sys.executable, "-W", "error", "-m", "experiments.train", "digits"]
-        command += [*settings, "--data-dir", str(data_dir)]
+        command = [sys.executable, "-W", "error", "-c", COMMAND, "digits", *settings]
+        command += data
         command += ["--host-timeout", str(TIMEOUT)]
         for number, run_dir in enumerate(run_dirs):
             process = subprocess.Popen(
@@ -92,21 +110,21 @@ def wait_for_a_step(processes, run_dir):
         time.sleep(0.01)
 
 
-def alone(settings, data_dir, run_dir, devices):
+def alone(settings, data, run_dir, devices):
     """A run in this process, on some of its eight devices."""
-    places = ["--data-dir", str(data_dir), "--run-dir", str(run_dir)]
-    words = ["digits", *settings, *places, "--devices", str(devices)]
+    places = [*data, "--run-dir", str(run_dir), "--devices", str(devices)]
+    words = ["digits", *settings, *places]
     return without_report.main(words), rows(run_dir)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data_dir, tmp_path_factory):
+def undisturbed(data, tmp_path_factory):
     """The folder of a finished run in this process, by its settings and devices."""
 
     @functools.cache
     def undisturbed(settings, devices):
         run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-        status, _ = alone(settings, data_dir, run_dir, devices)
+        status, _ = alone(settings, data, run_dir, devices)
         assert status == 0
         return run_dir
 
@@ -162,7 +180,7 @@ def test_two_processes_have_the_losses_and_figures_of_one(
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "asked"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
 def test_a_signal_to_one_stops_all_at_one_step_and_one_process_goes_on(
-    start, data_dir, undisturbed, tmp_path, number, asked
+    start, data, undisturbed, tmp_path, number, asked
 ):
     expected = rows(undisturbed(LONG, 8))
     run_dir = tmp_path / "run"
@@ -177,7 +195,7 @@ def test_a_signal_to_one_stops_all_at_one_step_and_one_process_goes_on(
         assert f"stopped at step {stopped_at}, which is saved; go on with:" in words
     assert (run_dir / "checkpoints" / str(stopped_at)).is_dir()
 
-    status, got = alone(LONG, data_dir, run_dir, 2)
+    status, got = alone(LONG, data, run_dir, 2)
     assert status == 0
     assert_same(losses(got), losses(expected))
     assert got[-1] == pytest.approx(expected[-1], abs=1e-5)
@@ -224,7 +242,7 @@ def test_an_error_of_the_first_process_ends_all_with_its_words(
         assert "Traceback" not in words
 
 
-def test_a_run_goes_on_on_another_number_of_devices(data_dir, tmp_path, monkeypatch):
+def test_a_run_goes_on_on_another_number_of_devices(data, tmp_path, monkeypatch):
     def stopping_after(steps):
         """Stands for a signal in the middle of a run."""
         left = iter([False] * (steps - 1))
@@ -236,20 +254,20 @@ def test_a_run_goes_on_on_another_number_of_devices(data_dir, tmp_path, monkeypa
         return stop_requests
 
     settings = [*BATCH, "--learning-rate", "1e-5", "--steps", "8", "--eval-every", "8"]
-    _, expected = alone(settings, data_dir, tmp_path / "alone", 8)
+    _, expected = alone(settings, data, tmp_path / "alone", 8)
     for devices, steps in ((8, 3), (1, 2)):
         with monkeypatch.context() as patch:
-            patch.setattr(experiments.train, "_stop_requests", stopping_after(steps))
-            status, _ = alone(settings, data_dir, tmp_path / "run", devices)
+            patch.setattr(loop, "stop_requests", stopping_after(steps))
+            status, _ = alone(settings, data, tmp_path / "run", devices)
         assert status == 130
-    status, got = alone(settings, data_dir, tmp_path / "run", 4)
+    status, got = alone(settings, data, tmp_path / "run", 4)
     assert status == 0
-    judged = [row["step"] for row in got if "loss" not in row]
-    assert judged == [3, 5, 8]
+    evaluated = [row["step"] for row in got if "loss" not in row]
+    assert evaluated == [3, 5, 8]
     assert_same(losses(got), losses(expected))
     assert got[-1] == pytest.approx(expected[-1], abs=1e-5)
-    names, _ = final_state(tmp_path / "run")
-    assert names == final_state(tmp_path / "alone")[0]
+    got, expected = (final_state(tmp_path / name) for name in ("run", "alone"))
+    assert got.keys() == expected.keys()
 
 
 @pytest.mark.parametrize("wrong", ["all", "10.0.0.1", "10.0.0.1:1,2", "h:1,2,2"])
@@ -273,7 +291,7 @@ def test_auto_outside_of_a_cluster_is_one_line(environment):
 
 
 def test_classes_that_processes_cannot_share_are_refused():
-    config = dataclasses.replace(EXPERIMENTS["digits"](), classes=5, per_class=4)
+    config = EXPERIMENTS["digits"]().replace(classes=5, per_class=4)
     check(config, 4)
     with pytest.raises(UsageError, match="divisible by the number of processes, 2"):
         check(config, 4, 2)

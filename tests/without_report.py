@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import experiments.train
+import rankjax.report
 
 
 def ignore(*arguments: Any) -> None:
@@ -15,5 +16,5 @@ def ignore(*arguments: Any) -> None:
 def main(words: Sequence[str]) -> int:
     """The exit status of the command, run in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments.train, "write_report", lambda *given: ignore(*given))
+        patch.setattr(rankjax.report, "write_report", lambda *given: ignore(*given))
         return experiments.train.main(words)

@@ -29,13 +29,9 @@ import numpy as np
 from experiments.bench import output
 from experiments.bench.output import Row
 from experiments.bench.step import network_alone
-from experiments.config import (
-    EXPERIMENTS,
-    Config,
-    build_augmentation,
-    build_objective,
-)
-from experiments.train import start
+from experiments.config import EXPERIMENTS, Config
+from experiments.training.choices import build_augmentation, build_objective
+from experiments.training.start import start
 from rankjax.data import Dataset, Loader, class_balanced_batches, load
 from rankjax.train import make_step
 
@@ -55,15 +51,17 @@ def compiled(
     config: Config, data: Dataset, images: int, microbatch: int | None, alone: bool
 ) -> tuple[Any, Any]:
     """The compiled step for a number of images, and the first state."""
-    objective = network_alone(None) if alone else build_objective(config, None)
-    definition, optimizer, _, state, _ = start(config, data.train, axis_name=None)
-    step = make_step(definition, objective, optimizer, microbatch=microbatch)
-    shape = images, config.image_size, config.image_size, 1
+    objective = network_alone(None) if alone else build_objective(config.loss, None)
+    begun = start(config, data.train, axis_name=None)
+    step = make_step(
+        begun.definition, objective, begun.optimizer, microbatch=microbatch
+    )
+    shape = images, *config.data.size(), 1
     batch = {
         "image": jax.ShapeDtypeStruct(shape, np.uint8),
         "label": jax.ShapeDtypeStruct((images,), np.int32),
     }
-    return jax.jit(step).lower(state, batch).compile(), state
+    return jax.jit(step).lower(begun.state, batch).compile(), begun.state
 
 
 def temporary_mb(step: Any) -> float:
@@ -77,16 +75,16 @@ def curve(
     """The losses of the first steps, and the mean time of one."""
     batches = class_balanced_batches(
         data.train.labels,
-        classes=config.classes,
-        per_class=config.per_class,
-        seed=config.seed,
+        classes=config.batch.classes,
+        per_class=config.batch.per_class,
+        seed=config.run.seed,
     )
     losses, spent = [], 0.0
     loader = Loader(
         data.train,
         batches,
-        augmentation=build_augmentation(config),
-        seed=config.seed,
+        augmentation=build_augmentation(config.data),
+        seed=config.run.seed,
         start_step=0,
         stop_step=steps,
     )
@@ -101,7 +99,7 @@ def curve(
 
 def bench(config: Config, data: Dataset, steps: int) -> tuple[list[Row], float]:
     """A row for each way, and the largest relative difference of the curves."""
-    whole, part = config.classes * config.per_class, config.microbatch
+    whole, part = config.batch.size(), config.batch.microbatch
     rows: list[Row] = []
     curves = []
     for images, microbatch in ((part, None), (whole, None), (whole, part)):
@@ -128,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--steps", type=int, default=10, help="of the curves")
-    known = [name for name, make in EXPERIMENTS.items() if make().microbatch]
+    known = [name for name, make in EXPERIMENTS.items() if make().batch.microbatch]
     parser.add_argument("--experiment", choices=known, default="glyphs_large_batch")
     parser.add_argument(
         "--data-dir", type=Path, default=Path("~/.cache/rankjax"), help="of data sets"
@@ -136,10 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     config = EXPERIMENTS[options.experiment]()
     data = load(
-        config.dataset,
+        config.data.dataset,
         data_dir=options.data_dir.expanduser(),
-        image_size=config.image_size,
-        seed=config.seed,
+        image_size=config.data.image_size,
+        seed=config.run.seed,
     )
     rows, difference = bench(config, data, options.steps)
     output.show(f"A step of {options.experiment}", rows, SHOWN)
@@ -147,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"curves of {options.steps} steps differ by {difference:.1e} (at most "
         f"{TOLERANCE:g}); the encoder needs {cached / small:.2f} times the memory of "
-        f"{config.microbatch} images (at most {MOST:g})"
+        f"{config.batch.microbatch} images (at most {MOST:g})"
     )
     output.save(options.json, rows)
     return 0 if difference <= TOLERANCE and cached <= MOST * small else 1

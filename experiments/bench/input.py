@@ -35,13 +35,8 @@ import numpy as np
 from experiments.bench import output, photos, timing
 from experiments.bench.output import Row
 from experiments.bench.step import LOSSES, Step
-from experiments.config import (
-    Config,
-    build_augmentation,
-    build_batches,
-    digits,
-    glyphs,
-)
+from experiments.config import Config, digits, glyphs
+from experiments.training.choices import build_augmentation, build_batches
 from rankjax import objective
 from rankjax.data import BATCHES, Loader, MinedBatches, Split, load, make_batches
 
@@ -125,13 +120,13 @@ class _Maker:
 def fed(config: Config, split: Split, *, steps: int, seconds: float) -> list[Row]:
     """The step on batches from the loader and from memory, taken in turn."""
     step = Step(config, objective(LOSSES["n_pairs"], has_aux=True), jax.devices()[:1])
-    batches = build_batches(config, split)
+    batches = build_batches(config.batch, split, config.run.seed)
 
     def loader() -> Loader:
         return Loader(
             split,
             batches,
-            augmentation=build_augmentation(config),
+            augmentation=build_augmentation(config.data),
             seed=0,
             start_step=0,
             stop_step=steps,
@@ -183,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     quick = options.quick
     config = digits() if options.dataset == "digits" else glyphs()
-    config = dataclasses.replace(config, dataset=options.dataset)
+    config = config.replace(dataset=options.dataset)
     data = load(options.dataset, data_dir=options.data_dir.expanduser())
     tables = {"photos": photos.bench(64 if quick else 512, (1, 2), 2 if quick else 9)}
     bare_us = tables["photos"][0]["cpu_us_per_image"]

@@ -79,21 +79,22 @@ class Step:
         """Compile it, for one device without a mapped axis."""
         axis = AXIS if len(devices) > 1 else None
         model = models.build(
-            config.model,
+            config.model.name,
             channels=1,
-            embedding_dim=config.embedding_dim,
-            normalize=config.normalize,
+            embedding_dim=config.model.embedding_dim,
+            normalize=config.model.normalize,
             layers=models.Layers(axis, nnx.Rngs(0)),
         )
-        optimizer = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
+        rate, decay = config.optimizer.learning_rate, config.optimizer.weight_decay
+        optimizer = optax.adamw(rate, weight_decay=decay)
         definition, state = create_state(model, optimizer)
         step: Any = make_step(definition, compute, optimizer, axis_name=axis)
         rng = np.random.default_rng(0)
-        size = (config.classes * config.per_class, config.image_size, config.image_size)
+        size = (config.batch.size(), *config.data.size())
         batch = {
             "image": rng.integers(0, 256, (*size, 1), dtype=np.uint8),
-            "label": np.repeat(np.arange(config.classes), config.per_class).astype(
-                "i4"
+            "label": np.repeat(
+                np.arange(config.batch.classes, dtype="i4"), config.batch.per_class
             ),
         }
         if axis is not None:

@@ -1,6 +1,5 @@
 """Embeddings of a run's test images."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from experiments.evaluation.subjects import Pairs, Subject
 from experiments.images import fit_of
 from experiments.runs import Which, load_run
-from experiments.train import load_data
+from experiments.training.images import load_data
 from rankjax.data.sources import ImageRows
 from rankjax.train import make_embed
 
@@ -33,15 +32,13 @@ def embed_run(
       RunError: see `load_run`.
     """
     run = load_run(path, which=checkpoint)
-    data = load_data(
-        dataclasses.replace(
-            run.config,
-            data_dir=data_dir,
-            manual_dir=manual_dir,
-            fit=fit_of(run.inputs),
-            alpha=run.inputs.alpha,
-        )
+    config = run.config.replace(
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        fit=fit_of(run.inputs),
+        alpha=run.inputs.alpha,
     )
+    data = load_data(config.data, config.run.seed)
     embed = make_embed(run.definition, devices=jax.local_devices())
     splits = [split for split in (data.test, data.gallery) if split is not None]
     embeddings = np.concatenate([embed(run.state, split.images) for split in splits])
@@ -61,7 +58,7 @@ def embed_run(
         }
     pairs = data.pairs
     return Subject(
-        f"{data.name}, {run.config.loss}",
+        f"{data.name}, {config.loss.name}",
         embeddings,
         codes,
         values,

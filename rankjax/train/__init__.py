@@ -1,9 +1,7 @@
 """Training: a pure step, its state on disk, and evaluation on unseen classes."""
 
-from rankjax.train import hosts
 from rankjax.train.checkpoint import Checkpoints
 from rankjax.train.evaluation import (
-    Validation,
     evaluate,
     evaluate_test,
     forward_of,
@@ -13,8 +11,7 @@ from rankjax.train.evaluation import (
     thumbnails,
 )
 from rankjax.train.monitor import Monitor
-from rankjax.train.run_folder import RunFolder
-from rankjax.train.run_weights import read_run
+from rankjax.train.run_folder import RunFolder, read_history
 from rankjax.train.step import TrainState, create_state, make_step
 
 __all__ = [
@@ -22,16 +19,14 @@ __all__ = [
     "Monitor",
     "RunFolder",
     "TrainState",
-    "Validation",
     "create_state",
     "evaluate",
     "evaluate_test",
     "forward_of",
-    "hosts",
     "make_embed",
     "make_step",
     "over_images",
     "pixels",
-    "read_run",
+    "read_history",
     "thumbnails",
 ]

@@ -1,48 +1,51 @@
 """Checkpoints of a run: the latest two and the best, restored exactly or refused."""
 
-import errno
 import json
 import logging
 import math
+import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import (
-    PolicyCheckpointInfo,
-    PreservationContext,
-)
+from flax import nnx, traverse_util
 
 from rankjax.errors import RunError
+from rankjax.files import read_json, read_regular, write_atomic
+from rankjax.train.run_folder import disk_errors
 
 PyTree = Any
 
-FORMAT = 1
+FORMAT = 2
 """Of what is stored; a checkpoint of a later one is refused."""
 
-_DELETED = ".superseded-checkpoints"
+UNFINISHED = ".unfinished-"
+"""Begins the name of a checkpoint that is being written or deleted."""
+
 _DAMAGED = ".damaged-checkpoints"
 
 
-class Checkpoints:
+class Checkpoints(AbstractContextManager["Checkpoints"]):
     """The latest two checkpoints of a run and the best one, in one folder.
 
-    A state is any pytree of plain arrays (NNX states and optax states are; a typed PRNG
-    key is not, save its `jax.random.key_data`). Orbax restores flipped bytes without a
-    word, hence a manifest with a checksum of every leaf lies beside the state. The
-    state is stored as one array of bytes: Orbax reads and writes many arrays at a time,
-    and after an error in one the others print tracebacks from threads of their own.
+    A checkpoint is a folder that is called after its step. Its `state` is an ordinary
+    Orbax checkpoint of nested dictionaries, which Orbax alone restores:
 
-    What a killed run left half-written is never listed, and deleted by the next save.
+        StandardCheckpointer().restore(folder / "40" / "state")["params"]["head"]
+
+    Orbax restores flipped bytes without a word, hence the score and a checksum of every
+    file lie beside it in `manifest.json`. A checkpoint gets its name once it is whole:
+    what a killed run left half-written is no checkpoint, and is deleted.
+
+    A state is any pytree of plain arrays (NNX states and optax states are; a typed PRNG
+    key is not, save its `jax.random.key_data`).
 
     One process of a run uses this; the others know nothing of it.
 
@@ -53,8 +56,8 @@ class Checkpoints:
       read_only: changes nothing on the disk, also where a run is being trained.
 
     Raises:
-      RunError: the folder cannot be used, or a checkpoint in it is damaged or of a
-        newer version.
+      RunError: the folder cannot be used, or a checkpoint in it is damaged or of
+        another version.
     """
 
     def __init__(
@@ -62,39 +65,17 @@ class Checkpoints:
     ) -> None:
         logging.getLogger("absl").addFilter(_not_from_orbax)
         self._folder = folder.absolute()
-        self._scores: dict[int, float] = {}
-        self._saving: int | None = None
-        self._read_only = read_only
-        self._delete()
-        options = ocp.CheckpointManagerOptions(
-            create=False,
-            read_only=read_only,
-            preservation_policy=_LatestAndBest(self._scores),
-            cleanup_tmp_directories=not read_only,
-            # A rename is atomic: a run killed while deleting leaves no half checkpoint.
-            todelete_subdir=_DELETED,
-            # Orbax would wait for the other processes.
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=jax.process_index(),
-                active_processes={jax.process_index()},
-            ),
-        )
-        try:
+        with disk_errors(self._folder):
             if not read_only:
                 self._folder.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
-        except OSError as error:
-            raise RunError(
-                f"{self._folder}: no place for checkpoints: {error}"
-            ) from error
-        try:
+                for unfinished in self._folder.glob(f"{UNFINISHED}*"):
+                    shutil.rmtree(unfinished)
             if fall_back:
                 self._put_damaged_aside()
-            for step in self._manager.all_steps():
-                self._scores[step] = self._manifest(step)["score"]
-        except RunError:
-            self._manager.close()
-            raise
+            stored = self._stored()
+        self._scores = {step: float(self._manifest(step)["score"]) for step in stored}
+        self._writer = ThreadPoolExecutor(1)
+        self._saving: Future[None] | None = None
 
     def save(self, step: int, state: PyTree, *, score: float) -> None:
         """Copy the state to the host and write it in the background.
@@ -119,31 +100,23 @@ class Checkpoints:
         if not math.isfinite(score):
             raise ValueError(f"score is {score}, must be finite")
         self.wait()
-        named = _named_leaves(state)
-        leaves = {name: _bytes(leaf) for name, leaf in named.items()}
-        manifest = {
-            "format": FORMAT,
-            "score": float(score),
-            "leaves": {
-                k: [_kind(named[k]), zlib.crc32(x.data)] for k, x in leaves.items()
-            },
-        }
-        everything = {"bytes": np.concatenate(list(leaves.values()))}
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(everything),
-            manifest=ocp.args.JsonSave(manifest | {"checksum": _json_sum(manifest)}),
+        # A copy also on a CPU, where the state may be donated meanwhile.
+        arrays = jax.tree.map(np.array, jax.device_get(_named_leaves(state)))
+        self._scores[step] = float(score)
+        kept = {*sorted(self._scores)[-2:], self.best_step()}
+        old = self._scores.keys() - kept
+        self._scores = {k: v for k, v in self._scores.items() if k in kept}
+        self._saving = self._writer.submit(
+            self._write, step, arrays, self._scores[step], old
         )
-        self._saving, self._scores[step] = step, float(score)
-        with self._save_errors():
-            self._manager.save(step, args=items)
 
     def latest_step(self) -> int | None:
         """Return the last step saved, or None; `wait` makes sure of the disk."""
-        return self._manager.latest_step()
+        return max(self._scores, default=None)
 
     def best_step(self) -> int | None:
         """Return the step with the highest score, or None."""
-        return _best(self._manager.all_steps(), self._scores)
+        return max(self._scores, key=lambda s: (self._scores[s], s), default=None)
 
     def restore(self, step: int, like: PyTree, *, part: bool = False) -> PyTree:
         """Read a checkpoint and verify it.
@@ -157,39 +130,37 @@ class Checkpoints:
         Raises:
           RunError: the checkpoint is damaged, or holds other leaves than `like`.
         """
-        self.wait()
-        if step not in self._manager.all_steps():
-            raise ValueError(f"step is {step}, saved are {self._manager.all_steps()}")
-        wanted, stored = _named_leaves(like), self._manifest(step)["leaves"]
+        wanted = _named_leaves(like)
+        stored = traverse_util.flatten_dict(self.read(step))
         for name in sorted(wanted.keys() | (set() if part else stored.keys())):
-            here = _kind(wanted[name]) if name in wanted else "nothing"
-            there = stored[name][0] if name in stored else "nothing"
+            here, there = (_kind(leaves.get(name)) for leaves in (wanted, stored))
             if here != there:
                 raise RunError(
-                    f"{self._folder / str(step)}: holds {there} as {name}, this run "
-                    f"has {here}; use the settings it was saved with or another folder"
+                    f"{self._folder / str(step)}: holds {there} as {'/'.join(name)}, "
+                    f"this run has {here}; use the settings it was saved with or "
+                    "another folder"
                 )
-        content = self.read(step)
-        placed = {
-            name: jax.device_put(content[name], _sharding(leaf))
+        placed = [
+            jax.device_put(stored[name], _sharding(leaf))
             for name, leaf in wanted.items()
-        }
-        return jax.tree.unflatten(
-            jax.tree.structure(like), [placed[name] for name in wanted]
-        )
+        ]
+        return jax.tree.unflatten(jax.tree.structure(like), placed)
 
-    def read(self, step: int) -> dict[str, np.ndarray]:
-        """Return the verified leaves of a checkpoint by their paths.
+    def read(self, step: int) -> dict[str, Any]:
+        """Return the state of a checkpoint, verified, as nested dictionaries.
 
         Raises:
           RunError: the checkpoint is damaged.
         """
-        stored, found = self._manifest(step)["leaves"], {}
-        for name, part in self._parts(step, stored).items():
-            dtype, _, shape = stored[name][0].rstrip("]").partition("[")
-            sizes = [int(n) for n in shape.split(",") if n]
-            found[name] = part.copy().view(jnp.dtype(dtype)).reshape(sizes)
-        return found
+        self.wait()
+        if step not in self._scores:
+            raise ValueError(f"step is {step}, saved are {sorted(self._scores)}")
+        self._verify(step)
+        try:
+            with _checkpointer() as checkpointer:
+                return checkpointer.restore(self._folder / str(step) / "state")
+        except Exception as error:  # Orbax and TensorStore raise all kinds
+            raise self._damaged(step, "Orbax cannot read it") from error
 
     def wait(self) -> None:
         """Return when all that was saved is on the disk.
@@ -197,77 +168,87 @@ class Checkpoints:
         Raises:
           RunError: the disk is full.
         """
-        with self._save_errors():
-            self._manager.wait_until_finished()
-        self._delete()
+        if self._saving is None:
+            return
+        future, self._saving = self._saving, None
+        with disk_errors(self._folder):
+            future.result()
 
     def close(self) -> None:
-        """Wait, then free what Orbax holds."""
-        with self._save_errors():
-            self._manager.close()
-        self._delete()
+        """Wait, then end the thread that writes."""
+        self._writer.shutdown()
+        self.wait()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _delete(self) -> None:
-        if self._read_only:
-            return
-        shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
+    def _stored(self) -> list[int]:
+        return sorted(int(p.name) for p in self._folder.iterdir() if p.name.isdigit())
+
+    def _write(self, step: int, arrays: Any, score: float, old: set[int]) -> None:
+        """Writes a checkpoint under another name, renames it, and deletes old ones."""
+        new = self._folder / f"{UNFINISHED}{step}"
+        try:
+            with _checkpointer() as checkpointer:
+                checkpointer.save(new / "state", traverse_util.unflatten_dict(arrays))
+            files = {
+                str(path.relative_to(new)): zlib.crc32(read_regular(path))
+                for path in sorted(new.rglob("*"))
+                if path.is_file()
+            }
+            manifest = {"format": FORMAT, "score": score, "files": files}
+            signed = manifest | {"checksum": _checksum(manifest)}
+            write_atomic(new / "manifest.json", json.dumps(signed, indent=1) + "\n")
+            os.rename(new, self._folder / str(step))
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        for each in old:
+            # A rename is atomic: a run killed while deleting leaves no half checkpoint.
+            doomed = self._folder / f"{UNFINISHED}{each}"
+            os.rename(self._folder / str(each), doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
 
     def _put_damaged_aside(self) -> None:
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        """Moves checkpoints away until the last one is whole."""
+        for step in reversed(self._stored()):
             try:
-                self._parts(step, self._manifest(step)["leaves"])
-                return
+                return self._verify(step)
             except _DamagedError:
                 aside = self._folder / _DAMAGED
                 aside.mkdir(exist_ok=True)
                 shutil.move(
                     self._folder / str(step), aside / f"{step}-{time.time_ns()}"
                 )
-                self._manager.reload()
 
-    def _parts(self, step: int, stored: dict[str, Any]) -> dict[str, np.ndarray]:
-        """The bytes of every leaf in the manifest, verified."""
-        sizes = [_size(kind) for kind, _ in stored.values()]
-        empty = {"bytes": np.empty(sum(sizes), np.uint8)}
-        everything = self._read(step, "state", ocp.args.StandardRestore(empty))["bytes"]
-        parts = np.split(everything, np.cumsum(sizes)[:-1])
-        for (name, (_, checksum)), part in zip(stored.items(), parts, strict=True):
-            if zlib.crc32(part.data) != checksum:
+    def _verify(self, step: int) -> None:
+        for name, checksum in self._manifest(step)["files"].items():
+            try:
+                found = zlib.crc32(read_regular(self._folder / str(step) / name))
+            except OSError as error:
+                raise self._damaged(step, f"cannot read {name}") from error
+            if found != checksum:
                 raise self._damaged(step, f"the checksum of {name} is wrong")
-        return dict(zip(stored, parts, strict=True))
 
     def _manifest(self, step: int) -> dict[str, Any]:
-        manifest = self._read(step, "manifest", ocp.args.JsonRestore())
-        if manifest.get("format", 0) > FORMAT:
-            raise RunError(
-                f"{self._folder / str(step)}: saved by a newer rankjax, in format "
-                f"{manifest['format']}; this one reads up to {FORMAT}: run with that"
-            )
-        if _json_sum(manifest) != manifest.pop("checksum", None):
+        folder = self._folder / str(step)
+        if (folder / "manifest").is_dir():
+            raise RunError(f"{folder}: saved by an older rankjax, run with that")
+        try:
+            manifest = read_json(folder / "manifest.json")
+        except RunError as error:
+            raise self._damaged(step, "its manifest cannot be read") from error
+        if manifest.pop("checksum", None) != _checksum(manifest):
             raise self._damaged(step, "the checksum of its manifest is wrong")
+        if manifest["format"] > FORMAT:
+            raise RunError(
+                f"{folder}: saved by a newer rankjax, in format {manifest['format']}; "
+                f"this one reads up to {FORMAT}: run with that"
+            )
         return manifest
 
-    def _read(self, step: int, item: str, args: ocp.args.CheckpointArgs) -> Any:
-        try:
-            found = self._manager.restore(step, args=ocp.args.Composite(**{item: args}))
-        except Exception as error:  # Orbax and TensorStore raise all kinds
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise self._damaged(step, f"{item} unreadable ({reason[:160]})") from error
-        return found[item]
-
     def _damaged(self, step: int, what: str) -> "_DamagedError":
-        others = [other for other in self._manager.all_steps() if other != step]
+        others = [other for other in self._stored() if other != step]
         remedy = (
             f"delete that folder to go on from step {max(others)}"
             if others
@@ -275,82 +256,47 @@ class Checkpoints:
         )
         return _DamagedError(f"{self._folder / str(step)}: damaged, {what}; {remedy}")
 
-    @contextmanager
-    def _save_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if not _disk_full(error):
-                raise
-            raise RunError(
-                f"disk full while saving step {self._saving} to {self._folder}; "
-                "make room and run again to go on from the last whole checkpoint"
-            ) from error
-
 
 class _DamagedError(RunError):
     """A checkpoint is not what was saved."""
 
 
-class _LatestAndBest:
-    """Tells Orbax which checkpoints to keep."""
-
-    def __init__(self, scores: dict[int, float]) -> None:
-        self._scores = scores
-
-    def should_preserve(
-        self,
-        checkpoints: Sequence[PolicyCheckpointInfo],
-        *,
-        context: PreservationContext,
-    ) -> list[bool]:
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = {*sorted(steps)[-2:], _best(steps, self._scores)}
-        return [step in kept for step in steps]
+def _checkpointer() -> ocp.StandardCheckpointer:
+    # Orbax would wait for the other processes.
+    return ocp.StandardCheckpointer(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(),
+            active_processes={jax.process_index()},
+            barrier_sync_key_prefix=f"process {jax.process_index()}",
+        )
+    )
 
 
-def _best(steps: Sequence[int], scores: dict[int, float]) -> int | None:
-    return max(steps, key=lambda step: (scores[step], step), default=None)
-
-
-def _named_leaves(tree: PyTree) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+def _named_leaves(tree: PyTree) -> dict[tuple[str, ...], Any]:
+    """The leaves by the names on the way to them, such as params, head, kernel."""
+    nodes = jax.tree_util.tree_leaves_with_path(
+        tree, is_leaf=lambda node: isinstance(node, nnx.Variable)
+    )
+    return {
+        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
+        for path, node in nodes
+        for leaf in jax.tree.leaves(node)
+    }
 
 
 def _kind(leaf: Any) -> str:
+    if leaf is None:
+        return "nothing"
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
-def _size(kind: str) -> int:
-    """Bytes of a leaf, from what `_kind` says of it."""
-    dtype, _, shape = kind.rstrip("]").partition("[")
-    return jnp.dtype(dtype).itemsize * math.prod(int(n) for n in shape.split(",") if n)
-
-
-def _bytes(leaf: Any) -> np.ndarray:
-    return np.asarray(leaf).reshape(-1).view(np.uint8)
-
-
-def _json_sum(manifest: dict[str, Any]) -> int:
-    names = ("format", "score", "leaves")
-    signed = {name: manifest[name] for name in names if name in manifest}
-    return zlib.crc32(json.dumps(signed, sort_keys=True).encode())
+def _checksum(content: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def _sharding(leaf: Any) -> jax.sharding.Sharding | None:
     # A state that was never placed must stay free to go where the batch is.
     return getattr(leaf, "sharding", None) if getattr(leaf, "committed", True) else None
-
-
-def _disk_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return True
-        if "No space left on device" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,14 +11,12 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rankjax import metrics
-from rankjax.data import Dataset, ImageSource, Split
+from rankjax.data import Dataset, ImageSource
 from rankjax.data.decoding import resize
 from rankjax.data.sources import Readable
 from rankjax.metrics.directions import cosines, unit_rows
 from rankjax.parallel import AXIS, from_processes, place_among, replicate
 from rankjax.train.step import TrainState
-
-_FEWEST_CLASSES_TO_CHOOSE_BY = 10
 
 Embed = Callable[[TrainState, ImageSource], np.ndarray]
 Forward = Callable[[Any, jax.Array], jax.Array]
@@ -49,7 +47,7 @@ def make_embed(
       devices, batch_size: as of `over_images`.
     """
     run = over_images(forward_of(definition), devices=devices, batch_size=batch_size)
-    return lambda state, images: np.concatenate(list(run(state.judged, images)))
+    return lambda state, images: np.concatenate(list(run(state.evaluated, images)))
 
 
 def over_images(
@@ -134,36 +132,6 @@ def evaluate(
     )
     scores = metrics.clustering_scores(labels, clusters.assignment)
     return means | {"nmi": scores["nmi"]}
-
-
-class Validation(NamedTuple):
-    """What a run is judged on while it trains.
-
-    Attributes:
-      split: the images: of classes held out of training, or those that it trains on.
-      name: `validation` or `training`, which of the two.
-      chooses: whether a step is to be called the best by it. Among few classes all
-        steps find nearly everything, and which finds most is chance; and training
-        images are found best by the network that knows them by heart.
-    """
-
-    split: Split
-    name: str
-    chooses: bool
-
-    @classmethod
-    def of(cls, data: Dataset) -> Self:
-        """What a data set has for it."""
-        if data.validation is None:
-            return cls(data.train, "training", False)
-        classes = len(np.unique(data.validation.labels))
-        enough = classes >= _FEWEST_CLASSES_TO_CHOOSE_BY
-        return cls(data.validation, "validation", enough)
-
-    def figures(self, embeddings: np.ndarray) -> dict[str, float]:
-        """Figures of `evaluate` by `NAME/FIGURE`."""
-        found = evaluate(embeddings, self.split.labels, seed=0)
-        return {f"{self.name}/{key}": value for key, value in found.items()}
 
 
 def evaluate_test(

@@ -4,25 +4,24 @@ import errno
 import fcntl
 import json
 import os
-import struct
+import shutil
 import time
-from collections.abc import Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
 from rankjax.errors import RunError, UsageError
-from rankjax.files import write_atomic
+from rankjax.files import read_json, read_regular, write_atomic
 
 _ROWS = "metrics.jsonl"
 
 
-class RunFolder:
+class RunFolder(AbstractContextManager["RunFolder"]):
     """Configuration, metrics and results of one run; a context manager.
 
     Attributes:
@@ -47,7 +46,7 @@ class RunFolder:
                 raise UsageError(
                     f"run_dir must be a folder, got {path}: {part} is none"
                 )
-        with _disk(path):
+        with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             _refuse_foreign(path)
             self._lock = _lock(path)
@@ -57,86 +56,74 @@ class RunFolder:
             except BaseException:
                 os.close(self._lock)
                 raise
-        self._events: Path | None = None
-
-    def history(self) -> list[dict[str, float]]:
-        """The rows logged so far."""
-        file = self.path / _ROWS
-        with _disk(self.path):
-            content = file.read_bytes() if file.exists() else b""
-        # A killed run may leave half a line, the last one.
-        lines = content.splitlines(keepends=True)
-        try:
-            return [json.loads(line) for line in lines if line.endswith(b"\n")]
-        except ValueError as error:
-            raise RunError(f"{file}: damaged ({error}); mend or delete it") from error
+        self._events: RecordWriter | None = None
 
     def rewind(self, step: int) -> None:
         """Forgets what was logged after a step, before the run goes on from there."""
-        rows = [row for row in self.history() if row["step"] <= step]
+        rows = [row for row in read_history(self.path) if row["step"] <= step]
         self.write(_ROWS, "".join(json.dumps(row) + "\n" for row in rows))
         folder = self.path / "tensorboard"
-        self._events = folder / f"events.out.tfevents.{time.time_ns()}.rankjax"
-        with _disk(self.path):
+        with disk_errors(self.path):
             folder.mkdir(exist_ok=True)
-        self._append(
-            Event(wall_time=time.time(), file_version="brain.Event:2"),
+            # The writer of whole logs has a thread, which a full disk ends unseen.
+            name = f"events.out.tfevents.{time.time_ns()}.rankjax"
+            self._events = RecordWriter(str(folder / name))
+            self._record(wall_time=time.time(), file_version="brain.Event:2")
             # Viewers drop what earlier files say of later steps.
-            Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)),
-        )
+            start = SessionLog(status=SessionLog.START)
+            self._record(step=step + 1, session_log=start)
+            self._events.flush()
 
     def log(self, row: Mapping[str, float]) -> None:
         """Appends a row with a `step` to metrics.jsonl and to TensorBoard's events."""
-        with _disk(self.path), open(self.path / _ROWS, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        assert self._events is not None, "rewind comes first"
         step, now = int(row["step"]), time.time()
-        self._append(
-            *(
-                Event(step=step, wall_time=now, summary=scalar(name, value))
-                for name, value in row.items()
-                if name != "step"
-            )
-        )
+        with disk_errors(self.path):
+            with open(self.path / _ROWS, "a") as file:
+                file.write(json.dumps(row) + "\n")
+            for name, value in row.items():
+                if name != "step":
+                    self._record(step=step, wall_time=now, summary=scalar(name, value))
+            self._events.flush()
 
     def write(self, name: str, content: str | bytes) -> None:
         """Writes a file, whole or not at all."""
-        with _disk(self.path):
+        with disk_errors(self.path):
             write_atomic(self.path / name, content)
 
-    def _append(self, *events: Event) -> None:
-        # tensorboardX's writer has a thread, which a full disk ends unseen.
-        assert self._events is not None, "rewind comes first"
-        with _disk(self.path), open(self._events, "ab") as file:
-            file.write(b"".join(map(_record, events)))
+    def _record(self, **event: Any) -> None:
+        assert self._events is not None
+        self._events.write(Event(**event).SerializeToString())
 
     def close(self) -> None:
         """Frees the folder for other processes."""
+        if self._events is not None:
+            with suppress(OSError):  # the disk is full, which `log` has said
+                self._events.close()
         os.close(self._lock)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-def _record(event: Event) -> bytes:
-    """An event in the framing of TFRecord files."""
-    data = event.SerializeToString()
-    length = struct.pack("<Q", len(data))
-    return b"".join(
-        (
-            length,
-            struct.pack("<I", masked_crc32c(length)),
-            data,
-            struct.pack("<I", masked_crc32c(data)),
-        )
-    )
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The rows that the run in a folder has logged, each with its `step`.
+
+    Raises:
+      RunError: the file is damaged. Half a line at its end is none: a killed run may
+        leave one, and a run that goes on may be writing it.
+    """
+    file = path / _ROWS
+    with disk_errors(path):
+        content = read_regular(file) if file.exists() else b""
+    lines = content.splitlines(keepends=True)
+    try:
+        rows = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        if not all(isinstance(row["step"], int) for row in rows):
+            raise ValueError("a step is no whole number")
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{file}: damaged ({error}); mend or delete it") from error
+    return rows
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -148,8 +135,7 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _check_space(path: Path, needs: int) -> None:
-    space = os.statvfs(path)
-    free = space.f_bavail * space.f_frsize
+    free = shutil.disk_usage(path).free
     if free < needs:
         raise RunError(
             f"{path}: {free / 1e6:.0f} MB are free, "
@@ -162,18 +148,16 @@ def _claim(path: Path, config: Mapping[str, Any]) -> None:
     if not file.exists():
         write_atomic(file, json.dumps(config, indent=2) + "\n")
         return
-    try:
-        theirs = json.loads(file.read_text())
-    except ValueError as error:
-        raise RunError(f"{file}: not JSON ({error}); mend or delete it") from error
+    theirs = read_json(file)
     ours = json.loads(json.dumps(config))
-    other = [k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k)]
-    if other:
-        differences = ", ".join(
-            f"{k} {theirs.get(k)!r} (here {ours.get(k)!r})" for k in other
-        )
+    differences = [
+        f"{k} {theirs.get(k)!r} (here {ours.get(k)!r})"
+        for k in theirs | ours
+        if theirs.get(k) != ours.get(k)
+    ]
+    if differences:
         raise UsageError(
-            f"{path} holds a run of another config: {differences}; "
+            f"{path} holds a run of another config: {', '.join(differences)}; "
             "choose another folder"
         )
 
@@ -189,11 +173,16 @@ def _lock(path: Path) -> int:
 
 
 @contextmanager
-def _disk(path: Path) -> Any:
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raises a RunError of one line where a disk is full or a folder unwritable."""
     try:
         yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    except (OSError, ValueError) as error:
+        # TensorStore has an error of its own for a full disk.
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        full = full or "No space left on device" in str(error)
+        if not full and not isinstance(error, OSError):
+            raise
         what = "the disk is full" if full else f"cannot be written: {error}"
         raise RunError(
             f"{path}: {what}; what was saved is whole, run again to go on"

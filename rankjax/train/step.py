@@ -41,7 +41,7 @@ class TrainState(NamedTuple):
     average: tuple[PyTree, PyTree] | None = None
 
     @property
-    def judged(self) -> tuple[PyTree, PyTree]:
+    def evaluated(self) -> tuple[PyTree, PyTree]:
         """The parameters and other variables that evaluation uses."""
         return (self.params, self.rest) if self.average is None else self.average
 

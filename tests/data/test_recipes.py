@@ -1,6 +1,7 @@
 """The fine-tuning recipes on archives in the benchmarks' layouts."""
 
 import dataclasses
+import functools
 import inspect
 import json
 import struct
@@ -11,10 +12,13 @@ import pytest
 import tiny_archives
 from flax import nnx
 
-from experiments import backbones, dry_run
-from experiments.config import check
+from experiments import backbones
 from experiments.recipes import EXPERIMENTS, RECIPES
-from experiments.train import _optimizer, _schedule, main, network
+from experiments.train import main
+from experiments.training import dry_run
+from experiments.training.check import check
+from experiments.training.network import network
+from experiments.training.optimizer import build_optimizer, build_schedule
 from rankjax.data import CATALOGUE
 from rankjax.errors import UsageError
 
@@ -43,21 +47,31 @@ def weights(tmp_path_factory):
     return files
 
 
+@functools.cache
+def shapes(settings, size, channels):
+    """Channels that a network keeps, and the shape of an embedding.
+
+    Networks of several recipes are alike.
+    """
+    places = {"image_size": size[0], "channels": channels, "axis_name": None}
+    model = nnx.eval_shape(lambda: network(settings, **places, rngs=nnx.Rngs(0)))
+    images = np.zeros((1, *size, channels), np.uint8)
+    embed = nnx.eval_shape(lambda model: model(images), model)
+    return model.backbone.channels, embed.shape
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_named_experiments_take_grey_and_colour_images(name, channels):
     config = EXPERIMENTS[name]()
-    model = nnx.eval_shape(lambda: network(config, channels, None, nnx.Rngs(0)))
-    assert model.backbone.channels == (channels if config.model == "convnet" else 3)
-    embed = nnx.eval_shape(
-        lambda model: model(np.zeros((1, *config.size(), channels), np.uint8)), model
-    )
-    assert embed.shape == (1, config.embedding_dim)
+    kept, embedding = shapes(config.model, config.data.size(), channels)
+    assert kept == (channels if config.model.name == "convnet" else 3)
+    assert embedding == (1, config.model.embedding_dim)
 
 
 def test_transformers_refuse_images_that_are_not_square():
     config = EXPERIMENTS["glyphs"]()
-    config = dataclasses.replace(config, model="vit_small_patch16", image_width=48)
+    config = config.replace(model="vit_small_patch16", image_width=48)
     with pytest.raises(UsageError, match="image_width must be image_size for vit"):
         check(config, 1)
 
@@ -70,41 +84,46 @@ def test_a_recipe_is_tried_on_its_benchmark(
     config = RECIPES[name]()
     manual = tmp_path / "manual"
     manual.mkdir()
-    MAKERS[config.dataset](manual)
-    entry = dataclasses.replace(CATALOGUE[config.dataset], counts={})
-    monkeypatch.setitem(CATALOGUE, config.dataset, entry)
-    # Twelve images are too few to be judged.
-    monkeypatch.setattr(dry_run, "check_judged", lambda data: None)
+    MAKERS[config.data.dataset](manual)
+    entry = dataclasses.replace(CATALOGUE[config.data.dataset], counts={})
+    monkeypatch.setitem(CATALOGUE, config.data.dataset, entry)
+    # Twelve images are too few to evaluate on.
+    monkeypatch.setattr(dry_run, "check_evaluation", lambda data: None)
     words = ["--manual-dir", str(manual), "--data-dir", str(tmp_path), "--devices", "1"]
     words += ["--classes", "2", "--per-class", "2", "--fold", "None", "--dry-run"]
     assert main([name, *words]) == 1
     lines = capsys.readouterr().out.splitlines()
-    (line,) = (line for line in lines if "weights " in line and "failed" in line)
+    (line,) = (line for line in lines if "failed" in line)
     assert "cannot read weights" in line
-    assert config.weights.name in "".join(lines)
-    status = main([name, *words, "--weights", str(weights[config.model])])
+    assert config.model.weights.name in "".join(lines)
+    status = main([name, *words, "--weights", str(weights[config.model.name])])
     out = capsys.readouterr().out
     assert status == 0, out
     assert out.count("│ ok") == 7
-    assert f"{config.model}.safetensors" in out
+    assert f"{config.model.name}.safetensors" in out
 
 
 def test_a_staircase_falls_by_its_rate_from_the_end_of_warmup_on():
-    config = dataclasses.replace(
-        RECIPES["cub_proxy_anchor"](), warmup_steps=4, decay_every=10, decay_rate=0.5
-    )
-    rates = [float(_schedule(config)(step)) for step in (0, 2, 4, 9, 10, 19, 20)]
-    expected = np.array([0, 0.5, 1, 1, 0.5, 0.5, 0.25]) * config.learning_rate
-    np.testing.assert_allclose(rates, expected, rtol=1e-6)
-    constant = dataclasses.replace(config, schedule="constant", warmup_steps=0)
-    assert [float(_schedule(constant)(s)) for s in (0, 9)] == pytest.approx([1e-4] * 2)
+    def rates(config, *steps):
+        schedule = build_schedule(config.optimizer)
+        return [float(schedule(step)) for step in steps]
+
+    config = RECIPES["cub_proxy_anchor"]()
+    config = config.replace(warmup_steps=4, decay_every=10, decay_rate=0.5)
+    found = rates(config, 0, 2, 4, 9, 10, 19, 20)
+    expected = np.array([0, 0.5, 1, 1, 0.5, 0.5, 0.25]) * 1e-4
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    constant = config.replace(schedule="constant", warmup_steps=0)
+    assert rates(constant, 0, 9) == pytest.approx([1e-4] * 2)
 
 
 def test_rmsprop_takes_the_steps_of_its_equations():
-    config = dataclasses.replace(
-        RECIPES["cub_reality_check"](), learning_rate=0.1, weight_decay=0.5
+    config = RECIPES["cub_reality_check"]()
+    config = config.replace(
+        learning_rate=0.1, weight_decay=0.5, backbone_learning_rate=1.0
     )
-    optimizer = _optimizer(config, _schedule(config))
+    schedule = build_schedule(config.optimizer)
+    optimizer = build_optimizer(config.optimizer, config.loss, schedule)
     x = expected = np.float32(2.0)
     state, square, trace = optimizer.init(x), 0.0, 0.0
     for gradient in (1.0, -3.0, 0.5):

@@ -1,6 +1,5 @@
 """Starting from weights that are there, and training parts of a network apart."""
 
-import dataclasses
 import json
 
 import jax
@@ -10,16 +9,21 @@ import optax
 import pytest
 import without_report
 from flax import nnx
+from test_step import OneLayer
 
-from experiments.config import Config, check
-from experiments.train import main, start
+from experiments.config import Config
+from experiments.train import main
+from experiments.training.check import check
+from experiments.training.start import start
 from rankjax.data import load
 from rankjax.errors import UsageError
-from rankjax.models import ConvNet, Embedder, Layers
+from rankjax.models import Embedder, Layers
 from rankjax.objective import objective
 from rankjax.train import Checkpoints, create_state, make_embed, make_step
 
-CONFIG = Config(dataset="digits", optimizer="sgd", warmup_steps=0, learning_rate=0.5)
+CONFIG = Config().replace(
+    dataset="digits", optimizer="sgd", warmup_steps=0, learning_rate=0.5
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +50,7 @@ def updates(config, train, steps) -> list[dict[str, np.ndarray]]:
 
 
 def test_backbone_head_and_proxies_have_learning_rates_of_their_own(train):
-    config = dataclasses.replace(
-        CONFIG,
+    config = CONFIG.replace(
         loss="proxy_anchor",
         proxies_per_class=1,
         proxy_learning_rate=100.0,
@@ -61,7 +64,7 @@ def test_backbone_head_and_proxies_have_learning_rates_of_their_own(train):
 
 
 def test_the_backbone_stays_as_it_is_for_so_many_steps(train):
-    config = dataclasses.replace(CONFIG, freeze_steps=2, backbone_learning_rate=0.1)
+    config = CONFIG.replace(freeze_steps=2, backbone_learning_rate=0.1)
     for step, found in enumerate(updates(config, train, 4)):
         for name, ratios in found.items():
             expected = 1 if "backbone" not in name else 0 if step < 2 else 0.1
@@ -71,7 +74,7 @@ def test_the_backbone_stays_as_it_is_for_so_many_steps(train):
 def averaged_steps(images, labels):
     """States of three steps that keep averages."""
     rngs = nnx.Rngs(0)
-    backbone = ConvNet(Layers(None, rngs), channels=1, width=2)
+    backbone = OneLayer(Layers(None, rngs), channels=1, width=2)
     model = Embedder(backbone, embedding_dim=4, normalize=True, rngs=rngs)
     optimizer = optax.sgd(0.1)
     definition, state = create_state(model, optimizer, averaged=True)
@@ -110,15 +113,17 @@ def test_averages_of_weights_move_by_their_decay_and_are_what_is_judged():
 
 
 def test_a_run_starts_from_the_averaged_backbone_of_another(train, tmp_path):
-    config = dataclasses.replace(CONFIG, weight_ema=0.9)
+    config = CONFIG.replace(weight_ema=0.9)
     state = start(config, train, axis_name=None)[3]
     params, rest = jax.tree.map(lambda x: x + 1, state.average)
     state = state._replace(average=(params, rest))
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(1, state, score=0.5)
-    again = dataclasses.replace(CONFIG, weights=tmp_path, seed=1)
+    again = CONFIG.replace(weights=tmp_path, seed=1)
     _, _, _, found, loaded = start(again, train, axis_name=None)
     assert (loaded.layout, loaded.scale, loaded.arrays) == ("rankjax", "half", 20)
+    loaded = start(again.replace(input_scale="caffe"), train, axis_name=None).loaded
+    assert loaded.scale == "caffe"
     taken = leaves((found.params, found.rest))
     for name, value in leaves((params, rest)).items():
         if "backbone" in name:
@@ -127,8 +132,16 @@ def test_a_run_starts_from_the_averaged_backbone_of_another(train, tmp_path):
             assert np.any(taken[name] != value)
 
 
+def test_hyper_parameters_that_are_learned_start_where_they_were_set(train):
+    config = CONFIG.replace(learn=("scale",), loss_options=("scale=16",))
+    learned = start(config, train, axis_name=None).state.params["learned"]
+    assert {name: float(x[...]) for name, x in learned.items()} == {"scale": 16.0}
+    with pytest.raises(UsageError, match="no option of n_pairs 'skale'"):
+        check(config.replace(learn=("skale",)), 1)
+
+
 def test_the_folder_of_weights_must_be_that_of_a_run(train, tmp_path):
-    config = dataclasses.replace(CONFIG, weights=tmp_path)
+    config = CONFIG.replace(weights=tmp_path)
     with pytest.raises(UsageError, match="it has no checkpoints"):
         start(config, train)
 
@@ -136,9 +149,9 @@ def test_the_folder_of_weights_must_be_that_of_a_run(train, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"stochastic_depth": 1.0}, "stochastic_depth must be in"),
-        ({"weight_ema": 1.0}, "weight_ema must be in"),
-        ({"freeze_steps": -1}, "freeze_steps must not be negative"),
+        ({"stochastic_depth": 1.0}, "stochastic_depth must be at least 0 and below 1"),
+        ({"weight_ema": 1.0}, "weight_ema must be at least 0 and below 1"),
+        ({"freeze_steps": -1}, "freeze_steps must be at least 0, got -1"),
         ({"head_layers": (0,)}, "head_layers must be at least 1"),
         ({"pooling": "max"}, "pooling of convnet must be default, got max"),
         (
@@ -149,7 +162,7 @@ def test_the_folder_of_weights_must_be_that_of_a_run(train, tmp_path):
 )
 def test_settings_that_cannot_be_meant_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
-        check(dataclasses.replace(CONFIG, **settings), devices=1)
+        check(CONFIG.replace(**settings), devices=1)
 
 
 def test_a_damaged_file_of_weights_is_one_line(data_dir, tmp_path, capfd):

@@ -130,7 +130,7 @@ def test_a_memory_gives_eight_devices_the_curve_of_one(loss, wrapper):
 def test_half_precision_keeps_weights_statistics_and_embeddings_whole():
     losses, grads = [], []
     for dtype in (None, jnp.bfloat16):
-        step, state = pieces("sup_con", axis_name=None, backbone=ConvNet, dtype=dtype)
+        step, state = pieces("sup_con", axis_name=None, dtype=dtype)
         after, metrics = jax.jit(step)(state, batches()[0])
         for leaf in jax.tree.leaves(after):
             assert leaf.dtype in (jnp.float32, jnp.int32)

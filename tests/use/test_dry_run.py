@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 
-from experiments import dry_run
 from experiments.train import main
+from experiments.training import dry_run
 
 pytestmark = pytest.mark.xdist_group("use")
 
@@ -43,6 +43,13 @@ def test_what_would_fail_is_told_and_ends_with_status_1(run, capsys, monkeypatch
     assert "GB of 0.00 GB" in found["memory"][1]
 
 
+def test_missing_weights_are_told_before_anything_is_read_or_built(capsys):
+    status, found = _run(capsys, "--data-dir", "nowhere", "--weights", "none.pth")
+    assert (status, found["settings"][0]) == (1, "failed")
+    assert "cannot read weights from none.pth: there is no such" in found["settings"][1]
+    assert {found[check][0] for check in CHECKS[1:]} == {"not reached"}
+
+
 def test_damaged_and_missing_data_are_told(photos, tmp_path, capsys):
     folder = shutil.copytree(photos, tmp_path / "photos")
     for file in folder.rglob("*.png"):
@@ -56,6 +63,8 @@ def test_damaged_and_missing_data_are_told(photos, tmp_path, capsys):
 
 
 def test_what_to_install_is_told_in_full(tmp_path, capsys):
+    (tmp_path / "weights.pth").touch()
     places = ["--data-dir", str(tmp_path), "--manual-dir", str(tmp_path)]
-    assert main(["cub_proxy_anchor", *places, "--devices", "1", "--dry-run"]) == 1
+    places += ["--weights", str(tmp_path / "weights.pth"), "--devices", "1"]
+    assert main(["cub_proxy_anchor", *places, "--dry-run"]) == 1
     assert "'rankjax[tf]'" in capsys.readouterr().out

@@ -34,7 +34,9 @@ def _run(capsys, *words):
 
 def test_a_run_read_back_has_the_figures_that_it_reported(run):
     kept = load_run(run)
-    data = load("digits", data_dir=run.parent / "data", image_size=kept.config.size())
+    data = load(
+        "digits", data_dir=run.parent / "data", image_size=kept.config.data.size()
+    )
     embed = make_embed(kept.definition, devices=jax.devices())
     figures = evaluate(embed(kept.state, data.test.images), data.test.labels, seed=0)
     reported = json.loads((run / "summary.json").read_text())["test"]
@@ -44,7 +46,7 @@ def test_a_run_read_back_has_the_figures_that_it_reported(run):
 
 def test_reading_a_run_changes_nothing_in_its_folder(run, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
-    unfinished = folder / "checkpoints" / "10.orbax-checkpoint-tmp"
+    unfinished = folder / "checkpoints" / ".unfinished-10"
     unfinished.mkdir()
     before = sorted(folder.rglob("*"))
     load_run(folder, which="best")

@@ -1,15 +1,32 @@
-"""The backbone of a finished run, to start another one from."""
+"""Weights to start from: those of a file, or the backbone of a finished run."""
 
-import re
 from pathlib import Path
 
 import numpy as np
+from flax import traverse_util
 
+from rankjax import models
 from rankjax.errors import RunError, UsageError
 from rankjax.files import read_json
 from rankjax.models import SCALES
 from rankjax.models.weights import torch_name
-from rankjax.train.checkpoint import Checkpoints
+from rankjax.train import Checkpoints
+
+
+def pretrain(embedder: models.Embedder, path: Path, input_scale: str) -> models.Loaded:
+    """Puts weights from a file, or from another run, into the backbone."""
+    backbone = embedder.backbone
+    scale = None if input_scale == "auto" else input_scale
+    if path.is_dir():
+        arrays, theirs = read_run(path)
+        own = "imagenet" if backbone.channels == 3 else "half"
+        loaded = models.use_arrays(
+            backbone, arrays, source=str(path), scale=scale or theirs or own
+        )
+    else:
+        loaded = models.load_weights(backbone, path, scale=scale)
+    embedder.scale = models.SCALES[loaded.scale]
+    return loaded
 
 
 def read_run(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
@@ -33,17 +50,15 @@ def read_run(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
         step = checkpoints.best_step()
         if step is None:
             raise UsageError(f"{path} is a run without a checkpoint so far")
-        leaves = checkpoints.read(step)
-    averaged = any(name.startswith(".average") for name in leaves)
-    wanted = (".average[0]", ".average[1]") if averaged else (".params", ".rest")
-    found = {}
-    for name, array in leaves.items():
-        if not name.startswith(wanted) or "['backbone']" not in name:
-            continue
-        inside = name.partition("['backbone']")[2].removesuffix(".value")
-        keys = re.findall(r"\['?([^]']+)'?\]", inside)
-        found[torch_name(".".join(keys))] = array
-    return found, read_scale(path / "weights.json")
+        state = checkpoints.read(step)
+    averages = state.get("average")
+    variables = averages.values() if averages else (state["params"], state["rest"])
+    found: dict[str, np.ndarray] = {}
+    for part in variables:
+        backbone = part.get("network", part).get("backbone", {})
+        found |= traverse_util.flatten_dict(backbone, sep=".")
+    arrays = {torch_name(name): array for name, array in found.items()}
+    return arrays, read_scale(path / "weights.json")
 
 
 def read_scale(file: Path) -> str | None:

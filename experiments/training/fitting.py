@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Collection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.config import Config, build_batches
+from experiments.config import Batch, Config, Loss
+from experiments.training.choices import build_batches
 from rankjax import losses
 from rankjax.errors import UsageError
-from rankjax.registry import Batch, hyper_parameters, info_of
+from rankjax.registry import Batch as Kind
+from rankjax.registry import hyper_parameters, info_of
 
 if TYPE_CHECKING:
     from rankjax.data import Split
@@ -23,7 +24,7 @@ _BELONG_TO = {
     "model": ("weights", "input_scale", "pooling"),
     "dataset": ("manual_dir",),
 }
-_PER_CLASS: dict[Batch, int] = {
+_PER_CLASS: dict[Kind, int] = {
     "pairs": 2,
     "views": 2,
     "classes": 4,
@@ -50,20 +51,21 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
       config: the same with what was typed.
       typed: names of settings that stay as they are.
     """
-    plain, fitted = Config(), _Fitting(config, typed)
+    fitted = _Fitting(config, typed)
+    before, now, plain = own.flat(), config.flat(), Config().flat()
     for owner, settings in _BELONG_TO.items():
-        if getattr(config, owner) != getattr(own, owner):
+        if now[owner] != before[owner]:
             for name in settings:
-                fitted.put(name, getattr(plain, name))
-    if fitted.now.weights is None:
+                fitted.put(name, plain[name])
+    if fitted.now.model.weights is None:
         # Neither statistics nor features that are worth keeping.
-        if fitted.now.norm == "frozen":
-            fitted.put("norm", plain.norm)
+        if fitted.now.model.norm == "frozen":
+            fitted.put("norm", plain["norm"])
         fitted.put("freeze_steps", 0)
-        fitted.put("backbone_learning_rate", plain.backbone_learning_rate)
-    if config.image_size != own.image_size:
+        fitted.put("backbone_learning_rate", plain["backbone_learning_rate"])
+    if now["image_size"] != before["image_size"]:
         for name in ("image_width", "short_side"):
-            scaled = getattr(own, name) * config.image_size / own.image_size
+            scaled = before[name] * now["image_size"] / before["image_size"]
             fitted.put(name, round(scaled))
     _fit_to_loss(own, fitted)
     return fitted.now
@@ -82,30 +84,30 @@ def fit_batch(
     The first that is possible of ever fewer classes. Where nothing is, the settings are
     as they were, for whoever uses them to refuse.
     """
-    fitted = _Fitting(config, typed)
-    least = 1 if config.batches in _ANY_CLASSES else 2
-    per_class = config.per_class
+    fitted, batch = _Fitting(config, typed), config.batch
+    least = 1 if batch.batches in _ANY_CLASSES else 2
+    per_class = batch.per_class
     if split is not None:
         counts = np.bincount(split.labels)
         usable = counts[counts >= least]
         if len(usable):
             per_class = min(per_class, max(least, int(np.median(usable))))
-    sizes = [config.per_class]
+    sizes = [batch.per_class]
     if "per_class" not in typed:
         sizes = [*range(per_class, per_class + devices)]
-    numbers = [config.classes]
+    numbers = [batch.classes]
     if "classes" not in typed:
-        numbers = [*range(config.classes, 1, -1)]
+        numbers = [*range(batch.classes, 1, -1)]
     for size in sizes:
         for number in numbers:
             if number % hosts or number * size % devices:
                 continue
-            tried = dataclasses.replace(config, classes=number, per_class=size)
-            if split is None or _can_be_made(tried, split):
+            tried = dataclasses.replace(batch, classes=number, per_class=size)
+            if split is None or _can_be_made(tried, split, config.run.seed):
                 fitted.put("classes", number)
                 fitted.put("per_class", size)
                 rows = number * size // devices
-                fitted.put("microbatch", _divisor(rows, config.microbatch))
+                fitted.put("microbatch", _divisor(rows, batch.microbatch))
                 return fitted.now
     return config
 
@@ -116,9 +118,10 @@ def fit_to_data(config: Config, typed: Collection[str], train: "Split") -> Confi
     With fewer steps, what is counted in steps comes earlier: warm-up, evaluations, ...
     """
     fitted = _Fitting(config, typed)
-    epoch = len(train.labels) / (config.classes * config.per_class)
+    epoch = len(train.labels) / config.batch.size()
     most = max(round(_MOST_EPOCHS * epoch), 1)
-    if config.steps > most and "steps" not in typed:
+    steps, weights = config.optimizer.steps, config.model.weights
+    if steps > most and "steps" not in typed:
         for name in (
             "steps",
             "eval_every",
@@ -126,12 +129,12 @@ def fit_to_data(config: Config, typed: Collection[str], train: "Split") -> Confi
             "freeze_steps",
             "decay_every",
         ):
-            value = getattr(config, name)
-            fitted.put(name, max(round(value * most / config.steps), min(value, 1)))
+            value = config.flat()[name]
+            fitted.put(name, max(round(value * most / steps), min(value, 1)))
     grey = train.images.shape[-1] == 1
     if not grey:
         fitted.put("grey_as_rgb", False)
-    elif config.weights is not None and not Path(config.weights).is_dir():
+    elif weights is not None and not weights.is_dir():
         fitted.put("grey_as_rgb", True)  # a run's own weights are of its images
     return fitted.now
 
@@ -144,12 +147,18 @@ def differences(before: Config, after: Config) -> str:
             return " ".join(map(str, value)) or "none"
         return "none" if value is None else str(value)
 
-    values = ((f.name, getattr(before, f.name)) for f in dataclasses.fields(Config))
+    now = after.flat()
     return ", ".join(
-        f"{name} {words(getattr(after, name))} instead of {words(value)}"
-        for name, value in values
-        if getattr(after, name) != value
+        f"{name} {words(now[name])} instead of {words(value)}"
+        for name, value in before.flat().items()
+        if now[name] != value
     )
+
+
+def settings_fitted(own: Config, config: Config, typed: Collection[str]) -> str:
+    """Settings that nobody typed and an experiment does not have; empty for none."""
+    now = config.flat()
+    return differences(own.replace(**{name: now[name] for name in typed}), config)
 
 
 class _Fitting:
@@ -160,44 +169,44 @@ class _Fitting:
 
     def put(self, name: str, value: Any) -> None:
         if name not in self._typed:
-            self.now = dataclasses.replace(self.now, **{name: value})
+            self.now = self.now.replace(**{name: value})
 
 
 def _fit_to_loss(own: Config, fitted: _Fitting) -> None:
-    config = fitted.now
-    loss = losses.LOSSES.get(config.loss)
+    chosen, batch = fitted.now.loss, fitted.now.batch
+    loss = losses.LOSSES.get(chosen.name)
     info = info_of(loss)
     if loss is None or info is None:
         return
     if info.batch == "proxies":
-        fitted.put("proxies_per_class", _centers(loss, config))
-    if config.loss == own.loss:
+        fitted.put("proxies_per_class", _centers(loss, chosen))
+    if chosen.name == own.loss.name:
         return
     if info.batch != "proxies":
         fitted.put("proxies_per_class", 0)
-        if config.batches in _ANY_CLASSES:
+        if batch.batches in _ANY_CLASSES:
             fitted.put("batches", "class_balanced")
-    images = config.classes * config.per_class
-    if fitted.now.batches != "n_pairs":
-        fitted.put("per_class", max(config.per_class, _PER_CLASS[info.batch]))
-    if fitted.now.per_class != config.per_class:
-        fitted.put("classes", max(images // fitted.now.per_class, 2))
+    if fitted.now.batch.batches != "n_pairs":
+        fitted.put("per_class", max(batch.per_class, _PER_CLASS[info.batch]))
+    per_class = fitted.now.batch.per_class
+    if per_class != batch.per_class:
+        fitted.put("classes", max(batch.size() // per_class, 2))
 
 
-def _centers(loss: Any, config: Config) -> int:
+def _centers(loss: Any, chosen: Loss) -> int:
     """Proxies of a class that a loss takes together; the experiment's for others."""
     known = hyper_parameters(loss)
     if "centers" not in known:
-        return max(config.proxies_per_class, 1)
-    given = dict(option.partition("=")[::2] for option in config.loss_options)
+        return max(chosen.proxies_per_class, 1)
+    given = dict(option.partition("=")[::2] for option in chosen.loss_options)
     text = given.get("centers", str(known["centers"].default))
     # What is no number is refused where options are read.
     return int(text) if text.isdecimal() else 1
 
 
-def _can_be_made(config: Config, split: "Split") -> bool:
+def _can_be_made(batch: Batch, split: "Split", seed: int) -> bool:
     try:
-        build_batches(config, split)
+        build_batches(batch, split, seed)
     except UsageError:
         return False
     return True

@@ -112,17 +112,14 @@ def broadcast(tree: Any) -> Any:
     """
     if _store is None:
         return tree
-    leaves, structure = jax.tree.flatten(jax.device_get(tree))
     # As bytes: arrays are sent as sums with zeros, which would make -0.0 a 0.0.
-    mine = [np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in leaves]
-    sent = np.asarray(multihost_utils.broadcast_one_to_all(np.concatenate(mine)))
-    parts = np.split(sent, np.cumsum([len(x) for x in mine])[:-1])
-    return jax.tree.unflatten(
-        structure,
-        [
-            part.copy().view(leaf.dtype).reshape(leaf.shape)
-            for part, leaf in zip(parts, leaves, strict=True)
-        ],
+    mine = jax.tree.map(
+        lambda x: np.ascontiguousarray(x).reshape(-1).view(np.uint8),
+        jax.device_get(tree),
+    )
+    sent = multihost_utils.broadcast_one_to_all(mine)
+    return jax.tree.map(
+        lambda x, bits: np.asarray(bits).view(x.dtype).reshape(x.shape), tree, sent
     )
 
 

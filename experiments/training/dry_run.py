@@ -9,27 +9,19 @@ import jax
 import numpy as np
 
 from experiments.bench.output import Row, show
-from experiments.config import (
-    SETTINGS,
-    Config,
-    build_augmentation,
-    build_batches,
-    check,
-)
-from experiments.fitting import fit_batch
-from experiments.train import (
-    check_judged,
-    choose_devices,
-    load_fitted,
-    make_spread_step,
-    settings_fitted,
-    start,
-)
+from experiments.config import SETTINGS, Config
+from experiments.recipes import EXPERIMENTS
+from experiments.training.check import check, check_weights, choose_devices
+from experiments.training.choices import build_augmentation, build_batches
+from experiments.training.fitting import fit_batch, settings_fitted
+from experiments.training.images import load_fitted
+from experiments.training.start import build_step, start
+from experiments.training.validation import Validation, check_evaluation
 from rankjax.data import Dataset, Loader
 from rankjax.data.sources import ChosenImages
 from rankjax.errors import RunError, UsageError
 from rankjax.parallel import axis_of, replicate
-from rankjax.train import Validation, make_embed
+from rankjax.train import make_embed
 
 _EVALUATED = 256
 
@@ -83,11 +75,12 @@ class _Trial:
         self._name, self._config, self._typed = name, config, typed
 
     def settings(self) -> str:
-        if self._config.hosts is not None:
+        if self._config.devices.hosts is not None:
             raise UsageError("dry_run is of one process; leave hosts out")
-        self._devices = choose_devices(self._config.devices)
+        self._devices = choose_devices(self._config.devices.devices)
         count = len(self._devices)
         check(fit_batch(self._config, self._typed, devices=count, hosts=1), count)
+        check_weights(self._config.model.weights)
         kinds = sorted({device.device_kind for device in self._devices})
         return f"{count} devices ({', '.join(kinds)})"
 
@@ -95,7 +88,7 @@ class _Trial:
         self._config, self._data = load_fitted(
             self._config, self._typed, len(self._devices), 1
         )
-        check_judged(self._data)
+        check_evaluation(self._data)
         words = []
         for split in ("train", "validation", "test", "gallery"):
             part = getattr(self._data, split)
@@ -103,17 +96,18 @@ class _Trial:
                 part.images.read(np.array([0, len(part.labels) - 1]))
                 classes = len(np.unique(part.labels))
                 words.append(f"{split} {len(part.labels):,} of {classes:,} classes")
-        fitted = settings_fitted(self._name, self._config, self._typed)
+        fitted = settings_fitted(EXPERIMENTS[self._name](), self._config, self._typed)
         words += [f"settings that fit: {fitted}"] if fitted else []
         return f"{self._data.protocol}: {'; '.join(words)}"
 
     def batch(self) -> str:
-        self._batches = build_batches(self._config, self._data.train)
+        config = self._config
+        self._batches = build_batches(config.batch, self._data.train, config.run.seed)
         loader = Loader(
             self._data.train,
             self._batches,
-            augmentation=build_augmentation(self._config),
-            seed=self._config.seed,
+            augmentation=build_augmentation(config.data),
+            seed=config.run.seed,
             start_step=0,
             stop_step=1,
         )
@@ -125,12 +119,13 @@ class _Trial:
         )
 
     def weights(self) -> str:
-        self._definition, self._optimizer, _, state, loaded = start(
+        self._begun = start(
             self._config,
             self._data.train,
-            axis_name=axis_of(self._config.wrapper),
+            axis_name=axis_of(self._config.devices.wrapper),
             batches=self._batches,
         )
+        state, loaded = self._begun.state, self._begun.loaded
         self._state = replicate(state, self._devices)
         count = sum(x.size for x in jax.tree.leaves(state.params))
         if loaded is None:
@@ -142,8 +137,9 @@ class _Trial:
         )
 
     def memory(self) -> str:
-        step = make_spread_step(
-            self._config, self._definition, self._optimizer, self._devices
+        begun = self._begun
+        step = build_step(
+            self._config, begun.definition, begun.optimizer, self._devices
         )
         self._step, analysis = step.compile(self._state, self._batch)
         if analysis is None:
@@ -172,23 +168,23 @@ class _Trial:
             seconds = time.perf_counter() - began
         if not np.isfinite(loss):
             raise RunError(f"the loss is {loss} after a step")
-        hours = seconds * self._config.steps / 3600
+        hours = seconds * self._config.optimizer.steps / 3600
         return (
             f"loss {loss:.4g}; {seconds:.3g} s a step, {hours:.2g} hours for "
-            f"{self._config.steps:,} if the input keeps up"
+            f"{self._config.optimizer.steps:,} if the input keeps up"
         )
 
     def evaluation(self) -> str:
         data: Dataset = self._data
-        judged = Validation.of(data).split
-        rows = np.arange(min(len(judged.labels), _EVALUATED))
+        split = Validation.of(data).split
+        rows = np.arange(min(len(split.labels), _EVALUATED))
         embed = make_embed(
-            self._definition, devices=self._devices, batch_size=len(rows)
+            self._begun.definition, devices=self._devices, batch_size=len(rows)
         )
-        found = embed(self._state, ChosenImages(judged.images, rows))
+        found = embed(self._state, ChosenImages(split.images, rows))
         if not np.isfinite(found).all():
             raise RunError("embeddings are not finite after a step")
-        return f"{len(found)} images of {len(judged.labels):,} to {found.shape[1]}"
+        return f"{len(found)} images of {len(split.labels):,} to {found.shape[1]}"
 
 
 def _limit(devices: Sequence[jax.Device]) -> float:

@@ -1,20 +1,16 @@
 """The command line of `experiments.train`, read before what takes seconds to import."""
 
-import dataclasses
 import inspect
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import tyro
 
-from experiments.config import GROUPS, SETTINGS, Config
-from experiments.fitting import fit_to_choices
+from experiments.config import SETTINGS, Config
 from experiments.recipes import EXPERIMENTS
+from experiments.training.fitting import fit_to_choices
 from rankjax.errors import unknown_name
-
-_Grouped = dataclasses.make_dataclass(
-    "_Grouped", [(group.__name__.lower(), group) for group in GROUPS], frozen=True
-)
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, Config, frozenset[str]]:
@@ -40,23 +36,16 @@ def parse(arguments: Sequence[str]) -> tuple[str, Config, frozenset[str]]:
         for key, function in EXPERIMENTS.items()
     )
     default = EXPERIMENTS[name]()
-    found: Any = tyro.cli(
-        _Grouped,
-        default=_Grouped(*(group(**_part(default, group)) for group in GROUPS)),
+    config: Any = tyro.cli(
+        Config,
+        default=default,
         args=words,
         prog=f"python -m experiments.train {name}",
         description=f"{inspect.getdoc(EXPERIMENTS[name])}\n\nExperiments:\n\n{listed}",
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    settings: dict[str, Any] = {}
-    for group in GROUPS:
-        settings |= _part(getattr(found, group.__name__.lower()), group)
     typed = _typed(words)
-    return name, fit_to_choices(default, Config(**settings), typed), typed
-
-
-def _part(settings: Any, group: type[Any]) -> dict[str, Any]:
-    return {f.name: getattr(settings, f.name) for f in dataclasses.fields(group)}
+    return name, fit_to_choices(default, config, typed), typed
 
 
 def _typed(words: Sequence[str]) -> frozenset[str]:
@@ -68,3 +57,22 @@ def _typed(words: Sequence[str]) -> frozenset[str]:
     }
     flags |= {flag.removeprefix("no_") for flag in flags}
     return frozenset(flags & SETTINGS)
+
+
+def command_line(name: str, config: Config, typed: Collection[str]) -> str:
+    """The command that gives these settings."""
+    default = EXPERIMENTS[name]().flat()
+    words = ["python", "-m", "experiments.train", name]
+    for key, value in config.flat().items():
+        # Each process has its own word for where the others are.
+        if key == "hosts" or key not in typed:
+            continue
+        if typed is SETTINGS and value == default[key]:
+            continue
+        flag = key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words.append(f"--{flag}")
+            words += map(str, value) if isinstance(value, tuple) else [str(value)]
+    return shlex.join(words)

@@ -1,0 +1,1 @@
+"""What `experiments.train` is made of, in the order in which it is used."""

@@ -1,0 +1,157 @@
+"""What can be refused before anything runs: settings, weights, devices."""
+
+import functools
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.config import Config, Loss, Model
+from experiments.training.choices import (
+    build_augmentation,
+    build_objective,
+    learned,
+    look_up,
+    with_options,
+)
+from rankjax.data import BATCHES
+from rankjax.errors import RunError, UsageError
+from rankjax.inputs import References
+from rankjax.models import MODELS
+from rankjax.registry import Range, hyper_parameters, info_of
+
+
+def check(config: Config, devices: int, hosts: int = 1) -> None:
+    """Raises a UsageError for settings that cannot be meant, before anything runs."""
+    look_up("model", config.model.name, dict.fromkeys(MODELS))
+    look_up("batches", config.batch.batches, BATCHES)
+    _check_ranges(config)
+    _check_model(config.model, *config.data.size())
+    _check_loss(config.loss)
+    build_augmentation(config.data)
+    batch, optimizer = config.batch, config.optimizer
+    size, memory = batch.size(), config.loss.memory
+    short_side, profile = config.data.short_side, config.run.profile
+    if batch.per_class < 2 and batch.batches not in ("proxy_balanced", "random"):
+        raise UsageError(
+            f"per_class must be at least 2, got {batch.per_class}: "
+            "with one image a class has no positives"
+        )
+    if short_side and short_side < min(config.data.size()):
+        raise UsageError(
+            f"short_side must be at least image_size, {min(config.data.size())}, or 0, "
+            f"got {short_side}"
+        )
+    if optimizer.schedule == "staircase" and optimizer.decay_every < 1:
+        raise UsageError("decay_every must be at least 1 for the staircase, got 0")
+    if size % devices:
+        raise UsageError(
+            f"classes x per_class = {batch.classes} x {batch.per_class} must be "
+            f"divisible by the number of devices, {devices}"
+        )
+    if batch.classes % hosts:
+        raise UsageError(
+            f"classes must be divisible by the number of processes, {hosts}, "
+            f"got {batch.classes}"
+        )
+    if batch.microbatch and size // devices % batch.microbatch:
+        raise UsageError(
+            f"microbatch must divide the {size // devices} images of a device, got "
+            f"{batch.microbatch}"
+        )
+    if 0 < memory < size:
+        raise UsageError(
+            f"memory must be at least the batch, {size}, or 0, got {memory}"
+        )
+    if profile and optimizer.steps < 10 + profile:
+        raise UsageError(
+            f"profile must be at most {max(optimizer.steps - 10, 0)} in "
+            f"{optimizer.steps} steps, the first 10 of which compile, got {profile}"
+        )
+
+
+def _check_ranges(config: Config) -> None:
+    """Raises where a number is outside the range that its annotation states."""
+    values = config.flat()
+    for name, hint in config.hints().items():
+        for note in typing.get_args(hint):
+            if isinstance(note, Range) and not note.holds(np.asarray(values[name])):
+                raise UsageError(f"{name} must be {note}, got {values[name]}")
+
+
+def _check_model(model: Model, height: int, width: int) -> None:
+    if model.name.startswith("vit") and height != width:
+        raise UsageError(
+            f"image_width must be image_size for {model.name}, got {height} x {width}"
+        )
+    if model.name == "convnet" and model.pooling != "default":
+        raise UsageError(
+            f"pooling of convnet must be default, got {model.pooling}: it has no "
+            "positions left"
+        )
+    if model.pooling == "class_token" and not model.name.startswith("vit"):
+        raise UsageError(f"pooling: {model.name} has no class_token, vit_* have")
+
+
+def _check_loss(loss: Loss) -> None:
+    """Traces the objective on a batch of four, where bad hyper-parameters show."""
+    compute = build_objective(loss, axis_name=None)
+    rows, labels = (
+        functools.partial(jax.ShapeDtypeStruct, dtype=d)
+        for d in (jnp.float32, jnp.int32)
+    )
+    given: dict[str, Any] = {"params": dict.fromkeys(learned(loss), rows(()))}
+    proxies = 2 * loss.proxies_per_class
+    if proxies:
+        given["references"] = References(rows((proxies, 2)), labels((proxies,)))
+    function = with_options(loss)
+    info = info_of(function)
+    if info is not None and info.batch == "proxies" and not proxies:
+        raise UsageError(
+            f"loss {loss.name} compares the batch with proxies; proxies_per_class "
+            "must be at least 1, got 0"
+        )
+    if loss.memory and proxies:
+        raise UsageError(
+            "memory and proxies_per_class exclude each other: a batch is compared with "
+            "one or with the other"
+        )
+    centers = hyper_parameters(function.func).get("centers")
+    if centers is not None:
+        needed = function.keywords.get("centers", centers.default)
+        if needed != loss.proxies_per_class:
+            raise UsageError(
+                f"proxies_per_class must be {needed}, the centers of loss "
+                f"{loss.name}, got {loss.proxies_per_class}"
+            )
+    try:
+        jax.eval_shape(compute, rows((4, 2)), labels((4,)), **given)
+    except (TypeError, ValueError) as error:
+        settings = " ".join(loss.loss_options)
+        message = str(error).splitlines()[0]
+        raise UsageError(f"loss {loss.name} {settings}: {message}") from error
+
+
+def check_weights(weights: Path | None) -> None:
+    """Raises a RunError for a file of weights that is not there.
+
+    Which else shows after the network is made, a minute later.
+    """
+    if weights is not None and not weights.expanduser().exists():
+        raise RunError(f"cannot read weights from {weights}: there is no such file")
+
+
+def choose_devices(number: int) -> Sequence[jax.Device]:
+    """So many devices, equally many of each process, those of one side by side."""
+    processes, total = jax.process_count(), jax.device_count()
+    if not 0 <= number <= total or number % processes:
+        equally = f", equally many in {processes} processes" if processes > 1 else ""
+        raise UsageError(
+            f"devices must be from 1 to {total}{equally}, or 0 for all, got {number}"
+        )
+    each = (number or total) // processes
+    return [d for i in range(processes) for d in jax.local_devices(i)[:each]]

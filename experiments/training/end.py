@@ -1,0 +1,117 @@
+"""The end of a run: figures on the test classes, the table of them, and the report."""
+
+import json
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.bench.output import Row, show
+from experiments.config import Config
+from experiments.training.loop import Records
+from experiments.training.validation import Validation
+from rankjax import __version__
+from rankjax.data import Batches, Dataset
+from rankjax.data.sources import ImageRows
+from rankjax.train import TrainState, evaluate_test, pixels, read_history
+
+_MOST_PIXELS = 20_000  # images, of which raw pixels are a baseline
+
+_SHOWN = {
+    "recall_at_1": "Recall@1",
+    "map_at_r": "MAP@R",
+    "accuracy": "Accuracy",
+    "auc": "AUC",
+}
+"""Figures that the command ends with."""
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
+
+
+def finish(
+    records: Records | None,
+    config: Config,
+    data: Dataset,
+    *,
+    batches: Batches,
+    embed: Any,
+    untrained: TrainState,
+    trained: TrainState,
+    devices: int,
+    command: str,
+) -> None:
+    """Evaluates on the test classes and writes summary.json and report.html.
+
+    Args:
+      records: where to write, in the first process.
+      config: the settings, for the report.
+      data: the data set, whose test images all processes embed.
+      batches: what a step sees, for the report.
+      embed: maps a state and images to embeddings.
+      untrained: the first state.
+      trained: the last one.
+      devices: their number.
+      command: the words that train this again.
+    """
+    splits = [data.test] if data.gallery is None else [data.test, data.gallery]
+    rows: dict[str, list[np.ndarray]] = {
+        who: [embed(variables, split.images) for split in splits]
+        for who, variables in (("test", trained), ("untrained", untrained))
+    }
+    if records is None:
+        return
+    # Takes as long to import as all else; runs that do not get here need not wait.
+    from rankjax.report import ROWS, ReportInputs, write_report
+
+    folder, seed = records.folder, config.run.seed
+    if sum(len(split.labels) for split in splits) <= _MOST_PIXELS:
+        rows["raw_pixels"] = [pixels(split.images) for split in splits]
+    summary = {who: evaluate_test(data, *each, seed=seed) for who, each in rows.items()}
+    folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
+    _show(data.name, {ROWS[who]: figures for who, figures in summary.items()})
+    # Junk is in the gallery, which comes last; a report has no use for it.
+    kept = np.ones(sum(len(split.labels) for split in splits), bool)
+    if data.junk is not None:
+        kept[-len(data.junk) :] = ~data.junk
+    embeddings = {who: np.concatenate(each)[kept] for who, each in rows.items()}
+    write_report(
+        folder.path,
+        ReportInputs(
+            title=f"{data.name}, {config.loss.name}",
+            command=command,
+            config=config.settings()
+            | {
+                "devices": devices,
+                "processes": jax.process_count(),
+                "wrapper": config.devices.wrapper,
+                "protocol": data.protocol,
+                "validation": Validation.of(data).words(),
+                "epoch": f"{batches.epoch:.4g} steps, with {batches.classes:.0%} of "
+                f"the classes and {batches.images:.0%} of the images",
+            },
+            versions={"python": platform.python_version(), "rankjax": __version__}
+            | {package: version(package) for package in _PACKAGES},
+            summary=summary,
+            history=read_history(folder.path),
+            images=ImageRows(*(split.images for split in splits), kept=kept),
+            labels=np.concatenate([split.labels for split in splits])[kept],
+            class_names=data.test.class_names,
+            embeddings=embeddings.pop("test"),
+            baselines=embeddings,
+            seed=seed,
+        ),
+    )
+
+
+def _show(name: str, figures: dict[str, dict[str, float]]) -> None:
+    """Prints those figures that most people look for, by the title of their row."""
+    rows: list[Row] = [
+        {"": title} | {shown: found.get(key) for key, shown in _SHOWN.items()}
+        for title, found in figures.items()
+    ]
+    columns = {
+        key: ".3f" for key in rows[0] if any(row[key] is not None for row in rows)
+    }
+    show(f"{name}, test images", rows, columns)

@@ -1,0 +1,75 @@
+"""The images of a run, and settings that fit them."""
+
+from collections.abc import Collection
+
+from experiments.config import Config, Data
+from experiments.training.check import check
+from experiments.training.fitting import fit_batch, fit_to_data
+from rankjax.data import Dataset, Split, load
+from rankjax.data.sources import EncodedImages
+from rankjax.errors import UsageError
+
+
+def load_fitted(
+    config: Config, typed: Collection[str], devices: int, processes: int
+) -> tuple[Config, Dataset]:
+    """The settings, made to fit devices and data, and the data set.
+
+    Args:
+      config: the settings.
+      typed: the names of those that stay as they are.
+      devices: their number.
+      processes: their number.
+
+    Raises:
+      UsageError: settings that cannot be meant.
+      RunError: see `rankjax.data.load`.
+    """
+    fitted = fit_batch(config, typed, devices=devices, hosts=processes)
+    check(fitted, devices, processes)
+    try:
+        data = load_data(config.data, config.run.seed)
+    except UsageError:
+        if "fold" in typed or config.data.fold is None:
+            raise
+        # A recipe's fold needs more classes than a person may have.
+        config = config.replace(fold=None)
+        data = load_data(config.data, config.run.seed)
+    config = fit_batch(
+        config, typed, devices=devices, hosts=processes, split=data.train
+    )
+    config = fit_to_data(config, typed, data.train)
+    check(config, devices, processes)
+    return config, data
+
+
+def load_data(data: Data, seed: int) -> Dataset:
+    """The data set of a run."""
+    return load(
+        data.dataset,
+        data_dir=data.data_dir.expanduser(),
+        manual_dir=data.manual_dir and data.manual_dir.expanduser(),
+        image_size=data.size(),
+        short_side=data.short_side or None,
+        fit=data.fit,
+        alpha=data.alpha,
+        seed=seed,
+        fold=data.fold,
+        folds=data.folds,
+        on_damage=data.on_damage,
+        check_images=data.check_images,
+    )
+
+
+def inputs_of(train: Split) -> dict[str, int | str | None]:
+    """What the network's images are like."""
+    assert isinstance(train.images, EncodedImages)
+    height, width, channels = train.images.shape
+    return {
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "short_side": train.images.short_side,
+        "fit": train.images.how,
+        "alpha": train.images.alpha,
+    }

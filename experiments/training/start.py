@@ -1,0 +1,112 @@
+"""What a run begins with: network, optimiser, first state, and its step."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from experiments import hosts
+from experiments.config import Config
+from experiments.training.choices import build_objective, learned
+from experiments.training.network import network
+from experiments.training.optimizer import build_optimizer, build_schedule
+from experiments.training.weights import pretrain
+from rankjax import models
+from rankjax.data import Batches, MinedBatches, Split
+from rankjax.memory import empty
+from rankjax.models.proxies import Proxies, WithLoss
+from rankjax.parallel import AXIS, Spread, axis_of, data_parallel
+from rankjax.train import TrainState, create_state, make_step
+
+
+class Start(NamedTuple):
+    """What a run begins with.
+
+    Attributes:
+      definition: of the network, static.
+      optimizer: an optax transformation.
+      schedule: learning rates by step.
+      state: the first one.
+      loaded: what was read from a file of weights, or None.
+    """
+
+    definition: Any
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    state: TrainState
+    loaded: models.Loaded | None
+
+
+def start(
+    config: Config,
+    train: Split,
+    *,
+    axis_name: str | None = AXIS,
+    batches: Batches | None = None,
+) -> Start:
+    """Builds the network and the optimiser for images to train on."""
+    loss, dim = config.loss, config.model.embedding_dim
+    rngs = nnx.Rngs(config.run.seed)
+    embedder = network(
+        config.model,
+        image_size=config.data.image_size,
+        channels=train.images.shape[-1],
+        axis_name=axis_name,
+        rngs=rngs,
+    )
+    loaded = None
+    if config.model.weights is not None:
+        path = config.model.weights.expanduser()
+        loaded = pretrain(embedder, path, config.model.input_scale)
+    model: nnx.Module = embedder
+    if loss.proxies_per_class or loss.learn:
+        proxies = None
+        if loss.proxies_per_class:
+            classes, each = len(train.class_names), loss.proxies_per_class
+            proxies = Proxies(classes, dim, per_class=each, rngs=rngs)
+        model = WithLoss(model, proxies=proxies, learned=learned(loss))
+    schedule = build_schedule(config.optimizer)
+    optimizer = build_optimizer(config.optimizer, loss, schedule)
+    definition, state = create_state(
+        model,
+        optimizer,
+        memory=empty(loss.memory, dim) if loss.memory else None,
+        averaged=config.optimizer.weight_ema > 0,
+    )
+    if isinstance(batches, MinedBatches):
+        shape = (len(batches.examples(0)), dim)
+        state = state._replace(mined=jnp.zeros(shape, jnp.float32))
+    return Start(definition, optimizer, schedule, state, loaded)
+
+
+def build_step(
+    config: Config,
+    definition: Any,
+    optimizer: optax.GradientTransformation,
+    devices: Sequence[jax.Device],
+) -> Spread:
+    """The training step over devices."""
+    wrapper = config.devices.wrapper
+    axis = axis_of(wrapper)
+    return data_parallel(
+        hosts.StopVote.counting(
+            make_step(
+                definition,
+                build_objective(config.loss, axis),
+                optimizer,
+                axis_name=axis,
+                microbatch=config.batch.microbatch or None,
+                memory_objective=build_objective(config.loss, axis, regularized=False),
+                memory_weight=config.loss.memory_weight,
+                memory_warmup=config.loss.memory_warmup,
+                weight_ema=config.optimizer.weight_ema,
+                seed=config.run.seed,
+            ),
+            axis,
+        ),
+        devices=devices,
+        wrapper=wrapper,
+    )
