@@ -26,7 +26,7 @@ from experiments.train import (
     start,
 )
 from rankjax.data import Dataset, Loader
-from rankjax.data.sources import ChosenImages
+from rankjax.data.images import ChosenImages
 from rankjax.errors import RunError, UsageError
 from rankjax.parallel import axis_of, replicate
 from rankjax.train import Validation, make_embed

@@ -50,7 +50,7 @@ from experiments.fitting import differences, fit_batch, fit_to_data
 from experiments.recipes import EXPERIMENTS
 from rankjax import __version__, models
 from rankjax.data import Batches, Dataset, Loader, MinedBatches, Split, load
-from rankjax.data.sources import ChosenImages, EncodedImages, ImageRows
+from rankjax.data.images import ChosenImages, EncodedImages, ImageRows
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss
 from rankjax.parallel import (
@@ -308,7 +308,7 @@ def _inputs(train: Split) -> dict[str, int | str | None]:
         "width": width,
         "channels": channels,
         "short_side": train.images.short_side,
-        "fit": train.images.how,
+        "fit": train.images.fit,
         "alpha": train.images.alpha,
     }
 

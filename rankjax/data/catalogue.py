@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rankjax.data.pool import Counts
-from rankjax.data.splits import Protocol
+from rankjax.data.splits import Counts, Protocol
 
 
 class Preprocessing(NamedTuple):
@@ -32,7 +31,7 @@ class Entry:
       name: what the user types.
       source: who made it and where it is had.
       split: the rule, in words.
-      protocol: how it is judged; see `Dataset`.
+      protocol: of its evaluation; see `Dataset`.
       recall_at: the values of K that papers report.
       preprocessing: of its papers.
       licence: in short; the source has the words that count.
@@ -92,7 +91,6 @@ def _glyphs(level: str) -> Entry:
         "of the fonts: Bitstream Vera, STIX, BaKoMa; images are not passed on",
         {},  # other releases of matplotlib may have other fonts
         preprocessing=Preprocessing(32, 32, 32),
-        tfds=f"glyphs/{level}",
         channels=1,
     )
 
@@ -266,7 +264,6 @@ _ENTRIES = (
         "CC BY 4.0",
         {"train": (901, 5), "test": (896, 5)},
         preprocessing=Preprocessing(8, 8, 8),
-        tfds="digits",
         channels=1,
     ),
 )

@@ -78,12 +78,12 @@ def test_fit_is_chosen_from_the_ratios_of_images_and_said(
     for name in "abcd":
         _save(tmp_path / name / "0.png", size=shape)
     data = _load(tmp_path, image_size=size)
-    assert {data.train.images.how, data.test.images.how} == {expected}
+    assert {data.train.images.fit, data.test.images.fit} == {expected}
     said = [line for line in capfd.readouterr().err.splitlines() if "fit of" in line]
     assert len(said) == (shape != (60, 60) and (shape, size) != ((40, 20), (6, 12)))
     assert all(f": {expected}; " in line for line in said)
     data = _load(tmp_path, image_size=size, fit="squash")
-    assert data.test.images.how == "squash"
+    assert data.test.images.fit == "squash"
     assert "fit of" not in capfd.readouterr().err
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rankjax.data import CATALOGUE, load
-from rankjax.data.glyph_images import LEVELS, SIZE, render
+from rankjax.data.glyphs import LEVELS, SIZE, render
 from rankjax.data.glyph_table import TABLE, describe, versions
 
 # What is prepared for one of these tests serves the others of the same process.
@@ -63,7 +63,7 @@ def test_splits_have_no_class_in_common(glyphs):
 @pytest.mark.slow
 def test_another_process_renders_the_same_bytes(lite):
     code = (
-        "import hashlib; from rankjax.data.glyph_images import LEVELS, render;"
+        "import hashlib; from rankjax.data.glyphs import LEVELS, render;"
         "print(hashlib.sha256(render(LEVELS['lite']).images.tobytes()).hexdigest())"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

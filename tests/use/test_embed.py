@@ -17,7 +17,7 @@ from experiments.embed import embed_views, main
 from experiments.images import Views, list_images
 from experiments.runs import load_network, load_run
 from rankjax.data import load
-from rankjax.data.sources import EncodedImages
+from rankjax.data.images import EncodedImages
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
 from rankjax.train import Checkpoints, evaluate, make_embed
@@ -146,7 +146,7 @@ def test_networks_get_images_as_their_evaluation_in_training_did(how, alpha):
             inputs[:3],
             name=str,
             short_side=short_side,
-            how=how,
+            fit=how,
             alpha=alpha,
         )
         rows = np.array([0])

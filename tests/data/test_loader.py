@@ -11,7 +11,7 @@ from rankjax.data import (
     Split,
     class_balanced_batches,
 )
-from rankjax.data.randomness import Stream, generator
+from rankjax.data.random import Stream, generator
 from rankjax.errors import RunError
 
 

@@ -1,18 +1,16 @@
 """Batches of classes that the network confuses, which its own embeddings tell."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 
 import numpy as np
 
-from rankjax.data.randomness import Stream, generator
-from rankjax.data.sampling.balanced import (
+from rankjax.data.random import Stream, generator
+from rankjax.data.samplers.balanced import (
     Batches,
     Members,
     class_balanced_batches,
-    draw_some,
+    shuffled_passes,
 )
-from rankjax.data.sampling.deck import dealer
 
 # Unit vectors on this grid have inner products that float32 holds exactly, in whatever
 # order they are added, so that all machines choose the same classes.
@@ -28,9 +26,9 @@ class MinedBatches(Batches, ABC):
     `class_balanced_batches`. A run that goes on needs the embeddings that were in
     force: keep them with the rest of its state.
 
-    `epoch` counts the classes that are dealt from decks, and the shares are the least
-    that it shows, since it also shows what these are confused with. Beside 10 bytes per
-    image these take 2 per class and number of what they keep of embeddings.
+    `epoch` counts the classes that come in shuffled passes, and the shares are the
+    least that it shows, since it also shows what these are confused with. Beside 10
+    bytes per image these take 2 per class and number of what they keep of embeddings.
     """
 
     def __init__(
@@ -42,10 +40,10 @@ class MinedBatches(Batches, ABC):
         seed: int,
         refresh_every: int,
         examples: int,
-        dealt: int,
+        first: int,
         candidates: int,
     ) -> None:
-        """As `class_balanced_batches`; `dealt` of the classes are from a deck."""
+        """As `class_balanced_batches`; the `first` classes come in shuffled passes."""
         plain = class_balanced_batches(
             labels, classes=classes, per_class=per_class, seed=seed
         )
@@ -59,19 +57,19 @@ class MinedBatches(Batches, ABC):
                 f"{refresh_every} and {examples}"
             )
         self._plain, self._members = plain, Members(labels)
-        self._deal = dealer(len(self._members), dealt, seed)
+        self._passes = shuffled_passes(len(self._members), first, seed)
         self._per_class, self._seed = per_class, seed
         self._examples, self._vectors = examples, np.empty(0, np.int16)
         self._candidates = candidates
         self.refresh_every = refresh_every
         super().__init__(
-            self._make, len(self._members) / dealt, plain.classes, plain.images
+            self._make, len(self._members) / first, plain.classes, plain.images
         )
 
     def examples(self, done: int) -> np.ndarray:
         """The images to embed after so many steps, int64 [n]: some of each class."""
         rng = generator(self._seed, Stream.IMAGES, done, 1)
-        return self._draw(rng, range(len(self._members)), self._examples)
+        return self._members.draw(rng, range(len(self._members)), self._examples)
 
     def refresh(self, embeddings: np.ndarray) -> None:
         """Chooses classes by these from now on.
@@ -96,38 +94,32 @@ class MinedBatches(Batches, ABC):
         if not len(self._vectors):
             return self._plain(step)
         rng = generator(self._seed, Stream.IMAGES, step)
-        return self._draw(rng, self._choose(step).tolist(), self._per_class)
-
-    def _draw(
-        self, rng: np.random.Generator, numbers: Iterable[int], count: int
-    ) -> np.ndarray:
-        drawn = [draw_some(rng, self._members.of(i), count) for i in numbers]
-        return np.concatenate(drawn).astype(np.int64)
+        return self._members.draw(rng, self._choose(step), self._per_class)
 
     def _choose(self, step: int) -> np.ndarray:
         """The numbers of the classes of a batch, none twice."""
-        dealt, total = self._deal(step), len(self._members)
+        first, total = self._passes(step), len(self._members)
         rng = generator(self._seed, Stream.IMAGES, step, 2)
         drawn = rng.choice(total, min(self._candidates, total), replace=False)
-        drawn = np.concatenate([dealt, drawn[~np.isin(drawn, dealt)]])
+        drawn = np.concatenate([first, drawn[~np.isin(drawn, first)]])
         vectors = self._vectors[drawn].astype(np.float32)
-        return drawn[self._among(vectors, len(dealt))]
+        return drawn[self._among(vectors, len(first))]
 
     @abstractmethod
     def _kept(self, vectors: np.ndarray) -> np.ndarray:
         """What is kept of unit vectors [classes, examples, dim]."""
 
     @abstractmethod
-    def _among(self, vectors: np.ndarray, dealt: int) -> list[int]:
-        """Chooses classes by their vectors, of which the first `dealt` must be in."""
+    def _among(self, vectors: np.ndarray, first: int) -> list[int]:
+        """Chooses classes by their vectors, of which so many `first` must be in."""
 
 
 class HardClassBatches(MinedBatches):
-    """Classes from a deck, each followed by the classes with the nearest centres.
+    """Classes in shuffled passes, each followed by those with the nearest centres.
 
     A centre is the mean direction of a few images, and near is by cosine, among a
     random set of classes that is another for each batch; of several the first in its
-    order. Every usable class is dealt once in an epoch (usable classes
+    order. Every usable class comes first once in an epoch (usable classes
     x (neighbours + 1) / P steps).
     """
 
@@ -146,12 +138,9 @@ class HardClassBatches(MinedBatches):
         """Batches of `class_balanced_batches` until `refresh` is called.
 
         Args:
-          labels: int [n].
-          classes: P, classes in a batch.
-          per_class: images of each.
-          seed: the order.
-          neighbours: classes taken for each class from the deck; this and one must
-            divide P.
+          labels, classes, per_class, seed: as there.
+          neighbours: classes taken for each class that comes in passes; this and one
+            must divide P.
           candidates: size of the random set, at least P; of fewer classes all.
           refresh_every: steps between new centres.
           examples: images of a class that make its centre, at least 2.
@@ -171,20 +160,20 @@ class HardClassBatches(MinedBatches):
             seed=seed,
             refresh_every=refresh_every,
             examples=examples,
-            dealt=classes // (neighbours + 1),
+            first=classes // (neighbours + 1),
             candidates=candidates,
         )
 
     def _kept(self, vectors: np.ndarray) -> np.ndarray:
         return _unit(vectors.mean(1))
 
-    def _among(self, vectors: np.ndarray, dealt: int) -> list[int]:
+    def _among(self, vectors: np.ndarray, first: int) -> list[int]:
         # Of classes equally near the first: a key of its own for each.
         # One by one, as BLAS would wake all cores for their product.
-        near = np.stack([vectors @ vector for vector in vectors[:dealt]])
+        near = np.stack([vectors @ vector for vector in vectors[:first]])
         keys = near.astype(np.int64) * len(vectors) - np.arange(len(vectors))
         taken = np.iinfo(np.int64).min
-        keys[:, :dealt] = taken
+        keys[:, :first] = taken
         chosen = []
         for number, row in enumerate(keys):
             top = np.argpartition(row, -self._neighbours)[-self._neighbours :]
@@ -198,10 +187,10 @@ class GreedyClassBatches(MinedBatches):
     """The N-pair paper's hard negative class mining (Sohn, NIPS 2016, section 3.2.1).
 
     Of a random set of classes with two embeddings each, f and f+, the first is taken
-    (from a deck here: every class once in an epoch of as many steps as classes), and
-    then again and again the class j that violates the triplet constraint of a class i
-    taken before the most, max_i f_i . f_j+ - f_i . f_i+, with unit vectors. Of several
-    the first in the random order of the set.
+    (in shuffled passes here: every class once in an epoch of as many steps as classes),
+    and then again and again the class j that violates the triplet constraint of a class
+    i taken before the most, max_i f_i . f_j+ - f_i . f_i+, with unit vectors. Of
+    several the first in the random order of the set.
     """
 
     def __init__(
@@ -217,10 +206,7 @@ class GreedyClassBatches(MinedBatches):
         """Batches of `class_balanced_batches` until `refresh` is called.
 
         Args:
-          labels: int [n].
-          classes: classes in a batch.
-          per_class: images of each; the paper takes 2.
-          seed: the order.
+          labels, classes, per_class, seed: as there; the paper takes 2 images of each.
           candidates: size of the set, at least `classes`; of fewer classes all.
           refresh_every: steps between new embeddings; the paper makes them anew for
             every batch.
@@ -236,14 +222,14 @@ class GreedyClassBatches(MinedBatches):
             seed=seed,
             refresh_every=refresh_every,
             examples=2,
-            dealt=1,
+            first=1,
             candidates=candidates,
         )
 
     def _kept(self, vectors: np.ndarray) -> np.ndarray:
         return vectors
 
-    def _among(self, vectors: np.ndarray, dealt: int) -> list[int]:
+    def _among(self, vectors: np.ndarray, first: int) -> list[int]:
         anchors, positives = vectors.swapaxes(0, 1)
         chosen = [0]
         worst = np.full(len(vectors), -np.inf, np.float32)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankjax.data import BATCHES, MinedBatches, Split, class_balanced_batches
-from rankjax.data.sampling import (
+from rankjax.data.samplers import (
     GreedyClassBatches,
     HardClassBatches,
     camera_balanced_batches,

@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from rankjax.data.sampling.balanced import (
+from rankjax.data.samplers.balanced import (
     Batches,
+    camera_balanced_batches,
     class_balanced_batches,
+    hierarchical_batches,
     n_pair_batches,
     proxy_balanced_batches,
     random_batches,
 )
-from rankjax.data.sampling.groups import camera_balanced_batches, hierarchical_batches
-from rankjax.data.sampling.mined import (
+from rankjax.data.samplers.mined import (
     GreedyClassBatches,
     HardClassBatches,
     MinedBatches,
