@@ -18,6 +18,7 @@ from urllib.request import getproxies
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
 
 from rankjax.data.archives import Archives, Benchmark
 from rankjax.data.catalogue import Entry
@@ -119,10 +120,11 @@ def load_tfds(
         builder = _open(reference, name, data_dir)
         _prepare(builder, name, manual_dir or data_dir / "downloads" / "manual")
         if builder.info.name == Benchmark.name:
-            return split_rows(name, _benchmark_rows(builder), options)
-        rows, names = _stock_rows(builder, name)
-    feature = builder.info.features[_keys(name, builder.info.features)[0]]
-    channels = 1 if feature.shape[-1] == 1 else 3
+            rows, names = _benchmark_rows(builder), None
+        else:
+            rows, names = _stock_rows(builder, name)
+    image = builder.info.features[_keys(name, builder.info.features)[0]]
+    channels = 1 if image.shape[-1] == 1 else 3
     return split_rows(name, rows, options, channels=channels, class_names=names)
 
 
@@ -167,7 +169,7 @@ def _open(reference: str, name: str, data_dir: Path) -> tfds.core.DatasetBuilder
 def _prepare(builder: tfds.core.DatasetBuilder, name: str, manual_dir: Path) -> None:
     """Prepares a data set, if need be, from what it downloads or is in `manual_dir`."""
     _keys(name, builder.info.features)
-    if builder.is_prepared():
+    if builder.is_prepared() or isinstance(builder, ReadOnlyBuilder):
         return
     if type(builder).__module__.startswith("tensorflow_datasets."):
         if not find_spec("tensorflow"):

@@ -3,6 +3,7 @@ import inspect
 import io
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,14 +19,13 @@ import without_report
 from PIL import Image
 
 from rankjax.data import CATALOGUE, load
-from rankjax.data.benchmarks import load_benchmark
-from rankjax.data.builders import layouts
-from rankjax.data.builders.archives import Archives
-from rankjax.data.builders.benchmark import LAYOUTS
-from rankjax.data.pool import Choice
+from rankjax.data.archives import LAYOUTS, Archives, lfw_pairs
+from rankjax.data.splits import LoadOptions
+from rankjax.data.tfds import load_benchmark
 from rankjax.errors import RunError
 
-ARCHIVES = Path(__file__).parent / "omniglot_small"
+_SHARED = Path(__file__).parents[3] / "shared" / "data"
+OMNIGLOT_SMALL = Path(os.getenv("RANKJAX_SHARED_DATA", _SHARED)) / "omniglot_small"
 MAKERS = dict(inspect.getmembers(tiny_archives, inspect.isfunction))
 EXPECTED = {
     "cub": {"train": (5864, 100), "test": (5924, 100)},
@@ -69,7 +69,7 @@ def read(name, folder, counts, size=20, **options):
         dataclasses.replace(CATALOGUE[name], counts=counts),
         data_dir=folder / "data",
         manual_dir=folder,
-        choice=Choice((size, size), **options),
+        options=LoadOptions((size, size), **options),
     )
 
 
@@ -133,8 +133,15 @@ def test_images_labels_and_splits_are_those_of_the_archive(name, tmp_path):
     np.testing.assert_array_equal(again.test.labels, data.test.labels)
 
 
+needs_omniglot = pytest.mark.skipif(
+    not OMNIGLOT_SMALL.is_dir(), reason=f"there is no {OMNIGLOT_SMALL}"
+)
+
+
+@needs_omniglot
 def test_real_archives_have_the_counts_of_the_catalogue(tmp_path):
-    data = load("omniglot_small", data_dir=tmp_path, manual_dir=ARCHIVES, image_size=28)
+    folders = {"data_dir": tmp_path, "manual_dir": OMNIGLOT_SMALL}
+    data = load("omniglot_small", image_size=28, **folders)
     splits = data.train, data.validation, data.test
     assert [len(split.class_names) for split in splits] == [122, 14, 106]
     for split in splits:
@@ -146,9 +153,11 @@ def test_real_archives_have_the_counts_of_the_catalogue(tmp_path):
     assert not groups[0] & groups[1]
 
 
+@needs_omniglot
 @pytest.mark.slow
 def test_what_is_learnt_of_five_real_alphabets_tells_characters_of_three(tmp_path):
     folders = ["--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "run")]
+    folders += ["--manual-dir", str(OMNIGLOT_SMALL)]
     short = ["--steps", "200", "--eval-every", "200", "--devices", "1"]
     assert without_report.main(["omniglot_small", *short, *folders]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -267,7 +276,7 @@ def test_killed_preparation_is_done_again(tmp_path):
     here = Path(__file__).parent
     code = (
         "import sys, time; from pathlib import Path; sys.path[:0] = sys.argv[2:];"
-        "import test_benchmarks as t; from rankjax.data.builders import layouts;"
+        "import test_archives as t;"
         "real = t.LAYOUTS['sop']\n"
         "def slow(archives):\n"
         "    for example in real(archives):\n"
@@ -347,7 +356,7 @@ def rewritten(folder, change):
 )
 def test_pairs_are_the_same_with_a_byte_order_mark_or_as_csv(tmp_path, change):
     tiny_archives.lfw(tmp_path)
-    expected = layouts.lfw_pairs(Archives(tmp_path))
+    expected = lfw_pairs(Archives(tmp_path))
     assert [pair[2:] for pair in expected] == [
         (True, 0),
         (False, 0),
@@ -355,7 +364,7 @@ def test_pairs_are_the_same_with_a_byte_order_mark_or_as_csv(tmp_path, change):
         (False, 1),
     ]
     rewritten(tmp_path, change)
-    assert layouts.lfw_pairs(Archives(tmp_path)) == expected
+    assert lfw_pairs(Archives(tmp_path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -372,4 +381,4 @@ def test_pairs_are_the_same_with_a_byte_order_mark_or_as_csv(tmp_path, change):
 def test_pairs_that_are_none_are_named(tmp_path, text, said):
     (tmp_path / "pairs.txt").write_bytes(text)
     with pytest.raises(ValueError, match=said):
-        layouts.lfw_pairs(Archives(tmp_path))
+        lfw_pairs(Archives(tmp_path))

@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from rankjax import data
 from rankjax.data import AUGMENTATIONS, images
-from rankjax.data.augmentation import affine_coefficients
-from rankjax.data.augmentation import random_boxes
+from rankjax.data.augmentation import affine_coefficients, random_boxes
 from rankjax.errors import UsageError
 
 _SQUARE = (32, 32)

@@ -1,5 +1,4 @@
 import csv
-import shutil
 
 import numpy as np
 import pytest
@@ -320,15 +319,3 @@ def test_fold_takes_the_validation_classes_of_the_data_set_in(tmp_path):
         assert data.test.class_names == ("x", "y")
         held_out += data.validation.class_names
     assert sorted(held_out) == list("abcdefgh")
-
-
-def test_folder_that_tfds_has_prepared_may_have_any_name(tmp_path):
-    expected = load("digits", data_dir=tmp_path)
-    shutil.copytree(tmp_path / "digits" / "1.0.0", tmp_path / "other")
-    data = load(f"tfds:{tmp_path / 'other'}", data_dir=tmp_path / "unused")
-    rows = np.random.default_rng(0).permutation(896)
-    np.testing.assert_array_equal(data.test.labels, expected.test.labels)
-    np.testing.assert_array_equal(
-        data.test.images.read(rows), expected.test.images.read(rows)
-    )
-    assert not (tmp_path / "unused" / "digits").exists()

@@ -1,17 +1,28 @@
+import dataclasses
+import hashlib
 import io
+import json
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+import tiny_archives
 from PIL import Image
+from tensorflow_datasets.core.download import checksums
+from test_archives import counted, rows_of
 
-from rankjax.data import load
+from rankjax.data import CATALOGUE, load
+from rankjax.data.splits import LoadOptions
+from rankjax.data.tfds import RecordFiles, load_benchmark
 from rankjax.errors import RunError, UsageError
 
 
@@ -70,10 +81,16 @@ def test_seed_chooses_the_classes_held_out(data_dir):
     assert 2 <= len(held_out) <= 4
 
 
-def test_one_line_is_printed_and_only_the_first_time(tmp_path, capfd):
+def test_one_line_is_printed_the_first_time_and_nothing_is_left(
+    tmp_path, capfd, monkeypatch
+):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     for expected in ("preparing digits (once) ...\n", ""):
         load("digits", data_dir=tmp_path)
         assert capfd.readouterr() == ("", expected)
+    assert not list(temporary.iterdir())
 
 
 def test_failed_preparation_says_why_and_is_redone(tmp_path, monkeypatch):
@@ -99,7 +116,7 @@ def test_killed_preparation_is_redone(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     # The same for a folder that was half copied.
-    half = tmp_path / "digits" / "1.0.0"
+    half = tmp_path / "benchmark" / "digits" / "1.0.0"
     half.mkdir(parents=True)
     (half / "features.json").write_text("{}")
     assert len(load("digits", data_dir=tmp_path).train.labels) == 901
@@ -168,3 +185,158 @@ def test_stock_data_set_without_tensorflow_says_what_to_install(tmp_path):
 def test_data_set_without_integer_label_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no image with an integer label"):
         load("tfds:imdb_reviews", data_dir=tmp_path)
+
+
+def _write_records(file, records):
+    """By hand: a length and a checksum, data, a checksum."""
+    content = [
+        struct.pack("<QI", len(r), 0) + r + struct.pack("<I", 0) for r in records
+    ]
+    file.write_bytes(b"".join(content))
+
+
+def test_records_of_several_files_are_read_by_index(tmp_path):
+    records = [bytes([i]) * (i * 7 % 50) for i in range(20)]
+    files = [tmp_path / f"é {i}.tfrecord" for i in range(4)]
+    parts = (records[:9], [], records[9:10], records[10:])
+    for file, part in zip(files, parts, strict=True):
+        _write_records(file, part)
+    source = RecordFiles(files, lambda record: record)
+    assert list(source) == records
+    assert source.__getitems__([19, 0, 9, 9]) == [records[i] for i in (19, 0, 9, 9)]
+
+
+def test_file_that_is_cut_off_or_compressed_is_named(tmp_path):
+    file = tmp_path / "x.tfrecord"
+    _write_records(file, [b"abc", b"defgh"])
+    whole = file.read_bytes()
+    for content in (whole[:-1], whole[:10], b"\x1f\x8b" * 20):
+        file.write_bytes(content)
+        with pytest.raises(RunError, match=r"x\.tfrecord is damaged or compressed"):
+            RecordFiles([file], bytes)
+
+
+@pytest.mark.parametrize("form", ["array_record", "tfrecord"])
+def test_prepared_folder_of_any_name_and_format_gives_the_same(
+    form, data_dir, tmp_path
+):
+    expected = load("digits", data_dir=data_dir)
+    folder = tmp_path / "other"
+    shutil.copytree(data_dir / "benchmark" / "digits" / "1.0.0", folder)
+    if form == "tfrecord":
+        builder = tfds.builder_from_directory(folder)
+        for name, split in builder.info.splits.items():
+            source = builder.as_data_source(name).data_source
+            (old,) = split.filepaths
+            new = folder / old.name.replace("array_record", form)
+            _write_records(new, source.__getitems__(range(len(source))))
+            old.unlink()
+        for cached in folder.glob("*.npy"):
+            cached.unlink()
+        info = folder / "dataset_info.json"
+        described = json.loads(info.read_text()) | {"fileFormat": form}
+        info.write_text(json.dumps(described).replace("array_record", form))
+    got = load(f"tfds:{folder}", data_dir=tmp_path / "unused")
+    rows = np.random.default_rng(0).permutation(896)
+    np.testing.assert_array_equal(got.test.labels, expected.test.labels)
+    np.testing.assert_array_equal(
+        got.test.images.read(rows), expected.test.images.read(rows)
+    )
+    assert not (tmp_path / "unused" / "benchmark").exists()
+
+
+def _cub_with_masks(folder):
+    found = tiny_archives.cub(folder)
+    mask, files = tiny_archives.picture(0, 0, "PNG", "L"), {}
+    for name, _, image, _, _ in (row for rows in found.values() for row in rows):
+        label = int(name[:3])
+        files[f"segmentations/{name}/Bird_{label}_{image:04d}_{label}.png"] = mask
+    tiny_archives.write_tgz(folder / "segmentations.tgz", files)
+    return found
+
+
+def _whole_omniglot(folder):
+    """TFDS insists on 50 alphabets with 1,623 characters; here one image of each."""
+    found, number = {"train": [], "test": []}, 0
+    archives = (
+        ("images_background", "train", 30, 964),
+        ("images_evaluation", "test", 20, 659),
+        ("images_background_small1", None, 1, 4),
+        ("images_background_small2", None, 1, 4),
+    )
+    for name, split, alphabets, characters in archives:
+        first, files = (number, {}) if split else (0, {})
+        for i in range(characters):
+            alphabet = i * alphabets // characters + (30 if split == "test" else 0)
+            label = first + i
+            path = f"Alphabet{alphabet:02d}/character{i + 1:03d}/{label + 1:04d}_01.png"
+            content = tiny_archives.picture(label % 25, 0, "PNG", "L")
+            files[f"{name}/{path}"] = content
+            if split:
+                found[split].append((str(label), label % 25, 0, "", -1))
+        number += characters if split else 0
+        tiny_archives.write_zip(folder / f"{name}.zip", files)
+    return found
+
+
+_STOCK = {
+    "cub": _cub_with_masks,
+    "cars": tiny_archives.cars,
+    "sop": tiny_archives.sop,
+    "omniglot": _whole_omniglot,
+}
+
+
+@pytest.mark.slow  # importing TensorFlow takes ten seconds
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", _STOCK)
+def test_splits_of_tfds_builders_are_those_of_our_own(name, tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    entry, found = CATALOGUE[name], _STOCK[name](tmp_path)
+    kind = tfds.builder_cls(entry.tfds)
+    infos = {}  # the checksums of the tiny archives
+    for url, info in kind.url_infos.items():
+        content = (tmp_path / info.filename).read_bytes()
+        infos[url] = checksums.UrlInfo(
+            size=tfds.core.units.Size(len(content)),
+            checksum=hashlib.sha256(content).hexdigest(),
+            filename=info.filename,
+        )
+    monkeypatch.setattr(kind, "url_infos", infos)
+    folders = {"data_dir": tmp_path / "data", "manual_dir": tmp_path}
+    data = load(f"tfds:{entry.tfds}", image_size=20, **folders)
+    assert (tmp_path / "data" / entry.tfds).is_dir()
+    for split in ("train", "test"):
+        parts = [getattr(data, split)]
+        if split == "train" and data.validation:
+            parts.append(data.validation)
+        seen = [row[1:3] for part in parts for row in rows_of(part, [""] * 50)]
+        if name == "omniglot":  # which TFDS reads as RGB
+            seen = [(red, 0) for red, _ in seen]
+        assert sorted(seen) == sorted(row[1:3] for row in found[split])
+    # The catalogue takes what TFDS has prepared, without archives.
+    again = load_benchmark(
+        dataclasses.replace(entry, counts=counted(found)),
+        data_dir=tmp_path / "data",
+        manual_dir=tmp_path / "nothing",
+        options=LoadOptions((20, 20)),
+    )
+    assert again.test.labels.tolist() == data.test.labels.tolist()
+    assert again.recall_at == entry.recall_at
+    assert not (tmp_path / "data" / "benchmark").exists()
+    if entry.super_key:
+        assert again.test.super_labels is not None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_host_that_cannot_be_found_is_asked_for_once(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+
+    def unknown(*arguments):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    monkeypatch.setattr("rankjax.data.tfds.getproxies", dict)
+    with pytest.raises(RunError, match=r"data.caltech.edu is not found; place CUB_200"):
+        load("cub", data_dir=tmp_path)
