@@ -491,35 +491,22 @@ class ImageInfo(NamedTuple):
     damage: str
 
 
-def inspect_images(fetch: Fetch, rows: np.ndarray) -> Iterator[ImageInfo]:
-    """Decodes images, all of each, in threads; the order is that of `rows`."""
-
-    def inspect(row: int) -> ImageInfo:
-        return _inspect_content(row, lambda: fetch(np.array([row]))[0])
-
-    return _in_threads(inspect, rows)
-
-
-def inspect_headers(
-    path_of: Callable[[int], Path], rows: np.ndarray
+def inspect_images(
+    fetch: Fetch, rows: np.ndarray, path_of: Callable[[int], Path] | None = None
 ) -> Iterator[ImageInfo]:
-    """Reads the headers and ends of image files, in threads, in the order of `rows`.
+    """What images are, found out by threads; the order is that of `rows`.
 
-    A file whose header or end is not that of a whole image is decoded to make sure.
+    Args:
+      fetch: gives the content of images, which are decoded.
+      rows: indices of images.
+      path_of: the file of an index. If given, only the header and the end of each file
+        are read, and an image is decoded where these are not those of a whole one.
     """
 
     def inspect(row: int) -> ImageInfo:
-        path = path_of(row)
-        return _inspect_header(row, path) or _inspect_content(
-            row, lambda: read_file(path)
-        )
+        info = _inspect_header(row, path_of(row)) if path_of else None
+        return info or _inspect_content(row, fetch)
 
-    return _in_threads(inspect, rows)
-
-
-def _in_threads(
-    inspect: Callable[[int], ImageInfo], rows: np.ndarray
-) -> Iterator[ImageInfo]:
     starts = range(0, len(rows), _CHUNK)
     chunks = [rows[start : start + _CHUNK].tolist() for start in starts]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -547,9 +534,9 @@ def _inspect_header(row: int, path: Path) -> ImageInfo | None:
     return None
 
 
-def _inspect_content(row: int, read: Callable[[], bytes]) -> ImageInfo:
+def _inspect_content(row: int, fetch: Fetch) -> ImageInfo:
     try:
-        content = read()
+        (content,) = fetch(np.array([row]))
         height, width, _ = decode(content, channels=3).shape
     except DamagedImage as error:
         return ImageInfo(row, (0, 0), (), str(error))

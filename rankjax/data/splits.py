@@ -11,11 +11,11 @@ import numpy as np
 from rankjax.data.images import (
     Alpha,
     EncodedImages,
+    Fetch,
     Fit,
     ImageInfo,
     ImageSource,
     default_fit,
-    inspect_headers,
     inspect_images,
     read_file,
 )
@@ -206,7 +206,12 @@ def split_rows(
     names = [(class_names or {}).get(each, str(each)) for each in labels.tolist()]
     parts = _parts(name, rows, numbers, names, options.seed)
     _check_counts(name, parts, numbers, counts or {}, folder)
-    infos = _inspect(name, rows, np.concatenate(list(parts.values())), options)
+
+    def fetch(indices: np.ndarray) -> list[bytes]:
+        return contents_of([rows[i] for i in indices.tolist()])
+
+    every = np.concatenate(list(parts.values()))
+    infos = _inspect(name, rows, fetch, every, options)
     if options.on_damage == "skip":
         kept = _undamaged(name, rows, parts, infos)
         pairs = pairs and pairs.among(np.isin(parts["test"], kept["test"]))
@@ -217,9 +222,6 @@ def split_rows(
     parts = _with_validation(name, parts, numbers, options)
     cameras = _numbers([row.camera for row in rows])
     super_labels = _numbers([row.super_class for row in rows])
-
-    def fetch(indices: np.ndarray) -> list[bytes]:
-        return contents_of([rows[i] for i in indices.tolist()])
 
     def split(*among: str) -> Split | None:
         """The first split of some; its labels count the classes of all these."""
@@ -384,12 +386,13 @@ def _with_validation(
 
 
 def _inspect(
-    name: str, rows: Sequence[Row], chosen: np.ndarray, options: LoadOptions
+    name: str,
+    rows: Sequence[Row],
+    fetch: Fetch,
+    chosen: np.ndarray,
+    options: LoadOptions,
 ) -> list[ImageInfo]:
     """What images are, all or some; raises a RunError at damage, if it is to."""
-
-    def fetch(indices: np.ndarray) -> list[bytes]:
-        return contents_of([rows[i] for i in indices.tolist()])
 
     def path_of(index: int) -> Path:
         path = rows[index].image
@@ -400,7 +403,7 @@ def _inspect(
     if options.on_damage == "skip" or options.check_images == "all":
         infos = list(inspect_images(fetch, chosen))
     elif are_files and options.on_damage == "stop":
-        infos = list(inspect_headers(path_of, chosen))
+        infos = list(inspect_images(fetch, chosen, path_of))
     elif options.fit == "auto":
         return list(inspect_images(fetch, chosen[:: max(len(chosen) // _SAMPLE, 1)]))
     else:

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from rankjax.data import BATCHES, MinedBatches, Split, class_balanced_batches
 from rankjax.data.samplers import (
-    GreedyClassBatches,
-    HardClassBatches,
     camera_balanced_batches,
+    greedy_class_batches,
+    hard_class_batches,
     hierarchical_batches,
     make_batches,
     n_pair_batches,
@@ -235,7 +235,7 @@ def _clusters():
 
 def test_hard_classes_are_the_nearest_of_those_dealt_as_a_slow_search_has_it():
     labels, centres = _clusters()
-    batch = HardClassBatches(
+    batch = hard_class_batches(
         labels, classes=6, per_class=2, seed=0, neighbours=2, refresh_every=10
     )
     plain = class_balanced_batches(labels, classes=6, per_class=2, seed=0)
@@ -259,7 +259,7 @@ def test_hard_classes_are_the_nearest_of_those_dealt_as_a_slow_search_has_it():
 
 def test_greedy_classes_violate_the_triplet_constraint_most_as_a_slow_search_has_it():
     labels = _labels([3] * 15)
-    batch = GreedyClassBatches(
+    batch = greedy_class_batches(
         labels, classes=5, per_class=2, seed=0, candidates=15, refresh_every=10
     )
     examples = batch.examples(10)
@@ -285,7 +285,7 @@ def test_greedy_classes_violate_the_triplet_constraint_most_as_a_slow_search_has
 
 def test_greedy_classes_are_of_the_random_set():
     labels = _labels([2] * 60)
-    batch = GreedyClassBatches(
+    batch = greedy_class_batches(
         labels, classes=4, per_class=2, seed=0, candidates=4, refresh_every=1
     )
     batch.refresh(np.ones((120, 3)))
@@ -296,7 +296,7 @@ def test_greedy_classes_are_of_the_random_set():
 def test_mined_batches_change_with_the_embeddings_and_not_with_their_length():
     labels, centres = _clusters()
     options = {"classes": 6, "per_class": 2, "seed": 0, "neighbours": 2}
-    one, other = (HardClassBatches(labels, **options) for _ in range(2))
+    one, other = (hard_class_batches(labels, **options) for _ in range(2))
     one.refresh(np.repeat(centres, 2, 0))
     other.refresh(7 * np.repeat(centres, 2, 0))
     np.testing.assert_array_equal(one(5), other(5))
@@ -350,15 +350,15 @@ def test_wrong_arguments_of_other_batches_are_named():
             r"cameras has shape \(3,\), must be \(24,\)",
         ),
         (
-            lambda: HardClassBatches(labels, **common, neighbours=2),
+            lambda: hard_class_batches(labels, **common, neighbours=2),
             r"neighbours \+ 1 must divide the 4 classes, got 2",
         ),
         (
-            lambda: HardClassBatches(labels, **common, refresh_every=0),
+            lambda: hard_class_batches(labels, **common, refresh_every=0),
             "refresh_every must be at least 1",
         ),
         (
-            lambda: GreedyClassBatches(labels, **common, candidates=3),
+            lambda: greedy_class_batches(labels, **common, candidates=3),
             "candidates must be at least the 4 classes, got 3",
         ),
         (
