@@ -86,7 +86,7 @@ def resize_crop_flip(
     """The short side resized to `resize_to`, a random part cut out, half mirrored.
 
     `resize_to` is in pixels; 0 is 8/7 of the longer side of the result, so that 224 is
-    cut out of 256, the custom of deep metric learning.
+    cut out of 256, the convention of deep metric learning.
 
     Raises:
       ValueError: `resize_to` is smaller than the result.
@@ -140,7 +140,7 @@ def pad_crop_flip(
 ) -> Images:
     """Moved by up to `padding` pixels each way, black coming in; half are mirrored.
 
-    Person re-identification's custom (Luo et al., "Bag of Tricks", CVPRW 2019).
+    Person re-identification's convention (Luo et al., "Bag of Tricks", CVPRW 2019).
 
     Raises:
       ValueError: `padding` is negative.

@@ -1,4 +1,4 @@
-"""Images: decoded, resized, kept in memory, and looked over for damage.
+"""Images: decoded, resized, kept in memory, and inspected for damage.
 
 With simplejpeg and OpenCV (the extra `fast`) JPEGs are decoded, and images resized, two
 to ten times as fast as with Pillow, which does all that these do not. Which file is
@@ -135,7 +135,7 @@ def decode(
     if not content:
         raise DamagedImage("it is empty")
     if simplejpeg is not None and content.startswith(b"\xff\xd8"):
-        # What it refuses, also for trifles, Pillow judges: one rule on all machines.
+        # What it refuses, also for trifles, Pillow decides: one rule on all machines.
         with contextlib.suppress(ValueError):
             return _decode_jpeg(content, channels, at_least)
     try:
@@ -243,8 +243,8 @@ def fit_image(
       height, width: of the result.
       short_side: of a crop: what the side that fits is resized to, before the centre is
         cut out; by default the shorter of `height` and `width`. 256 and 224 are the
-        custom for photos.
-      fit: `crop`, the custom for photos; `squash`, the custom in person
+        convention for photos.
+      fit: `crop`, the convention for photos; `squash`, the convention in person
         re-identification; or `letterbox`, which fills margins with the median colour of
         the image's edges there.
     """
@@ -278,7 +278,7 @@ def cover(
 
 
 def default_fit(height: int, width: int) -> Fit:
-    """The custom for benchmarks: squares are cut out, other shapes are squashed to."""
+    """The convention of benchmarks: squares are cut out, other shapes squashed to."""
     return "crop" if height == width else "squash"
 
 

@@ -193,7 +193,7 @@ def split_rows(
       channels: 1 or 3.
       class_names: of labels that are integers; by default their digits.
       counts: images and classes that splits must have.
-      recall_at: the values of K to report, if others than the protocol's custom.
+      recall_at: the values of K to report, if others than the protocol's convention.
       pairs: of the rows of the test split, in their order.
       folder: where the data set is prepared, for errors.
 
@@ -427,7 +427,7 @@ def _inspect(
 
 
 def _choose_fit(name: str, infos: Sequence[ImageInfo], size: tuple[int, int]) -> Fit:
-    """The custom, or `letterbox` where that would lose too much of the images."""
+    """The convention, or `letterbox` where that would lose too much of the images."""
     sizes = [info.size for info in infos if info.size[1]]
     usual = default_fit(*size)
     if not sizes:

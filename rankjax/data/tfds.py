@@ -103,7 +103,7 @@ def load_tfds(
     If the data set's own train and test splits have no class in common, they are kept,
     and its validation split too if that is disjoint. Otherwise they are made for
     classification: all splits are joined and the first half of the labels is for
-    training, the rest for testing, as is the custom for CUB and Cars.
+    training, the rest for testing, as is the convention for CUB and Cars.
 
     Args:
       reference: NAME, NAME/CONFIG, or a folder that TFDS has prepared.
