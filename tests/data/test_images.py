@@ -109,14 +109,6 @@ def test_one_transparent_colour_is_blended_too(mode):
     assert (decode(content, channels=3, alpha="drop") == 0).all()
 
 
-def test_drawing_in_black_on_nothing_stays_visible():
-    pixels = np.zeros((9, 9, 4), np.uint8)
-    pixels[4, :, 3] = 255
-    got = decode(_file(pixels), channels=1)[..., 0]
-    assert (got[4] == 0).all()
-    assert (np.delete(got, 4, 0) == 255).all()
-
-
 def test_animation_gives_its_first_frame():
     frames = [Image.new("RGB", (5, 5), colour) for colour in ("red", "blue")]
     for form in ("GIF", "PNG", "TIFF"):
