@@ -17,6 +17,8 @@ import matplotlib
 import numpy as np
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from rankjax.data.augmentation import affine_coefficients
 from rankjax.data.images import png
@@ -212,27 +214,21 @@ def _merge(
     codepoints: tuple[int, ...], drawings: list[bytes], *, merge_case: bool
 ) -> list[int]:
     """For each drawing the smallest code point that its own is tied to."""
-    parent = {codepoint: codepoint for codepoint in codepoints}
-
-    def root(codepoint: int) -> int:
-        while parent[codepoint] != codepoint:
-            parent[codepoint] = parent[parent[codepoint]]
-            codepoint = parent[codepoint]
-        return codepoint
-
-    def tie(one: int, other: int) -> None:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-
+    known = sorted({*codepoints})
+    place = {codepoint: i for i, codepoint in enumerate(known)}
     first: dict[bytes, int] = {}
-    for codepoint, drawing in zip(codepoints, drawings, strict=True):
-        tie(codepoint, first.setdefault(drawing, codepoint))
+    ties = [
+        (codepoint, first.setdefault(drawing, codepoint))
+        for codepoint, drawing in zip(codepoints, drawings, strict=True)
+    ]
     if merge_case:
-        for codepoint in list(parent):
-            other = ord(chr(codepoint).swapcase())
-            if other in parent:
-                tie(codepoint, other)
-    return [root(codepoint) for codepoint in codepoints]
+        cases = ((codepoint, ord(chr(codepoint).swapcase())) for codepoint in known)
+        ties += [(one, other) for one, other in cases if other in place]
+    ends = np.array([[place[one], place[other]] for one, other in ties]).T
+    graph = coo_array((np.ones(len(ties)), ends), (len(known), len(known)))
+    component = connected_components(graph, directed=False)[1]
+    smallest = np.unique(component, return_index=True)[1]
+    return [known[smallest[component[place[each]]]] for each in codepoints]
 
 
 def _is_symbol(character: str) -> bool:

@@ -108,9 +108,8 @@ def load_tfds(
     Args:
       reference: NAME, NAME/CONFIG, or a folder that TFDS has prepared.
       name: what the user calls it.
-      data_dir: where prepared data sets are.
+      data_dir, manual_dir: as in `rankjax.data.load`.
       options: how to split and read it.
-      manual_dir: where archives fetched by hand are, which TFDS would download.
 
     Raises:
       UsageError: no such data set, or one without an image and an integer label.
