@@ -131,15 +131,6 @@ def test_passes_of_classes_cover_all_classes(number):
         assert sorted(shown[start : start + number]) == list(range(number))
 
 
-def test_small_class_gives_all_its_images_then_repeats_evenly():
-    labels = _labels([3, 2, 9])
-    batch = class_balanced_batches(labels, classes=3, per_class=7, seed=0)
-    for step in range(20):
-        indices, counts = np.unique(batch(step), return_counts=True)
-        for label, expected in ((0, [2, 2, 3]), (1, [3, 4]), (2, [1] * 7)):
-            assert sorted(counts[labels[indices] == label]) == expected
-
-
 def test_with_replacement_images_repeat_as_often_as_chance_has_it():
     labels = _labels([5] * 4)
     batch = class_balanced_batches(
