@@ -42,6 +42,8 @@ class Entry:
       tfds: TFDS's own builder, which needs TensorFlow to prepare; None if it has none
         that is of use.
       downloads: whether that builder finds its source where it looks.
+      tfds_splits: the splits of that builder to train on and to test on, of which the
+        latter is to lose the super-classes of the former; None for its train and test.
       super_key: the feature of TFDS's builder that is the super-class.
       channels: 1 for grey.
     """
@@ -57,6 +59,7 @@ class Entry:
     preprocessing: Preprocessing = _PHOTO
     tfds: str | None = None
     downloads: bool = True
+    tfds_splits: tuple[str, str] | None = None
     super_key: str | None = None
     channels: int = 3
 
@@ -159,12 +162,15 @@ _ENTRIES = (
     ),
     Entry(
         "omniglot_small",
-        "Omniglot's two small archives, https://github.com/brendenlake/omniglot",
+        "Omniglot's small archives, https://github.com/brendenlake/omniglot, in python",
         "the five alphabets of small1 to train, the three only in small2 to test",
         "MIT",
         {"train": (2_720, 136), "test": (2_120, 106)},
         ("images_background_small1.zip", "images_background_small2.zip"),
         preprocessing=Preprocessing(28, 28, 28),
+        tfds="omniglot",
+        tfds_splits=("small1", "small2"),
+        super_key="alphabet",
         channels=1,
     ),
     Entry(

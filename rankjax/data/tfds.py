@@ -65,7 +65,9 @@ def load_benchmark(
                 stock = None
         if stock:
             _prepare(stock, entry.name, folder)
-            rows, names = _stock_rows(stock, entry.name, entry.super_key)
+            rows, names = _stock_rows(
+                stock, entry.name, entry.super_key, entry.tfds_splits
+            )
         elif missing and not builder.is_prepared():
             also = "; or pip install 'rankjax[tf]', with which TFDS downloads it"
             raise RunError(
@@ -270,9 +272,13 @@ def _pairs(builder: tfds.core.DatasetBuilder, rows: Sequence[Row]) -> Verificati
 
 
 def _stock_rows(
-    builder: tfds.core.DatasetBuilder, name: str, super_key: str | None = None
+    builder: tfds.core.DatasetBuilder,
+    name: str,
+    super_key: str | None = None,
+    splits: tuple[str, str] | None = None,
 ) -> tuple[list[Row], dict[int, str]]:
-    """The rows of any builder, split as `load_tfds` says, and the names of labels."""
+    """The rows of any builder, split as `load_tfds` or an entry's `tfds_splits` says,
+    and the names of labels."""
     features = builder.info.features
     image_key, label_key = _keys(name, features)
     file_key = next((key for key in ("file", "file_name") if key in features), None)
@@ -282,24 +288,31 @@ def _stock_rows(
         for split in builder.info.splits
     }
     labels = {split: table[label_key] for split, table in tables.items()}
-    disjoint = _disjoint_splits(labels)
+    split_of = {split: split for split in _disjoint_splits(labels)}
+    if splits:
+        split_of = dict(zip(splits, ("train", "test"), strict=True))
     present = np.unique(np.concatenate(list(labels.values())))
     number = getattr(features[label_key], "num_classes", None)
     middle = number // 2 if number else present[len(present) // 2]
     rows = []
-    for split in disjoint or tables:
+    for split in split_of or tables:
         read, table = _reader(builder, split, image_key), tables[split]
         for i, label in enumerate(table[label_key].tolist()):
             rows.append(
                 Row(
                     Record(read, i),
                     label,
-                    split if disjoint else "train" if label < middle else "test",
+                    split_of.get(split) or ("train" if label < middle else "test"),
                     super_class=table[super_key][i].item() if super_key else "",
                     name=(file_key and table[file_key][i].decode())
                     or f"{i} of {split} of {builder.info.full_name}",
                 )
             )
+    if splits:
+        known = {row.super_class for row in rows if row.split == "train"}
+        rows = [
+            row for row in rows if row.split == "train" or row.super_class not in known
+        ]
     names = getattr(features[label_key], "names", None) or []
     return rows, dict(enumerate(names))
 

@@ -227,25 +227,22 @@ def _cub_with_masks(folder):
 
 
 def _whole_omniglot(folder):
-    """TFDS insists on 50 alphabets with 1,623 characters; here one image of each."""
-    found, number = {"train": [], "test": []}, 0
-    archives = (
-        ("images_background", "train", 30, 964),
-        ("images_evaluation", "test", 20, 659),
-        ("images_background_small1", None, 1, 4),
-        ("images_background_small2", None, 1, 4),
-    )
-    for name, split, alphabets, characters in archives:
-        first, files = (number, {}) if split else (0, {})
-        for i in range(characters):
-            alphabet = i * alphabets // characters + (30 if split == "test" else 0)
-            label = first + i
-            path = f"Alphabet{alphabet:02d}/character{i + 1:03d}/{label + 1:04d}_01.png"
+    """TFDS insists on 50 alphabets with 1,623 characters; here one image of each. The
+    small archives have four of the first alphabet, and of the first two."""
+    found = {}
+    for name, split, labels in (
+        ("images_background", "train", range(964)),
+        ("images_evaluation", "test", range(964, 1623)),
+        ("images_background_small1", "small1", range(4)),
+        ("images_background_small2", "small2", (2, 3, 40, 41)),
+    ):
+        files, found[split] = {}, []
+        for label in labels:
+            alphabet, character = label * 50 // 1623, f"character{label + 1:04d}"
+            path = f"Alphabet{alphabet:02d}/{character}/{label + 1:04d}_01.png"
             content = tiny_archives.picture(label % 25, 0, "PNG", "L")
             files[f"{name}/{path}"] = content
-            if split:
-                found[split].append((str(label), label % 25, 0, "", -1))
-        number += characters if split else 0
+            found[split].append((str(label), label % 25, 0, "", -1))
         tiny_archives.write_zip(folder / f"{name}.zip", files)
     return found
 
@@ -285,18 +282,28 @@ def test_splits_of_tfds_builders_are_those_of_our_own(name, tmp_path, monkeypatc
         if name == "omniglot":  # which TFDS reads as RGB
             seen = [(red, 0) for red, _ in seen]
         assert sorted(seen) == sorted(row[1:3] for row in found[split])
+
     # The catalogue takes what TFDS has prepared, without archives.
-    again = load_benchmark(
-        dataclasses.replace(entry, counts=counted(found)),
-        data_dir=tmp_path / "data",
-        manual_dir=tmp_path / "nothing",
-        options=LoadOptions((20, 20)),
+    def prepared(entry, counts):
+        return load_benchmark(
+            dataclasses.replace(entry, counts=counts),
+            data_dir=tmp_path / "data",
+            manual_dir=tmp_path / "nothing",
+            options=LoadOptions((20, 20)),
+        )
+
+    again = prepared(
+        entry, {split: counted(found)[split] for split in ("train", "test")}
     )
     assert again.test.labels.tolist() == data.test.labels.tolist()
     assert again.recall_at == entry.recall_at
     assert not (tmp_path / "data" / "benchmark").exists()
     if entry.super_key:
         assert again.test.super_labels is not None
+    if name == "omniglot":
+        small = prepared(CATALOGUE["omniglot_small"], {"train": (4, 4), "test": (2, 2)})
+        assert small.train.class_names == tuple(f"Alphabet00_{i}" for i in range(4))
+        assert small.test.class_names == ("Alphabet01_40", "Alphabet01_41")
 
 
 @pytest.mark.slow
