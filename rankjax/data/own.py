@@ -308,7 +308,13 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
         path = os.path.normpath(str(row.image))
         first = kept.setdefault(path, row)
         if first[1:] != row[1:]:
-            raise UsageError(f"{name} lists {row.image} twice, as {first} and as {row}")
+            one, other = (
+                " ".join(str(value) for value in each[1:] if value != "")
+                for each in (first, row)
+            )
+            raise UsageError(
+                f"{name} lists {row.image} twice, as {one!r} and as {other!r}"
+            )
         if first is not row:
             faults.append(f"{row.image}: listed twice")
         elif not os.path.exists(path):
