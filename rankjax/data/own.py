@@ -308,12 +308,9 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
         path = os.path.normpath(str(row.image))
         first = kept.setdefault(path, row)
         if first[1:] != row[1:]:
-            one, other = (
-                " ".join(str(value) for value in each[1:] if value != "")
-                for each in (first, row)
-            )
+            one, two = (" ".join(map(str, each[1:])).strip() for each in (first, row))
             raise UsageError(
-                f"{name} lists {row.image} twice, as {one!r} and as {other!r}"
+                f"{name} lists {row.image} twice, as {one!r} and as {two!r}"
             )
         if first is not row:
             faults.append(f"{row.image}: listed twice")
