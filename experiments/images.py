@@ -9,10 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rankjax.data.decoding import DamagedImage, decode
-from rankjax.data.folder import find_images
-from rankjax.data.own_files import tell_left_out
-from rankjax.data.sources import Fit, cover, default_fit, fit, read_file
+from rankjax.data.images import (
+    DamagedImage,
+    Fit,
+    cover,
+    decode,
+    default_fit,
+    fit_image,
+    read_file,
+)
+from rankjax.data.own import find_images, tell_left_out
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
 
@@ -72,7 +78,7 @@ def _meant(path: str) -> list[tuple[str, str]]:
             f"{error}; a pattern such as {every!r} means images without labels"
         ) from error
     tell_left_out(path, left_out)
-    return [(str(row.path), row.label) for row in rows]
+    return [(str(row.image), str(row.label)) for row in rows]
 
 
 class Views:
@@ -154,20 +160,20 @@ def fit_of(inputs: Inputs) -> Fit:
 
 
 def _centre(image: np.ndarray, inputs: Inputs) -> np.ndarray:
-    return fit(
-        image, inputs.height, inputs.width, inputs.short_side, how=fit_of(inputs)
+    return fit_image(
+        image, inputs.height, inputs.width, inputs.short_side, fit=fit_of(inputs)
     )
 
 
 def _crops(image: np.ndarray, inputs: Inputs) -> list[np.ndarray]:
     """The centre and the four corners."""
     height, width = inputs[:2]
-    larger, how = (_larger(height), _larger(width)), fit_of(inputs)
-    if how == "crop":
+    larger, fit = (_larger(height), _larger(width)), fit_of(inputs)
+    if fit == "crop":
         side = max(inputs.short_side or 0, min(larger))
         image = cover(image, height, width, side)
     else:
-        image = fit(image, *larger, how=how)
+        image = fit_image(image, *larger, fit=fit)
     bottom, right = image.shape[0] - height, image.shape[1] - width
     corners = [
         (bottom // 2, right // 2),

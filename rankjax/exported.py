@@ -33,9 +33,9 @@ class Inputs(NamedTuple):
       height, width, channels: of an image.
       short_side: of a crop: what the short side is resized to before the centre is cut
         out; None where it is the result's.
-      fit: `crop`, `squash` or `letterbox`, see `rankjax.data.sources.fit`; None for
-        `crop` to squares and `squash` to other shapes.
-      alpha: what transparent pixels are blended on, see `rankjax.data.decoding.decode`.
+      fit: `crop`, `squash` or `letterbox`, see `rankjax.data.images.fit_image`; None
+        for `crop` to squares and `squash` to other shapes.
+      alpha: what transparent pixels are blended on, see `rankjax.data.images.decode`.
     """
 
     height: int

@@ -16,7 +16,7 @@ from experiments.evaluate import main
 from experiments.evaluation import runs
 from experiments.evaluation.runs import embed_run
 from rankjax.data import load
-from rankjax.data.sources import ChosenImages
+from rankjax.data.images import ChosenImages
 from rankjax.metrics import compare_models
 from rankjax.train import Checkpoints
 

@@ -18,9 +18,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from experiments.bench import timing
 from experiments.bench.output import Row
 from experiments.bench.timing import Rep, Unavailable
-from rankjax.data import Augmentation, Loader, Split, class_balanced_batches, decoding
-from rankjax.data.distortions import random_boxes
-from rankjax.data.sources import EncodedImages
+from rankjax.data import Augmentation, Loader, Split, class_balanced_batches
+from rankjax.data.augmentation import random_boxes
+from rankjax.data.images import EncodedImages, decode, resize
 
 SIZE = 224
 CLASSES, PER_CLASS = 16, 4
@@ -69,10 +69,10 @@ class Photos:
         boxes, _ = random_boxes(draws, shapes, (0.08, 1.0), (3 / 4, 4 / 3))
 
         def one(number: int) -> np.ndarray:
-            pixels = decoding.decode(self.files[number], channels=3)
+            pixels = decode(self.files[number], channels=3)
             top, left, high, wide = boxes[number]
             part = pixels[top : top + high, left : left + wide]
-            return decoding.resize(part, SIZE, SIZE)
+            return resize(part, SIZE, SIZE)
 
         def some(numbers: range) -> None:
             for number in numbers:

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
-from rankjax.data.sources import EncodedImages, read_file
+from rankjax.data.images import EncodedImages, read_file
 from rankjax.errors import UsageError
 from rankjax.files import printable
 from rankjax.files import read_npz as read_arrays

@@ -10,7 +10,7 @@ from experiments.evaluation.subjects import Pairs, Subject
 from experiments.images import fit_of
 from experiments.runs import Which, load_run
 from experiments.training.images import load_data
-from rankjax.data.sources import ImageRows
+from rankjax.data.images import ImageRows
 from rankjax.train import make_embed
 
 

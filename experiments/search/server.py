@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.search.index import Find, Index, answers
-from rankjax.data.decoding import DamagedImage, decode, to_pil
+from rankjax.data.images import DamagedImage, decode, to_pil
 from rankjax.errors import RunError, UsageError
 from rankjax.files import printable, read_regular
 

@@ -17,7 +17,7 @@ from jax import lax
 
 from experiments.evaluation.npz import numeric_embeddings
 from experiments.sweep.benches import Bench, Data, Part, noisy
-from rankjax.data import glyph_images
+from rankjax.data.glyphs import LEVELS, render, split_classes
 from rankjax.errors import UsageError
 from rankjax.files import read_npz
 
@@ -34,7 +34,7 @@ def glyphs(level: str = "lite", *, classes: int | None = None) -> Bench:
     Settings: `noise` as for drawn classes.
 
     Args:
-      level: one of `rankjax.data.glyph_images.LEVELS`.
+      level: one of `rankjax.data.glyphs.LEVELS`.
       classes: to train on, drawn for every seed; by default all.
     """
     return Bench(
@@ -116,9 +116,9 @@ class _Rows(NamedTuple):
 
 @functools.cache
 def _glyph_features(level: str) -> tuple[_Rows, dict[str, np.ndarray]]:
-    drawn = glyph_images.render(glyph_images.LEVELS[level])
+    drawn = render(LEVELS[level])
     classes = int(drawn.labels[-1]) + 1
-    split = glyph_images.split_classes(classes)
+    split = split_classes(classes)
     images = drawn.images.astype(np.float32)[..., None] / 255
     inputs = _components(_filtered(images), np.isin(drawn.labels, split["train"]))
     if level == "modes":

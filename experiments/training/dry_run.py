@@ -18,7 +18,7 @@ from experiments.training.images import load_fitted
 from experiments.training.start import build_step, start
 from experiments.training.validation import Validation, check_evaluation
 from rankjax.data import Dataset, Loader
-from rankjax.data.sources import ChosenImages
+from rankjax.data.images import ChosenImages
 from rankjax.errors import RunError, UsageError
 from rankjax.parallel import axis_of, replicate
 from rankjax.train import make_embed

@@ -14,7 +14,7 @@ from experiments.training.loop import Records
 from experiments.training.validation import Validation
 from rankjax import __version__
 from rankjax.data import Batches, Dataset
-from rankjax.data.sources import ImageRows
+from rankjax.data.images import ImageRows
 from rankjax.train import TrainState, evaluate_test, pixels, read_history
 
 _MOST_PIXELS = 20_000  # images, of which raw pixels are a baseline

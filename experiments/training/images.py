@@ -6,7 +6,7 @@ from experiments.config import Config, Data
 from experiments.training.check import check
 from experiments.training.fitting import fit_batch, fit_to_data
 from rankjax.data import Dataset, Split, load
-from rankjax.data.sources import EncodedImages
+from rankjax.data.images import EncodedImages
 from rankjax.errors import UsageError
 
 
@@ -70,6 +70,6 @@ def inputs_of(train: Split) -> dict[str, int | str | None]:
         "width": width,
         "channels": channels,
         "short_side": train.images.short_side,
-        "fit": train.images.how,
+        "fit": train.images.fit,
         "alpha": train.images.alpha,
     }

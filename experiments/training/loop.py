@@ -17,7 +17,7 @@ from experiments import hosts
 from experiments.config import Run
 from experiments.training.validation import Validation
 from rankjax.data import Batches, Loader, MinedBatches, Split
-from rankjax.data.sources import ChosenImages
+from rankjax.data.images import ChosenImages
 from rankjax.parallel import replicate
 from rankjax.train import Checkpoints, Monitor, RunFolder, TrainState
 

@@ -3,15 +3,15 @@
 from rankjax.data.augmentation import AUGMENTATIONS, Augmentation
 from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.datasets import load
-from rankjax.data.loading import Loader
-from rankjax.data.sampling import (
+from rankjax.data.images import ImageSource
+from rankjax.data.loader import Loader
+from rankjax.data.samplers import (
     BATCHES,
     Batches,
     MinedBatches,
     class_balanced_batches,
     make_batches,
 )
-from rankjax.data.sources import ImageSource
 from rankjax.data.splits import Dataset, Protocol, Split, VerificationPairs
 
 __all__ = [

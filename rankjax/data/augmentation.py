@@ -1,24 +1,24 @@
 """Random changes to training images that keep their class."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
-from rankjax.data.decoding import mirror, resize, to_pil
-from rankjax.data.distortions import (
-    Images,
-    Size,
-    color_jitter,
-    rand_augment,
-    random_boxes,
-    random_erasing,
-)
+from rankjax.data.images import mirror, resize, to_pil
 from rankjax.errors import unknown_name
 
+Images = Sequence[np.ndarray] | np.ndarray
+Size = tuple[int, int]
+
+# ImageNet's mean, which standardised images have as zero.
+_MEAN = {1: (128,), 3: (124, 116, 104)}
+_ORDERS = list(permutations(range(4)))
+_LEVELS = 30  # of RandAugment's magnitude
 # Coefficients on this grid make the transform's arithmetic exact in double precision,
 # so that every machine gives the same bytes.
 _GRID = 2**16
@@ -86,7 +86,7 @@ def resize_crop_flip(
     """The short side resized to `resize_to`, a random part cut out, half mirrored.
 
     `resize_to` is in pixels; 0 is 8/7 of the longer side of the result, so that 224 is
-    cut out of 256, the custom of deep metric learning.
+    cut out of 256, the convention of deep metric learning.
 
     Raises:
       ValueError: `resize_to` is smaller than the result.
@@ -140,7 +140,7 @@ def pad_crop_flip(
 ) -> Images:
     """Moved by up to `padding` pixels each way, black coming in; half are mirrored.
 
-    Person re-identification's custom (Luo et al., "Bag of Tricks", CVPRW 2019).
+    Person re-identification's convention (Luo et al., "Bag of Tricks", CVPRW 2019).
 
     Raises:
       ValueError: `padding` is negative.
@@ -157,27 +157,233 @@ def pad_crop_flip(
 
 
 def none(images: Images, draws: np.ndarray, size: Size) -> Images:
-    """Images as they are judged."""
+    """Images as they are evaluated."""
     return images
 
 
-class Stage(NamedTuple):
+def color_jitter(
+    images: Images,
+    draws: np.ndarray,
+    size: Size,
+    *,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.4,
+    hue: float = 0.1,
+) -> Images:
+    """Brightness, contrast, saturation and hue changed, in random order.
+
+    As torchvision has it: factors uniform in 1 - x to 1 + x, the hue moved by up to
+    `hue` of the circle each way. Defaults of MoCo v2 (Chen et al., 2020).
+
+    Raises:
+      ValueError: a factor not in [0, 1], or `hue` not in [0, 0.5].
+    """
+    given = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    for name, value in given.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {value}")
+    if not 0 <= hue <= 0.5:
+        raise ValueError(f"hue must be in [0, 0.5], got {hue}")
+    strength = np.array([brightness, contrast, saturation, hue])
+    moves = strength * (2 * draws[:, :4] - 1)
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    changed = []
+    for image, move, order in zip(images, moves.tolist(), draws[:, 4], strict=True):
+        picture = to_pil(image)
+        for kind in _ORDERS[int(order * len(_ORDERS))]:
+            if kind == 3:
+                picture = _turn_hue(picture, move[3])
+            elif strength[kind]:
+                picture = enhancers[kind](picture).enhance(1 + move[kind])
+        changed.append(np.asarray(picture).reshape(image.shape))
+    return changed
+
+
+def rand_augment(
+    images: Images,
+    draws: np.ndarray,
+    size: Size,
+    *,
+    operations: int = 2,
+    magnitude: float = 9,
+) -> Images:
+    """Random ones of fourteen changes, all of one strength.
+
+    RandAugment (Cubuk et al., NeurIPS 2020) with the ranges of torchvision: at the
+    magnitude 30 rotation by 30 degrees, shear 0.3, shift 150/331 of the width, factors
+    of colour, contrast, brightness and sharpness 0.1 or 1.9, 4 bits less, and all
+    solarised. What comes in from outside is ImageNet's mean colour.
+
+    Raises:
+      ValueError: `operations` is not from 1 to 8, or `magnitude` not from 0 to 30.
+    """
+    if not 1 <= operations <= 8:
+        raise ValueError(f"operations must be from 1 to 8, got {operations}")
+    if not 0 <= magnitude <= _LEVELS:
+        raise ValueError(f"magnitude must be from 0 to {_LEVELS}, got {magnitude}")
+    kinds = (draws[:, :8] * len(_OPERATIONS)).astype(int)
+    signs = np.where(draws[:, 8:] < 0.5, -1, 1)
+    changed = []
+    for image, chosen, sign in zip(images, kinds, signs.tolist(), strict=True):
+        picture = to_pil(image)
+        for kind, each in zip(chosen[:operations], sign, strict=False):
+            picture = _OPERATIONS[kind](picture, magnitude / _LEVELS, each)
+        changed.append(np.asarray(picture).reshape(image.shape))
+    return changed
+
+
+def random_erasing(
+    images: Images,
+    draws: np.ndarray,
+    size: Size,
+    *,
+    probability: float = 0.5,
+    area: tuple[float, float] = (0.02, 0.4),
+    aspect: tuple[float, float] = (0.3, 1 / 0.3),
+) -> Images:
+    """A random rectangle of some images is filled with ImageNet's mean colour.
+
+    Zhong et al., AAAI 2020, filled as in "Bag of Tricks" (Luo et al., CVPRW 2019): the
+    area is uniform in `area` times the image's, width over height log-uniform in
+    `aspect`; the first of ten that fits, or none.
+
+    Raises:
+      ValueError: `probability` not in [0, 1], `area` not in (0, 1], or `aspect` not
+        above 0, or out of order.
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability must be in [0, 1], got {probability}")
+    shapes = np.array([image.shape[:2] for image in images])
+    boxes, fits = random_boxes(draws[:, 1:], shapes, area, aspect)
+    changed = []
+    for image, box, erased in zip(
+        images, boxes, fits & (draws[:, 0] < probability), strict=True
+    ):
+        if erased:
+            top, left, high, wide = box
+            image = image.copy()
+            image[top : top + high, left : left + wide] = _MEAN[image.shape[-1]]
+        changed.append(image)
+    return changed
+
+
+def random_boxes(
+    draws: np.ndarray,
+    shapes: np.ndarray,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rectangles of random area, shape and place: the first of ten that fits.
+
+    Args:
+      draws: [n, 22]: ten areas, ten shapes, down, right.
+      shapes: int [n, 2], heights and widths of images.
+      area: range of the share of the image's area.
+      ratio: range of width over height.
+
+    Returns:
+      int [n, 4]: top, left, height and width; and bool [n], whether one fits.
+
+    Raises:
+      ValueError: `area` is not in (0, 1], or `ratio` not above 0, or out of order.
+    """
+    if not (0 < area[0] <= area[1] <= 1 and 0 < ratio[0] <= ratio[1]):
+        raise ValueError(
+            "a range of areas must be in (0, 1] and one of shapes above 0, each the "
+            f"smaller number first, got {area} and {ratio}"
+        )
+    low, high = np.log(ratio)
+    areas = area[0] + (area[1] - area[0]) * draws[:, :10]
+    areas *= shapes.prod(1)[:, None]
+    ratios = np.exp(low + (high - low) * draws[:, 10:20])
+    sides = np.sqrt(np.stack([areas / ratios, areas * ratios], -1)).round().astype(int)
+    fits = ((sides > 0) & (sides <= shapes[:, None])).all(-1)
+    chosen = sides[np.arange(len(sides)), fits.argmax(1)]
+    corner = (draws[:, 20:22] * (shapes - chosen + 1)).astype(int)
+    return np.concatenate([corner, chosen], 1), fits.any(1)
+
+
+def _turn_hue(picture: Image.Image, move: float) -> Image.Image:
+    turn = round(255 * move)
+    if picture.mode == "L" or not turn:
+        return picture
+    hue, *others = picture.convert("HSV").split()
+    turned = hue.point([(value + turn) % 256 for value in range(256)])
+    return Image.merge("HSV", (turned, *others)).convert("RGB")
+
+
+def _enhance(
+    kind: Callable[[Image.Image], ImageEnhance._Enhance],
+) -> Callable[..., Image.Image]:
+    return lambda picture, strength, sign: kind(picture).enhance(
+        1 + 0.9 * sign * strength
+    )
+
+
+def _mapped(
+    rows: Callable[[Image.Image, float], tuple[float, ...]],
+) -> Callable[..., Image.Image]:
+    """A map of places, by the six numbers that PIL takes."""
+
+    def operation(picture: Image.Image, strength: float, sign: int) -> Image.Image:
+        return picture.transform(
+            picture.size,
+            Image.Transform.AFFINE,
+            rows(picture, sign * strength),
+            Image.Resampling.BILINEAR,
+            fillcolor=_MEAN[len(picture.getbands())],
+        )
+
+    return operation
+
+
+def _rotate(picture: Image.Image, strength: float, sign: int) -> Image.Image:
+    fill = _MEAN[len(picture.getbands())]
+    return picture.rotate(
+        30 * strength * sign, Image.Resampling.BILINEAR, fillcolor=fill
+    )
+
+
+_OPERATIONS: list[Callable[[Image.Image, float, int], Image.Image]] = [
+    lambda picture, strength, sign: picture,
+    lambda picture, strength, sign: ImageOps.autocontrast(picture),
+    lambda picture, strength, sign: ImageOps.equalize(picture),
+    lambda picture, strength, sign: ImageOps.solarize(
+        picture, round(256 * (1 - strength))
+    ),
+    lambda picture, strength, sign: ImageOps.posterize(
+        picture, 8 - round(4 * strength)
+    ),
+    _rotate,
+    _enhance(ImageEnhance.Color),
+    _enhance(ImageEnhance.Contrast),
+    _enhance(ImageEnhance.Brightness),
+    _enhance(ImageEnhance.Sharpness),
+    _mapped(lambda picture, by: (1, 0.3 * by, 0, 0, 1, 0)),
+    _mapped(lambda picture, by: (1, 0, 0, 0.3 * by, 1, 0)),
+    _mapped(lambda picture, by: (1, 0, 150 / 331 * by * picture.width, 0, 1, 0)),
+    _mapped(lambda picture, by: (1, 0, 0, 0, 1, 150 / 331 * by * picture.height)),
+]
+
+
+class Transform(NamedTuple):
     """A change, the uniform numbers that it takes of an image, and where it starts."""
 
-    change: Callable[..., Images]
+    apply: Callable[..., Images]
     draws: int
     whole: bool = False  # begins with images as they are stored, of any size
 
 
-AUGMENTATIONS: dict[str, Stage] = {
-    "none": Stage(none, 0),
-    "affine": Stage(affine, 5),
-    "resize_crop_flip": Stage(resize_crop_flip, 3, whole=True),
-    "random_resized_crop": Stage(random_resized_crop, 23, whole=True),
-    "pad_crop_flip": Stage(pad_crop_flip, 3),
-    "color_jitter": Stage(color_jitter, 5),
-    "rand_augment": Stage(rand_augment, 16),
-    "random_erasing": Stage(random_erasing, 23),
+AUGMENTATIONS: dict[str, Transform] = {
+    "none": Transform(none, 0),
+    "affine": Transform(affine, 5),
+    "resize_crop_flip": Transform(resize_crop_flip, 3, whole=True),
+    "random_resized_crop": Transform(random_resized_crop, 23, whole=True),
+    "pad_crop_flip": Transform(pad_crop_flip, 3),
+    "color_jitter": Transform(color_jitter, 5),
+    "rand_augment": Transform(rand_augment, 16),
+    "random_erasing": Transform(random_erasing, 23),
 }
 """What an `Augmentation` is made of, by name."""
 
@@ -188,7 +394,7 @@ class Augmentation:
     Attributes:
       draws: numbers that an image's change is made of, uniform on [0, 1).
       whole: whether it begins with images as they are stored, of any size, rather than
-        as they are judged.
+        as they are evaluated.
     """
 
     def __init__(self, names: str, options: Mapping[str, Any] | None = None) -> None:
@@ -203,23 +409,24 @@ class Augmentation:
           UsageError: no such change, or an argument that none of them has.
           ValueError: one that begins with whole images but is not the first.
         """
-        stages: list[Stage] = []
+        transforms: list[Transform] = []
         left = dict(options or {})
         known: list[str] = []
         for name in names.split("+"):
             if name not in AUGMENTATIONS:
                 raise unknown_name("augmentation", name, list(AUGMENTATIONS))
-            stage = AUGMENTATIONS[name]
-            if stage.whole and stages:
+            transform = AUGMENTATIONS[name]
+            if transform.whole and transforms:
                 raise ValueError(f"augmentation {name} must be the first, got {names}")
             known += arguments(name)
             given = {key: left.pop(key) for key in arguments(name) if key in left}
-            stages.append(stage._replace(change=partial(stage.change, **given)))
+            apply = partial(transform.apply, **given)
+            transforms.append(transform._replace(apply=apply))
         if left:
             raise unknown_name(f"option of {names}", next(iter(left)), known)
-        self._stages = stages
-        self.draws = sum(stage.draws for stage in stages)
-        self.whole = stages[0].whole
+        self._transforms = transforms
+        self.draws = sum(each.draws for each in transforms)
+        self.whole = transforms[0].whole
 
     def __call__(self, images: Images, draws: np.ndarray, size: Size) -> Images:
         """Changes images.
@@ -232,15 +439,15 @@ class Augmentation:
         Returns:
           n images, uint8 [height, width, c], each from its own original and draws.
         """
-        ends = np.cumsum([stage.draws for stage in self._stages])[:-1]
-        for stage, own in zip(self._stages, np.split(draws, ends, 1), strict=True):
-            images = stage.change(images, own, size)
+        ends = np.cumsum([each.draws for each in self._transforms])[:-1]
+        for each, own in zip(self._transforms, np.split(draws, ends, 1), strict=True):
+            images = each.apply(images, own, size)
         return images
 
 
 def arguments(name: str) -> dict[str, Any]:
     """The options of a change and their defaults."""
-    found = signature(AUGMENTATIONS[name].change).parameters.values()
+    found = signature(AUGMENTATIONS[name].apply).parameters.values()
     return {p.name: p.default for p in found if p.kind is Parameter.KEYWORD_ONLY}
 
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rankjax.data.pool import Counts
-from rankjax.data.splits import Protocol
+from rankjax.data.splits import Counts, Protocol
 
 
 class Preprocessing(NamedTuple):
@@ -32,7 +31,7 @@ class Entry:
       name: what the user types.
       source: who made it and where it is had.
       split: the rule, in words.
-      protocol: how it is judged; see `Dataset`.
+      protocol: of its evaluation; see `Dataset`.
       recall_at: the values of K that papers report.
       preprocessing: of its papers.
       licence: in short; the source has the words that count.
@@ -43,6 +42,8 @@ class Entry:
       tfds: TFDS's own builder, which needs TensorFlow to prepare; None if it has none
         that is of use.
       downloads: whether that builder finds its source where it looks.
+      tfds_splits: the splits of that builder to train on and to test on, of which the
+        latter is to lose the super-classes of the former; None for its train and test.
       super_key: the feature of TFDS's builder that is the super-class.
       channels: 1 for grey.
     """
@@ -58,6 +59,7 @@ class Entry:
     preprocessing: Preprocessing = _PHOTO
     tfds: str | None = None
     downloads: bool = True
+    tfds_splits: tuple[str, str] | None = None
     super_key: str | None = None
     channels: int = 3
 
@@ -92,7 +94,6 @@ def _glyphs(level: str) -> Entry:
         "of the fonts: Bitstream Vera, STIX, BaKoMa; images are not passed on",
         {},  # other releases of matplotlib may have other fonts
         preprocessing=Preprocessing(32, 32, 32),
-        tfds=f"glyphs/{level}",
         channels=1,
     )
 
@@ -161,12 +162,15 @@ _ENTRIES = (
     ),
     Entry(
         "omniglot_small",
-        "Omniglot's two small archives, https://github.com/brendenlake/omniglot",
+        "Omniglot's small archives, https://github.com/brendenlake/omniglot, in python",
         "the five alphabets of small1 to train, the three only in small2 to test",
         "MIT",
         {"train": (2_720, 136), "test": (2_120, 106)},
         ("images_background_small1.zip", "images_background_small2.zip"),
         preprocessing=Preprocessing(28, 28, 28),
+        tfds="omniglot",
+        tfds_splits=("small1", "small2"),
+        super_key="alphabet",
         channels=1,
     ),
     Entry(
@@ -266,7 +270,6 @@ _ENTRIES = (
         "CC BY 4.0",
         {"train": (901, 5), "test": (896, 5)},
         preprocessing=Preprocessing(8, 8, 8),
-        tfds="digits",
         channels=1,
     ),
 )

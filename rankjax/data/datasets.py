@@ -1,16 +1,15 @@
 """Data sets by name."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from rankjax.data.catalogue import CATALOGUE
-from rankjax.data.decoding import Alpha
-from rankjax.data.pool import Choice
-from rankjax.data.sources import Fit, default_fit
-from rankjax.data.splits import Dataset
+from rankjax.data.images import Alpha, Fit, default_fit
+from rankjax.data.own import load_folder, load_list, load_reid
+from rankjax.data.splits import Dataset, LoadOptions
 from rankjax.errors import UsageError, unknown_name
 
+_OWN = {"folder": load_folder, "list": load_list, "reid": load_reid}
 _KINDS = ("folder:PATH", "list:FILE", "reid:PATH", "tfds:NAME")
 
 
@@ -49,8 +48,8 @@ def load(
       data_dir: where prepared data sets are kept; made if missing.
       manual_dir: where archives that have to be fetched by hand are, maybe each
         benchmark's in a folder of its name; by default `data_dir`/downloads/manual.
-      image_size: height and width of images as they are judged, or both; None for what
-        a benchmark's papers use.
+      image_size: height and width of images as they are evaluated, or both; None for
+        what a benchmark's papers use.
       short_side: what their short side is resized to before the centre is cut out; by
         default as much larger than `image_size` as in a benchmark's papers, and
         `image_size` for other data sets.
@@ -96,34 +95,24 @@ def load(
         )
     if fit == "auto" and entry:
         fit = default_fit(*size)
-    choice = Choice(
+    options = LoadOptions(
         size, short_side, fit, alpha, seed, fold, folds, on_damage, check_images
     )
-    if entry:
-        # Importing TFDS takes a second that own images need not spend.
-        from rankjax.data.benchmarks import load_benchmark
-
-        return load_benchmark(
-            entry, data_dir=data_dir, manual_dir=manual_dir, choice=choice
-        )
     kind, _, rest = name.partition(":")
-    if kind in ("folder", "list", "reid"):
-        rest = os.path.expanduser(rest)  # shells do not expand it behind the colon
-    if kind == "tfds" and rest:
-        from rankjax.data.tfds_reader import load_tfds
+    if entry or (kind == "tfds" and rest):
+        # Importing TFDS takes a second that own images need not spend.
+        from rankjax.data.tfds import load_benchmark, load_tfds
 
+        if entry:
+            return load_benchmark(
+                entry, data_dir=data_dir, manual_dir=manual_dir, options=options
+            )
         return load_tfds(
-            rest, name=name, data_dir=data_dir, manual_dir=manual_dir, choice=choice
+            rest, name=name, data_dir=data_dir, manual_dir=manual_dir, options=options
         )
-    if kind in ("folder", "reid") and rest:
-        from rankjax.data.folder import load_folder, load_reid
-
-        load_kind = load_reid if kind == "reid" else load_folder
-        return load_kind(Path(rest), name=name, choice=choice)
-    if kind == "list" and rest:
-        from rankjax.data.lists import load_list
-
-        return load_list(Path(rest), name=name, choice=choice)
+    if kind in _OWN and rest:
+        path = Path(rest).expanduser()  # shells do not expand it behind the colon
+        return _OWN[kind](path, name=name, options=options)
     path = Path(name).expanduser()
     if path.exists():
         kind = "folder" if path.is_dir() else "list"

@@ -1,105 +1,319 @@
-"""The `glyphs` and `digits` data sets for TFDS: no download, no TensorFlow."""
+"""Data sets that are drawn, not downloaded: characters in many fonts, and digits.
 
-import io
-from collections.abc import Iterator
-from typing import Any
+Characters are drawn in the fonts that come with matplotlib, which differ in what they
+cover. Some characters look alike: Latin A, Greek Alpha and Cyrillic A are one drawing
+in many fonts. Characters that share a drawing are one class here, or no model could
+tell its classes apart.
+"""
 
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
 import numpy as np
-import tensorflow_datasets as tfds
-from PIL import Image
+from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from rankjax.data import glyph_images
+from rankjax.data.augmentation import affine_coefficients
+from rankjax.data.images import png
+from rankjax.data.random import Stream, generator
+from rankjax.data.splits import Row
+
+SIZE = 32
+_FONT_PIXELS = 20
+_WIDEST = 28
+_FEWEST_IMAGES = 8
+
+_STYLES = ("", "-Bold", "-Oblique", "-BoldOblique")
+_SERIF_STYLES = ("", "-Bold", "-Italic", "-BoldItalic")
+_UNICODE_FONTS = (
+    *("DejaVuSans" + style for style in _STYLES),
+    *("DejaVuSansMono" + style for style in _STYLES),
+    *("DejaVuSerif" + style for style in _SERIF_STYLES),
+    *("STIXGeneral" + style for style in ("", "Bol", "Italic", "BolIta")),
+)
+# Outside of these ranges the Computer Modern fonts hold other drawings than their
+# character map says. The remaining fonts hold symbols of sizes or placeholders.
+_LETTERS = frozenset(map(ord, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"))
+_LETTERS_DIGITS = _LETTERS | frozenset(map(ord, "0123456789"))
+_PARTIAL_FONTS = {
+    **dict.fromkeys(("cmr10", "cmb10", "cmss10", "cmtt10", "cmti10"), _LETTERS_DIGITS),
+    "cmmi10": _LETTERS,
+}
+FONTS = (*_UNICODE_FONTS, *_PARTIAL_FONTS)
+
+Perturb = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-class Glyphs(tfds.core.GeneratorBasedBuilder):
-    """Characters as classes, drawn in the fonts that come with matplotlib."""
+class Glyphs(NamedTuple):
+    """Drawings in order of class, code point and font.
 
-    VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [  # noqa: RUF012 - the name and type are TFDS's.
-        tfds.core.BuilderConfig(name=name, description=level.description)
-        for name, level in glyph_images.LEVELS.items()
+    Attributes:
+      images: uint8 [n, 32, 32], ink is bright.
+      labels: int64 [n], 0 .. classes - 1.
+      codepoints: int64 [n].
+      fonts: int64 [n], into `FONTS`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    codepoints: np.ndarray
+    fonts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Level:
+    """Which characters are drawn and what is done to the drawings.
+
+    Attributes:
+      description: one line.
+      number: part of the address of the level's randomness.
+      keep: which characters.
+      perturb: changes one uint8 [32, 32] drawing.
+      merge_case: whether upper and lower case are one class.
+    """
+
+    description: str
+    number: int
+    keep: Callable[[str], bool]
+    perturb: Perturb | None = None
+    merge_case: bool = False
+
+
+def render(level: Level) -> Glyphs:
+    """All drawings of a level: at least 8 that differ in every class."""
+    codepoints, fonts, images = zip(*_draw_all(level.keep), strict=True)
+    drawings = [image.tobytes() for image in images]
+    roots = _merge(codepoints, drawings, merge_case=level.merge_case)
+    upper = [level.merge_case and chr(codepoint).isupper() for codepoint in codepoints]
+
+    # One image for a class, font and case, and none twice.
+    chosen: dict[tuple[int, int, bool], int] = {}
+    seen: set[bytes] = set()
+    for i in sorted(
+        range(len(roots)), key=lambda i: (roots[i], codepoints[i], fonts[i])
+    ):
+        place = (roots[i], fonts[i], upper[i])
+        if place not in chosen and drawings[i] not in seen:
+            chosen[place] = i
+            seen.add(drawings[i])
+    rows = np.fromiter(chosen.values(), np.int64)
+    rows = rows[_in_full_classes(np.array(roots)[rows], np.array(upper)[rows], level)]
+
+    glyphs = Glyphs(
+        np.stack(images)[rows],
+        np.unique(np.array(roots)[rows], return_inverse=True)[1],
+        np.array(codepoints)[rows],
+        np.array(fonts)[rows],
+    )
+    if level.perturb:
+        _perturb_all(glyphs, level.number, level.perturb)
+    return glyphs
+
+
+def _in_full_classes(roots: np.ndarray, upper: np.ndarray, level: Level) -> np.ndarray:
+    """Mask of the images whose class has enough of them, and both cases if merged."""
+    labels = np.unique(roots, return_inverse=True)[1]
+    full = np.bincount(labels) >= _FEWEST_IMAGES
+    if level.merge_case:
+        full &= (np.bincount(labels, upper) > 0) & (np.bincount(labels, ~upper) > 0)
+    return full[labels]
+
+
+def _perturb_all(glyphs: Glyphs, number: int, perturb: Perturb) -> None:
+    for image, codepoint, font in zip(
+        glyphs.images, glyphs.codepoints, glyphs.fonts, strict=True
+    ):
+        address = int(codepoint) * len(FONTS) + int(font)
+        image[:] = perturb(image, generator(0, Stream.GLYPHS, number, address))
+
+
+def class_name(codepoint: int) -> str:
+    """The character and its Unicode name."""
+    return f"{chr(codepoint)} {unicodedata.name(chr(codepoint), f'U+{codepoint:04X}')}"
+
+
+def split_classes(classes: int) -> dict[str, np.ndarray]:
+    """Labels of the splits: 45% train, 5% validation, 50% test, always the same."""
+    order = generator(0, Stream.GLYPHS).permutation(classes)
+    half, held_out = classes // 2, round(classes / 20)
+    return {
+        "train": order[: half - held_out],
+        "validation": order[half - held_out : half],
+        "test": order[half:],
+    }
+
+
+def glyph_rows(level: str) -> Iterator[Row]:
+    """The drawings of a level, named by their code points and fonts."""
+    glyphs = render(LEVELS[level])
+    parts = split_classes(int(glyphs.labels[-1]) + 1)
+    split_of = {int(label): split for split in parts for label in parts[split]}
+    names: dict[int, str] = {}
+    for image, label, codepoint, font in zip(
+        glyphs.images, *(column.tolist() for column in glyphs[1:]), strict=True
+    ):
+        # The order of the first code points of classes is that of their labels.
+        name = names.setdefault(label, class_name(codepoint))
+        file = f"U+{codepoint:04X} {FONTS[font]}"
+        yield Row(partial(png, image), name, split_of[label], name=file)
+
+
+def digit_rows() -> Iterator[Row]:
+    """The 8 x 8 digits of scikit-learn: 0-4 to train on, 5-9 to test on."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    for number, (image, label) in enumerate(zip(images, digits.target, strict=True)):
+        split = "train" if label < 5 else "test"
+        yield Row(partial(png, image), str(label), split, name=f"digit {number}")
+
+
+def _draw_all(keep: Callable[[str], bool]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Every (code point, font, drawing) that has ink and fits."""
+    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    for number, name in enumerate(FONTS):
+        path = folder / f"{name}.ttf"
+        font = ImageFont.truetype(
+            path, _FONT_PIXELS, layout_engine=ImageFont.Layout.BASIC
+        )
+        codepoints = FT2Font(path).get_charmap().keys()
+        for codepoint in sorted(codepoints & _PARTIAL_FONTS.get(name, codepoints)):
+            character = chr(codepoint)
+            if _is_symbol(character) and keep(character):
+                image = _draw(character, font)
+                if image is not None:
+                    yield codepoint, number, image
+
+
+def _draw(character: str, font: ImageFont.FreeTypeFont) -> np.ndarray | None:
+    """The character in the middle; None without ink or with no room to turn it.
+
+    Up and down, the box that is centred reaches to the baseline, so that a comma stays
+    lower than an apostrophe.
+    """
+    left, top, right, bottom = font.getbbox(character)
+    width, height = right - left, bottom - top
+    if not (0 < width <= _WIDEST and 0 < height <= _WIDEST):
+        return None
+    canvas = Image.new("L", (SIZE, SIZE))
+    corner = ((SIZE - width) / 2 - left, (SIZE - height) / 2 - top)
+    ImageDraw.Draw(canvas).text(corner, character, fill=255, font=font)
+    image = np.asarray(canvas)
+    return image if image.max() >= 64 else None
+
+
+def _merge(
+    codepoints: tuple[int, ...], drawings: list[bytes], *, merge_case: bool
+) -> list[int]:
+    """For each drawing the smallest code point that its own is tied to."""
+    known = sorted({*codepoints})
+    place = {codepoint: i for i, codepoint in enumerate(known)}
+    first: dict[bytes, int] = {}
+    ties = [
+        (codepoint, first.setdefault(drawing, codepoint))
+        for codepoint, drawing in zip(codepoints, drawings, strict=True)
     ]
-    DEFAULT_BUILDER_CONFIG_NAME = "lite"
+    if merge_case:
+        cases = ((codepoint, ord(chr(codepoint).swapcase())) for codepoint in known)
+        ties += [(one, other) for one, other in cases if other in place]
+    ends = np.array([[place[one], place[other]] for one, other in ties]).T
+    graph = coo_array((np.ones(len(ties)), ends), (len(known), len(known)))
+    component = connected_components(graph, directed=False)[1]
+    smallest = np.unique(component, return_index=True)[1]
+    return [known[smallest[component[place[each]]]] for each in codepoints]
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        size = glyph_images.SIZE
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=f"{type(self).__doc__} {self.builder_config.description}",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(size, size, 1)),
-                    "label": np.int64,
-                    "font": np.int64,
-                    "codepoint": np.int64,
-                }
-            ),
-            supervised_keys=("image", "label"),
-            disable_shuffling=True,
-        )
 
-    def _split_generators(self, dl_manager: object) -> dict[str, Any]:
-        glyphs = glyph_images.render(glyph_images.LEVELS[self.builder_config.name])
-        splits = glyph_images.split_classes(int(glyphs.labels[-1]) + 1)
-        return {
-            split: self._generate_examples(glyphs, np.isin(glyphs.labels, classes))
-            for split, classes in splits.items()
-        }
+def _is_symbol(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] in "LNSP" and category not in ("Lm", "Sk")
 
-    def _generate_examples(
-        self, glyphs: glyph_images.Glyphs, members: np.ndarray
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        for key, i in enumerate(np.flatnonzero(members)):
-            yield (
-                key,
-                {
-                    "image": _png(glyphs.images[i]),
-                    "label": int(glyphs.labels[i]),
-                    "font": int(glyphs.fonts[i]),
-                    "codepoint": int(glyphs.codepoints[i]),
-                },
+
+def _is_unaccented(character: str) -> bool:
+    return len(unicodedata.normalize("NFD", character)) == 1
+
+
+def _has_two_cases(character: str) -> bool:
+    other = character.swapcase()
+    return len(other) == 1 and other != character and other.swapcase() == character
+
+
+def _pose(
+    rotation: float, scale: tuple[float, float], shear: float, shift: float
+) -> Perturb:
+    def perturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        coefficients = affine_coefficients(
+            SIZE,
+            rng.uniform(-rotation, rotation),
+            rng.uniform(*scale),
+            rng.uniform(-shear, shear),
+            rng.uniform(-shift, shift, 2),
+        ).tolist()
+        return np.asarray(
+            Image.fromarray(image).transform(
+                (SIZE, SIZE),
+                Image.Transform.AFFINE,
+                coefficients,
+                Image.Resampling.BILINEAR,
             )
-
-
-class Digits(tfds.core.GeneratorBasedBuilder):
-    """The 8x8 digits of scikit-learn: 0-4 to train on, 5-9 to test on."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=type(self).__doc__,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(8, 8, 1)),
-                    "label": tfds.features.ClassLabel(num_classes=10),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: object) -> dict[str, Any]:
-        return {
-            "train": self._generate_examples(range(5)),
-            "test": self._generate_examples(range(5, 10)),
-        }
-
-    def _generate_examples(
-        self, classes: range
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-        for key, i in enumerate(np.flatnonzero(np.isin(digits.target, classes))):
-            yield key, {"image": _png(images[i]), "label": int(digits.target[i])}
+    return perturb
 
 
-def _png(image: np.ndarray) -> io.BytesIO:
-    # TFDS encodes arrays with TensorFlow, but takes encoded files as they are.
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG", compress_level=1)
-    file.seek(0)
-    return file
+def _clutter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blur, contrast, a smooth background, noise of sigma .1, half inverted."""
+    blurred = Image.fromarray(image).filter(
+        ImageFilter.GaussianBlur(float(rng.uniform(0, 1)))
+    )
+    coarse = Image.fromarray(rng.integers(0, 80, (5, 5), np.uint8))
+    texture = coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    background = np.asarray(texture).astype(np.int64)
+    # Integers, so that every machine rounds alike.
+    ink = int(rng.integers(128, 256))
+    mixed = background + np.asarray(blurred) * (ink - background // 2) // 255
+    noisy = mixed + np.rint(rng.normal(0, 25.5, image.shape)).astype(np.int64)
+    clipped = noisy.clip(0, 255).astype(np.uint8)
+    return 255 - clipped if rng.random() < 0.5 else clipped
+
+
+LEVELS = {
+    "clean": Level("All characters, accented ones too.", 0, lambda character: True),
+    "lite": Level(
+        "Unaccented characters, slightly turned, scaled, sheared and shifted.",
+        1,
+        _is_unaccented,
+        _pose(8, (0.9, 1.1), 0.1, 1),
+    ),
+    "pose": Level(
+        "Unaccented characters, strongly turned, scaled, sheared and shifted.",
+        2,
+        _is_unaccented,
+        _pose(20, (0.75, 1.15), 0.2, 2),
+    ),
+    "clutter": Level(
+        "Unaccented characters: blurred, on a texture, noisy, half of them inverted.",
+        3,
+        _is_unaccented,
+        _clutter,
+    ),
+    "modes": Level(
+        "Letters; upper and lower case are one class.",
+        4,
+        _has_two_cases,
+        merge_case=True,
+    ),
+}
+
+DRAWN: dict[str, Callable[[], Iterator[Row]]] = {
+    **{f"glyphs/{level}": partial(glyph_rows, level) for level in LEVELS},
+    "digits": digit_rows,
+}
+"""What gives the rows of a data set that is drawn, by its name in the catalogue."""

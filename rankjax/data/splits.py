@@ -1,13 +1,73 @@
-"""Splits whose classes are disjoint: what is learnt is judged on unseen classes."""
+"""Rows of images to splits whose classes are disjoint: tests are on unseen classes."""
 
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rankjax.data.sources import ImageSource
+from rankjax.data.images import (
+    Alpha,
+    EncodedImages,
+    Fetch,
+    Fit,
+    ImageInfo,
+    ImageSource,
+    default_fit,
+    inspect_images,
+    read_file,
+)
+from rankjax.data.random import Stream, generator
+from rankjax.errors import RunError, UsageError
+from rankjax.files import printable
 
 Protocol = Literal["leave-one-out", "query-gallery", "reid", "verification"]
+SPLITS = ("train", "validation", "test", "gallery")
+JUNK = "-1"
+
+_FEWEST_CLASSES_TO_HOLD_OUT_OF = 20
+_MOST_CUT = 0.4  # of an image on average; 3:2 photos lose a third to a square
+_SAMPLE = 64
+_MOST_NAMES = 5
+
+Counts = Mapping[str, tuple[int | None, int | None]]
+"""Images and classes that splits must have, None for any number: of `train` (with
+validation), `test`, `gallery` and `all`."""
+
+
+class Record(NamedTuple):
+    """An image that a reader of many gives by its number.
+
+    Attributes:
+      read: numbers -> the encoded images.
+      number: of the image.
+    """
+
+    read: Callable[[Sequence[int]], Sequence[bytes]]
+    number: int
+
+
+class Row(NamedTuple):
+    """An image and what is known of it, which every kind of source yields.
+
+    Attributes:
+      image: its file, a function that gives the content of one, or a record.
+      label: the name of its class, or an integer. The order of classes is that of their
+        labels.
+      split: one of `SPLITS`; empty for all images where none is given.
+      camera: a number, or a name, of the camera that took it; empty for unknown.
+      super_class: the name of its class's super-class; empty for unknown.
+      name: what messages call the image; by default its path.
+    """
+
+    image: Path | Record | Callable[[], bytes]
+    label: str | int
+    split: str = ""
+    camera: str | int = ""
+    super_class: str | int = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,12 +118,12 @@ class Dataset:
     Attributes:
       name: what it was loaded as.
       train: what is learnt from.
-      validation: classes held out of training, each image judged against all others;
-        None for few classes.
-      test: the images to judge on; with a gallery, the queries.
+      validation: classes held out of training, each image searched for among all
+        others; None for few classes.
+      test: the images to evaluate on; with a gallery, the queries.
       gallery: what the queries are searched in. It shares the numbers and names of
         classes with `test`; a class without a query is a distractor.
-      protocol: how `test` is judged. `leave-one-out`: each image against all others.
+      protocol: of the evaluation. `leave-one-out`: each test image against all others.
         `query-gallery`: `test` against `gallery`. `reid`: the same, but images of the
         query's class and camera do not count, nor does junk. `verification`: `pairs`.
       recall_at: the values of K that the field reports.
@@ -80,3 +140,327 @@ class Dataset:
     recall_at: tuple[int, ...] = (1, 2, 4, 8)
     junk: np.ndarray | None = None
     pairs: VerificationPairs | None = None
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a data set is to be split and its images read; see `rankjax.data.load`.
+
+    Attributes:
+      size: height and width of images as they are evaluated.
+      short_side, fit, alpha, seed, fold, folds, on_damage, check_images: as there.
+    """
+
+    size: tuple[int, int]
+    short_side: int | None = None
+    fit: Fit | Literal["auto"] = "auto"
+    alpha: Alpha = "white"
+    seed: int = 0
+    fold: int | None = None
+    folds: int = 4
+    on_damage: Literal["stop", "skip", "keep"] = "stop"
+    check_images: Literal["headers", "all"] = "headers"
+
+
+def split_rows(
+    name: str,
+    rows: Sequence[Row],
+    options: LoadOptions,
+    *,
+    channels: int = 3,
+    class_names: Mapping[int, str] | None = None,
+    counts: Counts | None = None,
+    recall_at: tuple[int, ...] | None = None,
+    pairs: VerificationPairs | None = None,
+    folder: Path | None = None,
+) -> Dataset:
+    """A data set of images.
+
+    Where rows name no splits, half of the classes, chosen by the seed, is for training
+    and the rest for testing. Without rows for validation, the last tenth of the
+    training classes in an order shuffled by the seed is held out for it, if there are
+    20 or more. With a `fold`, training and validation classes are joined, shuffled and
+    parted into folds in turn, as cross-validation wants (Musgrave, Belongie, Lim, "A
+    Metric Learning Reality Check", ECCV 2020).
+
+    With a gallery, the test images are its queries; with cameras too the protocol is
+    re-identification's, and class -1 of the gallery is junk.
+
+    Args:
+      name: of the data set.
+      rows: its images.
+      options: the user's.
+      channels: 1 or 3.
+      class_names: of labels that are integers; by default their digits.
+      counts: images and classes that splits must have.
+      recall_at: the values of K to report, if others than the protocol's convention.
+      pairs: of the rows of the test split, in their order.
+      folder: where the data set is prepared, for errors.
+
+    Raises:
+      UsageError: no class to train on or none to test on, or fewer than `folds`.
+      RunError: the splits are not of the expected size, an image is damaged, or
+        nothing is left of a split after such images are left out.
+    """
+    labels, numbers = np.unique([row.label for row in rows], return_inverse=True)
+    names = [(class_names or {}).get(each, str(each)) for each in labels.tolist()]
+    parts = _parts(name, rows, numbers, names, options.seed)
+    _check_counts(name, parts, numbers, counts or {}, folder)
+
+    def fetch(indices: np.ndarray) -> list[bytes]:
+        return contents_of([rows[i] for i in indices.tolist()])
+
+    every = np.concatenate(list(parts.values()))
+    infos = _inspect(name, rows, fetch, every, options)
+    if options.on_damage == "skip":
+        kept = _undamaged(name, rows, parts, infos)
+        pairs = pairs and pairs.among(np.isin(parts["test"], kept["test"]))
+        parts = kept
+    fit = options.fit
+    if fit == "auto":
+        fit = _choose_fit(name, infos, options.size)
+    parts = _with_validation(name, parts, numbers, options)
+    cameras = _numbers([row.camera for row in rows])
+    super_labels = _numbers([row.super_class for row in rows])
+
+    def split(*among: str) -> Split | None:
+        """The first split of some; its labels count the classes of all these."""
+        if among[0] not in parts:
+            return None
+        chosen = parts[among[0]]
+        classes = np.unique(np.concatenate([numbers[parts[s]] for s in among]))
+        return Split(
+            EncodedImages(
+                lambda indices: fetch(chosen[indices]),
+                len(chosen),
+                (*options.size, channels),
+                name=lambda index: image_name(rows[chosen[index]]),
+                short_side=options.short_side,
+                fit=fit,
+                alpha=options.alpha,
+            ),
+            np.searchsorted(classes, numbers[chosen]).astype(np.int32),
+            tuple(printable(names[label]) for label in classes),
+            None if cameras is None else cameras[chosen].astype(np.int32),
+            None if super_labels is None else super_labels[chosen].astype(np.int32),
+        )
+
+    protocol: Protocol = "leave-one-out" if pairs is None else "verification"
+    both, junk = ["test"], None
+    if "gallery" in parts:
+        protocol = "query-gallery" if cameras is None else "reid"
+        both = ["test", "gallery"]
+    if protocol == "reid":
+        junk = np.array([rows[i].label == JUNK for i in parts["gallery"]])
+    if recall_at is None:
+        recall_at = (1, 5, 10) if protocol == "reid" else (1, 2, 4, 8)
+    train, test = split("train"), split(*both)
+    assert train is not None
+    assert test is not None
+    return Dataset(
+        name,
+        train,
+        split("validation"),
+        test,
+        split(*reversed(both)) if "gallery" in parts else None,
+        protocol,
+        recall_at,
+        junk,
+        pairs,
+    )
+
+
+def some(names: Sequence[object]) -> str:
+    """The first five names, and how many more there are."""
+    more = len(names) - _MOST_NAMES
+    listed = ", ".join(map(str, names[:_MOST_NAMES]))
+    return f"{listed} and {more:,} more" if more > 0 else listed
+
+
+def image_name(row: Row) -> str:
+    """What messages call an image."""
+    return row.name or printable(str(row.image))
+
+
+def contents_of(rows: Sequence[Row]) -> list[bytes]:
+    """The encoded images; a RunError names a file that cannot be read."""
+    contents: dict[int, bytes] = {}
+    together: dict[Any, list[tuple[int, int]]] = {}
+    for place, (image, *_) in enumerate(rows):
+        if isinstance(image, Record):
+            together.setdefault(image.read, []).append((place, image.number))
+        else:
+            contents[place] = read_file(image) if isinstance(image, Path) else image()
+    for read, wanted in together.items():
+        places, numbers = zip(*wanted, strict=True)
+        contents |= zip(places, read(numbers), strict=True)
+    return [contents[place] for place in range(len(rows))]
+
+
+def _numbers(values: Sequence[str | int]) -> np.ndarray | None:
+    """Numbers as they are, and numbers for names; None if they are all empty."""
+    if not any(value != "" for value in values):
+        return None
+    if isinstance(values[0], int):
+        return np.array(values)
+    return np.unique(values, return_inverse=True)[1]
+
+
+def _parts(
+    name: str,
+    rows: Sequence[Row],
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """The indices of the rows of each split."""
+    splits = np.array([row.split for row in rows])
+    parts = {
+        split: np.flatnonzero(splits == split) for split in SPLITS if split in splits
+    }
+    if not parts:
+        order = generator(seed, Stream.SPLIT, 1).permutation(len(class_names))
+        to_train = np.isin(labels, order[: len(class_names) // 2])
+        parts = {"train": np.flatnonzero(to_train), "test": np.flatnonzero(~to_train)}
+        if not to_train.any():
+            raise UsageError(
+                f"{name} needs two or more classes to be split, got "
+                f"{some(class_names) or 'none'}"
+            )
+    if not {"train", "test"} <= parts.keys():
+        raise UsageError(
+            f"{name} must have images of the splits train and test (or query), or no "
+            f"splits, got {', '.join(parts)} only"
+        )
+    return parts
+
+
+def _check_counts(
+    name: str,
+    parts: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    counts: Counts,
+    folder: Path | None,
+) -> None:
+    for split, expected in counts.items():
+        named = {"train": ("train", "validation"), "all": tuple(parts)}
+        found = [parts[each] for each in named.get(split, (split,)) if each in parts]
+        rows = np.concatenate([*found, np.empty(0, np.int64)]).astype(np.int64)
+        have = len(rows), len(np.unique(labels[rows]))
+        if any(e not in (None, h) for e, h in zip(expected, have, strict=True)):
+            images, classes = ("any number" if e is None else e for e in expected)
+            raise RunError(
+                f"{name}: {split} must have {images} images of {classes} classes, "
+                f"found {have[0]} of {have[1]}; mend the archives and delete {folder} "
+                "to have it made again"
+            )
+
+
+def _with_validation(
+    name: str, parts: dict[str, np.ndarray], labels: np.ndarray, options: LoadOptions
+) -> dict[str, np.ndarray]:
+    """The same, with classes held out of training for validation if there are enough,
+    or as the fold has it."""
+    train, fold = parts["train"], options.fold
+    if fold is not None and "validation" in parts:
+        train = np.concatenate([train, parts["validation"]])
+    elif "validation" in parts:
+        return parts
+    classes = np.unique(labels[train])
+    if fold is not None:
+        if not 0 <= fold < options.folds or len(classes) < 2 * options.folds:
+            raise UsageError(
+                f"fold must be in 0 .. folds - 1, and the {len(classes)} training "
+                f"classes of {name} at least twice the folds, got fold {fold} of "
+                f"{options.folds}"
+            )
+        shuffled = generator(options.seed, Stream.SPLIT, 2).permutation(classes)
+        held_out = shuffled[fold :: options.folds]
+    elif len(classes) < _FEWEST_CLASSES_TO_HOLD_OUT_OF:
+        return parts
+    else:
+        shuffled = generator(options.seed, Stream.SPLIT).permutation(classes)
+        held_out = shuffled[-round(len(classes) / 10) :]
+    is_held_out = np.isin(labels[train], held_out)
+    return parts | {"train": train[~is_held_out], "validation": train[is_held_out]}
+
+
+def _inspect(
+    name: str,
+    rows: Sequence[Row],
+    fetch: Fetch,
+    chosen: np.ndarray,
+    options: LoadOptions,
+) -> list[ImageInfo]:
+    """What images are, all or some; raises a RunError at damage, if it is to."""
+
+    def path_of(index: int) -> Path:
+        path = rows[index].image
+        assert isinstance(path, Path)
+        return path
+
+    are_files = isinstance(rows[0].image, Path)
+    if options.on_damage == "skip" or options.check_images == "all":
+        infos = list(inspect_images(fetch, chosen))
+    elif are_files and options.on_damage == "stop":
+        infos = list(inspect_images(fetch, chosen, path_of))
+    elif options.fit == "auto":
+        return list(inspect_images(fetch, chosen[:: max(len(chosen) // _SAMPLE, 1)]))
+    else:
+        return []
+    damaged = [info for info in infos if info.damage]
+    if damaged and options.on_damage == "stop":
+        raise RunError(
+            f"cannot read the image {image_name(rows[damaged[0].row])}: "
+            f"{damaged[0].damage} ({len(damaged):,} of {len(infos):,} images are "
+            "damaged; --on-damage skip leaves them out)"
+        )
+    blended = [image_name(rows[info.row]) for info in infos if "alpha" in info.kinds]
+    if blended:
+        ground = "dropped" if options.alpha == "drop" else f"put on {options.alpha}"
+        print(
+            f"alpha of {len(blended):,} images of {name} is {ground} (--alpha): "
+            f"{some(blended)}",
+            file=sys.stderr,
+        )
+    return infos
+
+
+def _choose_fit(name: str, infos: Sequence[ImageInfo], size: tuple[int, int]) -> Fit:
+    """The convention, or `letterbox` where that would lose too much of the images."""
+    sizes = [info.size for info in infos if info.size[1]]
+    usual = default_fit(*size)
+    if not sizes:
+        return usual
+    ratios = np.divide(*np.transpose(sizes))
+    wider = ratios * size[0] / size[1]
+    lost = float(1 - np.minimum(wider, 1 / wider).mean())
+    fit: Fit = "letterbox" if lost > _MOST_CUT else usual
+    if lost > 0.01:
+        median = f"{np.median(ratios):.2f}, the median of width / height"
+        print(
+            f"fit of {name}: {fit}; a crop loses {lost:.0%} of an image on average "
+            f"({median}); --fit says otherwise",
+            file=sys.stderr,
+        )
+    return fit
+
+
+def _undamaged(
+    name: str,
+    rows: Sequence[Row],
+    parts: Mapping[str, np.ndarray],
+    infos: Sequence[ImageInfo],
+) -> dict[str, np.ndarray]:
+    """The rows of images that can be decoded; names the others on stderr."""
+    damaged = [info for info in infos if info.damage]
+    if damaged:
+        lines = [f"{image_name(rows[info.row])}: {info.damage}" for info in damaged]
+        title = f"left out {len(lines)} damaged images of {name}:"
+        print(title, *lines, sep="\n", file=sys.stderr)
+    lost = [info.row for info in damaged]
+    kept = {split: part[~np.isin(part, lost)] for split, part in parts.items()}
+    for split, part in kept.items():
+        if not len(part):
+            raise RunError(f"all images of {name}'s {split} split are damaged")
+    return kept

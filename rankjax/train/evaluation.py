@@ -12,8 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rankjax import metrics
 from rankjax.data import Dataset, ImageSource
-from rankjax.data.decoding import resize
-from rankjax.data.sources import Readable
+from rankjax.data.images import Readable, resize
 from rankjax.metrics.directions import cosines, unit_rows
 from rankjax.parallel import AXIS, from_processes, place_among, replicate
 from rankjax.train.step import TrainState

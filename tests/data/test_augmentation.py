@@ -4,9 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankjax import data
-from rankjax.data import AUGMENTATIONS, decoding
-from rankjax.data.augmentation import affine_coefficients
-from rankjax.data.distortions import random_boxes
+from rankjax.data import AUGMENTATIONS, images
+from rankjax.data.augmentation import affine_coefficients, random_boxes
 from rankjax.errors import UsageError
 
 _SQUARE = (32, 32)
@@ -37,7 +36,7 @@ def _coordinates(height, width):
 @pytest.fixture(params=["installed", "pillow"])
 def backend(request, monkeypatch):
     if request.param == "pillow":
-        monkeypatch.setattr(decoding, "cv2", None)
+        monkeypatch.setattr(images, "cv2", None)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

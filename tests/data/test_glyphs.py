@@ -1,31 +1,67 @@
+"""What the glyphs looked like when results were published with them is in a table.
+
+`python tests/data/test_glyphs.py` writes it anew. Then raise the version of
+`rankjax.data.archives.Benchmark`, so that nobody reads drawings prepared before;
+results from before and after can no longer be compared.
+"""
+
+import functools
 import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import matplotlib
 import numpy as np
+import PIL
 import pytest
 
 from rankjax.data import CATALOGUE, load
-from rankjax.data.glyph_images import LEVELS, SIZE, render
-from rankjax.data.glyph_table import TABLE, describe, versions
+from rankjax.data.glyphs import LEVELS, SIZE, render, split_classes
 
-# What is prepared for one of these tests serves the others of the same process.
+# What is drawn and prepared for one of these tests serves the others of the process.
 pytestmark = pytest.mark.xdist_group("glyphs")
 
+TABLE = Path(__file__).with_name("glyph_table.json")
+VERSIONS = {"matplotlib": matplotlib.__version__, "pillow": PIL.__version__}
 _ALL = [
     level if level == "lite" else pytest.param(level, marks=pytest.mark.slow)
     for level in LEVELS
 ]
 
 
-@pytest.fixture(scope="module")
-def lite():
-    return render(LEVELS["lite"])
+@functools.cache
+def drawn(level):
+    return render(LEVELS[level])
 
 
-def _splits(data):
-    return {"train": data.train, "validation": data.validation, "test": data.test}
+def parts(level):
+    """The images and labels of each split."""
+    images, labels, *_ = drawn(level)
+    for split, classes in split_classes(int(labels[-1]) + 1).items():
+        members = np.isin(labels, classes)
+        yield split, images[members], labels[members]
+
+
+def describe(level):
+    """Sizes and SHA-256 of a level's splits, and how hard its test split is: Recall@1
+    of raw pixels by cosine similarity. The hash is over the images in order."""
+    row = {
+        split: {
+            "classes": len(np.unique(labels)),
+            "images": len(images),
+            "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
+        }
+        for split, images, labels in parts(level)
+    }
+    *_, (_, images, labels) = parts(level)
+    pixels = images.reshape(len(images), -1).astype(np.float32)
+    pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
+    similarity = pixels @ pixels.T
+    np.fill_diagonal(similarity, -np.inf)
+    recall = np.mean(labels[similarity.argmax(1)] == labels)
+    return row | {"pixel_recall_at_1": round(float(recall), 3)}
 
 
 @pytest.mark.parametrize("level", _ALL)
@@ -37,60 +73,54 @@ def test_images_are_those_of_the_published_table(level):
     )
     assert row == expected, (
         f"glyphs/{level} differs from the table, which was made with "
-        f"{table['versions']}; here are {versions()}"
+        f"{table['versions']}; here are {VERSIONS}"
     )
 
 
-def test_prepared_images_are_the_rendered_ones(glyphs):
-    table = json.loads(TABLE.read_text())["levels"]["lite"]
-    for name, split in _splits(glyphs).items():
-        images = split.images.read(np.arange(len(split.images)))
-        assert images.shape[1:] == (SIZE, SIZE, 1)
-        assert hashlib.sha256(images.tobytes()).hexdigest() == table[name]["sha256"]
-        assert len(split.class_names) == table[name]["classes"]
-        assert split.labels.dtype == np.int32
-        np.testing.assert_array_equal(
-            np.unique(split.labels), np.arange(len(split.class_names))
-        )
-
-
-def test_splits_have_no_class_in_common(glyphs):
-    names = [name for split in _splits(glyphs).values() for name in split.class_names]
+def test_prepared_images_are_those_drawn_and_splits_have_no_class_in_common(glyphs):
+    names = []
+    for split, images, labels in parts("lite"):
+        found = getattr(glyphs, split)
+        assert found.labels.dtype == np.int32
+        got = found.images.read(np.arange(len(images)))
+        np.testing.assert_array_equal(got, images[..., None])
+        numbers = np.unique(labels, return_inverse=True)[1]
+        np.testing.assert_array_equal(found.labels, numbers)
+        names += found.class_names
     assert len(names) == len(set(names))
     assert "A LATIN CAPITAL LETTER A" in names
 
 
 @pytest.mark.slow
-def test_another_process_renders_the_same_bytes(lite):
+def test_another_process_renders_the_same_bytes():
     code = (
-        "import hashlib; from rankjax.data.glyph_images import LEVELS, render;"
+        "import hashlib; from rankjax.data.glyphs import LEVELS, render;"
         "print(hashlib.sha256(render(LEVELS['lite']).images.tobytes()).hexdigest())"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert out.stdout.decode().strip() == hashlib.sha256(lite.images).hexdigest()
+    expected = hashlib.sha256(drawn("lite").images).hexdigest()
+    assert out.stdout.decode().strip() == expected
 
 
 @pytest.mark.parametrize("level", _ALL)
 def test_no_image_is_in_two_classes_and_each_class_has_eight(level):
-    glyphs = render(LEVELS[level])
-    drawings = [image.tobytes() for image in glyphs.images]
-    classes = {}
-    for drawing, label in zip(drawings, glyphs.labels, strict=True):
-        assert classes.setdefault(drawing, label) == label
-    distinct = {*zip(drawings, glyphs.labels.tolist(), strict=True)}
+    drawings = [image.tobytes() for image in drawn(level).images]
+    distinct = {*zip(drawings, drawn(level).labels.tolist(), strict=True)}
+    assert len(distinct) == len({*drawings})
     assert np.bincount([label for _, label in distinct]).min() >= 8
 
 
-def test_characters_that_look_alike_are_one_class(lite):
+def test_characters_that_look_alike_are_one_class():
     latin, greek, cyrillic = 0x41, 0x391, 0x410
-    assert latin in lite.codepoints
-    assert not {greek, cyrillic} & set(lite.codepoints.tolist())
-    keys = np.stack([lite.labels, lite.fonts], 1)
+    _, labels, codepoints, fonts = drawn("lite")
+    assert latin in codepoints
+    assert not {greek, cyrillic} & set(codepoints.tolist())
+    keys = np.stack([labels, fonts], 1)
     assert len(np.unique(keys, axis=0)) == len(keys)
 
 
 def test_drawings_are_centred_and_not_cut():
-    ink = render(LEVELS["modes"]).images > 64
+    ink = drawn("modes").images > 64
     for axis, off_centre in ((1, 5), (2, 12)):
         lines = ink.any(axis)
         first, last = lines.argmax(1), SIZE - 1 - lines[:, ::-1].argmax(1)
@@ -101,10 +131,9 @@ def test_drawings_are_centred_and_not_cut():
 
 
 def test_both_cases_share_a_class_in_modes():
-    glyphs = render(LEVELS["modes"])
-    label = glyphs.labels[glyphs.codepoints == ord("G")]
-    assert len(np.unique(label)) == 1
-    assert set(label) == set(glyphs.labels[glyphs.codepoints == ord("g")])
+    _, labels, codepoints, _ = drawn("modes")
+    (label,) = np.unique(labels[codepoints == ord("G")])
+    assert set(labels[codepoints == ord("g")]) == {label}
 
 
 def test_every_level_can_be_asked_for():
@@ -121,3 +150,9 @@ def test_digits_are_scaled_resized_and_split_in_two(data_dir):
     images = data.test.images.read(np.arange(100))
     assert images.shape == (100, 16, 16, 1)
     assert images.max() == 255
+
+
+if __name__ == "__main__":
+    levels = {level: describe(level) for level in LEVELS}
+    table = {"versions": VERSIONS, "levels": levels}
+    TABLE.write_text(json.dumps(table, indent=2) + "\n")

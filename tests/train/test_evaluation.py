@@ -7,15 +7,26 @@ import optax
 import pytest
 from flax import nnx
 
-from rankjax.data.sources import DecodedImages
 from rankjax.models import Layers, build
 from rankjax.train import create_state, evaluate, make_embed, pixels, thumbnails
 
 
+class Stored:
+    """Images in memory, as `rankjax.data.ImageSource` has them."""
+
+    def __init__(self, images):
+        self.images, self.shape = images, images.shape[1:]
+
+    def __len__(self):
+        return len(self.images)
+
+    def read(self, indices):
+        return self.images[indices]
+
+
 def images(n):
     shape = (n, 32, 32, 1)
-    stored = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    return DecodedImages(lambda indices: stored[indices], n, shape[1:])
+    return Stored(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +104,7 @@ def test_one_embedding_for_all_has_no_mutual_information_and_no_warning():
 def test_pixels_are_rows_of_images_from_zero_to_one():
     stored = np.arange(2 * 2 * 3 * 1, dtype=np.uint8).reshape(2, 2, 3, 1) * 20
     stored[1, 1, 2, 0] = 255
-    got = pixels(DecodedImages(lambda indices: stored[indices], 2, (2, 3, 1)))
+    got = pixels(Stored(stored))
     assert got.dtype == np.float32
     expected = [[0, 20, 40, 60, 80, 100], [120, 140, 160, 180, 200, 255]]
     np.testing.assert_allclose(got, np.array(expected) / 255, rtol=1e-6)
@@ -104,8 +115,7 @@ def test_pixels_are_rows_of_images_from_zero_to_one():
 )
 def test_thumbnails_are_at_most_so_large_and_small_images_as_they_are(shape, shrunk):
     stored = np.random.default_rng(0).integers(0, 256, (300, *shape, 3), np.uint8)
-    images = DecodedImages(lambda indices: stored[indices], 300, (*shape, 3))
-    got = thumbnails(images, 8)
+    got = thumbnails(Stored(stored), 8)
     assert got.shape == (300, *shrunk, 3)
     if shape == shrunk:
         np.testing.assert_array_equal(got, stored)

@@ -17,7 +17,7 @@ from experiments.embed import embed_views, main
 from experiments.images import Views, list_images
 from experiments.runs import load_network, load_run
 from rankjax.data import load
-from rankjax.data.sources import EncodedImages
+from rankjax.data.images import EncodedImages, resize
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
 from rankjax.train import Checkpoints, evaluate, make_embed
@@ -112,10 +112,10 @@ def test_views_of_an_image_are_their_mean_at_length_1(run, photos, tmp_path, cap
     files = sorted((photos / "数字0").iterdir())
     network = load_network(run)
     for file, row in zip(files, np.load(out)["embeddings"], strict=True):
-        large = np.asarray(Image.open(file).resize((36, 36), Image.Resampling.BILINEAR))
+        large = resize(np.asarray(Image.open(file))[..., None], 36, 36)
         crops = [large[y : y + 32, x : x + 32] for y in (0, 4) for x in (0, 4)]
         crops.append(large[2:34, 2:34])
-        views = np.stack([*crops, *(crop[:, ::-1] for crop in crops)])[..., None]
+        views = np.stack([*crops, *(crop[:, ::-1] for crop in crops)])
         mean = network(views).astype(np.float64).mean(0)
         np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-5)
 
@@ -148,7 +148,7 @@ def test_networks_get_images_as_their_evaluation_in_training_did(how, alpha):
             inputs[:3],
             name=str,
             short_side=short_side,
-            how=how,
+            fit=how,
             alpha=alpha,
         )
         rows = np.array([0])

@@ -3,6 +3,8 @@ import inspect
 import io
 import itertools
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +20,13 @@ import without_report
 from PIL import Image
 
 from rankjax.data import CATALOGUE, load
-from rankjax.data.benchmarks import load_benchmark
-from rankjax.data.builders import layouts
-from rankjax.data.builders.archives import Archives
-from rankjax.data.builders.benchmark import LAYOUTS
-from rankjax.data.pool import Choice
+from rankjax.data.archives import LAYOUTS, Archives, lfw_pairs
+from rankjax.data.splits import LoadOptions
+from rankjax.data.tfds import load_benchmark
 from rankjax.errors import RunError
 
-ARCHIVES = Path(__file__).parent / "omniglot_small"
+_SHARED = Path(__file__).parents[3] / "shared" / "data"
+OMNIGLOT_SMALL = Path(os.getenv("RANKJAX_SHARED_DATA", _SHARED)) / "omniglot_small"
 MAKERS = dict(inspect.getmembers(tiny_archives, inspect.isfunction))
 EXPECTED = {
     "cub": {"train": (5864, 100), "test": (5924, 100)},
@@ -69,7 +70,7 @@ def read(name, folder, counts, size=20, **options):
         dataclasses.replace(CATALOGUE[name], counts=counts),
         data_dir=folder / "data",
         manual_dir=folder,
-        choice=Choice((size, size), **options),
+        options=LoadOptions((size, size), **options),
     )
 
 
@@ -133,8 +134,15 @@ def test_images_labels_and_splits_are_those_of_the_archive(name, tmp_path):
     np.testing.assert_array_equal(again.test.labels, data.test.labels)
 
 
+needs_omniglot = pytest.mark.skipif(
+    not OMNIGLOT_SMALL.is_dir(), reason=f"there is no {OMNIGLOT_SMALL}"
+)
+
+
+@needs_omniglot
 def test_real_archives_have_the_counts_of_the_catalogue(tmp_path):
-    data = load("omniglot_small", data_dir=tmp_path, manual_dir=ARCHIVES, image_size=28)
+    folders = {"data_dir": tmp_path, "manual_dir": OMNIGLOT_SMALL}
+    data = load("omniglot_small", image_size=28, **folders)
     splits = data.train, data.validation, data.test
     assert [len(split.class_names) for split in splits] == [122, 14, 106]
     for split in splits:
@@ -146,9 +154,11 @@ def test_real_archives_have_the_counts_of_the_catalogue(tmp_path):
     assert not groups[0] & groups[1]
 
 
+@needs_omniglot
 @pytest.mark.slow
 def test_what_is_learnt_of_five_real_alphabets_tells_characters_of_three(tmp_path):
     folders = ["--data-dir", str(tmp_path), "--run-dir", str(tmp_path / "run")]
+    folders += ["--manual-dir", str(OMNIGLOT_SMALL)]
     short = ["--steps", "200", "--eval-every", "200", "--devices", "1"]
     assert without_report.main(["omniglot_small", *short, *folders]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -156,7 +166,7 @@ def test_what_is_learnt_of_five_real_alphabets_tells_characters_of_three(tmp_pat
     assert summary["test"]["recall_at_1"] > 0.5
 
 
-def test_photos_are_judged_by_the_centre_of_a_larger_one(tmp_path, monkeypatch):
+def test_photos_are_evaluated_by_the_centre_of_a_larger_one(tmp_path, monkeypatch):
     """224 of 256 are 28 of 32: two pixels of each side are cut off."""
     found = tiny_archives.cub(tmp_path)
     framed = np.full((32, 32, 3), 255, np.uint8)
@@ -179,15 +189,6 @@ def test_photos_are_judged_by_the_centre_of_a_larger_one(tmp_path, monkeypatch):
     assert first(image_size=None).shape == (224, 224, 3)
     with pytest.raises(ValueError, match="short_side must be at least image_size, 28"):
         first(image_size=28, short_side=27)
-
-
-def test_classification_splits_of_cars_are_split_anew_by_class(tmp_path):
-    found = tiny_archives.cars(tmp_path)
-    data = read("cars", tmp_path, counted(found))
-    assert data.train.class_names == ("001", "098")
-    assert data.test.class_names == ("099", "196")
-    assert np.bincount(data.train.labels).tolist() == [3, 3]
-    assert np.bincount(data.test.labels).tolist() == [3, 3]
 
 
 def test_junk_and_distractors_are_told_apart(tmp_path):
@@ -216,20 +217,17 @@ def test_pairs_are_those_of_the_list(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["in_shop", "market1501", "omniglot"])
-def test_unpacked_archive_will_do(name, tmp_path):
-    found = MAKERS[name](tmp_path)
-    for file in list(tmp_path.glob("*.zip")):
+def test_archives_may_be_in_a_folder_of_the_benchmark_and_unpacked(name, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    found = MAKERS[name](folder)
+    assert len(read(name, tmp_path, counted(found)).test.labels) == len(found["test"])
+    shutil.rmtree(tmp_path / "data")
+    for file in list(folder.glob("*.zip")):
         with zipfile.ZipFile(file) as archive:
-            archive.extractall(tmp_path)
+            archive.extractall(folder)
         file.unlink()
-    data = read(name, tmp_path, counted(found))
-    assert len(data.test.labels) == len(found["test"])
-
-
-def test_archives_may_be_in_a_folder_of_the_benchmark(tmp_path):
-    (tmp_path / "sop").mkdir()
-    found = tiny_archives.sop(tmp_path / "sop")
-    assert len(read("sop", tmp_path, counted(found)).test.labels) == 6
+    assert len(read(name, tmp_path, counted(found)).test.labels) == len(found["test"])
 
 
 def test_other_counts_are_an_error_that_names_both(tmp_path):
@@ -267,7 +265,7 @@ def test_killed_preparation_is_done_again(tmp_path):
     here = Path(__file__).parent
     code = (
         "import sys, time; from pathlib import Path; sys.path[:0] = sys.argv[2:];"
-        "import test_benchmarks as t; from rankjax.data.builders import layouts;"
+        "import test_archives as t;"
         "real = t.LAYOUTS['sop']\n"
         "def slow(archives):\n"
         "    for example in real(archives):\n"
@@ -286,13 +284,17 @@ def test_killed_preparation_is_done_again(tmp_path):
     assert len(read("sop", tmp_path, counted(found)).test.labels) == 6
 
 
+def tear(archive, ending):
+    """Cuts off the images whose names end so."""
+    with zipfile.ZipFile(archive) as file:
+        files = {name: file.read(name) for name in file.namelist()}
+    files = {k: v[:-20] if k.endswith(ending) else v for k, v in files.items()}
+    tiny_archives.write_zip(archive, files)
+
+
 def test_damaged_image_of_an_archive_is_named_or_left_out(tmp_path, capfd):
     tiny_archives.in_shop(tmp_path)
-    with zipfile.ZipFile(tmp_path / "img.zip") as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    broken = next(name for name in files if name.endswith("05_1_front.jpg"))
-    files[broken] = files[broken][:-20]
-    tiny_archives.write_zip(tmp_path / "img.zip", files)
+    tear(tmp_path / "img.zip", "05_1_front.jpg")
     with pytest.raises(RunError, match=r"image img/.*05_1_front\.jpg"):
         read("in_shop", tmp_path, {}).gallery.images.read(np.arange(3))
     data = read("in_shop", tmp_path, {"gallery": (3, 2)}, on_damage="skip")
@@ -300,18 +302,12 @@ def test_damaged_image_of_an_archive_is_named_or_left_out(tmp_path, capfd):
     assert len(data.test.labels) == 2
     errors = capfd.readouterr().err
     assert "left out 1 damaged images of in_shop" in errors
-    assert broken in errors
+    assert "id_00000007/05_1_front.jpg" in errors
 
 
 def test_pairs_and_junk_follow_what_is_left_out(tmp_path):
-    def torn(folder, archive, ending):
-        with zipfile.ZipFile(folder / archive) as file:
-            files = {name: file.read(name) for name in file.namelist()}
-        files = {k: v[:-20] if k.endswith(ending) else v for k, v in files.items()}
-        tiny_archives.write_zip(folder / archive, files)
-
     tiny_archives.market1501(tmp_path)
-    torn(tmp_path, "Market-1501-v15.09.15.zip", "-1_c1s1_000006_01.jpg")
+    tear(tmp_path / "Market-1501-v15.09.15.zip", "-1_c1s1_000006_01.jpg")
     data = read("market1501", tmp_path, {}, on_damage="skip")
     assert len(data.gallery.labels) == len(data.junk) == 7
     assert data.junk.sum() == 1
@@ -323,11 +319,6 @@ def test_pairs_and_junk_follow_what_is_left_out(tmp_path):
     np.testing.assert_array_equal(rows, pairs.indices[[0, 1, 3]])
     assert left.same.tolist() == [True, False, False]
     assert left.folds.tolist() == [0, 0, 1]
-
-
-def rewritten(folder, change):
-    file = folder / "pairs.txt"
-    file.write_bytes(change(file.read_bytes()))
 
 
 @pytest.mark.parametrize(
@@ -347,15 +338,16 @@ def rewritten(folder, change):
 )
 def test_pairs_are_the_same_with_a_byte_order_mark_or_as_csv(tmp_path, change):
     tiny_archives.lfw(tmp_path)
-    expected = layouts.lfw_pairs(Archives(tmp_path))
+    expected = lfw_pairs(Archives(tmp_path))
     assert [pair[2:] for pair in expected] == [
         (True, 0),
         (False, 0),
         (True, 1),
         (False, 1),
     ]
-    rewritten(tmp_path, change)
-    assert layouts.lfw_pairs(Archives(tmp_path)) == expected
+    file = tmp_path / "pairs.txt"
+    file.write_bytes(change(file.read_bytes()))
+    assert lfw_pairs(Archives(tmp_path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -372,4 +364,4 @@ def test_pairs_are_the_same_with_a_byte_order_mark_or_as_csv(tmp_path, change):
 def test_pairs_that_are_none_are_named(tmp_path, text, said):
     (tmp_path / "pairs.txt").write_bytes(text)
     with pytest.raises(ValueError, match=said):
-        layouts.lfw_pairs(Archives(tmp_path))
+        lfw_pairs(Archives(tmp_path))

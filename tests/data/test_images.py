@@ -8,17 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from rankjax.data import decoding
-from rankjax.data.decoding import DamagedImage, decode, resize
-from rankjax.data.sources import EncodedImages, fit
+from rankjax.data import images
+from rankjax.data.images import DamagedImage, EncodedImages, decode, fit_image, resize
 from rankjax.errors import RunError
 
 
 @pytest.fixture(params=["installed", "pillow"], autouse=True)
 def backend(request, monkeypatch):
     if request.param == "pillow":
-        monkeypatch.setattr(decoding, "simplejpeg", None)
-        monkeypatch.setattr(decoding, "cv2", None)
+        monkeypatch.setattr(images, "simplejpeg", None)
+        monkeypatch.setattr(images, "cv2", None)
     return request.param
 
 
@@ -110,14 +109,6 @@ def test_one_transparent_colour_is_blended_too(mode):
     assert (decode(content, channels=3, alpha="drop") == 0).all()
 
 
-def test_drawing_in_black_on_nothing_stays_visible():
-    pixels = np.zeros((9, 9, 4), np.uint8)
-    pixels[4, :, 3] = 255
-    got = decode(_file(pixels), channels=1)[..., 0]
-    assert (got[4] == 0).all()
-    assert (np.delete(got, 4, 0) == 255).all()
-
-
 def test_animation_gives_its_first_frame():
     frames = [Image.new("RGB", (5, 5), colour) for colour in ("red", "blue")]
     for form in ("GIF", "PNG", "TIFF"):
@@ -170,8 +161,8 @@ def test_image_is_turned_upright_as_xmp_says_wherever_it_stands(form, before):
 
 
 def test_one_limit_of_pixels_for_all_decoders(monkeypatch):
-    assert decoding.MOST_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
-    monkeypatch.setattr(decoding, "MOST_PIXELS", 30 * 40 - 1)
+    assert images.MOST_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(images, "MOST_PIXELS", 30 * 40 - 1)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", (30 * 40 - 1) / 2)
     for content in (_JPEG, _PNG):
         with pytest.raises(DamagedImage, match="exceeds limit"):
@@ -240,7 +231,7 @@ def test_any_bytes_decode_or_are_damaged_alike_on_all_machines(whole, changes, l
                 results.append(decode(bytes(content[:length]), channels=3).tolist())
             except DamagedImage as error:
                 results.append(str(error))
-            patch.setattr(decoding, "simplejpeg", None)
+            patch.setattr(images, "simplejpeg", None)
     assert results[0] == results[1]
 
 
@@ -266,12 +257,12 @@ def test_resized_image_has_its_corners_where_they_were(size):
 
 def test_crop_is_cut_from_the_centre_and_squash_is_stretched():
     ramp = np.repeat(np.arange(0, 240, 2, np.uint8)[None, :, None], 60, 0)  # 60 x 120
-    np.testing.assert_array_equal(fit(ramp, 60, 60)[0, :, 0], ramp[0, 30:90, 0])
-    np.testing.assert_array_equal(fit(ramp, 60, 30)[0, :, 0], ramp[0, 45:75, 0])
+    np.testing.assert_array_equal(fit_image(ramp, 60, 60)[0, :, 0], ramp[0, 30:90, 0])
+    np.testing.assert_array_equal(fit_image(ramp, 60, 30)[0, :, 0], ramp[0, 45:75, 0])
     # Short side 80 of which 60 are kept: from column (160 - 60) / 2 of 160 on.
-    got = fit(ramp, 60, 60, 80)[0, :, 0]
+    got = fit_image(ramp, 60, 60, 80)[0, :, 0]
     np.testing.assert_allclose(got, (np.arange(50, 110) + 0.5) * 1.5 - 1, atol=1.5)
-    got = fit(ramp, 60, 30, how="squash")[0, :, 0]
+    got = fit_image(ramp, 60, 30, fit="squash")[0, :, 0]
     np.testing.assert_allclose(got[1:-1], (np.arange(30) * 8 + 3)[1:-1], atol=1.5)
 
 
@@ -281,7 +272,7 @@ def test_crop_is_cut_from_the_centre_and_squash_is_stretched():
 def test_image_of_any_shape_fits_any_size(shape, size, how):
     image = np.full((*shape, 3), (9, 8, 7), np.uint8)
     for short_side in (None, 70):
-        got = fit(image, *size, short_side, how=how)
+        got = fit_image(image, *size, short_side, fit=how)
         assert got.shape == (*size, 3)
         assert (got == (9, 8, 7)).all()
 
@@ -289,22 +280,22 @@ def test_image_of_any_shape_fits_any_size(shape, size, how):
 def test_letterbox_shows_all_and_continues_the_edges():
     image = np.full((20, 60, 3), (200, 100, 50), np.uint8)
     image[5:15, 5:55] = 0
-    got = fit(image, 30, 30, how="letterbox")
+    got = fit_image(image, 30, 30, fit="letterbox")
     assert (got[:10] == (200, 100, 50)).all()
     assert (got[20:] == (200, 100, 50)).all()
     assert (got[14:16, 4:26] == 0).all()
     assert (got[10:20, :2] == (200, 100, 50)).all()
-    upright = fit(image.swapaxes(0, 1), 30, 30, how="letterbox")
+    upright = fit_image(image.swapaxes(0, 1), 30, 30, fit="letterbox")
     np.testing.assert_allclose(upright.swapaxes(0, 1), got, atol=1)
 
 
 @pytest.mark.parametrize("how", ["squash", "letterbox"])
 def test_originals_of_images_that_are_not_cut_have_the_ratio_of_the_result(how):
-    source = EncodedImages(lambda i: [_PNG] * len(i), 1, (8, 24, 3), name=str, how=how)
+    source = EncodedImages(lambda i: [_PNG] * len(i), 1, (8, 24, 3), name=str, fit=how)
     (whole,) = source.originals(np.array([0]))
     assert whole.shape == (30, 90, 3)
     thin = _file(np.zeros((9000, 1, 3), np.uint8))
-    source = EncodedImages(lambda i: [thin] * len(i), 1, (8, 8, 3), name=str, how=how)
+    source = EncodedImages(lambda i: [thin] * len(i), 1, (8, 8, 3), name=str, fit=how)
     (whole,) = source.originals(np.array([0]))
     assert whole.shape == (189, 189, 3)
 

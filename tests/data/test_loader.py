@@ -11,7 +11,7 @@ from rankjax.data import (
     Split,
     class_balanced_batches,
 )
-from rankjax.data.randomness import Stream, generator
+from rankjax.data.random import Stream, generator
 from rankjax.errors import RunError
 
 
@@ -130,30 +130,22 @@ def test_threads_end_when_the_consumer_is_interrupted(stop):
     assert not _loader_threads()
 
 
-def test_no_more_than_prefetch_batches_are_begun_ahead():
+@pytest.mark.parametrize("refresh_every", [0, 5])
+def test_batches_are_begun_ahead_but_those_to_be_chosen_anew_when_asked_for(
+    refresh_every,
+):
     begun = []
 
     def batches(step):
         begun.append(step)
         return np.array([step])
 
-    with _loader(_split(), batches, prefetch=2) as loader:
+    options = {"start": 3, "prefetch": 2, "refresh_every": refresh_every}
+    with _loader(_split(), batches, **options) as loader:
         for step, _ in loader:
             time.sleep(0.01)
             assert max(begun) <= step + 2
-
-
-def test_a_batch_to_be_chosen_anew_is_not_begun_before_it_is_asked_for():
-    begun = []
-
-    def batches(step):
-        begun.append(step)
-        return np.array([step])
-
-    with _loader(_split(), batches, start=3, prefetch=2, refresh_every=5) as loader:
-        for step, _ in loader:
-            time.sleep(0.01)
-            assert max(begun) < step - step % 5 + 5
+            assert not refresh_every or max(begun) < step - step % 5 + 5
     assert begun == list(range(3, 20))
 
 

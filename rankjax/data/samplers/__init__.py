@@ -6,29 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from rankjax.data.sampling.balanced import (
+from rankjax.data.samplers.balanced import (
     Batches,
+    camera_balanced_batches,
     class_balanced_batches,
+    hierarchical_batches,
     n_pair_batches,
     proxy_balanced_batches,
     random_batches,
 )
-from rankjax.data.sampling.groups import camera_balanced_batches, hierarchical_batches
-from rankjax.data.sampling.mined import (
-    GreedyClassBatches,
-    HardClassBatches,
+from rankjax.data.samplers.mined import (
     MinedBatches,
+    greedy_class_batches,
+    hard_class_batches,
 )
 from rankjax.data.splits import Split
 
 __all__ = [
     "BATCHES",
     "Batches",
-    "GreedyClassBatches",
-    "HardClassBatches",
     "MinedBatches",
     "camera_balanced_batches",
     "class_balanced_batches",
+    "greedy_class_batches",
+    "hard_class_batches",
     "hierarchical_batches",
     "make_batches",
     "n_pair_batches",
@@ -43,8 +44,8 @@ BATCHES: dict[str, Callable[..., Batches]] = {
     "hierarchical": hierarchical_batches,
     "cross_camera": camera_balanced_batches,
     "proxy_balanced": proxy_balanced_batches,
-    "hard_classes": HardClassBatches,
-    "greedy_classes": GreedyClassBatches,
+    "hard_classes": hard_class_batches,
+    "greedy_classes": greedy_class_batches,
 }
 """The batches that `make_batches` knows."""
 

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from rankjax.data.augmentation import Augmentation
-from rankjax.data.randomness import Stream, generator
+from rankjax.data.random import Stream, generator
 from rankjax.data.splits import Split
 
 Batch = dict[str, np.ndarray]

@@ -1,5 +1,0 @@
-"""TFDS builders that read the field's original archives, without TensorFlow."""
-
-from rankjax.data.builders.benchmark import Benchmark
-
-__all__ = ["Benchmark"]

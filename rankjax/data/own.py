@@ -1,0 +1,341 @@
+"""A person's own images: folders of classes, lists, and re-identification's folders."""
+
+import csv
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rankjax.data.images import is_image
+from rankjax.data.splits import SPLITS, Dataset, LoadOptions, Row, some, split_rows
+from rankjax.errors import RunError, UsageError
+
+SPLIT_OF = {split: split for split in SPLITS} | {
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "query": "test",
+}
+"""The split that a folder or a value in a list means, by its name in small letters."""
+
+_COLUMNS = ("path", "label", "split", "camera", "super")
+
+
+class FolderImages(NamedTuple):
+    """What is below a folder.
+
+    Attributes:
+      rows: the images, sorted; the label and the split are empty where there are none.
+      left_out: other files and folders, by the reason.
+    """
+
+    rows: list[Row]
+    left_out: dict[str, list[str]]
+
+
+def load_folder(path: Path, *, name: str, options: LoadOptions) -> Dataset:
+    """Images in `path`/CLASS/ or in `path`/SPLIT/CLASS/, as RGB.
+
+    The splits are train, test or query, and maybe validation (val, valid, dev) and
+    gallery, in capitals or not; see `split_rows`.
+
+    Raises:
+      UsageError: no such folder, no image in it, images deeper than in a class folder,
+        two folders of one split, too few classes, or a class in two splits.
+      RunError: see `split_rows`.
+    """
+    rows, left_out = find_images(_folder(path))
+    loose = [os.path.relpath(str(row.image), path) for row in rows if not row.label]
+    tell_left_out(name, left_out | {"images that lie in no class folder": loose})
+    rows = [row for row in rows if row.label]
+    flat = {SPLIT_OF.get(str(row.label).casefold()) for row in rows if not row.split}
+    if not rows or {"train", "test"} <= flat:
+        raise UsageError(
+            f"{path} holds no image in a folder of a class, such as {path}/CLASS/1.jpg"
+        )
+    folders: dict[str, str] = {}
+    for row in rows:
+        folder = Path(str(row.image)).relative_to(path).parts[0]
+        if row.split and folders.setdefault(row.split, folder) != folder:
+            raise UsageError(
+                f"{path / folders[row.split]} and {path / folder} are both the split "
+                f"{row.split}: join them or rename one"
+            )
+    return _load_files(rows, name, options)
+
+
+def find_images(root: Path) -> FolderImages:
+    """The images below a folder, and their classes and splits by the folders.
+
+    Images lie in `root`/CLASS/ or, if `root` has a folder train and images lie that
+    deep, in `root`/SPLIT/CLASS/. An image that lies higher has no label. Links are
+    followed; names that begin with a dot are left out.
+
+    Raises:
+      UsageError: an image lies deeper, so that its class is not known.
+      RunError: a folder that cannot be read.
+    """
+    left_out: dict[str, list[str]] = {}
+    files = [
+        Path(path).relative_to(root).parts for path in _walk(str(root), (), left_out)
+    ]
+    split_of = {p[0]: SPLIT_OF.get(p[0].casefold(), "") for p in files if len(p) > 1}
+    # Trains may be a class, beside cars.
+    has_splits = "train" in split_of.values() and any(
+        len(parts) > 2 and split_of[parts[0]] for parts in files
+    )
+    rows = []
+    for parts in files:
+        split = split_of.get(parts[0], "") if has_splits else ""
+        inner = parts[1:] if split else parts
+        labelled = split or not has_splits
+        if labelled and len(inner) > 2:
+            raise _ambiguous(root, parts, files)
+        label = inner[0] if labelled and len(inner) == 2 else ""
+        rows.append(Row(root.joinpath(*parts), label, split))
+    return FolderImages(rows, left_out)
+
+
+def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
+    """The images that a CSV or Parquet file names, as RGB.
+
+    The columns are `path` (from the folder of the list, or absolute) and `label`, and
+    maybe `split` (train, validation, test or query, gallery), `camera` and `super`, the
+    super-class; others are not used. Spaces around values do not count. A CSV file is
+    UTF-8 and has a line of headings.
+
+    Raises:
+      UsageError: no such file, no rows, a column that is missing, or a value that is
+        missing or not allowed, with the numbers of the rows.
+      RunError: see `split_rows`.
+    """
+    if not file.is_file():
+        raise UsageError(f"there is no list {file}")
+    headings, table = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    names = [_text(heading).lower() for heading in headings]
+    used = [column for column in _COLUMNS if column in names]
+    if not {"path", "label"} <= {*used}:
+        raise UsageError(
+            f"{file} must have the columns path and label, and may have split, camera "
+            f"and super, got {', '.join(map(str, headings))}"
+        )
+    twice = [column for column in used if names.count(column) > 1]
+    if twice:
+        raise UsageError(f"{file} must have the column {twice[0]} once, got {headings}")
+    if not table:
+        raise UsageError(f"{file} has headings but no rows")
+    unused = [each for each in names if each not in _COLUMNS]
+    if unused:
+        print(f"columns of {file} that are not used: {some(unused)}", file=sys.stderr)
+    for number, values in enumerate(table, start=1):
+        if len(values) > len(headings):
+            raise UsageError(
+                f"row {number} of {file} has {len(values)} values, the headings are "
+                f"{len(headings)}; a value that has a comma must stand in quotes"
+            )
+    columns = {column: [""] * len(table) for column in _COLUMNS}
+    for column in used:
+        place = names.index(column)
+        values = [_text(line[place]) if place < len(line) else "" for line in table]
+        missing = [i for i, value in enumerate(values, start=1) if not value]
+        if missing and (column in ("path", "label") or len(missing) < len(values)):
+            otherwise = "" if column in ("path", "label") else " or to none"
+            raise UsageError(
+                f"{file} must give a {column} to all images{otherwise}; it is missing "
+                f"in row {some(missing)}"
+            )
+        columns[column] = values
+    for number, split in enumerate(columns["split"], start=1):
+        if split.casefold() not in ("", *SPLIT_OF):
+            raise UsageError(
+                f"split in row {number} of {file} must be one of "
+                f"{', '.join(SPLIT_OF)}, got {split}"
+            )
+    rows = [
+        Row(file.parent / path, label, SPLIT_OF.get(split.casefold(), ""), *more)
+        for path, label, split, *more in zip(*columns.values(), strict=True)
+    ]
+    return _load_files(rows, name, options)
+
+
+def load_reid(path: Path, *, name: str, options: LoadOptions) -> Dataset:
+    """Images in `path`/{bounding_box_train,query,bounding_box_test}/, like Market-1501.
+
+    Names begin with person and camera, `0002_c1`; person -1 is junk.
+
+    Raises:
+      UsageError: there is no such folder or no image in it.
+      RunError: see `split_rows`.
+    """
+    left_out: dict[str, list[str]] = {}
+    rows, others = [], []
+    for file in _walk(str(_folder(path)), (), left_out):
+        found = person_of(file)
+        if found is None:
+            others.append(os.path.relpath(file, path))
+        else:
+            split, person, camera = found
+            rows.append(Row(Path(file), person, split, camera))
+    if not rows:
+        raise UsageError(
+            f"{path} must have images such as "
+            "bounding_box_train/0002_c1s1_000451_03.jpg, query/0001_c1... and "
+            f"bounding_box_test/0001_c2..., got {some(others) or 'none'}"
+        )
+    tell_left_out(name, left_out | {"images with no person and camera": others})
+    return _load_files(rows, name, options)
+
+
+def person_of(file: str) -> tuple[str, str, int] | None:
+    """Split, person and camera by a file's name and folder; None if it has others."""
+    splits = {"train": "train", "query": "test", "test": "gallery"}
+    folder, image = file.split("/")[-2:]
+    split = splits.get(folder.removeprefix("bounding_box_"))
+    match = re.match(r"(-?\d+)_c(\d+)", image)
+    return (split, match[1], int(match[2])) if split and match else None
+
+
+def tell_left_out(name: str, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Counts and names on stderr what a data set does not take, by the reason."""
+    for reason, paths in left_out.items():
+        if paths:
+            line = f"left out of {name}: {len(paths):,} {reason}: {some(paths)}"
+            print(line, file=sys.stderr)
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise UsageError(f"there is no folder {path}")
+    return path
+
+
+def _walk(
+    folder: str, above: tuple[str, ...], left_out: dict[str, list[str]]
+) -> Iterator[str]:
+    """The images below a folder, sorted; the rest goes into `left_out`."""
+    above = (*above, os.path.realpath(folder))
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise RunError(f"cannot read the folder {folder}: {error}") from error
+    for name in names:
+        path = os.path.join(folder, name)
+        if name[0] == ".":
+            left_out.setdefault("hidden files and folders", []).append(path)
+        elif os.path.isdir(path) and os.path.realpath(path) in above:
+            left_out.setdefault("links to a folder that they lie in", []).append(path)
+        elif os.path.isdir(path):
+            inside = list(_walk(path, above, left_out))
+            if not inside:
+                left_out.setdefault("folders without images", []).append(path)
+            yield from inside
+        elif is_image(path):
+            yield path
+        else:
+            left_out.setdefault("files that are not images", []).append(path)
+
+
+def _ambiguous(
+    root: Path, deep: tuple[str, ...], files: list[tuple[str, ...]]
+) -> UsageError:
+    """The error for an image whose class may be any of several folders' names."""
+
+    def alike(parts: tuple[str, ...]) -> tuple[bool, bool]:
+        """Another folder that may be of the same class comes first."""
+        inside = {*parts[:-1]} & {*deep[:-1]}
+        return parts[:-1] != deep[:-1], bool(inside)
+
+    other = max(files, key=alike)
+    first, second = (root.joinpath(*parts) for parts in (deep, other))
+    label = "/".join(deep[:-1])
+    return UsageError(
+        f"{first} and {second} may be of one class or of two: images must lie in "
+        f"{root}/CLASS/. Or name each in a list in {root}, --dataset list:FILE, below "
+        f"the line path,label with lines such as {'/'.join(deep)},{label}"
+    )
+
+
+def _text(value: Any) -> str:
+    """A value without the spaces around it; empty if it is missing."""
+    if value is None or value != value:
+        return ""
+    return (value.decode() if isinstance(value, bytes) else str(value)).strip()
+
+
+def _csv(file: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as stream:
+            lines = [line for line in csv.reader(stream) if line]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not a CSV file in UTF-8: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    if not lines:
+        raise UsageError(f"{file} is empty; it must begin with the headings path,label")
+    return lines[0], lines[1:]
+
+
+def _parquet(file: Path) -> tuple[list[str], Sequence[Sequence[Any]]]:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise UsageError(f"reading {file} needs pyarrow: pip install pyarrow") from None
+    try:
+        names = pyarrow.parquet.read_schema(file).names
+        # Columns that are not used may hold the images themselves.
+        used = [name for name in names if name.strip().lower() in _COLUMNS]
+        columns = pyarrow.parquet.read_table(file, columns=used).to_pydict()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UsageError(f"{file} is not a Parquet file: {error}") from error
+    rows = zip(*(columns[name] for name in used), strict=True)
+    others = [name for name in names if name not in used]
+    return [*used, *others], list(rows)
+
+
+def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset:
+    """A data set of files, each of which is there once, in one class and split.
+
+    Raises:
+      UsageError: a file with two classes, or a class in two splits (but for test and
+        gallery).
+      RunError: a file that is missing or listed twice, unless damage is to be skipped.
+    """
+    kept: dict[str, Row] = {}
+    faults, missing = [], set()
+    for row in rows:
+        path = os.path.normpath(str(row.image))
+        first = kept.setdefault(path, row)
+        if first[1:] != row[1:]:
+            one, two = (" ".join(map(str, each[1:])).strip() for each in (first, row))
+            raise UsageError(
+                f"{name} lists {row.image} twice, as {one!r} and as {two!r}"
+            )
+        if first is not row:
+            faults.append(f"{row.image}: listed twice")
+        elif not os.path.exists(path):
+            faults.append(f"{row.image}: missing")
+            missing.add(path)
+    if faults and options.on_damage == "stop":
+        raise RunError(
+            f"{faults[0]}, of {len(faults)} faults in {name}; --on-damage skip leaves "
+            "such images out"
+        )
+    if faults:
+        print(f"left out of {name}:", *faults, sep="\n", file=sys.stderr)
+    if options.on_damage == "skip":
+        kept = {path: row for path, row in kept.items() if path not in missing}
+    first_of: dict[str | int, Row] = {}
+    for row in kept.values():
+        other = first_of.setdefault(row.label, row)
+        if other.split != row.split and {other.split, row.split} != {"test", "gallery"}:
+            raise UsageError(
+                f"class {row.label} of {name} is in two splits, with {other.image} and "
+                f"{row.image}; a network is tested on classes that it was not trained "
+                "on. Put all images of a class into one folder and leave out the "
+                "folders of splits, or name them in a list, --dataset list:FILE, below "
+                f"the line path,label with lines such as "
+                f"{os.path.abspath(str(row.image))},{row.label}"
+            )
+    return split_rows(name, list(kept.values()), options)
