@@ -18,9 +18,9 @@ import jax
 import numpy as np
 import scipy
 import tyro
+from tqdm import tqdm
 
-from experiments.evaluation.comparison import compare
-from experiments.evaluation.measures import measure, without_nan
+from experiments.evaluation.measures import compare, measure, without_nan
 from experiments.evaluation.npz import read_npz
 from experiments.evaluation.options import Options
 from experiments.evaluation.runs import embed_run
@@ -29,7 +29,7 @@ from experiments.evaluation.tables import counts, health_table, result, show, ta
 from rankjax import __version__
 from rankjax.errors import RunError, UsageError
 from rankjax.files import write_atomic
-from rankjax.report import EvaluationInputs, Ranked, write_evaluation
+from rankjax.report import EvaluationInputs, SearchResult, write_evaluation
 
 
 def run(options: Options, command: str) -> dict[str, Any]:
@@ -50,11 +50,14 @@ def run(options: Options, command: str) -> dict[str, Any]:
     subject = read(options.source, options)
     # Before minutes of work, as it may not be there.
     other = None if options.compare is None else read(options.compare, options)
-    with _blamed_on(options.source):
-        found, outcome = measure(subject, options)
-    if other is not None and isinstance(outcome, Ranked):
-        with _blamed_on(options.compare):
-            found["comparison"] = compare(subject, outcome, other, options)
+    with tqdm(bar_format="{desc} {elapsed}", leave=False, disable=None) as progress:
+        say = progress.set_description_str
+        with _blamed_on(options.source):
+            found, outcome = measure(subject, options, say=say)
+        if other is not None and isinstance(outcome, SearchResult):
+            say("comparison")
+            with _blamed_on(options.compare):
+                found["comparison"] = compare(subject, outcome, other, options)
     versions = {
         "python": platform.python_version(),
         "rankjax": __version__,

@@ -272,7 +272,12 @@ def test_two_embeddings_of_the_same_rows_are_compared(evaluate, tmp_path, capsys
     hit = [
         hits_at_1(scores, labels) for scores in (cosines(x, x) for x in (rows, noisy))
     ]
-    expected = compare_models(*hit, labels=labels, samples=200, names=("rows", "noisy"))
+    expected = compare_models(
+        *({"hit": values} for values in hit),
+        labels=labels,
+        samples=200,
+        names=("rows", "noisy"),
+    )["hit"]
     found = got["comparison"]["metrics"]["recall_at_1"]
     assert found["difference"] == pytest.approx(hit[0].mean() - hit[1].mean())
     assert found["sentence"] == expected.sentence

@@ -1,5 +1,6 @@
 """Checks of what users hand to measures."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -130,3 +131,17 @@ def within(name: str, rows: np.ndarray, n: int) -> np.ndarray:
     if wrong.size:
         raise ValueError(f"{name} must be rows from 0 to {n - 1}, got {wrong[0]}")
     return rows
+
+
+def extra(module: str) -> Any:
+    """A module that the `train` extra brings and `import rankjax` does without.
+
+    Raises:
+      ImportError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"this needs {module}: pip install 'rankjax[train]' ({error})"
+        ) from error

@@ -107,7 +107,7 @@ def retrieval(
     Raises:
       ValueError: no query has a positive, a K is out of range, or scores do not fit.
     """
-    most = len(search.gallery) - (search.itself is not None)
+    most = search.most
     for name, chosen in (("recall_at", recall_at), ("precision_at", precision_at)):
         wrong = [k for k in chosen if not 1 <= k <= most]
         if wrong:

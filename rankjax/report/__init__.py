@@ -12,9 +12,9 @@ from rankjax.report import analysis, drawing, figures, page
 from rankjax.report.evaluation import write_evaluation
 from rankjax.report.inputs import (
     EvaluationInputs,
-    Judged,
-    Ranked,
+    PairResult,
     ReportInputs,
+    SearchResult,
     Table,
 )
 from rankjax.report.page import ROWS
@@ -23,9 +23,9 @@ from rankjax.report.pictures import Shown
 __all__ = [
     "ROWS",
     "EvaluationInputs",
-    "Judged",
-    "Ranked",
+    "PairResult",
     "ReportInputs",
+    "SearchResult",
     "Shown",
     "Table",
     "write_evaluation",

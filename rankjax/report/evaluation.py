@@ -20,7 +20,7 @@ from rankjax.report.document import (
     wide_table,
 )
 from rankjax.report.drawing import DARK, LIGHT
-from rankjax.report.inputs import EvaluationInputs, Judged, Ranked, Table
+from rankjax.report.inputs import EvaluationInputs, PairResult, SearchResult, Table
 from rankjax.report.pictures import Found, Shown, class_map, gallery, similarities
 
 _THEMES = LIGHT, DARK
@@ -35,7 +35,7 @@ def write_evaluation(path: Path, inputs: EvaluationInputs) -> None:
       RunError: the file cannot be written, and is what it was.
     """
     sections = {"metrics": Section("Metrics", "".join(map(_table, inputs.tables)))}
-    if isinstance(inputs.outcome, Ranked):
+    if isinstance(inputs.outcome, SearchResult):
         sections |= _of_a_search(inputs.outcome, inputs.shown, inputs.seed)
     else:
         sections |= _of_pairs(inputs.outcome, inputs.shown)
@@ -60,7 +60,7 @@ def _table(table: Table, *, heading: bool = True) -> str:
     return above + note + wide_table(head, rows, table.words)
 
 
-def _of_a_search(ranked: Ranked, shown: Shown, seed: int) -> dict[str, Section]:
+def _of_a_search(ranked: SearchResult, shown: Shown, seed: int) -> dict[str, Section]:
     pairs = analysis.sample_pairs(ranked.search, np.random.default_rng((seed, 0)))
     scores = [
         cosines(ranked.search.queries, some, ranked.search.gallery) for some in pairs
@@ -75,7 +75,7 @@ def _of_a_search(ranked: Ranked, shown: Shown, seed: int) -> dict[str, Section]:
 
 
 def _curves(
-    ranked: Ranked, scores: Sequence[np.ndarray], rng: np.random.Generator
+    ranked: SearchResult, scores: Sequence[np.ndarray], rng: np.random.Generator
 ) -> str:
     queries, search = ranked.retrieval.queries, ranked.search
     said = f"all {len(queries):,} scored queries"
@@ -103,7 +103,7 @@ def _similarities(scores: Sequence[np.ndarray]) -> str:
     return similarities([figures.similarity(space, theme) for theme in _THEMES])
 
 
-def _retrieved(ranked: Ranked, shown: Shown, rng: np.random.Generator) -> str:
+def _retrieved(ranked: SearchResult, shown: Shown, rng: np.random.Generator) -> str:
     retrieval = ranked.retrieval
     first = np.rint(1 / retrieval.values["mrr"]).astype(np.int64)
     drawn = np.sort(rng.permutation(len(first))[:_WORST])
@@ -123,7 +123,7 @@ def _retrieved(ranked: Ranked, shown: Shown, rng: np.random.Generator) -> str:
     )
 
 
-def _found(ranked: Ranked, at: np.ndarray, first: np.ndarray) -> list[Found]:
+def _found(ranked: SearchResult, at: np.ndarray, first: np.ndarray) -> list[Found]:
     queries = ranked.retrieval.queries[at]
     top = analysis.top_matches(ranked.search, queries, most=_SHOWN)
     return [
@@ -161,7 +161,7 @@ def _classes(retrieval: Retrieval, shown: Shown) -> str:
     )
 
 
-def _of_pairs(judged: Judged, shown: Shown) -> dict[str, Section]:
+def _of_pairs(judged: PairResult, shown: Shown) -> dict[str, Section]:
     found = judged.verification
     chart = [
         curves.decisions(found.far, found.tar, found.thresholds, theme)
@@ -177,7 +177,7 @@ def _of_pairs(judged: Judged, shown: Shown) -> dict[str, Section]:
     }
 
 
-def _hard_pairs(judged: Judged, shown: Shown) -> str:
+def _hard_pairs(judged: PairResult, shown: Shown) -> str:
     same, different = np.flatnonzero(judged.same), np.flatnonzero(~judged.same)
     alike = different[np.argsort(-judged.scores[different], kind="stable")]
     apart = same[np.argsort(judged.scores[same], kind="stable")]
@@ -193,7 +193,7 @@ def _hard_pairs(judged: Judged, shown: Shown) -> str:
     )
 
 
-def _card(judged: Judged, shown: Shown, at: int, kind: str) -> str:
+def _card(judged: PairResult, shown: Shown, at: int, kind: str) -> str:
     rows = judged.pairs[at].tolist()
     names = [shown.name(row) for row in rows]
     pictures = ""

@@ -94,7 +94,7 @@ class Table(NamedTuple):
     words: Sequence[int] = ()
 
 
-class Ranked(NamedTuple):
+class SearchResult(NamedTuple):
     """A search, its figures, and the rows of `Shown` that its two sides are."""
 
     search: Search
@@ -103,7 +103,7 @@ class Ranked(NamedTuple):
     gallery_rows: np.ndarray
 
 
-class Judged(NamedTuple):
+class PairResult(NamedTuple):
     """Pairs [p, 2] of rows of `Shown`, their scores and which are of one class."""
 
     pairs: np.ndarray
@@ -134,7 +134,7 @@ class EvaluationInputs:
     facts: Mapping[str, str]
     tables: Sequence[Table]
     health: Table | None
-    outcome: Ranked | Judged
+    outcome: SearchResult | PairResult
     shown: Shown
     embeddings: np.ndarray
     command: str

@@ -11,8 +11,8 @@ from rankjax.metrics import leave_one_out, query_gallery, retrieval, verificatio
 from rankjax.metrics.directions import cosines
 from rankjax.report import (
     EvaluationInputs,
-    Judged,
-    Ranked,
+    PairResult,
+    SearchResult,
     Shown,
     Table,
     curves,
@@ -39,7 +39,7 @@ def shown(labels, images=None):
 def ranked(search, rows=None):
     found = retrieval(search, recall_at=(1,))
     queries, gallery = rows or (np.arange(len(search.gallery)),) * 2
-    return Ranked(search, found, queries, gallery)
+    return SearchResult(search, found, queries, gallery)
 
 
 def page(path, outcome, embeddings, shown, **more):
@@ -182,7 +182,7 @@ def test_pairs_have_the_most_alike_and_the_least_alike(tmp_path):
     pairs = np.random.default_rng(0).integers(0, 40, (200, 2))
     same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
     scores = cosines(rows, pairs)
-    outcome = Judged(pairs, scores, same, verification(scores, same))
+    outcome = PairResult(pairs, scores, same, verification(scores, same))
     found = sections(page(tmp_path / "a.html", outcome, rows, shown(labels)))
     assert list(found) == [
         *("metrics", "curves", "similarity", "gallery", "map", "health", "reproduce")
