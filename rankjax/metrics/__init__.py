@@ -2,7 +2,6 @@
 
 from rankjax.metrics.clustering import Clusters, clustering_scores, kmeans
 from rankjax.metrics.compression import Compressed, compress
-from rankjax.metrics.curves import precision_recall
 from rankjax.metrics.health import health
 from rankjax.metrics.neighbours import Neighbours, nearest
 from rankjax.metrics.protocols import (
@@ -14,7 +13,12 @@ from rankjax.metrics.protocols import (
     some_queries,
 )
 from rankjax.metrics.reranking import expand_gallery, expand_queries, k_reciprocal
-from rankjax.metrics.retrieval import Retrieval, retrieval, retrieval_metrics
+from rankjax.metrics.retrieval import (
+    Retrieval,
+    precision_recall,
+    retrieval,
+    retrieval_metrics,
+)
 from rankjax.metrics.uncertainty import (
     Comparison,
     Interval,

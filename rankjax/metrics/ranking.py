@@ -74,9 +74,9 @@ def ranks_of_positives(
     search: Search,
     *,
     similarity: Similarity,
-    first_only: bool,
-    block: int | None,
-    devices: Sequence[jax.Device],
+    first_only: bool = False,
+    block: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Ranks]:
     """Ranks of the positives of all queries, many queries at a time.
 
@@ -85,8 +85,10 @@ def ranks_of_positives(
       similarity: higher is closer.
       first_only: of the positive that is found first alone.
       block: height and width of a tile; None for what suits the platform.
-      devices: they share the tiles; no count depends on how many they are.
+      devices: they share the tiles, by default all of this process; no count depends
+        on how many they are.
     """
+    devices = jax.local_devices() if devices is None else devices
     if block is None:
         block = 512 if devices[0].platform == "cpu" else 4096
     groups = _Groups.of(search)

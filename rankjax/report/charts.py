@@ -17,6 +17,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from rankjax.report.analysis import separation, series, validated_on
 
@@ -38,10 +39,11 @@ def class_colour(number: int) -> str:
 
 
 def inline(svg: str) -> Markup:
-    """A chart for the inside of a page, with the page's colours and without ids."""
+    """A chart for the inside of a page, with its colours and font, and without ids."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"(?s)<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", svg)
     svg = re.sub(r' (width|height|version|xmlns\S*)="[^"]*"', "", svg)
+    svg = re.sub(r"font-family: [^;]*; ", "", svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     for name, colour in _COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
@@ -163,7 +165,8 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     """An empty figure of so many panels side by side."""
-    figure = Figure(figsize=(10, 3), layout="constrained", facecolor=LIGHT.paper)
+    engine = ConstrainedLayoutEngine(wspace=0.06)
+    figure = Figure(figsize=(10, 3), layout=engine, facecolor=LIGHT.paper)
     panels = figure.subplots(1, count, squeeze=False)[0]
     for panel in panels:
         panel.set_facecolor("none")
