@@ -31,6 +31,15 @@ def as_embeddings(name: str, embeddings: Any) -> np.ndarray:
     return rows
 
 
+def _vector(name: str, x: np.ndarray, n: int | None) -> np.ndarray:
+    if x.ndim != 1 or not x.size or (n is not None and len(x) != n):
+        raise ValueError(
+            f"{name} must have shape ({'n' if n is None else n},), n at least 1, "
+            f"got {x.shape}"
+        )
+    return x
+
+
 def as_labels(name: str, labels: Any, n: int | None = None) -> np.ndarray:
     """Integers [n], as they are: never cast, whatever their size.
 
@@ -38,12 +47,7 @@ def as_labels(name: str, labels: Any, n: int | None = None) -> np.ndarray:
       ValueError: a wrong shape, or none.
       TypeError: not integers.
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not labels.size or (n is not None and len(labels) != n):
-        raise ValueError(
-            f"{name} must have shape ({'n' if n is None else n},), n at least 1, "
-            f"got {labels.shape}"
-        )
+    labels = _vector(name, np.asarray(labels), n)
     if not np.issubdtype(labels.dtype, np.integer):
         hint = f"; of strings take np.unique({name}, return_inverse=True)[1]"
         raise TypeError(
@@ -59,12 +63,7 @@ def as_values(name: str, values: Any, n: int | None = None) -> np.ndarray:
     Raises:
       ValueError: a wrong shape, none, or a NaN.
     """
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or not values.size or (n is not None and len(values) != n):
-        raise ValueError(
-            f"{name} must have shape ({'n' if n is None else n},), n at least 1, "
-            f"got {values.shape}"
-        )
+    values = _vector(name, np.asarray(values, np.float64), n)
     bad = np.flatnonzero(np.isnan(values))
     if len(bad):
         raise ValueError(

@@ -210,31 +210,25 @@ class _Tiles(NamedTuple):
     queries: Any  # [blocks, block, dim] and [blocks, block]
     gallery: Any
     start: np.ndarray  # int32 [blocks, block]
-    first: (
-        np.ndarray
-    )  # int32 [blocks], gallery blocks with rows of the queries' classes
+    # The gallery blocks with rows of a query block's classes, int32 [blocks].
+    first: np.ndarray
     end: np.ndarray
 
     @staticmethod
     def of(queries: _Rows, gallery: _Rows, groups: _Groups, block: int) -> "_Tiles":
-        def cut(x: np.ndarray) -> np.ndarray:
-            filled = np.pad(x, [(0, -len(x) % block)] + [(0, 0)] * (x.ndim - 1))
+        def cut(x: np.ndarray, filling: int = 0) -> np.ndarray:
+            widths = [(0, -len(x) % block)] + [(0, 0)] * (x.ndim - 1)
+            filled = np.pad(x, widths, constant_values=filling)
             return filled.reshape(-1, block, *x.shape[1:])
 
-        found = groups.size > 0
-        far = np.iinfo(np.int32).max
-        first = np.where(found, groups.start // block, far)
-        end = np.where(found, -(-(groups.start + groups.size) // block), 0)
-        blocks = cut(np.zeros(len(groups.start), bool))
-        bounds = np.full(blocks.size, far), np.zeros(blocks.size, np.int64)
-        for bound, known in zip(bounds, (first, end), strict=True):
-            bound[: len(known)] = known
+        found, far = groups.size > 0, np.iinfo(np.int32).max
+        start, end = groups.start // block, -(-(groups.start + groups.size) // block)
         return _Tiles(
             (cut(queries.vectors), cut(queries.squares)),
             (cut(gallery.vectors), cut(gallery.squares)),
             cut(groups.start.astype(np.int32)),
-            bounds[0].reshape(-1, block).min(1).astype(np.int32),
-            bounds[1].reshape(-1, block).max(1).astype(np.int32),
+            cut(np.where(found, start, far), far).min(1).astype(np.int32),
+            cut(np.where(found, end, 0)).max(1).astype(np.int32),
         )
 
 

@@ -301,14 +301,8 @@ def compare_methods(
 
 
 def _unknown(mean: float, test: str, why: str) -> Comparison:
-    return Comparison(
-        difference=Interval(mean, math.nan, math.nan),
-        by_query=None,
-        p_value=math.nan,
-        test=test,
-        verdict=CANNOT_TELL,
-        sentence=f"{CANNOT_TELL}: {why}",
-    )
+    interval, sentence = Interval(mean, math.nan, math.nan), f"{CANNOT_TELL}: {why}"
+    return Comparison(interval, None, math.nan, test, CANNOT_TELL, sentence)
 
 
 def _judge(
