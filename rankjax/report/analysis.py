@@ -113,16 +113,6 @@ def top_matches(search: Search, queries: np.ndarray, *, most: int = 8) -> np.nda
     return np.concatenate(best)
 
 
-def separation(positive: np.ndarray, negative: np.ndarray) -> float:
-    """How often a positive is more similar than a negative; a tie counts half."""
-    if not len(positive) or not len(negative):
-        return float("nan")
-    ordered = np.sort(negative)
-    below = np.searchsorted(ordered, positive, "left")
-    upto = np.searchsorted(ordered, positive, "right")
-    return float((below + upto).mean() / (2 * len(negative)))
-
-
 def validated_on(history: list[dict[str, float]]) -> str:
     """Which split a run was evaluated on while it trained: validation or training."""
     names = {key.partition("/")[0] for row in history for key in row if "/" in key}

@@ -18,8 +18,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from sklearn.metrics import roc_auc_score
 
-from rankjax.report.analysis import separation, series, validated_on
+from rankjax.report.analysis import series, validated_on
 
 History = list[dict[str, float]]
 Curve = tuple[np.ndarray, np.ndarray]
@@ -90,7 +91,8 @@ def similarity(spaces: dict[str, Sequence[np.ndarray]]) -> str:
             panel.stairs(share, bins, color=colour, linewidth=1.3, label=label)
         _titles(panel, name, "cosine similarity")
         if len(pair[0]) and len(pair[1]):
-            note = f"AUC {separation(*pair):.3f}"
+            same = np.repeat([True, False], list(map(len, pair)))
+            note = f"AUC {roc_auc_score(same, np.concatenate(pair)):.3f}"
             panel.set_title(note, loc="right", color=LIGHT.muted, fontsize=9)
         panel.locator_params(axis="x", nbins=5)
         panel.set_yticks([])

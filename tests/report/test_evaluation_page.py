@@ -209,6 +209,14 @@ def test_charts_show_their_curves():
     assert len({charts.decisions(x, y, 1 - x) for y in (x, np.sqrt(x))}) == 2
 
 
+def test_histograms_say_how_often_a_positive_is_more_similar_and_ties_count_half():
+    rng = np.random.default_rng(0)
+    positive, negative = rng.integers(0, 9, 30) / 9, rng.integers(-3, 6, 20) / 9
+    wins = [(p > n) + (p == n) / 2 for p in positive for n in negative]
+    chart = charts.similarity({"rows": (positive, negative)})
+    assert f"AUC {np.mean(wins):.3f}" in chart
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     rows, labels = points(4)
     outcome = ranked(leave_one_out(rows, labels % 1))

@@ -98,12 +98,6 @@ def test_cosines_are_the_formula_over_block_borders(rng):
     )
 
 
-def test_separation_counts_pairs_of_pairs_and_half_of_ties(rng):
-    positive, negative = rng.integers(0, 9, 30) / 9, rng.integers(-3, 6, 20) / 9
-    wins = [(p > n) + (p == n) / 2 for p in positive for n in negative]
-    assert analysis.separation(positive, negative) == pytest.approx(np.mean(wins))
-
-
 def test_series_takes_the_rows_that_hold_the_key():
     history = [{"step": 1, "loss": 3.0}, {"step": 2, "x": 0.0}, {"loss": 1.0}]
     np.testing.assert_array_equal(analysis.series(history, "loss"), [[1], [3]])
