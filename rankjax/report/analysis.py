@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from scipy.optimize import linear_sum_assignment
 from sklearn.manifold import TSNE
 
@@ -107,9 +108,8 @@ def top_matches(search: Search, queries: np.ndarray, *, most: int = 8) -> np.nda
         scores = np.array(cosine(queries_at_once, gallery))
         for line, query in zip(scores, some, strict=True):
             line[skipped(search, np.full(len(every), query), every)] = -np.inf
-        rows = np.argsort(-scores, axis=1, kind="stable")[:, :most]
-        met = np.isfinite(np.take_along_axis(scores, rows, 1))
-        best.append(np.where(met, rows, -1))
+        found, rows = lax.top_k(scores, min(most, len(every)))
+        best.append(np.where(np.isfinite(found), rows, -1))
     return np.concatenate(best)
 
 
