@@ -9,7 +9,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import jax
 import numpy as np
 import scipy
 import tyro
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from experiments.evaluation.measures import compare, measure, without_nan
 from experiments.evaluation.npz import read_npz
@@ -50,8 +51,7 @@ def run(options: Options, command: str) -> dict[str, Any]:
     subject = read(options.source, options)
     # Before minutes of work, as it may not be there.
     other = None if options.compare is None else read(options.compare, options)
-    with tqdm(bar_format="{desc} {elapsed}", leave=False, disable=None) as progress:
-        say = progress.set_description_str
+    with _progress() as say:
         with _blamed_on(options.source):
             found, outcome = measure(subject, options, say=say)
         if other is not None and isinstance(outcome, SearchResult):
@@ -123,6 +123,17 @@ def _check(options: Options) -> None:
         file = getattr(options, name)
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"{name} must be in a folder that exists, got {file}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A line on the terminal, while it lasts: what is computed, and for how long."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    console = Console(stderr=True)
+    silent = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=silent) as shown:
+        task = shown.add_task("")
+        yield lambda what: shown.update(task, description=what)
 
 
 @contextmanager

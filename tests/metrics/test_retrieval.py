@@ -479,5 +479,5 @@ def test_a_protocol_is_a_search_by_its_name_and_says_what_it_needs():
         search_of("reid", queries)
     with pytest.raises(ValueError, match="protocol reid needs cameras"):
         search_of("reid", queries, gallery._replace(cameras=None))
-    with pytest.raises(ValueError, match="protocol must be leave-one-out, .*got best"):
+    with pytest.raises(ValueError, match=r"protocol must be leave-one-out, .*got best"):
         search_of("best", queries, gallery)
