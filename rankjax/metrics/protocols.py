@@ -40,6 +40,21 @@ class Search:
         """How many rows a query can meet; no K is larger."""
         return len(self.gallery) - (self.itself is not None)
 
+    def skipped(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Which gallery rows a query's ranking leaves out, pair by pair.
+
+        Args:
+          queries: their numbers, in a shape that broadcasts with
+          rows: numbers of gallery rows.
+        """
+        none = np.zeros(np.broadcast_shapes(queries.shape, rows.shape), bool)
+        if self.itself is not None:
+            none |= self.itself[queries] == rows
+        if self.query_cameras is not None and self.gallery_cameras is not None:
+            same = self.query_labels[queries] == self.gallery_labels[rows]
+            none |= same & (self.query_cameras[queries] == self.gallery_cameras[rows])
+        return none
+
 
 class Side(NamedTuple):
     """The queries, or the gallery: embeddings [n, dim], labels [n], cameras [n]."""

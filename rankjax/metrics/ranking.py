@@ -359,13 +359,7 @@ def _thresholds(
     rows = groups.gallery_order[
         np.minimum(part.start[:, None] + member, len(groups.gallery_order) - 1)
     ]
-    skipped = np.zeros_like(listed)
-    if search.itself is not None:
-        skipped |= rows == search.itself[part.order][:, None]
-    if search.query_cameras is not None and search.gallery_cameras is not None:
-        cameras = search.query_cameras[part.order][:, None]
-        skipped |= search.gallery_cameras[rows] == cameras
-    positive = listed & ~skipped
+    positive = listed & ~search.skipped(part.order[:, None], rows)
     own = np.where(listed, own, -np.inf)
     falling = np.argsort(-own, axis=1, kind="stable")
     own, positive = (np.take_along_axis(x, falling, 1) for x in (own, positive))

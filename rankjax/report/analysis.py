@@ -71,7 +71,7 @@ def sample_pairs(
         query = rng.choice(len(sizes), size=limit, p=sizes / sizes.sum())
         within = rng.integers(sizes[query])
     positive = np.stack([query, order[starts[query] + within]], axis=1)
-    positive = positive[~skipped(search, *positive.T)]
+    positive = positive[~search.skipped(*positive.T)]
     if search.itself is not None and sizes.sum() <= 4 * limit:
         # Each pair once, and not from both of its sides.
         positive = positive[search.itself[positive[:, 0]] < positive[:, 1]]
@@ -83,18 +83,6 @@ def sample_pairs(
     return SamplePairs(positive, drawn[labels[0] != labels[1]][:limit])
 
 
-def skipped(search: Search, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Which gallery rows of a query's class the query does not meet, pair by pair."""
-    none = np.zeros(len(queries), bool)
-    if search.itself is not None:
-        none |= search.itself[queries] == rows
-    if search.query_cameras is not None and search.gallery_cameras is not None:
-        same = search.query_labels[queries] == search.gallery_labels[rows]
-        cameras = search.query_cameras[queries] == search.gallery_cameras[rows]
-        none |= same & cameras
-    return none
-
-
 def top_matches(search: Search, queries: np.ndarray, *, most: int = 8) -> np.ndarray:
     """The gallery rows that come first for queries [q]: int [q, <= most].
 
@@ -104,10 +92,9 @@ def top_matches(search: Search, queries: np.ndarray, *, most: int = 8) -> np.nda
     every = np.arange(len(gallery))
     best = []
     for some in np.array_split(queries, len(queries) // 256 + 1):
-        queries_at_once = jnp.asarray(directions(search.queries[some]))
-        scores = np.array(cosine(queries_at_once, gallery))
-        for line, query in zip(scores, some, strict=True):
-            line[skipped(search, np.full(len(every), query), every)] = -np.inf
+        own = jnp.asarray(directions(search.queries[some]))
+        scores = np.array(cosine(own, gallery))
+        scores[search.skipped(some[:, None], every)] = -np.inf
         found, rows = lax.top_k(scores, min(most, len(every)))
         best.append(np.where(np.isfinite(found), rows, -1))
     return np.concatenate(best)
