@@ -1,14 +1,18 @@
 """Second looks at a ranking: k-reciprocal neighbours and query expansion."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
 from rankjax.metrics import checks
 from rankjax.metrics.directions import unit_rows
 from rankjax.metrics.neighbours import nearest
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _ROWS = 256  # at a time
 _PAIRS = 2**16
@@ -89,6 +93,8 @@ def _blocks(n: int) -> Iterator[slice]:
 
 def _incidence(neighbours: np.ndarray) -> sparse.csr_array:
     """A matrix of all rows with 1 at each row's neighbours."""
+    from scipy import sparse
+
     n, k = neighbours.shape
     ones = np.ones(n * k, np.float32)
     ends = np.arange(0, n * k + 1, k)
@@ -96,6 +102,8 @@ def _incidence(neighbours: np.ndarray) -> sparse.csr_array:
 
 
 def _reciprocal(neighbours: np.ndarray) -> sparse.csr_array:
+    from scipy import sparse
+
     forward = _incidence(neighbours)
     return sparse.csr_array(forward.multiply(forward.T))
 
@@ -104,6 +112,8 @@ def _encode(
     rows: np.ndarray, neighbours: np.ndarray, farthest: np.ndarray, k1: int
 ) -> sparse.csr_array:
     """V before it is averaged."""
+    from scipy import sparse
+
     own = _reciprocal(neighbours)
     half = _reciprocal(neighbours[:, : int(np.around(k1 / 2)) + 1])
     shared = sparse.coo_array(own.multiply(own @ half.T))
@@ -136,6 +146,8 @@ def _blend(
     queries: int,
     weight: float,
 ) -> np.ndarray:
+    from scipy import sparse
+
     result = np.empty((queries, len(rows) - queries), np.float32)
     of_column = sparse.csc_array(encoding[queries:])
     for some in _blocks(queries):

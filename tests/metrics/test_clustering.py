@@ -1,3 +1,4 @@
+import subprocess
 import sys
 import warnings
 
@@ -87,6 +88,14 @@ def test_without_scikit_learn_the_extra_that_brings_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(ImportError, match=r"sklearn\.cluster.*rankjax\[train\]"):
         kmeans(np.eye(3, dtype=np.float32), k=2, seed=0)
+
+
+def test_metrics_are_imported_with_jax_and_numpy_alone():
+    words = (
+        "import sys; sys.modules |= dict.fromkeys(['scipy', 'sklearn', 'tqdm']); "
+        "import rankjax.metrics"
+    )
+    subprocess.run([sys.executable, "-c", words], check=True)
 
 
 def assert_as_scikit_learn(labels, clusters):
