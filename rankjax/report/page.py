@@ -10,7 +10,8 @@ import numpy as np
 from markupsafe import Markup
 from sklearn.metrics import roc_curve
 
-from rankjax.files import printable
+from rankjax.errors import RunError
+from rankjax.files import printable, write_atomic
 from rankjax.metrics import precision_recall, some_queries
 from rankjax.metrics.directions import cosines
 from rankjax.report import analysis, charts
@@ -29,6 +30,19 @@ class Card(NamedTuple):
 
     thumbs: Sequence[tuple[int, str, str]]
     note: str
+
+
+def write_evaluation(path: Path, inputs: EvaluationInputs) -> None:
+    """Writes the page of an evaluation; the same inputs give the same bytes.
+
+    Raises:
+      RunError: the file cannot be written, and is what it was.
+    """
+    page, _ = render(inputs)
+    try:
+        write_atomic(path, page)
+    except OSError as error:
+        raise RunError(f"cannot write the report {path}: {error}") from error
 
 
 def render(inputs: EvaluationInputs) -> tuple[str, dict[str, bytes | str]]:
