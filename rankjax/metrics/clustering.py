@@ -44,10 +44,14 @@ def kmeans(
     scikit-learn's own drawing takes ten times as long. With fewer distinct points than
     k clusters, some clusters are empty.
 
+    With 60,502 points of dim 128 and 11,316 clusters one restart takes about 85 CPU
+    seconds; with 10,000 points and 100 clusters four take half a second.
+
     Args:
       embeddings: [n, dim].
       k: clusters, from 1 to n.
-      seed: of the random choices; the result is the same on the same platform.
+      seed: of the random choices; the result is the same on the same platform, but for
+        rounding where more than two of scikit-learn's threads add up a centre.
       restarts: runs, of which that with the least inertia is returned.
       trials: points drawn for each centre; 2 + floor(log k) by default.
       iterations: of Lloyd's algorithm per run, at most.
