@@ -9,7 +9,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import jax
 import numpy as np
 import scipy
 import tyro
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from experiments.evaluation.comparison import compare
-from experiments.evaluation.measures import measure, without_nan
+from experiments.evaluation.measures import compare, measure, without_nan
 from experiments.evaluation.npz import read_npz
 from experiments.evaluation.options import Options
 from experiments.evaluation.runs import embed_run
@@ -29,7 +30,7 @@ from experiments.evaluation.tables import counts, health_table, result, show, ta
 from rankjax import __version__
 from rankjax.errors import RunError, UsageError
 from rankjax.files import write_atomic
-from rankjax.report import EvaluationInputs, Ranked, write_evaluation
+from rankjax.report import EvaluationInputs, SearchResult, write_evaluation
 
 
 def run(options: Options, command: str) -> dict[str, Any]:
@@ -50,11 +51,13 @@ def run(options: Options, command: str) -> dict[str, Any]:
     subject = read(options.source, options)
     # Before minutes of work, as it may not be there.
     other = None if options.compare is None else read(options.compare, options)
-    with _blamed_on(options.source):
-        found, outcome = measure(subject, options)
-    if other is not None and isinstance(outcome, Ranked):
-        with _blamed_on(options.compare):
-            found["comparison"] = compare(subject, outcome, other, options)
+    with _progress() as say:
+        with _blamed_on(options.source):
+            found, outcome = measure(subject, options, say=say)
+        if other is not None and isinstance(outcome, SearchResult):
+            say("comparison")
+            with _blamed_on(options.compare):
+                found["comparison"] = compare(subject, outcome, other, options)
     versions = {
         "python": platform.python_version(),
         "rankjax": __version__,
@@ -120,6 +123,17 @@ def _check(options: Options) -> None:
         file = getattr(options, name)
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"{name} must be in a folder that exists, got {file}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A line on the terminal, while it lasts: what is computed, and for how long."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    console = Console(stderr=True)
+    silent = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=silent) as shown:
+        task = shown.add_task("")
+        yield lambda what: shown.update(task, description=what)
 
 
 @contextmanager

@@ -272,7 +272,12 @@ def test_two_embeddings_of_the_same_rows_are_compared(evaluate, tmp_path, capsys
     hit = [
         hits_at_1(scores, labels) for scores in (cosines(x, x) for x in (rows, noisy))
     ]
-    expected = compare_models(*hit, labels=labels, samples=200, names=("rows", "noisy"))
+    expected = compare_models(
+        *({"hit": values} for values in hit),
+        labels=labels,
+        samples=200,
+        names=("rows", "noisy"),
+    )["hit"]
     found = got["comparison"]["metrics"]["recall_at_1"]
     assert found["difference"] == pytest.approx(hit[0].mean() - hit[1].mean())
     assert found["sentence"] == expected.sentence
@@ -411,7 +416,7 @@ def test_the_report_shows_what_the_file_has_of_rows(tmp_path, stored, capsys):
     words = [str(tmp_path / "rows.npz"), *QUICK, "--report", str(file)]
     assert main(words) == 0
     page = file.read_text()
-    assert page.count("<section") == 8
+    assert page.count("<section") == 9
     assert (page.count("<image") == 30) == (stored != "nothing")
     assert (page.count("<circle") == 30) == (stored == "nothing")
     if stored == "paths":

@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from experiments.bench.output import Row
 from experiments.bench.timing import Shape
-from rankjax.report.figures import LIGHT, class_colour
+from rankjax.report.charts import LIGHT, class_colour
 
 DRAWN = ("sup_con", "triplet", "multi_similarity", "fast_ap")
 STYLES: dict[str, tuple[Literal["-", "--", "-.", ":"], str]] = {

@@ -1,27 +1,35 @@
 """The figures of an evaluation, as they go into its JSON file."""
 
+import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments.evaluation.options import Options
 from experiments.evaluation.subjects import Subject
-from experiments.evaluation.variants import variants
 from rankjax import metrics
 from rankjax.data import Protocol
 from rankjax.errors import UsageError
 from rankjax.metrics.directions import cosines, unit_rows
-from rankjax.report import Judged, Ranked
+from rankjax.report import PairResult, SearchResult
+from rankjax.similarity import cosine, dot
 
 _SLOW = 2**33  # products of a restart of k-means, about ten seconds of two cores
 
 Figures = dict[str, Any]
 
 
-def measure(subject: Subject, options: Options) -> tuple[Figures, Ranked | Judged]:
+def measure(
+    subject: Subject, options: Options, *, say: Callable[[str], None]
+) -> tuple[Figures, SearchResult | PairResult]:
     """All figures of one subject, and what a report draws them from.
+
+    Args:
+      subject: what is measured.
+      options: how.
+      say: is told what is computed next.
 
     Raises:
       UsageError: the data lacks what the protocol needs.
@@ -35,21 +43,23 @@ def measure(subject: Subject, options: Options) -> tuple[Figures, Ranked | Judge
     }
     if subject.labels is not None:
         figures["classes"] = len(subject.label_values)
-    outcome: Ranked | Judged
+    outcome: SearchResult | PairResult
     if protocol == "verification":
         outcome = _verify(subject, options)
         figures |= _of_verification(outcome)
     else:
+        say("ranking")
         outcome = rank(subject, protocol, options)
-        figures |= _of_ranking(subject, outcome, protocol, options)
+        figures |= _of_ranking(subject, outcome, protocol, options, say)
     if subject.labels is not None and len(subject.embeddings) > 1:
+        say("health")
         figures["health"] = metrics.health(
             subject.embeddings, subject.labels, seed=options.seed
         )
     return figures, outcome
 
 
-def _verify(subject: Subject, options: Options) -> Judged:
+def _verify(subject: Subject, options: Options) -> PairResult:
     if subject.pairs is None:
         raise UsageError("protocol verification needs pairs")
     for name in ("compare", "rerank", "expand", "compress"):
@@ -60,15 +70,15 @@ def _verify(subject: Subject, options: Options) -> Judged:
     found = metrics.verification(
         scores, pairs.same, fold=pairs.folds, folds=options.folds, fars=options.fars
     )
-    return Judged(pairs.indices, scores, pairs.same, found)
+    return PairResult(pairs.indices, scores, pairs.same, found)
 
 
-def _of_verification(judged: Judged) -> Figures:
-    found = judged.verification
+def _of_verification(verified: PairResult) -> Figures:
+    found = verified.verification
     return {
         "pairs": {
-            "same": int(judged.same.sum()),
-            "different": int((~judged.same).sum()),
+            "same": int(verified.same.sum()),
+            "different": int((~verified.same).sum()),
         },
         "accuracy": found.accuracy,
         "accuracy_standard_error": found.standard_error,
@@ -78,18 +88,20 @@ def _of_verification(judged: Judged) -> Figures:
     }
 
 
-def rank(subject: Subject, protocol: Protocol, options: Options) -> Ranked:
+def rank(subject: Subject, protocol: Protocol, options: Options) -> SearchResult:
     """A search and its figures."""
     search, query_rows, gallery_rows = subject.search(protocol)
-    most = len(search.gallery) - (search.itself is not None)
-    found = metrics.retrieval(
-        search, recall_at=subject.recall_levels(protocol, options.recall_at, most)
-    )
-    return Ranked(search, found, query_rows, gallery_rows)
+    levels = subject.recall_levels(protocol, options.recall_at, search.most)
+    found = metrics.retrieval(search, recall_at=levels)
+    return SearchResult(search, found, query_rows, gallery_rows)
 
 
 def _of_ranking(
-    subject: Subject, ranked: Ranked, protocol: Protocol, options: Options
+    subject: Subject,
+    ranked: SearchResult,
+    protocol: Protocol,
+    options: Options,
+    say: Callable[[str], None],
 ) -> Figures:
     found = ranked.retrieval
     figures: Figures = {
@@ -104,22 +116,19 @@ def _of_ranking(
         "class_means": _class_means(subject, ranked),
     }
     if options.samples:
-        figures |= {
-            "level": 0.95,
-            "intervals": {
-                name: _intervals(values, found.labels, options)
-                for name, values in found.values.items()
-            },
-        }
+        say("intervals")
+        figures |= {"level": 0.95, "intervals": _intervals(found, options)}
     if options.clustering:
+        say("clustering")
         figures |= _cluster(subject, ranked, options)
     if protocol == "query-gallery" and found.excluded:
         figures["open_set"] = _open_set(ranked, options)
-    figures["variants"] = variants(ranked, options)
+    say("variants")
+    figures["variants"] = _variants(ranked, options)
     return figures
 
 
-def _class_means(subject: Subject, ranked: Ranked) -> Figures:
+def _class_means(subject: Subject, ranked: SearchResult) -> Figures:
     """Columns, a row for each class that has a scored query."""
     classes, means = ranked.retrieval.class_means()
     counts = np.unique(ranked.retrieval.labels, return_counts=True)[1]
@@ -131,25 +140,26 @@ def _class_means(subject: Subject, ranked: Ranked) -> Figures:
     }
 
 
-def _intervals(values: np.ndarray, labels: np.ndarray, options: Options) -> Figures:
-    """Bounds over queries and over classes; of what there are two of."""
-    many = {"by_query": len(values), "by_class": len(np.unique(labels))}
-    return {
-        by: list(
-            metrics.bootstrap(
-                values,
-                labels=labels,
-                by=by.removeprefix("by_"),
-                samples=options.samples,
-                seed=options.seed,
-            )[1:]
+def _intervals(found: metrics.Retrieval, options: Options) -> Figures:
+    """Bounds of each metric over queries and over classes; of what there are two of."""
+    many = {"query": len(found.labels), "class": len(np.unique(found.labels))}
+    bounds: Figures = {name: {} for name in found.values}
+    for by, number in many.items():
+        if number < 2:
+            continue
+        intervals = metrics.bootstrap(
+            found.values,
+            labels=found.labels,
+            by=by,
+            samples=options.samples,
+            seed=options.seed,
         )
-        for by, number in many.items()
-        if number > 1
-    }
+        for name, interval in intervals.items():
+            bounds[name][f"by_{by}"] = list(interval[1:])
+    return bounds
 
 
-def _cluster(subject: Subject, ranked: Ranked, options: Options) -> Figures:
+def _cluster(subject: Subject, ranked: SearchResult, options: Options) -> Figures:
     """Of queries and gallery together, on the unit sphere."""
     assert subject.labels is not None
     rows = np.union1d(ranked.query_rows, ranked.gallery_rows)
@@ -170,7 +180,7 @@ def _cluster(subject: Subject, ranked: Ranked, options: Options) -> Figures:
     return metrics.clustering_scores(labels, clusters)
 
 
-def _open_set(ranked: Ranked, options: Options) -> Figures:
+def _open_set(ranked: SearchResult, options: Options) -> Figures:
     search, found = ranked.search, ranked.retrieval
     mated, correct = np.zeros((2, len(search.queries)), bool)
     mated[found.queries] = True
@@ -182,6 +192,120 @@ def _open_set(ranked: Ranked, options: Options) -> Figures:
         "with_mate": int(mated.sum()),
         "without_mate": int((~mated).sum()),
         "dir_at_fir": {f"{fir:g}": rate for fir, rate in rates.items()},
+    }
+
+
+def _variants(ranked: SearchResult, options: Options) -> list[Figures]:
+    """Means of the same search with other embeddings or similarities."""
+    search = ranked.search
+    rows = [_variant("float32", ranked, bytes_per_row=4 * search.gallery.shape[1])]
+    for kind in options.compress:
+        gallery = metrics.compress(search.gallery, kind)
+        # One set of rows stays one: it is ranked in half the time.
+        one = search.queries is search.gallery
+        own = gallery if one else metrics.compress(search.queries, kind)
+        changed = dataclasses.replace(search, queries=own.rows, gallery=gallery.rows)
+        rows.append(
+            _variant(
+                kind,
+                ranked,
+                search=changed,
+                similarity=dot,
+                bytes_per_row=gallery.bytes_per_row,
+            )
+        )
+    if (options.rerank or options.expand) and search.itself is not None:
+        raise UsageError("rerank and expand need a protocol with a gallery")
+    gallery_rows = len(search.gallery)
+    if options.expand > gallery_rows:
+        raise UsageError(
+            f"expand must be at most {gallery_rows}, the rows of the gallery, got "
+            f"{options.expand}"
+        )
+    if options.expand:
+        queries = metrics.expand_queries(
+            search.queries, search.gallery, k=options.expand
+        )
+        search = dataclasses.replace(search, queries=queries)
+        rows.append(_variant(f"expanded by {options.expand}", ranked, search=search))
+    if options.rerank:
+        # The paper's 20 and 6 neighbours, or as many as there are.
+        k1 = min(20, len(search.queries) + gallery_rows - 1)
+        scores = metrics.k_reciprocal(
+            search.queries, search.gallery, k1=k1, k2=min(6, k1 + 1)
+        )
+        name = "expanded and re-ranked" if options.expand else "re-ranked"
+        rows.append(_variant(name, ranked, search=search, scores=scores))
+    return rows if len(rows) > 1 else []
+
+
+def _variant(
+    name: str,
+    ranked: SearchResult,
+    *,
+    search: metrics.Search | None = None,
+    similarity: Any = cosine,
+    scores: np.ndarray | None = None,
+    bytes_per_row: int | None = None,
+) -> Figures:
+    found = ranked.retrieval
+    if search is not None:
+        names = (key.partition("recall_at_")[2] for key in found.values)
+        levels = [int(name) for name in names if name]
+        found = metrics.retrieval(
+            search, recall_at=levels, similarity=similarity, scores=scores
+        )
+    size = {} if bytes_per_row is None else {"bytes_per_row": bytes_per_row}
+    return {"name": name, **size, **found.means()}
+
+
+def compare(
+    subject: Subject, ranked: SearchResult, other: Subject, options: Options
+) -> Figures:
+    """Each metric of two embeddings of the same rows.
+
+    Raises:
+      UsageError: the rows are others.
+    """
+    protocol = options.protocol or subject.protocol
+    theirs = rank(other, protocol, options)
+    for side in ("query_labels", "gallery_labels", "query_cameras", "gallery_cameras"):
+        ours = _given(subject, ranked.search, side)
+        if not np.array_equal(ours, _given(other, theirs.search, side)):
+            raise UsageError(
+                f"compare must have the same rows in the same order, its {side} differ"
+            )
+    names = (subject.name, other.name)
+    if names[0] == names[1]:
+        names = str(options.source), str(options.compare)
+    found = metrics.compare_models(
+        ranked.retrieval.values,
+        theirs.retrieval.values,
+        labels=ranked.retrieval.labels,
+        samples=options.samples or 5000,
+        seed=options.seed,
+        names=names,
+    )
+    verdicts = {name: _comparison(one) for name, one in found.items()}
+    return {"other": str(options.compare), "metrics": verdicts}
+
+
+def _given(subject: Subject, search: metrics.Search, side: str) -> Any:
+    column = getattr(search, side)
+    return subject.label_values[column] if side.endswith("labels") else column
+
+
+def _comparison(found: metrics.Comparison) -> Figures:
+    by_query = found.by_query
+    assert by_query is not None
+    return {
+        "difference": found.difference.mean,
+        "by_class": list(found.difference[1:]),
+        "by_query": list(by_query[1:]),
+        "p_value": found.p_value,
+        "test": found.test,
+        "verdict": found.verdict,
+        "sentence": found.sentence,
     }
 
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from experiments.evaluation.subjects import Pairs, Subject
 from experiments.images import fit_of
 from experiments.runs import Which, load_run
 from experiments.training.images import load_data
 from rankjax.data.images import ImageRows
-from rankjax.train import make_embed
+from rankjax.train import forward_of, over_images
 
 
 def embed_run(
@@ -39,9 +40,16 @@ def embed_run(
         alpha=run.inputs.alpha,
     )
     data = load_data(config.data, config.run.seed)
-    embed = make_embed(run.definition, devices=jax.local_devices())
+    embed = over_images(forward_of(run.definition), devices=jax.local_devices())
     splits = [split for split in (data.test, data.gallery) if split is not None]
-    embeddings = np.concatenate([embed(run.state, split.images) for split in splits])
+    images = ImageRows(*(split.images for split in splits))
+    with tqdm(total=len(images), unit=" images", leave=False, disable=None) as progress:
+        batches = []
+        for split in splits:
+            for batch in embed(run.state.evaluated, split.images):
+                batches.append(batch)
+                progress.update(len(batch))
+    embeddings = np.concatenate(batches)
     labels = np.concatenate([split.labels for split in splits])
     cameras = [split.cameras for split in splits if split.cameras is not None]
     values, codes = np.unique(labels, return_inverse=True)
@@ -68,5 +76,5 @@ def embed_run(
         cameras=np.concatenate(cameras) if len(cameras) == len(splits) else None,
         pairs=None if pairs is None else Pairs(pairs.indices, pairs.same, pairs.folds),
         recall_at=data.recall_at,
-        read=ImageRows(*(split.images for split in splits)).__getitem__,
+        read=images.__getitem__,
     )

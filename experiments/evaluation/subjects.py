@@ -8,7 +8,7 @@ import numpy as np
 
 from rankjax.data import Protocol
 from rankjax.errors import UsageError
-from rankjax.metrics import Search, leave_one_out, query_gallery
+from rankjax.metrics import Search, Side, search_of
 from rankjax.report import Shown
 
 RECALL_AT: dict[Protocol, tuple[int, ...]] = {
@@ -78,29 +78,23 @@ class Subject:
         """The search of a protocol, and the rows that its queries and gallery are.
 
         Raises:
-          UsageError: the data lacks what the protocol needs.
+          UsageError: there are no labels.
+          ValueError: the data lacks what the protocol needs.
         """
         if self.labels is None:
             raise UsageError(f"protocol {protocol} needs labels, {self.name} has none")
-        if protocol == "leave-one-out":
-            every = np.arange(len(self.labels))
-            return leave_one_out(self.embeddings, self.labels), every, every
-        if self.queries is None or self.gallery is None:
-            raise UsageError(f"protocol {protocol} needs queries and a gallery")
-        cameras = {}
-        if protocol == "reid":
-            if self.cameras is None:
-                raise UsageError("protocol reid needs cameras")
-            cameras = {
-                "query_cameras": self.cameras[self.queries],
-                "gallery_cameras": self.cameras[self.gallery],
-            }
-        search = query_gallery(
-            *(self.embeddings[self.queries], self.labels[self.queries]),
-            *(self.embeddings[self.gallery], self.labels[self.gallery]),
-            **cameras,
-        )
-        return search, self.queries, self.gallery
+        every = np.arange(len(self.labels))
+        sides, rows = [every], (every, every)
+        if protocol != "leave-one-out" and self.queries is not None:
+            assert self.gallery is not None
+            rows = (self.queries, self.gallery)
+            sides = list(rows)
+        return search_of(protocol, *map(self._side, sides)), *rows
+
+    def _side(self, rows: np.ndarray) -> Side:
+        assert self.labels is not None
+        cameras = None if self.cameras is None else self.cameras[rows]
+        return Side(self.embeddings[rows], self.labels[rows], cameras)
 
     def recall_levels(
         self, protocol: Protocol, asked: Sequence[int], most: int

@@ -1,19 +1,24 @@
 """Measures of an embedding."""
 
-from rankjax.metrics.agreement import clustering_scores
-from rankjax.metrics.clustering import Clusters, kmeans
+from rankjax.metrics.clustering import Clusters, clustering_scores, kmeans
 from rankjax.metrics.compression import Compressed, compress
-from rankjax.metrics.curves import precision_recall
 from rankjax.metrics.health import health
 from rankjax.metrics.neighbours import Neighbours, nearest
 from rankjax.metrics.protocols import (
     Search,
+    Side,
     leave_one_out,
     query_gallery,
+    search_of,
     some_queries,
 )
 from rankjax.metrics.reranking import expand_gallery, expand_queries, k_reciprocal
-from rankjax.metrics.retrieval import Retrieval, retrieval, retrieval_metrics
+from rankjax.metrics.retrieval import (
+    Retrieval,
+    precision_recall,
+    retrieval,
+    retrieval_metrics,
+)
 from rankjax.metrics.uncertainty import (
     Comparison,
     Interval,
@@ -31,6 +36,7 @@ __all__ = [
     "Neighbours",
     "Retrieval",
     "Search",
+    "Side",
     "Verification",
     "bootstrap",
     "clustering_scores",
@@ -49,6 +55,7 @@ __all__ = [
     "query_gallery",
     "retrieval",
     "retrieval_metrics",
+    "search_of",
     "some_queries",
     "verification",
 ]

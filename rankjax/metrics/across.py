@@ -39,15 +39,13 @@ def across(
     mesh = Mesh(np.asarray(devices), (_AXIS,))
     whole, by_device = (NamedSharding(mesh, x) for x in (PartitionSpec(), _SPLIT))
     n = len(devices)
-    turn = np.concatenate([np.arange(n), np.arange(n)[::-1]])
-    dealt = np.resize(turn, blocks)
-    numbers = np.full((n, np.bincount(dealt, minlength=n).max()), -1, np.int32)
-    for device, own in enumerate(numbers):
-        mine = np.flatnonzero(dealt == device)
-        own[: len(mine)] = mine
+    rounds = -(-blocks // n)
+    numbers = np.arange(rounds * n, dtype=np.int32).reshape(rounds, n)
+    numbers[1::2] = numbers[1::2, ::-1].copy()
+    numbers[numbers >= blocks] = -1
     result = _run(
         jax.tree.map(functools.partial(_place, sharding=whole), shared),
-        _place(numbers.reshape(-1), sharding=by_device),
+        _place(numbers.T.reshape(-1), sharding=by_device),
         function=function,
         combine=combine,
         mesh=mesh,
@@ -60,8 +58,6 @@ _SPLIT = PartitionSpec(_AXIS)
 
 
 def _place(x: np.ndarray, *, sharding: NamedSharding) -> jax.Array:
-    if jax.process_count() == 1:
-        return jax.device_put(x, sharding)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 

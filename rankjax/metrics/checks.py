@@ -1,5 +1,6 @@
 """Checks of what users hand to measures."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,15 @@ def as_embeddings(name: str, embeddings: Any) -> np.ndarray:
     return rows
 
 
+def _vector(name: str, x: np.ndarray, n: int | None) -> np.ndarray:
+    if x.ndim != 1 or not x.size or (n is not None and len(x) != n):
+        raise ValueError(
+            f"{name} must have shape ({'n' if n is None else n},), n at least 1, "
+            f"got {x.shape}"
+        )
+    return x
+
+
 def as_labels(name: str, labels: Any, n: int | None = None) -> np.ndarray:
     """Integers [n], as they are: never cast, whatever their size.
 
@@ -37,12 +47,7 @@ def as_labels(name: str, labels: Any, n: int | None = None) -> np.ndarray:
       ValueError: a wrong shape, or none.
       TypeError: not integers.
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not labels.size or (n is not None and len(labels) != n):
-        raise ValueError(
-            f"{name} must have shape ({'n' if n is None else n},), n at least 1, "
-            f"got {labels.shape}"
-        )
+    labels = _vector(name, np.asarray(labels), n)
     if not np.issubdtype(labels.dtype, np.integer):
         hint = f"; of strings take np.unique({name}, return_inverse=True)[1]"
         raise TypeError(
@@ -58,12 +63,7 @@ def as_values(name: str, values: Any, n: int | None = None) -> np.ndarray:
     Raises:
       ValueError: a wrong shape, none, or a NaN.
     """
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or not values.size or (n is not None and len(values) != n):
-        raise ValueError(
-            f"{name} must have shape ({'n' if n is None else n},), n at least 1, "
-            f"got {values.shape}"
-        )
+    values = _vector(name, np.asarray(values, np.float64), n)
     bad = np.flatnonzero(np.isnan(values))
     if len(bad):
         raise ValueError(
@@ -130,3 +130,17 @@ def within(name: str, rows: np.ndarray, n: int) -> np.ndarray:
     if wrong.size:
         raise ValueError(f"{name} must be rows from 0 to {n - 1}, got {wrong[0]}")
     return rows
+
+
+def extra(module: str) -> Any:
+    """A module that the `train` extra brings and `import rankjax` does without.
+
+    Raises:
+      ImportError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"this needs {module}: pip install 'rankjax[train]' ({error})"
+        ) from error

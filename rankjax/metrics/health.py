@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from rankjax.metrics import checks
 
@@ -71,7 +70,7 @@ def health(
     mean_cosine = float(_mean_product(x.sum(0), np.square(x).sum(), len(x)))
     return {
         "mean_cosine": mean_cosine,
-        "effective_rank": float(np.exp(special.entr(p).sum())),
+        "effective_rank": float(np.exp(-(p * np.log(np.where(p > 0, p, 1))).sum())),
         "spectral_decay": float(-np.log(len(p) * np.maximum(p, 1e-7)).mean()),
         "uniformity": _uniformity(x, np.random.default_rng(seed), sample),
         **_by_class(x, labels),

@@ -1,7 +1,7 @@
 """Who looks for what among which rows: the protocols of retrieval."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,71 @@ class Search:
     itself: np.ndarray | None = None
     query_cameras: np.ndarray | None = None
     gallery_cameras: np.ndarray | None = None
+
+    @property
+    def most(self) -> int:
+        """How many rows a query can meet; no K is larger."""
+        return len(self.gallery) - (self.itself is not None)
+
+    def skipped(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Which gallery rows a query's ranking leaves out, pair by pair.
+
+        Args:
+          queries: their numbers, in a shape that broadcasts with
+          rows: numbers of gallery rows.
+        """
+        none = np.zeros(np.broadcast_shapes(queries.shape, rows.shape), bool)
+        if self.itself is not None:
+            none |= self.itself[queries] == rows
+        if self.query_cameras is not None and self.gallery_cameras is not None:
+            same = self.query_labels[queries] == self.gallery_labels[rows]
+            none |= same & (self.query_cameras[queries] == self.gallery_cameras[rows])
+        return none
+
+
+class Side(NamedTuple):
+    """The queries, or the gallery: embeddings [n, dim], labels [n], cameras [n]."""
+
+    embeddings: Any
+    labels: Any
+    cameras: Any = None
+
+
+def search_of(
+    protocol: str, queries: Side, gallery: Side | None = None, *, junk: Any = None
+) -> Search:
+    """The search that a protocol of this name is.
+
+    Args:
+      protocol: 'leave-one-out', of the queries alone; 'query-gallery', which does not
+        look at cameras; or 'reid', which does.
+      queries: they and
+      gallery: what they look through.
+      junk: bool, rows of the gallery that no query meets.
+
+    Raises:
+      ValueError: no such protocol, what it needs is not there, or as of
+        `leave_one_out` and `query_gallery`.
+      TypeError: a wrong type.
+    """
+    if protocol == "leave-one-out":
+        return leave_one_out(queries.embeddings, queries.labels)
+    if protocol not in ("query-gallery", "reid"):
+        raise ValueError(
+            "protocol must be leave-one-out, query-gallery or reid for a search, got "
+            f"{protocol}"
+        )
+    if gallery is None:
+        raise ValueError(f"protocol {protocol} needs queries and a gallery")
+    cameras = {}
+    if protocol == "reid":
+        if queries.cameras is None or gallery.cameras is None:
+            raise ValueError("protocol reid needs cameras")
+        cameras = {
+            "query_cameras": queries.cameras,
+            "gallery_cameras": gallery.cameras,
+        }
+    return query_gallery(*queries[:2], *gallery[:2], junk=junk, **cameras)
 
 
 def leave_one_out(embeddings: Any, labels: Any) -> Search:

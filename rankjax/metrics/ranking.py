@@ -74,9 +74,9 @@ def ranks_of_positives(
     search: Search,
     *,
     similarity: Similarity,
-    first_only: bool,
-    block: int | None,
-    devices: Sequence[jax.Device],
+    first_only: bool = False,
+    block: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Ranks]:
     """Ranks of the positives of all queries, many queries at a time.
 
@@ -85,8 +85,10 @@ def ranks_of_positives(
       similarity: higher is closer.
       first_only: of the positive that is found first alone.
       block: height and width of a tile; None for what suits the platform.
-      devices: they share the tiles; no count depends on how many they are.
+      devices: they share the tiles, by default all of this process; no count depends
+        on how many they are.
     """
+    devices = jax.local_devices() if devices is None else devices
     if block is None:
         block = 512 if devices[0].platform == "cpu" else 4096
     groups = _Groups.of(search)
@@ -208,31 +210,25 @@ class _Tiles(NamedTuple):
     queries: Any  # [blocks, block, dim] and [blocks, block]
     gallery: Any
     start: np.ndarray  # int32 [blocks, block]
-    first: (
-        np.ndarray
-    )  # int32 [blocks], gallery blocks with rows of the queries' classes
+    # The gallery blocks with rows of a query block's classes, int32 [blocks].
+    first: np.ndarray
     end: np.ndarray
 
     @staticmethod
     def of(queries: _Rows, gallery: _Rows, groups: _Groups, block: int) -> "_Tiles":
-        def cut(x: np.ndarray) -> np.ndarray:
-            filled = np.pad(x, [(0, -len(x) % block)] + [(0, 0)] * (x.ndim - 1))
+        def cut(x: np.ndarray, filling: int = 0) -> np.ndarray:
+            widths = [(0, -len(x) % block)] + [(0, 0)] * (x.ndim - 1)
+            filled = np.pad(x, widths, constant_values=filling)
             return filled.reshape(-1, block, *x.shape[1:])
 
-        found = groups.size > 0
-        far = np.iinfo(np.int32).max
-        first = np.where(found, groups.start // block, far)
-        end = np.where(found, -(-(groups.start + groups.size) // block), 0)
-        blocks = cut(np.zeros(len(groups.start), bool))
-        bounds = np.full(blocks.size, far), np.zeros(blocks.size, np.int64)
-        for bound, known in zip(bounds, (first, end), strict=True):
-            bound[: len(known)] = known
+        found, far = groups.size > 0, np.iinfo(np.int32).max
+        start, end = groups.start // block, -(-(groups.start + groups.size) // block)
         return _Tiles(
             (cut(queries.vectors), cut(queries.squares)),
             (cut(gallery.vectors), cut(gallery.squares)),
             cut(groups.start.astype(np.int32)),
-            bounds[0].reshape(-1, block).min(1).astype(np.int32),
-            bounds[1].reshape(-1, block).max(1).astype(np.int32),
+            cut(np.where(found, start, far), far).min(1).astype(np.int32),
+            cut(np.where(found, end, 0)).max(1).astype(np.int32),
         )
 
 
@@ -363,13 +359,7 @@ def _thresholds(
     rows = groups.gallery_order[
         np.minimum(part.start[:, None] + member, len(groups.gallery_order) - 1)
     ]
-    skipped = np.zeros_like(listed)
-    if search.itself is not None:
-        skipped |= rows == search.itself[part.order][:, None]
-    if search.query_cameras is not None and search.gallery_cameras is not None:
-        cameras = search.query_cameras[part.order][:, None]
-        skipped |= search.gallery_cameras[rows] == cameras
-    positive = listed & ~skipped
+    positive = listed & ~search.skipped(part.order[:, None], rows)
     own = np.where(listed, own, -np.inf)
     falling = np.argsort(-own, axis=1, kind="stable")
     own, positive = (np.take_along_axis(x, falling, 1) for x in (own, positive))

@@ -1,19 +1,18 @@
 """Second looks at a ranking: k-reciprocal neighbours and query expansion."""
 
-import functools
-from typing import Any
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from jax import lax
-from scipy import sparse
 
-from rankjax.blocks import sum_blocks
 from rankjax.metrics import checks
-from rankjax.metrics.directions import directions
+from rankjax.metrics.directions import unit_rows
 from rankjax.metrics.neighbours import nearest
-from rankjax.similarity import dot, normalize
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _ROWS = 256  # at a time
 _PAIRS = 2**16
@@ -62,19 +61,22 @@ def k_reciprocal(
         raise ValueError(f"k2 must be from 1 to k1 + 1 = {k1 + 1}, got {k2}")
     if not 0 <= weight <= 1:
         raise ValueError(f"weight must be from 0 to 1, got {weight}")
-    rows = normalize(jnp.concatenate([ours, theirs]))
+    rows = np.concatenate([ours, theirs])
     neighbours = nearest(rows, k=k1).rows
     neighbours = np.concatenate([np.arange(n)[:, None], neighbours], 1)  # itself first
-    farthest = np.asarray(_farthest(rows))
-    encoding = _encode(np.asarray(rows), neighbours, farthest, k1)
+    farthest = np.concatenate(
+        [2 - 2 * (rows[some] @ rows.T).min(1) for some in _blocks(n)]
+    )
+    encoding = _encode(rows, neighbours, farthest, k1)
     if k2 > 1:
         encoding = _incidence(neighbours[:, :k2]) @ encoding / k2
-    return _blend(np.asarray(rows), encoding, farthest, len(ours), weight)
+    return _blend(rows, encoding, farthest, len(ours), weight)
 
 
-def _both(queries: Any, gallery: Any) -> tuple[jax.Array, jax.Array]:
+def _both(queries: Any, gallery: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors of the same dim."""
     ours, theirs = (
-        jnp.asarray(directions(checks.as_embeddings(name, rows)))
+        unit_rows(checks.as_embeddings(name, rows))
         for name, rows in (("queries", queries), ("gallery", gallery))
     )
     if ours.shape[1] != theirs.shape[1]:
@@ -84,15 +86,15 @@ def _both(queries: Any, gallery: Any) -> tuple[jax.Array, jax.Array]:
     return ours, theirs
 
 
-@jax.jit
-def _farthest(rows: jax.Array) -> jax.Array:
-    """The largest squared distance of each row, [n]."""
-    farthest = lambda some: ((), 2 - 2 * jnp.min(dot(some, rows), -1))  # noqa: E731
-    return sum_blocks(farthest, _ROWS, rows)[1]
+def _blocks(n: int) -> Iterator[slice]:
+    for start in range(0, n, _ROWS):
+        yield slice(start, min(start + _ROWS, n))
 
 
 def _incidence(neighbours: np.ndarray) -> sparse.csr_array:
     """A matrix of all rows with 1 at each row's neighbours."""
+    from scipy import sparse
+
     n, k = neighbours.shape
     ones = np.ones(n * k, np.float32)
     ends = np.arange(0, n * k + 1, k)
@@ -100,6 +102,8 @@ def _incidence(neighbours: np.ndarray) -> sparse.csr_array:
 
 
 def _reciprocal(neighbours: np.ndarray) -> sparse.csr_array:
+    from scipy import sparse
+
     forward = _incidence(neighbours)
     return sparse.csr_array(forward.multiply(forward.T))
 
@@ -108,6 +112,8 @@ def _encode(
     rows: np.ndarray, neighbours: np.ndarray, farthest: np.ndarray, k1: int
 ) -> sparse.csr_array:
     """V before it is averaged."""
+    from scipy import sparse
+
     own = _reciprocal(neighbours)
     half = _reciprocal(neighbours[:, : int(np.around(k1 / 2)) + 1])
     shared = sparse.coo_array(own.multiply(own @ half.T))
@@ -140,33 +146,25 @@ def _blend(
     queries: int,
     weight: float,
 ) -> np.ndarray:
+    from scipy import sparse
+
     result = np.empty((queries, len(rows) - queries), np.float32)
     of_column = sparse.csc_array(encoding[queries:])
-    for start in range(0, queries, _ROWS):
-        some = slice(start, min(start + _ROWS, queries))
+    for some in _blocks(queries):
         squared = 2 - 2 * rows[some] @ rows[queries:].T
         first = _over(squared, farthest[some, None])
         for query in range(some.start, some.stop):
-            shared = _shared(encoding, query, of_column)
+            own = slice(encoding.indptr[query], encoding.indptr[query + 1])
+            # Where the query's entries are, the smaller of its and each gallery row's.
+            smaller = of_column[:, encoding.indices[own]]
+            most = np.repeat(encoding.data[own], np.diff(smaller.indptr))
+            smaller.data = np.minimum(smaller.data, most)
+            shared = smaller.sum(1)
             # Both sum to 1, so the larger ones sum to 2 less the smaller ones.
             overlap = shared / (2 - shared)
-            distance = (1 - weight) * (1 - overlap) + weight * first[query - start]
+            distance = (1 - weight) * (1 - overlap) + weight * first[query - some.start]
             result[query] = 1 - distance
     return result
-
-
-def _shared(
-    encoding: sparse.csr_array, row: int, of_column: sparse.csc_array
-) -> np.ndarray:
-    """Sums [gallery] of the smaller of a row's and each gallery row's entries."""
-    own = slice(encoding.indptr[row], encoding.indptr[row + 1])
-    columns, values = encoding.indices[own], encoding.data[own]
-    starts = of_column.indptr[columns]
-    counts = of_column.indptr[columns + 1] - starts
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    at = np.repeat(starts, counts) + within
-    smaller = np.minimum(of_column.data[at], np.repeat(values, counts))
-    return np.bincount(of_column.indices[at], smaller, of_column.shape[0])
 
 
 def expand_queries(
@@ -218,29 +216,18 @@ def expand_gallery(gallery: Any, *, k: int = 10, alpha: float = 3.0) -> np.ndarr
     Raises:
       ValueError: embeddings not finite, or a setting out of range.
     """
-    rows, _ = _both(gallery, gallery)
+    rows = unit_rows(checks.as_embeddings("gallery", gallery))
     return _expand(rows, rows, nearest(rows, k=k).rows, alpha)
 
 
 def _expand(
-    queries: jax.Array, gallery: jax.Array, neighbours: Any, alpha: float
+    queries: np.ndarray, gallery: np.ndarray, neighbours: np.ndarray, alpha: float
 ) -> np.ndarray:
     if not alpha >= 0:
         raise ValueError(f"alpha must be at least 0, got {alpha}")
-    return np.asarray(_average(queries, gallery, jnp.asarray(neighbours), alpha))
-
-
-@jax.jit
-def _average(
-    queries: jax.Array, gallery: jax.Array, neighbours: jax.Array, alpha: float
-) -> jax.Array:
-    queries, gallery = normalize(queries), normalize(gallery)
-
-    def average(rows: tuple[jax.Array, jax.Array]) -> tuple[tuple[()], jax.Array]:
-        query, neighbour = rows
-        near = gallery[neighbour]
-        einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
-        weight = jnp.maximum(einsum("qd,qkd->qk", query, near), 0) ** alpha
-        return (), normalize(query + einsum("qk,qkd->qd", weight, near))
-
-    return sum_blocks(average, _ROWS, (queries, neighbours))[1]
+    sums = queries.copy()
+    for some in _blocks(len(queries)):
+        near = gallery[neighbours[some]]
+        weight = np.maximum(np.einsum("qd,qkd->qk", queries[some], near), 0) ** alpha
+        sums[some] += np.einsum("qk,qkd->qd", weight, near)
+    return unit_rows(sums)

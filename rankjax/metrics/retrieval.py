@@ -1,7 +1,7 @@
 """Exact retrieval metrics: how well a query's ranking puts its class first."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -107,7 +107,7 @@ def retrieval(
     Raises:
       ValueError: no query has a positive, a K is out of range, or scores do not fit.
     """
-    most = len(search.gallery) - (search.itself is not None)
+    most = search.most
     for name, chosen in (("recall_at", recall_at), ("precision_at", precision_at)):
         wrong = [k for k in chosen if not 1 <= k <= most]
         if wrong:
@@ -121,13 +121,10 @@ def retrieval(
         check_shape("scores", scores, (len(search.queries), len(search.gallery)))
         if not np.isfinite(scores).all():
             raise ValueError("scores must be finite")
-    metrics = _metrics(recall_at, precision_at, first_only)
-    if search.query_cameras is None:
-        metrics.pop("map_trapezoid", None)
     n = len(search.queries)
-    values = {name: np.zeros(n) for name in metrics}
+    values: dict[str, np.ndarray] = {}
     scored = np.zeros(n, bool)
-    parts = (
+    parts: Iterable[Ranks] = (
         [ranks_of_scores(search, scores)]
         if scores is not None
         else ranks_of_positives(
@@ -135,15 +132,22 @@ def retrieval(
             similarity=similarity,
             first_only=first_only,
             block=block,
-            devices=jax.local_devices() if devices is None else devices,
+            devices=devices,
         )
     )
     for part in parts:
         some = part.positives > 0
         part = Ranks(*(x[some] for x in part))
         scored[part.queries] = True
-        for name, metric in metrics.items():
-            values[name][part.queries] = metric(part.ranks, part.positives)
+        first = part.ranks[:, 0]
+        found: dict[str, np.ndarray] = {f"recall_at_{k}": first <= k for k in recall_at}
+        found["mrr"] = 1 / first
+        if not first_only:
+            found |= _of_all_positives(part.ranks, part.positives, precision_at)
+            if search.query_cameras is not None:
+                found["map_trapezoid"] = _trapezoid(part.ranks, part.positives)
+        for name, metric in found.items():
+            values.setdefault(name, np.zeros(n))[part.queries] = metric
     if not scored.any():
         raise ValueError(
             "labels must hold a class with two rows or more"
@@ -180,54 +184,78 @@ def retrieval_metrics(
     return retrieval(search, recall_at=recall_at, similarity=similarity).means()
 
 
-_Metric = Callable[[np.ndarray, np.ndarray], np.ndarray]
+def precision_recall(
+    search: Search,
+    *,
+    levels: int = 101,
+    similarity: Similarity = cosine,
+    devices: Sequence[jax.Device] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolated precision at levels of recall, the mean over queries.
+
+    A query with R positives at ranks r_1 < ... < r_R has at recall x the precision
+
+        max of i / r_i over i >= x R
+
+    the best of any cut-off that finds so many (Manning, Raghavan, Schuetze,
+    "Introduction to Information Retrieval", 2008, section 8.4). Ties, the query itself
+    and queries without a positive are as in `retrieval`.
+
+    Args:
+      search: the protocol, from `leave_one_out` or `query_gallery`.
+      levels: of recall, evenly from 0 to 1; at least 2.
+      similarity: of queries and gallery.
+      devices: they share the work; by default all of this process.
+
+    Returns:
+      Recall and precision, [levels] each.
+
+    Raises:
+      ValueError: no query has a positive, or fewer than 2 levels.
+    """
+    if levels < 2:
+        raise ValueError(f"levels must be at least 2, got {levels}")
+    recall = np.arange(levels) / (levels - 1)
+    total, scored = np.zeros(levels), 0
+    for part in ranks_of_positives(search, similarity=similarity, devices=devices):
+        best = np.maximum.accumulate(_precisions(part.ranks)[:, ::-1], 1)[:, ::-1]
+        some = part.positives > 0
+        # In integers: 0.07 x 100 must not round up to the eighth positive.
+        needed = -(-np.arange(levels) * part.positives[some, None] // (levels - 1))
+        at = np.maximum(needed, 1) - 1
+        total += np.take_along_axis(best[some], at, 1).sum(0)
+        scored += int(some.sum())
+    if not scored:
+        raise ValueError("search must hold a query that has a positive, got none")
+    return recall, total / scored
 
 
-def _metrics(
-    recall_at: Sequence[int], precision_at: Sequence[int], first_only: bool
-) -> dict[str, _Metric]:
-    """Functions of ranks [q, positives], 0 where there is none, and of how many."""
+def _precisions(ranks: np.ndarray) -> np.ndarray:
+    """i / r_i, and 0 where there is no i-th positive."""
+    place = np.arange(1, ranks.shape[1] + 1)
+    return np.where(ranks > 0, place / np.maximum(ranks, 1), 0)
 
-    def recall(k: int) -> _Metric:
-        return lambda ranks, _: hits(ranks[:, :1], k)[:, 0]
 
-    def precision(k: int) -> _Metric:
-        return lambda ranks, _: hits(ranks, k).sum(1) / k
-
-    def hits(ranks: np.ndarray, k: Any) -> np.ndarray:
-        return (ranks > 0) & (ranks <= np.reshape(k, (-1, 1)))
-
-    def precisions(ranks: np.ndarray) -> np.ndarray:
-        return np.arange(1, ranks.shape[1] + 1) / np.maximum(ranks, 1)
-
-    def average_precision(ranks: np.ndarray, positives: np.ndarray) -> np.ndarray:
-        return (precisions(ranks) * (ranks > 0)).sum(1) / positives
-
-    def trapezoid(ranks: np.ndarray, positives: np.ndarray) -> np.ndarray:
-        before = np.where(
-            ranks > 1, np.arange(ranks.shape[1]) / np.maximum(ranks - 1, 1), 1
-        )
-        area = (before + precisions(ranks)) / 2
-        return (area * (ranks > 0)).sum(1) / positives
-
-    def ndcg(ranks: np.ndarray, positives: np.ndarray) -> np.ndarray:
-        gain = np.where(ranks > 0, 1 / np.log2(1 + np.maximum(ranks, 1)), 0).sum(1)
-        best = np.cumsum(1 / np.log2(2 + np.arange(ranks.shape[1])))
-        return gain / best[positives - 1]
-
-    metrics: dict[str, _Metric] = {f"recall_at_{k}": recall(k) for k in recall_at}
-    metrics["mrr"] = lambda ranks, _: 1 / ranks[:, 0]
-    if first_only:
-        return metrics
-    metrics |= {
-        "map_at_r": lambda ranks, positives: (
-            (precisions(ranks) * hits(ranks, positives)).sum(1) / positives
-        ),
-        "r_precision": lambda ranks, positives: (
-            hits(ranks, positives).sum(1) / positives
-        ),
-        "map": average_precision,
-        "ndcg": ndcg,
+def _of_all_positives(
+    ranks: np.ndarray, positives: np.ndarray, precision_at: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Metrics [q] of ranks [q, positives], 0 where there is none, and of how many."""
+    precisions, real = _precisions(ranks), ranks > 0
+    within = real & (ranks <= positives[:, None])
+    gains = np.where(real, 1 / np.log2(1 + np.maximum(ranks, 1)), 0)
+    best = np.cumsum(1 / np.log2(2 + np.arange(ranks.shape[1])))
+    found = {
+        "map_at_r": (precisions * within).sum(1) / positives,
+        "r_precision": within.sum(1) / positives,
+        "map": precisions.sum(1) / positives,
+        "ndcg": gains.sum(1) / best[positives - 1],
     }
-    metrics |= {f"precision_at_{k}": precision(k) for k in precision_at}
-    return metrics | {"map_trapezoid": trapezoid}
+    for k in precision_at:
+        found[f"precision_at_{k}"] = (real & (ranks <= k)).sum(1) / k
+    return found
+
+
+def _trapezoid(ranks: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    place = np.arange(ranks.shape[1])
+    before = np.where(ranks > 1, place / np.maximum(ranks - 1, 1), ranks == 1)
+    return (before + _precisions(ranks)).sum(1) / 2 / positives

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from scipy.optimize import linear_sum_assignment
 from sklearn.manifold import TSNE
 
-from rankjax import metrics
 from rankjax.metrics import Search
 from rankjax.metrics.directions import directions
 from rankjax.similarity import cosine
@@ -29,39 +29,28 @@ class Map(NamedTuple):
     rows: int
 
 
-def nearest(embeddings: np.ndarray) -> np.ndarray:
-    """Each row's 8 nearest others by cosine, or all: int [n, min(8, n - 1)]."""
-    k = min(8, len(embeddings) - 1)
-    return metrics.nearest(embeddings, k=k).rows if k else np.empty((1, 0), np.int32)
-
-
-def answerable(labels: np.ndarray) -> np.ndarray:
-    """Which images have another of their class to find: bool [n]."""
-    return np.bincount(labels)[labels] > 1
-
-
-def failures(labels: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """The answerable images whose nearest neighbour is of another class: int [m]."""
-    if neighbours.shape[1] == 0:
-        return np.empty(0, np.int64)
-    wrong = labels[neighbours[:, 0]] != labels
-    return np.flatnonzero(wrong & answerable(labels))
-
-
 def confusions(
-    labels: np.ndarray, neighbours: np.ndarray, *, limit: int = 12
-) -> list[tuple[int, int]]:
-    """The class pairs confused most often: (how often, one such query) of each."""
-    queries = failures(labels, neighbours)
-    if not len(queries):
+    search: Search, failed: np.ndarray, *, limit: int = 12
+) -> list[tuple[int, int, int]]:
+    """The class pairs confused most often among queries [m] that fail.
+
+    Returns:
+      Of each pair how often, one such query, and the gallery row that it found.
+    """
+    if not len(failed):
         return []
-    found = neighbours[queries, 0]
-    pairs = np.sort(np.stack([labels[queries], labels[found]], axis=1), axis=1)
-    pairs, first, counts = np.unique(
-        pairs, axis=0, return_index=True, return_counts=True
+    found = top_matches(search, failed, most=1)[:, 0]
+    labels = search.query_labels[failed], search.gallery_labels[found]
+    _, first, counts = np.unique(
+        np.sort(np.stack(labels, axis=1), axis=1),
+        axis=0,
+        return_index=True,
+        return_counts=True,
     )
     order = np.argsort(-counts, kind="stable")[:limit]
-    return [(int(counts[i]), int(queries[first[i]])) for i in order]
+    return [
+        (int(counts[i]), int(failed[first[i]]), int(found[first[i]])) for i in order
+    ]
 
 
 def sample_pairs(
@@ -82,7 +71,7 @@ def sample_pairs(
         query = rng.choice(len(sizes), size=limit, p=sizes / sizes.sum())
         within = rng.integers(sizes[query])
     positive = np.stack([query, order[starts[query] + within]], axis=1)
-    positive = positive[~skipped(search, *positive.T)]
+    positive = positive[~search.skipped(*positive.T)]
     if search.itself is not None and sizes.sum() <= 4 * limit:
         # Each pair once, and not from both of its sides.
         positive = positive[search.itself[positive[:, 0]] < positive[:, 1]]
@@ -94,48 +83,25 @@ def sample_pairs(
     return SamplePairs(positive, drawn[labels[0] != labels[1]][:limit])
 
 
-def skipped(search: Search, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Which gallery rows of a query's class the query does not meet, pair by pair."""
-    none = np.zeros(len(queries), bool)
-    if search.itself is not None:
-        none |= search.itself[queries] == rows
-    if search.query_cameras is not None and search.gallery_cameras is not None:
-        same = search.query_labels[queries] == search.gallery_labels[rows]
-        cameras = search.query_cameras[queries] == search.gallery_cameras[rows]
-        none |= same & cameras
-    return none
-
-
 def top_matches(search: Search, queries: np.ndarray, *, most: int = 8) -> np.ndarray:
-    """The gallery rows that come first for a few queries: int [queries, <= most].
+    """The gallery rows that come first for queries [q]: int [q, <= most].
 
     Of a query that meets fewer rows than others, the last are -1.
     """
-    scores = np.array(
-        cosine(
-            jnp.asarray(directions(search.queries[queries])),
-            jnp.asarray(directions(search.gallery)),
-        )
-    )
-    every = np.arange(len(search.gallery))
-    for line, query in zip(scores, queries, strict=True):
-        line[skipped(search, np.full(len(every), query), every)] = -np.inf
-    rows = np.argsort(-scores, axis=1, kind="stable")[:, :most]
-    return np.where(np.isfinite(np.take_along_axis(scores, rows, 1)), rows, -1)
+    gallery = jnp.asarray(directions(search.gallery))
+    every = np.arange(len(gallery))
+    best = []
+    for some in np.array_split(queries, len(queries) // 256 + 1):
+        own = jnp.asarray(directions(search.queries[some]))
+        scores = np.array(cosine(own, gallery))
+        scores[search.skipped(some[:, None], every)] = -np.inf
+        found, rows = lax.top_k(scores, min(most, len(every)))
+        best.append(np.where(np.isfinite(found), rows, -1))
+    return np.concatenate(best)
 
 
-def separation(positive: np.ndarray, negative: np.ndarray) -> float:
-    """How often a positive is more similar than a negative; a tie counts half."""
-    if not len(positive) or not len(negative):
-        return float("nan")
-    ordered = np.sort(negative)
-    below = np.searchsorted(ordered, positive, "left")
-    upto = np.searchsorted(ordered, positive, "right")
-    return float((below + upto).mean() / (2 * len(negative)))
-
-
-def judged_on(history: list[dict[str, float]]) -> str:
-    """What images a run was judged on while it trained: validation or training."""
+def validated_on(history: list[dict[str, float]]) -> str:
+    """Which split a run was evaluated on while it trained: validation or training."""
     names = {key.partition("/")[0] for row in history for key in row if "/" in key}
     return "training" if "training" in names else "validation"
 

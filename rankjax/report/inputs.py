@@ -1,13 +1,13 @@
 """What reports are made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rankjax.metrics import Retrieval, Search, Verification
-from rankjax.report.pictures import Shown
+from rankjax.report.thumbnails import Shown
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class Table(NamedTuple):
       head: names of columns.
       rows: cells.
       words: numbers of columns, after the first, that hold words.
+      bold: rows and columns of cells that stand out on a page.
     """
 
     heading: str
@@ -92,9 +93,10 @@ class Table(NamedTuple):
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     words: Sequence[int] = ()
+    bold: Container[tuple[int, int]] = ()
 
 
-class Ranked(NamedTuple):
+class SearchResult(NamedTuple):
     """A search, its figures, and the rows of `Shown` that its two sides are."""
 
     search: Search
@@ -103,7 +105,7 @@ class Ranked(NamedTuple):
     gallery_rows: np.ndarray
 
 
-class Judged(NamedTuple):
+class PairResult(NamedTuple):
     """Pairs [p, 2] of rows of `Shown`, their scores and which are of one class."""
 
     pairs: np.ndarray
@@ -122,10 +124,12 @@ class EvaluationInputs:
       facts: numbers by what they count.
       tables: metrics first, then whatever else was measured.
       health: the last table.
-      outcome: of a search or of pairs.
+      outcome: of a search or of pairs; None where no query has a positive.
       shown: all rows.
       embeddings: float [n, dim] of all rows.
       settings, command, versions: what it takes to do it again.
+      baselines: float [n, dim] of all rows by name, whose similarities are shown first.
+      history: of the run, where the page is a run's.
       seed: seeds every choice the page makes.
     """
 
@@ -134,10 +138,12 @@ class EvaluationInputs:
     facts: Mapping[str, str]
     tables: Sequence[Table]
     health: Table | None
-    outcome: Ranked | Judged
+    outcome: SearchResult | PairResult | None
     shown: Shown
     embeddings: np.ndarray
     command: str
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
+    history: list[dict[str, float]] | None = None
     seed: int = 0

@@ -1,204 +1,256 @@
-"""The page of a training run."""
+"""The page of an evaluation or a run: what an embedding finds, and what it does not."""
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
+from sklearn.metrics import roc_curve
 
-from rankjax.report.analysis import Map, judged_on, series
-from rankjax.report.document import (
-    Section,
-    document,
-    picture,
-    reproduce,
-    wide_table,
-)
-from rankjax.report.inputs import ReportInputs
-from rankjax.report.pictures import Found, Shown, class_map, gallery, similarities
+from rankjax.errors import RunError
+from rankjax.files import printable, write_atomic
+from rankjax.metrics import precision_recall, some_queries
+from rankjax.metrics.directions import cosines
+from rankjax.report import analysis, charts
+from rankjax.report.inputs import EvaluationInputs, PairResult, SearchResult
+from rankjax.report.thumbnails import Found, Shown, gallery_figure
 
-METRICS = {
-    "map_at_r": "MAP@R",
-    "r_precision": "R-precision",
-    "map": "mAP",
-    "nmi": "NMI",
-    "accuracy": "Accuracy",
-    "auc": "AUC",
-}
-ROWS = {"test": "Trained", "untrained": "Untrained network", "raw_pixels": "Raw pixels"}
+_CURVE_QUERIES = 4096
+_SHOWN, _QUERIES, _CLASSES, _PAIRS = 8, 12, 10, 12
+
+Parts = dict[str, Any]
+"""What the template's sections are made of, by their names."""
 
 
-def result_sentence(summary: Mapping[str, Mapping[str, float]], classes: int) -> str:
-    """What the run achieved, next to what raw pixels achieve on the same images."""
-    key, name = ("recall_at_1", "Recall@1")
-    if "accuracy" in summary["test"]:
-        key, name = ("accuracy", "Accuracy")
-    figure = summary["test"].get(key, math.nan)
-    raw = summary.get("raw_pixels", {}).get(key, math.nan)
-    noun = "class" if classes == 1 else "classes"
-    sentence = f"{name} {figure:.2f} on {classes:,} unseen {noun}"
-    if math.isnan(raw):
-        return sentence
-    sentence += f"; raw pixels {raw:.2f}"
-    if figure > raw:
-        removed = (figure - raw) / (1 - raw)
-        sentence += f"; removes {removed:.0%} of raw pixels' errors"
-    return sentence
+class Card(NamedTuple):
+    """Rows side by side, each with a note and a kind of frame, and a note on them."""
+
+    thumbs: Sequence[tuple[int, str, str]]
+    note: str
 
 
-def render(
-    inputs: ReportInputs,
-    *,
-    neighbours: np.ndarray,
-    groups: dict[str, np.ndarray],
-    confusions: list[tuple[int, int]],
-    layout: Map | None,
-    charts: dict[str, list[bytes]],
-) -> str:
-    """The whole page; `charts` maps a section to its light and its dark PNG."""
-    shown = Shown(inputs.labels, inputs.class_names, lambda rows: inputs.images[rows])
-    classes = len(np.unique(inputs.labels))
-    sections = {
-        "metrics": Section("Metrics", _metrics(inputs.summary)),
-        "curves": Section("Training", _curves(inputs.history, charts["curves"])),
-        "similarity": Section("Similarities", similarities(charts["similarity"])),
-        "gallery": Section("Retrieval", _gallery(shown, neighbours, groups)),
-        "map": Section("Map", class_map(shown, layout, "random test classes")),
-        "health": Section("Health", _health(charts["health"])),
-        "confusions": Section("Confusions", _confusions(shown, neighbours, confusions)),
-        "reproduce": Section("Reproduce", _reproduce(inputs)),
+def write_evaluation(path: Path, inputs: EvaluationInputs) -> None:
+    """Writes the page of an evaluation; the same inputs give the same bytes.
+
+    Raises:
+      RunError: the file cannot be written, and is what it was.
+    """
+    page, _ = render(inputs)
+    try:
+        write_atomic(path, page)
+    except OSError as error:
+        raise RunError(f"cannot write the report {path}: {error}") from error
+
+
+def render(inputs: EvaluationInputs) -> tuple[str, dict[str, bytes | str]]:
+    """The page, which asks nothing of the network or of scripts, and its figures.
+
+    The same inputs give the same bytes. Figures are by file name, in the colours of a
+    light page.
+    """
+    shown = inputs.shown
+    parts: Parts = {"metrics": inputs.tables, "reproduce": True}
+    if inputs.history is not None:
+        parts["training"] = {
+            "chart": charts.training(inputs.history),
+            "split": analysis.validated_on(inputs.history),
+            "broken": sum(not _finite(row) for row in inputs.history),
+        }
+        parts["health"] = {"chart": charts.health(inputs.history)}
+    elif inputs.health is not None:
+        parts["health"] = {"chart": None}
+    if isinstance(inputs.outcome, PairResult):
+        parts |= _of_pairs(inputs.outcome, shown)
+    else:
+        parts |= _of_a_search(inputs.outcome, inputs)
+    layout = analysis.lay_out(inputs.embeddings, shown.labels, seed=inputs.seed)
+    parts["map"] = layout and _map(layout, shown)
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    environment.filters["inline"] = charts.inline
+    figures: dict[str, bytes | str] = {
+        f"{name}.svg": part["chart"]
+        for name, part in parts.items()
+        if isinstance(part, dict) and part.get("chart")
     }
-    result = result_sentence(inputs.summary, classes)
-    return document(inputs.title, result, _facts(inputs, classes), sections)
+    if parts["map"]:
+        macros: Any = environment.get_template("macros.html.j2").module
+        svg = macros.map(shown, **parts["map"])
+        figures["map.svg"] = svg.replace("<svg", f"<svg {charts.XMLNS}", 1)
+    if parts.get("gallery") and shown.read is not None:
+        figures["gallery.png"] = gallery_figure(shown, parts["gallery"])
+    page = environment.get_template("page.html.j2").render(
+        css=Markup(charts.CSS), inputs=inputs, shown=shown, parts=parts
+    )
+    return page, figures
 
 
-def _facts(inputs: ReportInputs, classes: int) -> dict[str, str]:
-    facts = {
-        "test images": f"{len(inputs.images):,}",
-        "test classes": f"{classes:,}",
-        "embedding": f"{inputs.embeddings.shape[1]} dimensions",
+def _printable(value: Any) -> Any:
+    """Text without what is not `printable`, which is spelt as its code point."""
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return printable(value) if plain else value
+
+
+def _finite(row: dict[str, float]) -> bool:
+    return all(math.isfinite(x) for x in row.values() if isinstance(x, float))
+
+
+def _map(layout: analysis.Map, shown: Shown) -> Parts:
+    labels = shown.labels[layout.indices]
+    marks = np.column_stack([layout.indices, layout.cells])
+    classes = [
+        (shown.class_name(label), charts.class_colour(i), marks[labels == label])
+        for i, label in enumerate(np.unique(labels))
+    ]
+    return {"layout": layout, "classes": classes}
+
+
+def _similarity(spaces: dict[str, Sequence[np.ndarray]]) -> Parts:
+    positive, negative = next(iter(spaces.values()))
+    pairs = f"{len(positive):,} positive and {len(negative):,} negative"
+    return {"chart": charts.similarity(spaces), "pairs": pairs}
+
+
+def _of_a_search(ranked: SearchResult | None, inputs: EvaluationInputs) -> Parts:
+    """Curves, similarities, what queries found, classes and confusions."""
+    if ranked is None:
+        return {"gallery": None}
+    search, queries = ranked.search, ranked.retrieval.queries
+    pairs = analysis.sample_pairs(search, np.random.default_rng((inputs.seed, 0)))
+    scores = [cosines(search.queries, some, search.gallery) for some in pairs]
+    of_rows = [
+        np.stack([ranked.query_rows[some[:, 0]], ranked.gallery_rows[some[:, 1]]], 1)
+        for some in pairs
+    ]
+    spaces: dict[str, Sequence[np.ndarray]] = {
+        name: [cosines(rows, some) for some in of_rows]
+        for name, rows in inputs.baselines.items()
     }
-    steps = [row["step"] for row in inputs.history if "step" in row]
-    if steps:
-        facts["training steps"] = f"{max(steps):,.0f}"
-    speed = series(inputs.history, "images_per_second")[1]
-    if np.isfinite(speed).any():
-        facts["images per second"] = f"{np.median(speed[np.isfinite(speed)]):,.0f}"
-    return facts
-
-
-def _metrics(summary: Mapping[str, Mapping[str, float]]) -> str:
-    shown = {key: name for key, name in ROWS.items() if key in summary}
-    # Data sets differ in the K that their papers report.
-    measured = [key for row in shown for key in summary[row]]
-    columns = {
-        key: f"R@{key.removeprefix('recall_at_')}"
-        for key in measured
-        if key.startswith("recall_at_")
-    } | {key: name for key, name in METRICS.items() if key in measured}
-
-    def cell(row: str, metric: str) -> str:
-        value = summary[row].get(metric, math.nan)
-        if math.isnan(value):
-            return "&ndash;"
-        # Compared as printed: two equal figures are both bold or both not.
-        rivals = (summary[other].get(metric, math.nan) for other in shown)
-        best = max(round(rival, 3) for rival in rivals if not math.isnan(rival))
-        bold = round(value, 3) == best
-        return f"<b>{value:.3f}</b>" if bold else f"{value:.3f}"
-
-    rows = (
-        (row, [name, *(cell(row, metric) for metric in columns)])
-        for row, name in shown.items()
-    )
-    return (
-        "<p>All rows are measured on the same test images, whose classes the network"
-        " has never seen. Best in bold.</p>" + wide_table(["", *columns.values()], rows)
-    )
-
-
-def _curves(history: list[dict[str, float]], chart: list[bytes]) -> str:
-    on = judged_on(history)
-    images = {
-        "validation": "the validation split",
-        "training": "the training images, as the classes are too few to hold some out",
+    spaces["Trained" if spaces else ""] = scores
+    rng = np.random.default_rng((inputs.seed, 1))
+    first = np.rint(1 / ranked.retrieval.values["mrr"]).astype(np.int64)
+    return {
+        "curves": _curves(ranked, scores, rng),
+        "similarity": _similarity(spaces),
+        "gallery": _gallery(ranked, first, rng),
+        "classes": _classes(ranked, inputs.shown),
+        "confusions": _confusions(ranked, queries[first > 1], inputs.shown),
     }
-    return (
-        f"<p>The right curve is measured on {images[on]}: it is not to be"
-        " compared with the test figures above.</p>"
-        + picture(chart, f"Training loss and {on} retrieval over the steps")
-        + _gaps(history)
-    )
 
 
-def _gaps(history: list[dict[str, float]]) -> str:
-    broken = sum(
-        any(isinstance(value, float) and not math.isfinite(value) for value in values)
-        for values in (row.values() for row in history)
-    )
-    if not broken:
-        return ""
-    return (
-        f"<p>{broken:,} of {len(history):,} logged rows hold values that are not"
-        " finite; they leave gaps in the curves here and under Health.</p>"
-    )
+def _curves(
+    ranked: SearchResult, scores: Sequence[np.ndarray], rng: np.random.Generator
+) -> Parts:
+    queries, search = ranked.retrieval.queries, ranked.search
+    said = f"all {len(queries):,} scored queries"
+    if len(queries) > _CURVE_QUERIES:
+        said = f"{_CURVE_QUERIES:,} of {len(queries):,} scored queries, at random"
+        search = some_queries(search, rng.choice(queries, _CURVE_QUERIES, False))
+    parts: Parts = {"chart": None, "queries": said, "pairs": False}
+    if len(scores[0]) and len(scores[1]):
+        same = np.repeat([True, False], list(map(len, scores)))
+        far, tar, _ = roc_curve(same, np.concatenate(scores))
+        parts["chart"] = charts.ranking(precision_recall(search), (far, tar))
+    return parts
 
 
 def _gallery(
-    shown: Shown, neighbours: np.ndarray, groups: dict[str, np.ndarray]
-) -> str:
-    if not groups:
-        return "<p>No image has another of its class to find.</p>"
-    found = {
-        caption: [Found(query, neighbours[query]) for query in queries.tolist()]
-        for caption, queries in groups.items()
+    ranked: SearchResult, first: np.ndarray, rng: np.random.Generator
+) -> dict[str, list[Found]]:
+    """Queries and what they found by caption, of the ranks of first right matches."""
+    drawn = np.sort(rng.permutation(len(first))[:_QUERIES])
+    last = np.argsort(-first, kind="stable")[:_QUERIES]
+    failed = int((first > 1).sum())
+    groups = {
+        f"{len(drawn)} queries drawn at random": drawn,
+        "Worst failures: queries whose first right match ranks last, of "
+        f"{failed:,} that find another class first": last[first[last] > 1],
     }
-    return (
-        f"<p>A query and its {neighbours.shape[1]} nearest among all test images, the"
-        " most similar first.</p>" + gallery(shown, found)
-    )
+    found = {}
+    for caption, at in groups.items():
+        if not len(at):
+            continue
+        queries = ranked.retrieval.queries[at]
+        top = analysis.top_matches(ranked.search, queries, most=_SHOWN)
+        found[caption] = [
+            Found(
+                int(ranked.query_rows[query]),
+                ranked.gallery_rows[rows[rows >= 0]],
+                f"first right match at rank {rank:,}",
+            )
+            for query, rows, rank in zip(queries, top, first[at], strict=True)
+        ]
+    return found
 
 
-def _health(chart: list[bytes]) -> str:
-    return (
-        "<p>What to look for: a norm that explodes; a mean cosine over all pairs near"
-        " 1, which is collapse; an active share of 0, where the loss has nothing left"
-        " to teach.</p>"
-        + picture(chart, "Embedding norm, mean cosines and active share over steps")
-    )
+def _classes(ranked: SearchResult, shown: Shown) -> Parts:
+    classes, means = ranked.retrieval.class_means()
+    counts = np.unique(ranked.retrieval.labels, return_counts=True)[1]
+    values = means["map_at_r"]
+    # Of classes that are equally good those say most that have most queries.
+    rising, falling = (np.lexsort((-counts, x)) for x in (values, -values))
+    worst = rising[: min(_CLASSES, -(-len(classes) // 2))]
+    best = falling[~np.isin(falling, worst)][: len(worst)]
+    bars = {
+        heading: [
+            (shown.class_name(classes[i]), values[i], f"{counts[i]:,}") for i in chosen
+        ]
+        for heading, chosen in {"Worst": worst, "Best": best}.items()
+    }
+    return {"number": len(classes), **bars}
 
 
-def _confusions(
-    shown: Shown, neighbours: np.ndarray, confusions: list[tuple[int, int]]
-) -> str:
-    if not confusions:
-        return "<p>No query has a nearest neighbour of another class.</p>"
-    items = []
-    sizes = np.bincount(shown.labels)
-    for count, query in confusions:
-        found = int(neighbours[query, 0])
-        names = shown.name(query), shown.name(found)
-        images = sizes[shown.labels[query]] + sizes[shown.labels[found]]
-        items.append(
-            "<li>"
-            + shown.thumbnail(query, f"query: {names[0]}", "query")
-            + shown.thumbnail(found, f"nearest: {names[1]}", "miss")
-            + f"<div><bdi>{names[0]}</bdi><bdi>{names[1]}</bdi>"
-            f"<small>{count} of {images} images</small></div></li>"
-        )
-    return (
-        "<p>The class pairs confused most often, counted over the images of both whose"
-        " nearest neighbour is of the other class, with one such query and its"
-        f' neighbour.</p><ul class="cards">{"".join(items)}</ul>'
-    )
+def _confusions(ranked: SearchResult, failed: np.ndarray, shown: Shown) -> list[Card]:
+    sizes = np.bincount(ranked.search.query_labels, minlength=len(shown.class_names))
+    cards = []
+    for count, query, found in analysis.confusions(ranked.search, failed):
+        rows = int(ranked.query_rows[query]), int(ranked.gallery_rows[found])
+        thumbs = [
+            (row, f"{what}: {shown.name(row)}", kind)
+            for row, what, kind in zip(
+                rows, ("query", "nearest"), ("query", "miss"), strict=True
+            )
+        ]
+        queries = sum(sizes[shown.labels[row]] for row in rows)
+        cards.append(Card(thumbs, f"{count} of {queries} queries"))
+    return cards
 
 
-def _reproduce(inputs: ReportInputs) -> str:
-    config = (
-        (
-            key,
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
-        )
-        for key, value in inputs.config.items()
-    )
-    return reproduce(config, inputs.command, inputs.versions)
+def _of_pairs(outcome: PairResult, shown: Shown) -> Parts:
+    """Curves, similarities, and the pairs that are the hardest to decide."""
+    found, scores, same = outcome.verification, outcome.scores, outcome.same
+    hardest = {
+        "Different, and most alike": np.argsort(np.where(same, np.inf, -scores)),
+        "The same, and least alike": np.argsort(np.where(same, scores, np.inf)),
+    }
+    limits = (~same).sum(), same.sum()
+    cards = {}
+    for (heading, order), limit in zip(hardest.items(), limits, strict=True):
+        cards[heading] = [
+            Card(
+                [
+                    (row, shown.name(row), "hit" if same[at] else "miss")
+                    for row in outcome.pairs[at].tolist()
+                ],
+                f"similarity {scores[at]:.3f}",
+            )
+            for at in order[: min(limit, _PAIRS)]
+        ]
+    return {
+        "curves": {
+            "chart": charts.decisions(found.far, found.tar, found.thresholds),
+            "pairs": True,
+        },
+        "similarity": _similarity({"": (scores[same], scores[~same])}),
+        "pairs": cards,
+    }

@@ -121,7 +121,7 @@ def evaluate(
       from 0 to 1.
     """
     search = metrics.leave_one_out(embeddings, labels)
-    recall_at = [k for k in recall_at if k < len(labels)]
+    recall_at = [k for k in recall_at if k <= search.most]
     means = metrics.retrieval(search, recall_at=recall_at).means()
     clusters = metrics.kmeans(
         unit_rows(embeddings),
@@ -152,23 +152,15 @@ def evaluate_test(
         scores = cosines(test, data.pairs.indices)
         found = metrics.verification(scores, data.pairs.same, fold=data.pairs.folds)
         return {"accuracy": found.accuracy, "eer": found.eer, "auc": found.auc}
-    most = len(test) - 1 if gallery is None else len(gallery)
-    if data.junk is not None:
-        most -= int(data.junk.sum())
-    recall_at = [k for k in data.recall_at if k <= most]
     if gallery is None or data.gallery is None:
-        return evaluate(test, data.test.labels, seed=seed, recall_at=recall_at)
-    cameras = {}
-    if data.protocol == "reid":
-        cameras = {
-            "query_cameras": data.test.cameras,
-            "gallery_cameras": data.gallery.cameras,
-        }
-    search = metrics.query_gallery(
-        *(test, data.test.labels, gallery, data.gallery.labels),
+        return evaluate(test, data.test.labels, seed=seed, recall_at=data.recall_at)
+    search = metrics.search_of(
+        data.protocol,
+        metrics.Side(test, data.test.labels, data.test.cameras),
+        metrics.Side(gallery, data.gallery.labels, data.gallery.cameras),
         junk=data.junk,
-        **cameras,
     )
+    recall_at = [k for k in data.recall_at if k <= search.most]
     return metrics.retrieval(search, recall_at=recall_at).means()
 
 

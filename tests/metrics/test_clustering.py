@@ -1,5 +1,12 @@
+import subprocess
+import sys
+import warnings
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
 from sklearn.cluster import KMeans
 
 from rankjax.metrics import clustering, clustering_scores, kmeans
@@ -15,37 +22,26 @@ def partition(labels):
     return {frozenset(np.flatnonzero(labels == x).tolist()) for x in np.unique(labels)}
 
 
-def squared_distances(x, centres):
-    return np.square(np.float64(x)[:, None] - np.float64(centres)[None]).sum(-1)
-
-
-@pytest.mark.parametrize("offset", [0, 1e3])
-def test_clusters_that_lie_apart_are_found(offset):
+@pytest.mark.parametrize(("offset", "scale"), [(0, 1), (1e3, 1), (0, 1e-30), (0, 1e25)])
+def test_clusters_that_lie_apart_are_found_anywhere_and_at_any_scale(offset, scale):
     x, labels = blobs(60, 5, np.random.default_rng(0))
-    got = kmeans(x + np.float32(offset), k=5, seed=0)
+    got = kmeans((x + np.float32(offset)) * np.float32(scale), k=5, seed=0)
     assert partition(got.assignment) == partition(labels)
+    assert np.isfinite(got.inertia)
+    assert clustering_scores(labels, got)["ari"] == 1
 
 
-def test_result_is_a_fixed_point_of_lloyds_algorithm():
+def test_result_is_a_fixed_point_of_lloyds_algorithm_and_the_same_again():
     x = np.random.default_rng(0).normal(size=(301, 5)).astype(np.float32)
-    got = kmeans(x, k=9, seed=0, restarts=2)
-    distances = squared_distances(x, got.centres)
+    got, again, other = (kmeans(x, k=9, seed=seed, restarts=2) for seed in (3, 3, 4))
+    distances = np.square(np.float64(x)[:, None] - got.centres[None]).sum(-1)
     assert got.assignment.dtype == np.int32
     np.testing.assert_array_equal(got.assignment, distances.argmin(1))
     means = [x[got.assignment == j].mean(0) for j in range(9)]
     np.testing.assert_allclose(got.centres, means, atol=1e-5)
     assert got.inertia == pytest.approx(distances.min(1).sum(), rel=1e-6)
-
-
-def test_result_is_the_same_again_and_in_any_block():
-    x = np.random.default_rng(0).normal(size=(301, 5)).astype(np.float32)
-    first = kmeans(x, k=9, seed=3, restarts=2)
-    again = kmeans(x, k=9, seed=3, restarts=2)
-    np.testing.assert_array_equal(first.centres, again.centres)
-    for block in (64, 1000):
-        other = kmeans(x, k=9, seed=3, restarts=2, block=block)
-        np.testing.assert_array_equal(first.assignment, other.assignment)
-    assert np.any(kmeans(x, k=9, seed=4, restarts=2).assignment != first.assignment)
+    np.testing.assert_array_equal(got.centres, again.centres)
+    assert np.any(other.assignment != got.assignment)
 
 
 def test_more_restarts_are_never_worse_and_as_good_as_scikit_learn():
@@ -57,11 +53,7 @@ def test_more_restarts_are_never_worse_and_as_good_as_scikit_learn():
 
 def test_first_centres_are_drawn_by_squared_distance():
     x = np.float32([[0], [1], [3]])
-    keys = clustering.jax.random.split(clustering.jax.random.key(0), 400)
-    drawn = np.concatenate(
-        [np.asarray(clustering._plus_plus(x, key, 2, 50, 1)) for key in keys]
-    )
-    first, second = drawn.T
+    first, second = np.asarray(clustering._plus_plus(x, 0, 2, 20_000, 1)).T
     for i, weights in enumerate([(0, 1, 9), (1, 0, 4), (9, 4, 0)]):
         got = np.bincount(second[first == i], minlength=3) / (first == i).sum()
         np.testing.assert_allclose(got, np.divide(weights, sum(weights)), atol=0.02)
@@ -79,45 +71,103 @@ def test_fewer_distinct_points_than_clusters_leave_clusters_empty(distinct):
     assert got.inertia == pytest.approx(0, abs=1e-6)
 
 
-def test_a_cluster_left_empty_takes_the_farthest_point():
-    x = np.float32([[0], [1], [2], [9]])
-    # Two centres on the same point: the second is empty; the third's mean is 4.
-    _, centres, _ = clustering._lloyd(x, np.int32([0, 0, 1]), 1, 4)
-    assert np.asarray(centres)[:, 0].tolist() == [0, 9, 4]
+@pytest.mark.parametrize(
+    ("x", "k", "message"),
+    [
+        (np.eye(3), 0, "k must be from 1 to 3 .*, got 0"),
+        (np.eye(3), 4, "k must be from 1 to 3 .*, got 4"),
+        (np.diag([1, np.nan, 1]), 2, "1 rows that are not, the first in row 1"),
+    ],
+)
+def test_what_cannot_be_clustered_is_named(x, k, message):
+    with pytest.raises(ValueError, match=message):
+        kmeans(np.float32(x), k=k, seed=0)
 
 
-def test_one_hot_sums_equal_scattered_ones(monkeypatch):
+def test_without_scikit_learn_the_extra_that_brings_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    with pytest.raises(ImportError, match=r"sklearn\.cluster.*rankjax\[train\]"):
+        kmeans(np.eye(3, dtype=np.float32), k=2, seed=0)
+
+
+def test_metrics_are_imported_with_jax_and_numpy_alone():
+    words = (
+        "import sys; sys.modules |= dict.fromkeys(['scipy', 'sklearn', 'tqdm']); "
+        "import rankjax.metrics"
+    )
+    subprocess.run([sys.executable, "-c", words], check=True)
+
+
+def assert_as_scikit_learn(labels, clusters):
+    _, labels32 = np.unique(labels, return_inverse=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = {
+            "nmi": metrics.normalized_mutual_info_score(labels32, clusters),
+            "ami": metrics.adjusted_mutual_info_score(labels32, clusters),
+            "ari": metrics.adjusted_rand_score(labels32, clusters),
+        }
+    got = clustering_scores(labels, clusters)
+    assert list(got) == [*expected, "f1"]
+    for name, value in expected.items():
+        assert got[name] == pytest.approx(value, abs=1e-9), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1))
+def test_scores_equal_scikit_learn(points):
+    assert_as_scikit_learn(*np.array(points).T)
+
+
+@pytest.mark.parametrize(
+    ("labels", "clusters"),
+    [
+        (np.zeros(6, int), np.zeros(6, int)),
+        (np.zeros(6, int), np.arange(6)),
+        (np.arange(6), np.zeros(6, int)),
+        (np.arange(6), np.arange(6)[::-1]),
+        (np.arange(6), np.arange(6) // 2),
+        (np.arange(6) % 2, np.arange(6) // 3),
+        (np.arange(6) // 3, 7 - np.arange(6) // 3),
+        (np.zeros(1, int), np.zeros(1, int)),
+    ],
+)
+def test_scores_of_degenerate_clusterings_equal_scikit_learn(labels, clusters):
+    assert_as_scikit_learn(labels, clusters)
+
+
+def test_scores_of_many_small_classes_equal_scikit_learn():
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(37, 3)).astype(np.float32)
-    cluster = rng.integers(0, 6, 37).astype(np.int32)
-    monkeypatch.setattr(clustering.jax, "default_backend", lambda: "gpu")
-    sums, counts = clustering._sums(x, cluster, 7, 10)
-    for j in range(7):
-        np.testing.assert_allclose(sums[j], x[cluster == j].sum(0), atol=1e-5)
-        assert counts[j] == (cluster == j).sum()
+    labels, moved = rng.integers(0, 600, (2, 3000))
+    assert_as_scikit_learn(labels, np.where(rng.random(3000) < 0.3, moved, labels))
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e25])
-def test_tiny_and_huge_embeddings_cluster_alike(scale):
-    x, labels = blobs(60, 5, np.random.default_rng(0))
-    got = kmeans(x * np.float32(scale), k=5, seed=0)
-    assert partition(got.assignment) == partition(labels)
-    assert np.isfinite(got.inertia)
+def test_f1_is_that_of_pairs():
+    rng = np.random.default_rng(0)
+    labels, clusters = rng.integers(0, 5, (2, 40))
+    same, together = (x[:, None] == x for x in (labels, clusters))
+    pair = np.triu(np.ones((40, 40), bool), 1)
+    hits = (pair & same & together).sum()
+    precision, recall = hits / (pair & together).sum(), hits / (pair & same).sum()
+    expected = 2 * precision * recall / (precision + recall)
+    assert clustering_scores(labels, clusters)["f1"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("k", [0, 4])
-def test_a_number_of_clusters_out_of_range_is_named(k):
-    with pytest.raises(ValueError, match=f"k must be from 1 to 3 .*, got {k}"):
-        kmeans(np.eye(3, dtype=np.float32), k=k, seed=0)
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_labels_that_floats_cannot_tell_apart_are_told_apart(dtype):
+    labels = np.array([2**62, 2**62 + 1, 2**62, 2**62 + 1], dtype)
+    scores = clustering_scores(labels, [0, 1, 0, 1])
+    assert scores == {"nmi": 1, "ami": 1, "ari": 1, "f1": 1}
 
 
-def test_embeddings_that_are_not_finite_are_refused():
-    x = np.eye(3, dtype=np.float32)
-    x[1, 2] = np.nan
-    with pytest.raises(ValueError, match="1 rows that are not, the first in row 1"):
-        kmeans(x, k=2, seed=0)
-
-
-def test_scores_take_what_kmeans_returns():
-    x, labels = blobs(60, 5, np.random.default_rng(0))
-    assert clustering_scores(labels, kmeans(x, k=5, seed=0))["ari"] == 1
+@pytest.mark.parametrize(
+    ("labels", "clusters", "error", "message"),
+    [
+        ([], [], ValueError, "labels must have shape"),
+        ([1, 2], [1], ValueError, r"clusters must have shape \(2,\).*got \(1,\)"),
+        ([1.0, 2.0], [1, 2], TypeError, "labels must be integers, got float64"),
+    ],
+)
+def test_bad_labels_are_named(labels, clusters, error, message):
+    with pytest.raises(error, match=message):
+        clustering_scores(labels, clusters)

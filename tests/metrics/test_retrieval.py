@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rankjax import similarity
 from rankjax.metrics import (
+    Side,
     compress,
     expand_queries,
     k_reciprocal,
@@ -19,6 +20,7 @@ from rankjax.metrics import (
     query_gallery,
     retrieval,
     retrieval_metrics,
+    search_of,
     some_queries,
 )
 from rankjax.metrics.directions import cosines
@@ -456,3 +458,26 @@ def test_figures_equal_those_of_a_peer():
             ("mean_reciprocal_rank", "mrr"),
         ):
             assert got[ours] == pytest.approx(case["metrics"][peers], abs=1e-6), name
+
+
+def test_a_protocol_is_a_search_by_its_name_and_says_what_it_needs():
+    rng = np.random.default_rng(0)
+    queries, gallery = (
+        Side(rng.normal(size=(n, 3)), np.arange(n) % 3, np.arange(n) % 2)
+        for n in (6, 9)
+    )
+    junk = np.arange(9) > 7
+    alone = search_of("leave-one-out", queries)
+    assert alone.itself is not None
+    assert (alone.most, alone.query_cameras) == (5, None)
+    plain = search_of("query-gallery", queries, gallery, junk=junk)
+    persons = search_of("reid", queries, gallery, junk=junk)
+    assert plain.most == persons.most == 8
+    assert plain.query_cameras is None
+    np.testing.assert_array_equal(persons.gallery_cameras, gallery.cameras[~junk])
+    with pytest.raises(ValueError, match="reid needs queries and a gallery"):
+        search_of("reid", queries)
+    with pytest.raises(ValueError, match="protocol reid needs cameras"):
+        search_of("reid", queries, gallery._replace(cameras=None))
+    with pytest.raises(ValueError, match=r"protocol must be leave-one-out, .*got best"):
+        search_of("best", queries, gallery)

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rankjax.metrics import bootstrap, compare_methods, compare_models
+from rankjax import metrics
+from rankjax.metrics import compare_methods
+
+
+def bootstrap(values, **options):
+    return metrics.bootstrap({"hit": values}, **options)["hit"]
+
+
+def compare_models(a, b, **options):
+    return metrics.compare_models({"hit": a}, {"hit": b}, **options)["hit"]
 
 
 def of_classes(rng, classes, most, between=1.0):
@@ -53,6 +62,22 @@ def test_interval_by_class_equals_that_of_the_ratio_of_class_sums():
     assert got[1:] == pytest.approx(tuple(expected), abs=0.02)
 
 
+def test_metrics_together_have_the_intervals_and_verdicts_that_each_has_alone():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20), 3)
+    a, b = ({name: rng.random(60) for name in ("map", "mrr")} for _ in range(2))
+    for by in ("query", "class"):
+        together = metrics.bootstrap(a, labels=labels, by=by, samples=300)
+        for name, values in a.items():
+            alone = bootstrap(values, labels=labels, by=by, samples=300)
+            assert together[name] == pytest.approx(alone, rel=1e-12)
+    compared = metrics.compare_models(a, {**b, "other": 0}, labels=labels, samples=300)
+    assert list(compared) == ["map", "mrr"]
+    for name, found in compared.items():
+        alone = compare_models(a[name], b[name], labels=labels, samples=300)
+        assert found.sentence == alone.sentence
+
+
 @pytest.mark.parametrize("skewed", [False, True])
 def test_interval_over_queries_covers_the_mean_as_often_as_it_says(skewed):
     rng = np.random.default_rng(0)
@@ -98,7 +123,8 @@ def test_samples_do_not_depend_on_how_many_fit_into_memory(monkeypatch):
     expected = bootstrap(values, labels=labels, by="class", samples=500)
     p_value = compare_models(values, 0 * values, labels=labels).p_value
     monkeypatch.setattr("rankjax.metrics.uncertainty._DRAWS", 1000)
-    assert bootstrap(values, labels=labels, by="class", samples=500) == expected
+    got = bootstrap(values, labels=labels, by="class", samples=500)
+    assert got == pytest.approx(expected, rel=1e-12)
     got = compare_models(values, 0 * values, labels=labels).p_value
     assert got == pytest.approx(p_value, abs=0.02)
 
@@ -199,9 +225,13 @@ def test_runs_without_spread_cannot_tell():
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
-        ([], {}, "values must have shape"),
+        ([], {}, r"values\['hit'\] must have shape"),
         ([1.0], {}, "values must hold two queries or more"),
-        ([1.0, np.nan], {}, "values must not be NaN, got 1 of them, first at 1"),
+        (
+            [1.0, np.nan],
+            {},
+            r"values\['hit'\] must not be NaN, got 1 of them, first at 1",
+        ),
         ([1.0, 2.0], {"by": "class"}, "labels are needed by class"),
         ([1, 2], {"by": "class", "labels": [1, 1]}, "labels must hold two classes"),
         ([1.0, 2.0], {"by": "class", "labels": [1]}, "labels must have shape"),
@@ -215,8 +245,15 @@ def test_bad_values_are_named(values, options, message):
         bootstrap(values, **options)
 
 
+def test_values_of_one_metric_without_its_name_are_refused():
+    with pytest.raises(TypeError, match="values must be a dict of values by metric"):
+        metrics.bootstrap([1.0, 2.0])
+    with pytest.raises(ValueError, match="a must hold a metric, got none"):
+        metrics.compare_models({"map": [1, 0]}, {"mrr": [1, 0]}, labels=[0, 1])
+
+
 def test_arms_of_different_lengths_are_named():
     with pytest.raises(ValueError, match=r"b must have shape \(5,\)"):
         compare_methods(range(5), range(6), paired=True)
-    with pytest.raises(ValueError, match=r"b must have shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"b\['hit'\] must have shape \(2,\)"):
         compare_models([1, 2], [1], labels=[0, 1])

@@ -11,12 +11,11 @@ from rankjax.metrics import leave_one_out, query_gallery, retrieval, verificatio
 from rankjax.metrics.directions import cosines
 from rankjax.report import (
     EvaluationInputs,
-    Judged,
-    Ranked,
+    PairResult,
+    SearchResult,
     Shown,
     Table,
-    curves,
-    drawing,
+    charts,
     write_evaluation,
 )
 
@@ -39,7 +38,7 @@ def shown(labels, images=None):
 def ranked(search, rows=None):
     found = retrieval(search, recall_at=(1,))
     queries, gallery = rows or (np.arange(len(search.gallery)),) * 2
-    return Ranked(search, found, queries, gallery)
+    return SearchResult(search, found, queries, gallery)
 
 
 def page(path, outcome, embeddings, shown, **more):
@@ -94,7 +93,7 @@ def slow_ranking(rows, labels, query):
 def test_sections_are_there_and_nothing_is_fetched_or_run(leave_one_out_page):
     names = list(sections(leave_one_out_page))
     assert names[:4] == ["metrics", "curves", "similarity", "gallery"]
-    assert names[4:] == ["classes", "map", "health", "reproduce"]
+    assert names[4:] == ["classes", "confusions", "map", "health", "reproduce"]
     assert re.findall(r'<a href="#(\w+)">', leave_one_out_page) == names
     assert not re.search(r"https?://|url\(|@import|<script", leave_one_out_page)
     assert "a &lt; b" in leave_one_out_page
@@ -102,7 +101,7 @@ def test_sections_are_there_and_nothing_is_fetched_or_run(leave_one_out_page):
 
 def test_text_of_tables_and_classes_is_escaped(leave_one_out_page):
     assert "<i id" not in leave_one_out_page
-    escaped = "&lt;i id=&#x27;x&#x27;&gt;&amp;U+D800"
+    escaped = "&lt;i id=&#39;x&#39;&gt;&amp;U+D800"
     found = sections(leave_one_out_page)
     assert found["metrics"].count(escaped) == 3
     for name in ("gallery", "classes", "map"):
@@ -115,8 +114,8 @@ def test_failures_are_the_queries_whose_first_positive_ranks_last(leave_one_out_
     rankings = [slow_ranking(rows, labels, i) for i in range(40)]
     worst = sorted((r.index(True) + 1 for r in rankings), reverse=True)
     shown_rows = rows_of(sections(leave_one_out_page)["gallery"])
-    random, failures = shown_rows[:10], shown_rows[10:]
-    expected = [rank for rank in worst[:10] if rank > 1]
+    random, failures = shown_rows[:12], shown_rows[12:]
+    expected = [rank for rank in worst[:12] if rank > 1]
     assert [rank for rank, _ in failures] == expected
     assert len(expected) > 3
     known = {
@@ -182,12 +181,12 @@ def test_pairs_have_the_most_alike_and_the_least_alike(tmp_path):
     pairs = np.random.default_rng(0).integers(0, 40, (200, 2))
     same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
     scores = cosines(rows, pairs)
-    outcome = Judged(pairs, scores, same, verification(scores, same))
+    outcome = PairResult(pairs, scores, same, verification(scores, same))
     found = sections(page(tmp_path / "a.html", outcome, rows, shown(labels)))
     assert list(found) == [
-        *("metrics", "curves", "similarity", "gallery", "map", "health", "reproduce")
+        *("metrics", "curves", "similarity", "pairs", "map", "health", "reproduce")
     ]
-    printed = re.findall(r"similarity (-?[\d.]+)<", found["gallery"])
+    printed = re.findall(r"similarity (-?[\d.]+)<", found["pairs"])
     expected = [*np.sort(scores[~same])[::-1][:12], *np.sort(scores[same])[:12]]
     assert printed == [f"{score:.3f}" for score in expected]
 
@@ -205,14 +204,17 @@ def test_one_class_and_few_rows_are_no_crash(tmp_path):
 
 def test_charts_show_their_curves():
     x = np.linspace(0, 1, 9)
-    for theme in (drawing.LIGHT, drawing.DARK):
-        charts = {
-            curves.ranking((x, a), (x, b), theme)
-            for a, b in ((x, x), (1 - x, x), (x, np.sqrt(x)))
-        }
-        assert len(charts) == 3
-        charts = {curves.decisions(x, y, 1 - x, theme) for y in (x, np.sqrt(x))}
-        assert len(charts) == 2
+    curves = (x, x), (1 - x, x), (x, np.sqrt(x))
+    assert len({charts.ranking((x, a), (x, b)) for a, b in curves}) == 3
+    assert len({charts.decisions(x, y, 1 - x) for y in (x, np.sqrt(x))}) == 2
+
+
+def test_histograms_say_how_often_a_positive_is_more_similar_and_ties_count_half():
+    rng = np.random.default_rng(0)
+    positive, negative = rng.integers(0, 9, 30) / 9, rng.integers(-3, 6, 20) / 9
+    wins = [(p > n) + (p == n) / 2 for p in positive for n in negative]
+    chart = charts.similarity({"rows": (positive, negative)})
+    assert f"AUC {np.mean(wins):.3f}" in chart
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

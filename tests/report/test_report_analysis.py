@@ -34,41 +34,32 @@ def slow_nearest(points, k):
     return np.array(rows)
 
 
-def test_neighbours_are_the_slow_loops(rng):
-    points, _ = blobs(rng, 9, 8, 6)
-    found = analysis.nearest(points * 3)
-    np.testing.assert_array_equal(found, slow_nearest(points, 8))
-
-
-def test_few_images_have_all_others_as_neighbours():
-    found = analysis.nearest(np.eye(3, dtype=np.float32))
-    assert [sorted(row) for row in found.tolist()] == [[1, 2], [0, 2], [0, 1]]
-    assert analysis.nearest(np.ones((1, 4), np.float32)).shape == (1, 0)
-
-
-def test_an_image_alone_in_its_class_is_no_failure():
-    labels = np.array([0, 0, 1, 2, 2])
-    neighbours = np.array([[1], [2], [0], [0], [4]])
-    assert analysis.failures(labels, neighbours).tolist() == [1, 3]
-
-
 def test_confusions_count_both_directions(rng):
     points, labels = blobs(rng, 9, 8, 7, 7)
-    neighbours = slow_nearest(points, 1)
+    neighbours = slow_nearest(points, 1)[:, 0]
+    failed = np.flatnonzero(labels[neighbours] != labels)
     expected: dict[frozenset[int], list[int]] = {}
-    for i, (j,) in enumerate(neighbours):
-        if labels[i] != labels[j]:
-            pair = frozenset([int(labels[i]), int(labels[j])])
-            expected.setdefault(pair, []).append(i)
-    found = analysis.confusions(labels, neighbours, limit=99)
+    for query in failed:
+        pair = frozenset([int(labels[query]), int(labels[neighbours[query]])])
+        expected.setdefault(pair, []).append(query)
+    among = leave_one_out(points, labels)
+    found = analysis.confusions(among, failed, limit=99)
     assert len(found) == len(expected) > 1
-    counts = [count for count, _ in found]
+    counts = [count for count, _, _ in found]
     assert counts == sorted(counts, reverse=True)
-    for count, query in found:
-        pair = frozenset([int(labels[query]), int(labels[neighbours[query, 0]])])
+    for count, query, row in found:
+        pair = frozenset([int(labels[query]), int(labels[row])])
+        assert row == neighbours[query]
         assert count == len(expected[pair])
         assert query in expected[pair]
-    assert analysis.confusions(labels, neighbours, limit=1) == found[:1]
+    assert analysis.confusions(among, failed, limit=1) == found[:1]
+    assert analysis.confusions(among, failed[:0]) == []
+
+
+def test_top_matches_of_many_queries_are_the_slow_loops(rng):
+    points, labels = blobs(rng, 100, 99, 98)
+    found = analysis.top_matches(leave_one_out(points * 3, labels), np.arange(297))
+    np.testing.assert_array_equal(found, slow_nearest(points, 8))
 
 
 def test_few_positive_pairs_are_all_taken(rng):
@@ -105,12 +96,6 @@ def test_cosines_are_the_formula_over_block_borders(rng):
     np.testing.assert_allclose(
         cosines(rows, pairs), [expected, 1, expected, 0, 1], atol=1e-4
     )
-
-
-def test_separation_counts_pairs_of_pairs_and_half_of_ties(rng):
-    positive, negative = rng.integers(0, 9, 30) / 9, rng.integers(-3, 6, 20) / 9
-    wins = [(p > n) + (p == n) / 2 for p in positive for n in negative]
-    assert analysis.separation(positive, negative) == pytest.approx(np.mean(wins))
 
 
 def test_series_takes_the_rows_that_hold_the_key():

@@ -9,15 +9,22 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from rankjax.errors import RunError
-from rankjax.report import ReportInputs, drawing, figures, write_report
-from rankjax.report.page import result_sentence
+from rankjax.report import (
+    ROWS,
+    ReportInputs,
+    Shown,
+    charts,
+    result_sentence,
+    write_report,
+)
+from rankjax.report.thumbnails import Found, gallery_figure
 
 METRICS = [f"recall_at_{k}" for k in (1, 2, 4, 8)] + ["map_at_r", "r_precision", "nmi"]
-FIGURES = {"curves", "gallery", "health", "map", "similarity"}
-VOID = {"meta", "img", "source", "image", "rect"}
+FIGURES = {"curves", "gallery", "health", "map", "similarity", "training"}
+VOID = {"meta", "img", "image", "rect", "path", "use", "circle"}
 
 
 class Page(HTMLParser):
@@ -129,8 +136,8 @@ def index_of(image, images):
 
 def test_sections_come_in_order_and_the_links_reach_them(page):
     names = [section[1]["id"] for section in page.find("section")]
-    assert names[:4] == ["metrics", "curves", "similarity", "gallery"]
-    assert names[4:] == ["map", "health", "confusions", "reproduce"]
+    assert names[:5] == ["metrics", "training", "curves", "similarity", "gallery"]
+    assert names[5:] == ["classes", "confusions", "map", "health", "reproduce"]
     assert [link[1]["href"] for link in page.find("a")] == [f"#{n}" for n in names]
     assert page.open == []
 
@@ -154,10 +161,10 @@ def test_a_network_no_better_than_raw_pixels_removes_nothing(raw):
 
 def test_the_table_holds_the_summary_with_the_best_in_bold(page, inputs):
     section = page.section("metrics")
-    rows = [row for row in page.find("tr", section) if "class" in row[1]]
-    assert [row[1]["class"] for row in rows] == ["test", "untrained", "raw_pixels"]
-    for row in rows:
-        scores = inputs.summary[row[1]["class"]]
+    rows = page.find("tr", page.find("tbody", section)[0])
+    for name, row in zip(ROWS, rows, strict=True):
+        assert page.find("th", row)[0][3] == ROWS[name]
+        scores = inputs.summary[name]
         cells = page.find("td", row)
         assert [cell[3] for cell in cells] == [
             f"{value:.3f}" for value in scores.values()
@@ -217,7 +224,7 @@ def test_the_gallery_counts_its_failures(page, inputs):
     captions = [element[3] for element in page.find("h3", page.section("gallery"))]
     assert wrong.sum() > 6
     assert captions[0] == "12 queries drawn at random"
-    assert captions[1].endswith(f": 6 of the {wrong.sum()}, drawn at random")
+    assert captions[1].endswith(f"of {wrong.sum()} that find another class first")
     for query_image, found in gallery_rows(page)[12:]:
         assert wrong[index_of(query_image, inputs.images)]
         assert found[0][1] == "miss"
@@ -235,7 +242,7 @@ def test_confusions_name_the_classes_and_their_counts(page, inputs):
             {one, other} == {inputs.labels[i], inputs.labels[nearest[i]]}
             for i in range(len(points))
         )
-        assert page.find("small", card)[0][3] == f"{count} of 10 images"
+        assert page.find("small", card)[0][3] == f"{count} of 10 queries"
 
 
 def test_the_map_titles_every_class_shown(page, inputs):
@@ -275,46 +282,49 @@ def test_every_image_has_an_alternative_text(page):
     assert all(image[1]["alt"].strip() for image in page.find("img"))
 
 
-def test_figures_are_files_and_the_charts_are_embedded(run_dir, page):
+def test_figures_are_files_and_the_charts_take_the_pages_colours(run_dir, page):
     files = {path.stem: path.read_bytes() for path in (run_dir / "figures").iterdir()}
     assert set(files) == FIGURES
-    for name in ("curves", "similarity", "health"):
-        (image,) = page.find("img", page.section(name))
-        assert base64.b64decode(image[1]["src"].split(",")[1]) == files[name]
     assert Image.open(io.BytesIO(files["gallery"])).width == 1800
+    for name in ("training", "similarity", "health"):
+        assert charts.LIGHT.accent in files[name].decode()
+        (svg,) = page.find("svg", page.section(name))
+        assert svg[1].keys() == {"viewbox"}
+        assert "step" in svg[3] or "cosine" in svg[3]
+        styles = [e[1].get("style", "") for e in page.find("path", svg)]
+        assert any("stroke: var(--accent)" in style for style in styles)
+        assert not any("#" in style for style in styles)
 
 
 @pytest.mark.parametrize(
     ("chart", "key"),
     [
-        (figures.curves, "loss"),
-        (figures.curves, "validation/recall_at_1"),
-        (figures.curves, "validation/map_at_r"),
-        (figures.curves, "training/recall_at_1"),
-        (figures.curves, "training/map_at_r"),
-        (figures.health, "embedding_norm"),
-        (figures.health, "mean_cosine"),
-        (figures.health, "positive_similarity"),
-        (figures.health, "active_share"),
+        (charts.training, "loss"),
+        (charts.training, "validation/recall_at_1"),
+        (charts.training, "validation/map_at_r"),
+        (charts.training, "training/recall_at_1"),
+        (charts.training, "training/map_at_r"),
+        (charts.health, "embedding_norm"),
+        (charts.health, "mean_cosine"),
+        (charts.health, "positive_similarity"),
+        (charts.health, "active_share"),
     ],
 )
 def test_a_chart_shows_its_series(chart, key):
     rising = [{"step": step, key: 0.1 * step} for step in range(9)]
     falling = [{"step": step, key: 0.8 - 0.1 * step} for step in range(9)]
-    assert chart(rising, drawing.LIGHT) != chart(falling, drawing.LIGHT)
-    assert chart(rising, drawing.LIGHT) != chart([], drawing.LIGHT)
+    assert len({chart(rising), chart(falling), chart([])}) == 3
 
 
 def test_the_gallery_figure_shows_the_verdicts(inputs):
-    found = np.arange(1, 9)[None]
+    found = Found(0, np.arange(1, 9))
     colours = []
     for labels in (np.zeros(30, int), np.arange(30)):
-        groups = {"queries": np.array([0])}
-        png = figures.gallery(inputs.images, labels, found, groups, "heading")
-        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-        rgb = [
-            [int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in ("#16834a", "#cf2f2f")
-        ]
+        names = [""] * 30
+        shown = Shown(labels, names, lambda rows: inputs.images[rows])
+        png = gallery_figure(shown, {"queries": [found]})
+        pixels = np.asarray(Image.open(io.BytesIO(png)))
+        rgb = [ImageColor.getrgb(c) for c in (charts.LIGHT.hit, charts.LIGHT.miss)]
         colours.append([(pixels == colour).all(axis=-1).sum() for colour in rgb])
     # The legend shows one of each; eight frames more are all green or all red.
     (green, few_red), (few_green, red) = colours
@@ -386,23 +396,29 @@ def odd_run(tmp_path_factory):
 @pytest.mark.parametrize("name", EDGES)
 def test_odd_runs_have_all_sections_and_small_thumbnails(odd_run, name):
     page = Page(odd_run(name) / "report.html")
-    assert len(page.find("section")) == 8
+    names = [section[1]["id"] for section in page.find("section")]
+    alone = name in ("one image", "all alone")
+    assert len(names) == (6 if alone else 10)
+    absent = {"curves", "gallery", "similarity"} if alone else set()
+    absent |= {"curves"} if name in ("two images", "one class") else set()
     pictures = [image[1]["src"] for image in page.find("img", page.section("gallery"))]
     pictures += [image[1]["href"] for image in page.find("image")]
     assert all(max(decode(uri).shape) <= 64 for uri in pictures)
     written = {path.stem for path in (odd_run(name) / "figures").iterdir()}
-    assert written == (FIGURES if page.find("svg") else FIGURES - {"map"})
+    if not page.find("svg", page.section("map")):
+        absent.add("map")
+    assert written == FIGURES - absent
 
 
 @pytest.mark.parametrize(
     ("name", "section", "said"),
     [
-        ("all alone", "gallery", "No image has another of its class"),
+        ("all alone", "gallery", "No row has another of its class"),
         ("one image", "map", "No map"),
         ("collapsed", "map", "No map"),
-        ("no failures", "confusions", "No query has a nearest neighbour of another"),
-        ("no classes held out", "curves", "is measured on the training images, as"),
-        ("broken history", "curves", "9 of 9 logged rows hold values that are not"),
+        ("no failures", "confusions", "No query finds a row of another class first"),
+        ("no classes held out", "training", "is measured on the training images, as"),
+        ("broken history", "training", "9 of 9 logged rows hold values that are not"),
     ],
 )
 def test_what_is_absent_is_said(odd_run, name, section, said):
@@ -412,7 +428,7 @@ def test_what_is_absent_is_said(odd_run, name, section, said):
 
 def test_a_run_without_failures_shows_none(odd_run):
     page = Page(odd_run("no failures") / "report.html")
-    assert len(page.find("h3")) == 1
+    assert len(page.find("h3", page.section("gallery"))) == 1
     nearest = [found[0][1] for _, found in gallery_rows(page)]
     assert nearest == ["hit"] * 12
 
@@ -447,8 +463,7 @@ def test_a_write_that_fails_leaves_the_old_report_whole(tmp_path, monkeypatch):
         write_report(tmp_path, sampled())
     assert (tmp_path / "report.html").read_text() == "old"
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "figures"}
-    for path in (tmp_path / "figures").iterdir():
-        Image.open(path).verify()
+    Image.open(tmp_path / "figures" / "gallery.png").verify()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,203 @@
+"""Charts as SVG. No pyplot: nothing here touches global state.
+
+They are drawn in the colours of a light page. `inline` gives those of the page that a
+chart stands in, which `page.css` sets.
+"""
+
+import colorsys
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from sklearn.metrics import roc_auc_score
+
+from rankjax.report.analysis import series, validated_on
+
+History = list[dict[str, float]]
+Curve = tuple[np.ndarray, np.ndarray]
+
+CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+_COLOURS = dict(re.findall(r"--(\w+): (#\w{6})", CSS.partition("@media")[0]))
+LIGHT = SimpleNamespace(**_COLOURS)
+XMLNS = 'xmlns="http://www.w3.org/2000/svg"'  # of a picture, not of a page
+SERIES = LIGHT.accent, LIGHT.orange, LIGHT.grey
+
+
+def class_colour(number: int) -> str:
+    """One of many colours, those of consecutive numbers far apart in hue."""
+    lightness = (0.42, 0.58)[number % 2]
+    rgb = colorsys.hls_to_rgb(number * 0.618034 % 1, lightness, 0.72)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
+
+
+def inline(svg: str) -> Markup:
+    """A chart for the inside of a page, with its colours and font, and without ids."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"(?s)<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", svg)
+    svg = re.sub(r' (width|height|version|xmlns\S*)="[^"]*"', "", svg)
+    svg = re.sub(r"font-family: [^;]*; ", "", svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    for name, colour in _COLOURS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return Markup(svg)
+
+
+def training(history: History) -> str:
+    """Training loss and validation retrieval over the steps."""
+    figure, (loss, recall) = _panels(2)
+    split = validated_on(history)
+    _steps(loss, history, "Training loss", {"loss": "loss"})
+    names = {"Recall@1": f"{split}/recall_at_1", "MAP@R": f"{split}/map_at_r"}
+    _steps(recall, history, f"{split.capitalize()} retrieval", names)
+    return _as_svg(figure)
+
+
+def health(history: History) -> str:
+    """Embedding norm, similarities and share of active loss terms over the steps."""
+    figure, (norm, cosine, active) = _panels(3)
+    _steps(norm, history, "Embedding norm", {"norm": "embedding_norm"})
+    names = {
+        "positive pairs": "positive_similarity",
+        "negative pairs": "negative_similarity",
+        "all pairs": "mean_cosine",
+    }
+    _steps(cosine, history, "Mean cosine in a batch", names)
+    _steps(active, history, "Active loss terms", {"share": "active_share"})
+    active.set_ylim(-0.04, 1.04)
+    return _as_svg(figure)
+
+
+def similarity(spaces: dict[str, Sequence[np.ndarray]]) -> str:
+    """Histograms of the cosines of positive and negative pairs, a panel per space."""
+    figure, panels = _panels(len(spaces))
+    values = np.concatenate([side for pair in spaces.values() for side in pair])
+    bins = np.linspace(values.min(initial=0.0), 1, 64)
+    for panel, (name, pair) in zip(panels, spaces.items(), strict=True):
+        for cosines, sign, colour in zip(
+            pair, ("positive", "negative"), SERIES, strict=False
+        ):
+            label = f"{sign} pairs" if len(cosines) else f"no {sign} pairs"
+            share = np.histogram(np.minimum(cosines, 1), bins)[0] / max(len(cosines), 1)
+            panel.stairs(share, bins, fill=True, alpha=0.3, color=colour)
+            panel.stairs(share, bins, color=colour, linewidth=1.3, label=label)
+        _titles(panel, name, "cosine similarity")
+        if len(pair[0]) and len(pair[1]):
+            same = np.repeat([True, False], list(map(len, pair)))
+            note = f"AUC {roc_auc_score(same, np.concatenate(pair)):.3f}"
+            panel.set_title(note, loc="right", color=LIGHT.muted, fontsize=9)
+        panel.locator_params(axis="x", nbins=5)
+        panel.set_yticks([])
+        panel.margins(y=0.08)
+    panels[0].set_ylabel("share of pairs", color=LIGHT.muted, fontsize=9)
+    _legend(panels[0])
+    return _as_svg(figure)
+
+
+def ranking(precision: Curve, roc: Curve) -> str:
+    """Precision over recall, and the ROC curve (far, tar) of pairs."""
+    figure, (left, right) = _panels(2)
+    _titles(left, "Precision over recall", "recall", "interpolated precision")
+    left.plot(*precision, color=LIGHT.accent, lw=1.8)
+    left.set(xlim=(0, 1), ylim=(0, 1.03))
+    _roc(right, *roc)
+    return _as_svg(figure)
+
+
+def decisions(far: np.ndarray, tar: np.ndarray, thresholds: np.ndarray) -> str:
+    """The ROC curve of pairs, and both errors over the threshold."""
+    figure, (left, right) = _panels(2)
+    _roc(left, far, tar)
+    x = "threshold on cosine similarity"
+    _titles(right, "Errors over the threshold", x, "share of pairs")
+    errors = {"false rejection": 1 - tar, "false acceptance": far}
+    finite = np.isfinite(thresholds)
+    for (name, error), colour in zip(errors.items(), SERIES, strict=False):
+        right.plot(thresholds[finite], error[finite], color=colour, lw=1.8, label=name)
+    _legend(right)
+    right.set(ylim=(0, 1.03))
+    return _as_svg(figure)
+
+
+def _roc(panel: Axes, far: np.ndarray, tar: np.ndarray) -> None:
+    x = "false acceptance rate, logarithmic"
+    _titles(panel, "ROC of pairs", x, "true acceptance rate")
+    left = max(float(far[far > 0].min(initial=1)), 1e-5) / 2
+    panel.plot(np.maximum(far, left), tar, color=LIGHT.accent, lw=1.8)
+    panel.set(xscale="log", xlim=(left, 1), ylim=(0, 1.03))
+    panel.minorticks_off()
+
+
+def _steps(panel: Axes, history: History, title: str, names: dict[str, str]) -> None:
+    """Draw keys of the history by name; a value that is not finite leaves a gap."""
+    _titles(panel, title, "step")
+    for (name, key), colour in zip(names.items(), SERIES, strict=False):
+        steps, values = series(history, key)
+        values = np.where(np.isfinite(values), values, np.nan)
+        if np.isnan(values).all():
+            continue
+        few = len(values) <= 40
+        if not few:
+            panel.plot(steps, values, color=colour, linewidth=0.8, alpha=0.35)
+            values = _running_mean(values, len(values) // 50)
+        line = "o-" if few else "-"
+        panel.plot(steps, values, line, color=colour, lw=1.8, ms=3.5, label=name)
+    if not panel.lines:
+        panel.set(xlabel="not logged", xticks=[], yticks=[])
+    elif len(names) > 1:
+        _legend(panel)
+
+
+def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """Centred mean over up to 2 width + 1 values, of those that are finite."""
+    window = np.ones(2 * width + 1)
+    finite = np.isfinite(values)
+    total = np.convolve(np.where(finite, values, 0), window, "same")
+    count = np.convolve(finite, window, "same")
+    return np.where(finite, total / np.maximum(count, 1), np.nan)
+
+
+def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+    """An empty figure of so many panels side by side."""
+    engine = ConstrainedLayoutEngine(wspace=0.06)
+    figure = Figure(figsize=(10, 3), layout=engine, facecolor=LIGHT.paper)
+    panels = figure.subplots(1, count, squeeze=False)[0]
+    for panel in panels:
+        panel.set_facecolor("none")
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        panel.spines["bottom"].set_color(LIGHT.muted)
+        panel.tick_params(colors=LIGHT.muted, labelsize=8.5, length=0, pad=5)
+        panel.grid(axis="y", color=LIGHT.grid, linewidth=0.8)
+        panel.set_axisbelow(True)
+    return figure, panels
+
+
+def _titles(panel: Axes, title: str, x: str, y: str = "") -> None:
+    panel.set_title(
+        title, loc="left", color=LIGHT.ink, fontsize=10.5, weight="bold", pad=9
+    )
+    panel.set_xlabel(x, color=LIGHT.muted, fontsize=9)
+    panel.set_ylabel(y, color=LIGHT.muted, fontsize=9)
+
+
+def _legend(panel: Axes) -> None:
+    panel.legend(frameon=False, labelcolor=LIGHT.ink, fontsize=8.5)
+
+
+def _as_svg(figure: Figure) -> str:
+    for artist in figure.findobj():
+        artist.set_clip_on(False)  # a clip would refer to an id
+    buffer = io.StringIO()
+    # Text stays text, and the same chart the same bytes.
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "rankjax"}
+    with matplotlib.rc_context(settings):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
