@@ -5,9 +5,9 @@ import json
 import jax
 import numpy as np
 import pytest
+from experiments.bench.machines import FORMS, Machine, Prediction, Work
 
 from experiments.bench import machines, scaling
-from experiments.bench.machines import FORMS, Machine, Prediction, Work
 from experiments.bench.scaling import LOSSES
 from rankjax.parallel import AXIS
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.backbones import differences, main, stored
+from experiments.parity.backbones import differences, main, stored
 from rankjax.models import MODELS
 
 QUICK = ("resnet18, torchvision", "mobilenet_v3_small, timm", "vit_small_patch32, timm")
