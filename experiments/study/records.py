@@ -1,6 +1,7 @@
 """Result files of sweeps: one JSON file each, whole at any time."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import subprocess
@@ -162,8 +163,9 @@ def save(path: Path, study: Mapping[str, Any], arms: Mapping[str, Any]) -> None:
         "commit": _commit(),
         "versions": {p: version(p) for p in _PACKAGES},
     }
-    lines = ",\n".join(f"{json.dumps(n)}: {json.dumps(arms[n])}" for n in arms)
-    write_atomic(path, f'{{"study": {json.dumps(about)},\n"arms": {{\n{lines}\n}}}}\n')
+    plain = functools.partial(json.dumps, separators=(",", ":"))
+    lines = ",\n".join(f"{plain(name)}:{plain(arm)}" for name, arm in arms.items())
+    write_atomic(path, f'{{"study":{plain(about)},\n"arms":{{\n{lines}\n}}}}\n')
 
 
 def rounded(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -37,8 +37,9 @@ class Study:
       seeds: of the final runs.
       steps: of training.
       every: steps between evaluations.
-      curves: figures whose curves are kept. The mean of each over evaluations and its
-        last value are kept in any case.
+      final: figures that are kept of the test classes besides Recall@1; `mean_` and
+        `last_` before the name of a curve are its mean over evaluations and its last.
+      curves: figures whose curves are kept.
       probe: see `training.Probe`.
     """
 
@@ -52,6 +53,7 @@ class Study:
     seeds: Sequence[int] = SEEDS
     steps: int = 600
     every: int = 25
+    final: Sequence[str] = ()
     curves: Sequence[str] = ()
     probe: Probe | None = None
 
@@ -219,14 +221,25 @@ _DIRECTIONS: dict[str, Callable[..., Bench]] = {
     **{f"modes-{dim}": functools.partial(_wide, dim) for dim in (2, 16, 64)},
     "glyphs": glyphs,
 }
-_LOSSES = ("loss", "recall", "n_way", "one_way")
 _SPREAD = ("triplet_all", "triplet_semi_hard", "triplet_hard", "angular", "n_pairs")
 _once = functools.partial(Study, trials=0)
 
+
+def losses_study(
+    name: str, bench: Callable[[], Bench], budget: float, *curves: str
+) -> Study:
+    """All losses on a bench."""
+    final = ("map_at_r", "mean_recall", "rank")
+    return Study(name, bench, ARMS, budget, final=final, curves=("recall", *curves))
+
+
 _ALL = [
-    Study("losses-modes", drawn, ARMS, 6, curves=_LOSSES),
-    Study("losses-glyphs", glyphs, ARMS, 8, curves=_LOSSES),
-    Study("losses-cases", functools.partial(glyphs, "modes"), ARMS, 8),
+    losses_study("losses-modes", drawn, 6, "loss", "n_way", "one_way"),
+    losses_study("losses-glyphs", glyphs, 8),
+    Study(
+        *("losses-cases", functools.partial(glyphs, "modes"), ARMS, 8),
+        final=("map_at_r",),
+    ),
     Study(
         "losses-digits",
         digits,
@@ -237,6 +250,7 @@ _ALL = [
             per_class=12,
         ),
         7,
+        final=("map_at_r",),
         curves=("recall",),
     ),
     Study(
@@ -249,6 +263,7 @@ _ALL = [
         8,
         settings={"modes": (1, 2, 4, 8), "spread": (0.2, 0.5)},
         trials=6,
+        final=("mode_recall",),
     ),
     *(
         _once(
@@ -258,6 +273,7 @@ _ALL = [
             budget,
             grid={"learning_rate": _RATES},
             steps=400,
+            final=("last_recall", "rank", "raw"),
         )
         for name, sizes, budget in (("modes", (8, 16, 64), 9), ("glyphs", (16,), 3))
     ),
@@ -269,6 +285,7 @@ _ALL = [
             7,
             settings={"noise": (0.0, 0.1, 0.3)},
             grid={"learning_rate": _RATES[1:6]},
+            final=("last_loss", "last_recall", "mean_recall", "rank", "raw"),
         )
         for name, bench in _BOTH.items()
     ),
@@ -278,6 +295,7 @@ _ALL = [
             functools.partial(bench, classes=classes),
             _class_arms(classes, (most, 64) if most else (64,)),
             1,
+            final=("last_loss",),
         )
         for name, bench, classes, most in (
             ("modes", drawn, 10, 8),
@@ -301,6 +319,7 @@ _ALL = [
             grid={"l2_weight": (0.0, 5e-4, 5e-3, 5e-2)},
             steps=1200,
             every=50,
+            final=("last_norm", "last_recall"),
             curves=("norm",),
         )
         for name, optimizer, rate in (
@@ -315,7 +334,8 @@ _ALL = [
             bench,
             _some("triplet_all", "angular", "n_pairs", **_GROUPS),
             1,
-            curves=DIRECTIONS,
+            final=[f"mean_{name}" for name in DIRECTIONS],
+            curves=DIRECTIONS if name in ("modes-2", "modes-16") else (),
             probe=directions,
         )
         for name, bench in _DIRECTIONS.items()
@@ -326,6 +346,7 @@ _ALL = [
             bench,
             _some(*_SPREAD),
             4,
+            final=("mean_wide_gradient", "recall_0", "recall_1"),
             curves=("wide_gradient",),
             probe=shares,
         )
@@ -338,6 +359,7 @@ _ALL = [
             _sampling_arms(),
             7,
             grid={"learning_rate": _RATES[2:5]},
+            final=("last_recall",),
         )
         for name, bench in _BOTH.items()
     ),
@@ -349,6 +371,7 @@ _ALL = [
             budget,
             grid={grid: values},
             trials=6,
+            final=("last_rank",) if grid == "angle" else (),
         )
         for number, grid, values, arms, budget in (
             ("angle", "angle", _ANGLES, ("angular", "n_pairs_angular"), 4),

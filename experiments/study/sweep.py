@@ -22,7 +22,7 @@ from scipy.stats import qmc
 
 from experiments.study import records
 from experiments.study.benches import Bench, features
-from experiments.study.studies import ARMS, SEARCH_SEEDS, STUDIES, Study
+from experiments.study.studies import SEARCH_SEEDS, STUDIES, Study, losses_study
 from experiments.study.training import Arm, Cell, Outcome, train
 from rankjax.errors import RunError, UsageError, unknown_name
 
@@ -102,14 +102,15 @@ def _record(study: Study, bench: Bench, arm: Arm) -> dict[str, Any]:
         for seed in study.seeds
     ]
     outcome = trained(cells)
-    means = {f"mean_{k}": v.mean(-1) for k, v in outcome.curves.items()}
-    last = {f"last_{k}": v[:, -1] for k, v in outcome.curves.items()}
+    final = dict(outcome.final)
+    for curve, values in outcome.curves.items():
+        final |= {f"mean_{curve}": values.mean(-1), f"last_{curve}": values[:, -1]}
     return {
         "settings": dataclasses.asdict(arm),
         "chosen": [{**p, **c} for p, c in zip(places, chosen, strict=True)],
         "trials": tried,
         "cells": {name: [cell[name] for cell in cells] for name in cells[0]},
-        "final": records.rounded({**outcome.final, **means, **last}),
+        "final": records.rounded({k: final[k] for k in ("recall_at_1", *study.final)}),
         "curves": records.rounded(
             {name: outcome.curves[name] for name in study.curves}
         ),
@@ -160,7 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         studies = [_named(name) for name in names]
         if options.features is not None:
             bench = functools.partial(features, options.features)
-            studies.append(Study(f"losses-{options.features.stem}", bench, ARMS, 15))
+            name = f"losses-{options.features.stem}"
+            studies.append(losses_study(name, bench, 15))
         for study in studies:
             print(f"{study.name}: about {study.budget:g} CPU minutes", flush=True)
             run(study, options.out, functools.partial(print, flush=True))
