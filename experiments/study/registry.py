@@ -2,20 +2,16 @@
 
 import html
 import inspect
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from experiments.study import drawing
-from rankjax.errors import RunError, unknown_name
+from rankjax.errors import unknown_name
 from rankjax.files import write_atomic
-
-RESULTS = Path(__file__).parents[1] / "results"
 
 Draw = Callable[[], Figure]
 
@@ -150,22 +146,3 @@ def show(name: str) -> Shown:
     drawn = entry.draw()
     with drawing.applied():
         return Shown(entry, drawing.as_svg(drawn))
-
-
-def results(file: str, command: str) -> Any:
-    """The content of a JSON file of `experiments/results`.
-
-    Args:
-      file: its name.
-      command: what writes it.
-
-    Raises:
-      RunError: it is not there, or cannot be read.
-    """
-    path = RESULTS / file
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"cannot read {path} ({error}); make it with: {command}"
-        ) from error

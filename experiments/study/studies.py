@@ -217,12 +217,11 @@ _RATES = tuple(float(f"{x:.3g}") for x in np.geomspace(1e-4, 1e-1, 7))
 _ANGLES = (20.0, 25.0, 30.0, 36.0, 40.0, 45.0, 50.0, 55.0, 60.0)
 _WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _BOTH: dict[str, Callable[..., Bench]] = {"modes": drawn, "glyphs": glyphs}
-_DIRECTIONS: dict[str, Callable[..., Bench]] = {
-    **{f"modes-{dim}": functools.partial(_wide, dim) for dim in (2, 16, 64)},
-    "glyphs": glyphs,
-}
-_SPREAD = ("triplet_all", "triplet_semi_hard", "triplet_hard", "angular", "n_pairs")
-_once = functools.partial(Study, trials=0)
+_TRIPLETS = ("triplet_random", "triplet_all", "triplet_semi_hard", "triplet_hard")
+_SURVEY = (*_TRIPLETS, "n_pairs", "angular", "n_pairs_angular")
+_SPREAD = (*_TRIPLETS[1:], "angular", "n_pairs")
+_HARD = ("triplet_hard", "triplet_hard_pairs", "triplet_easy_positive")
+_VARIATION = (*_HARD, "n_pairs", "angular")
 
 
 def losses_study(
@@ -233,151 +232,126 @@ def losses_study(
     return Study(name, bench, ARMS, budget, final=final, curves=("recall", *curves))
 
 
+def _on(
+    benches: Mapping[str, Callable[[], Bench]],
+    name: str,
+    arms: Mapping[str, Arm],
+    budget: float,
+    **settings: Any,
+) -> list[Study]:
+    """The same on several benches, which are named by the ends of their studies."""
+    return [
+        Study(f"{name}-{end}", bench, arms, budget, **settings)
+        for end, bench in benches.items()
+    ]
+
+
+def _stability(name: str, sizes: Sequence[int], budget: float) -> Study:
+    arms, grid = _mining_arms(sizes), {"learning_rate": _RATES}
+    final = ("last_recall", "rank", "raw")
+    settings: dict[str, Any] = {"trials": 0, "grid": grid, "final": final}
+    return Study(f"stability-{name}", _BOTH[name], arms, budget, steps=400, **settings)
+
+
+def _classes(name: str, classes: int, *batches: int) -> Study:
+    bench = functools.partial(_BOTH[name], classes=classes)
+    arms, name = _class_arms(classes, batches), f"classes-{name}-{classes}"
+    return Study(name, bench, arms, 1, trials=0, final=("last_loss",))
+
+
+def _norms(name: str, optimizer: str, rate: float) -> Study:
+    return Study(
+        f"norms-{name}-{optimizer}",
+        _BOTH[name],
+        _norm_arms(optimizer, rate),
+        2,
+        grid={"l2_weight": (0.0, 5e-4, 5e-3, 5e-2)},
+        trials=0,
+        steps=1200,
+        every=50,
+        final=("last_norm", "last_recall"),
+        curves=("norm",),
+    )
+
+
+def _directions(name: str, bench: Callable[[], Bench], *curves: str) -> Study:
+    arms = _some("triplet_all", "angular", "n_pairs", **_GROUPS)
+    final = [f"mean_{figure}" for figure in DIRECTIONS]
+    settings: dict[str, Any] = {"curves": curves, "probe": directions, "trials": 0}
+    return Study(f"directions-{name}", bench, arms, 1, final=final, **settings)
+
+
 _ALL = [
     losses_study("losses-modes", drawn, 6, "loss", "n_way", "one_way"),
     losses_study("losses-glyphs", glyphs, 8),
-    Study(
-        *("losses-cases", functools.partial(glyphs, "modes"), ARMS, 8),
+    *_on(
+        {"cases": functools.partial(glyphs, "modes")},
+        *("losses", ARMS, 8),
         final=("map_at_r",),
     ),
-    Study(
-        "losses-digits",
-        digits,
-        _some(
-            *("triplet_random", "triplet_all", "triplet_semi_hard", "triplet_hard"),
-            *("n_pairs", "angular", "n_pairs_angular"),
-            classes=5,
-            per_class=12,
-        ),
-        7,
+    *_on(
+        {"digits": digits},
+        *("losses", _some(*_SURVEY, classes=5, per_class=12), 7),
         final=("map_at_r",),
         curves=("recall",),
     ),
-    Study(
-        "variation-modes",
-        drawn,
-        _some(
-            *("triplet_hard", "triplet_hard_pairs", "triplet_easy_positive"),
-            *("n_pairs", "angular"),
-        ),
-        8,
+    *_on(
+        {"modes": drawn},
+        *("variation", _some(*_VARIATION), 8),
         settings={"modes": (1, 2, 4, 8), "spread": (0.2, 0.5)},
         trials=6,
         final=("mode_recall",),
     ),
-    *(
-        _once(
-            f"stability-{name}",
-            _BOTH[name],
-            _mining_arms(sizes),
-            budget,
-            grid={"learning_rate": _RATES},
-            steps=400,
-            final=("last_recall", "rank", "raw"),
-        )
-        for name, sizes, budget in (("modes", (8, 16, 64), 9), ("glyphs", (16,), 3))
+    _stability("modes", (8, 16, 64), 9),
+    _stability("glyphs", (16,), 3),
+    *_on(
+        _BOTH,
+        *("noise", _mining_arms((64,), ("unit",)), 7),
+        settings={"noise": (0.0, 0.1, 0.3)},
+        grid={"learning_rate": _RATES[1:6]},
+        trials=0,
+        final=("last_loss", "last_recall", "mean_recall", "rank", "raw"),
     ),
-    *(
-        _once(
-            f"noise-{name}",
-            bench,
-            _mining_arms((64,), ("unit",)),
-            7,
-            settings={"noise": (0.0, 0.1, 0.3)},
-            grid={"learning_rate": _RATES[1:6]},
-            final=("last_loss", "last_recall", "mean_recall", "rank", "raw"),
-        )
-        for name, bench in _BOTH.items()
+    _classes("modes", 10, 8, 64),
+    _classes("modes", 20, 16, 64),
+    _classes("modes", 50, 32, 64),
+    _classes("modes", 100, 64),
+    _classes("glyphs", 20, 16, 64),
+    _classes("glyphs", 50, 16, 64),
+    *_on(_BOTH, "shapes", _shape_arms(), 2, trials=6),
+    _norms("modes", "adam", 1e-3),
+    _norms("modes", "sgd", 1e-2),
+    _norms("glyphs", "adam", 1e-3),
+    _directions("modes-2", functools.partial(_wide, 2), *DIRECTIONS),
+    _directions("modes-16", functools.partial(_wide, 16), *DIRECTIONS),
+    _directions("modes-64", functools.partial(_wide, 64)),
+    _directions("glyphs", glyphs),
+    *_on(
+        {"modes": _spreads, "glyphs": glyphs},
+        *("spreads", _some(*_SPREAD), 4),
+        final=("mean_wide_gradient", "recall_0", "recall_1"),
+        curves=("wide_gradient",),
+        probe=shares,
     ),
-    *(
-        _once(
-            f"classes-{name}-{classes}",
-            functools.partial(bench, classes=classes),
-            _class_arms(classes, (most, 64) if most else (64,)),
-            1,
-            final=("last_loss",),
-        )
-        for name, bench, classes, most in (
-            ("modes", drawn, 10, 8),
-            ("modes", drawn, 20, 16),
-            ("modes", drawn, 50, 32),
-            ("modes", drawn, 100, None),
-            ("glyphs", glyphs, 20, 16),
-            ("glyphs", glyphs, 50, 16),
-        )
+    *_on(
+        _BOTH,
+        *("sampling", _sampling_arms(), 7),
+        grid={"learning_rate": _RATES[2:5]},
+        trials=0,
+        final=("last_recall",),
     ),
-    *(
-        Study(f"shapes-{name}", bench, _shape_arms(), 2, trials=6)
-        for name, bench in _BOTH.items()
+    *_on(
+        _BOTH,
+        *("angles", _rate_alone("angular", "n_pairs_angular"), 4),
+        grid={"angle": _ANGLES},
+        trials=6,
+        final=("last_rank",),
     ),
-    *(
-        _once(
-            f"norms-{name}-{optimizer}",
-            _BOTH[name],
-            _norm_arms(optimizer, rate),
-            2,
-            grid={"l2_weight": (0.0, 5e-4, 5e-3, 5e-2)},
-            steps=1200,
-            every=50,
-            final=("last_norm", "last_recall"),
-            curves=("norm",),
-        )
-        for name, optimizer, rate in (
-            ("modes", "adam", 1e-3),
-            ("modes", "sgd", 1e-2),
-            ("glyphs", "adam", 1e-3),
-        )
-    ),
-    *(
-        _once(
-            f"directions-{name}",
-            bench,
-            _some("triplet_all", "angular", "n_pairs", **_GROUPS),
-            1,
-            final=[f"mean_{name}" for name in DIRECTIONS],
-            curves=DIRECTIONS if name in ("modes-2", "modes-16") else (),
-            probe=directions,
-        )
-        for name, bench in _DIRECTIONS.items()
-    ),
-    *(
-        Study(
-            f"spreads-{name}",
-            bench,
-            _some(*_SPREAD),
-            4,
-            final=("mean_wide_gradient", "recall_0", "recall_1"),
-            curves=("wide_gradient",),
-            probe=shares,
-        )
-        for name, bench in (("modes", _spreads), ("glyphs", glyphs))
-    ),
-    *(
-        _once(
-            f"sampling-{name}",
-            bench,
-            _sampling_arms(),
-            7,
-            grid={"learning_rate": _RATES[2:5]},
-            final=("last_recall",),
-        )
-        for name, bench in _BOTH.items()
-    ),
-    *(
-        Study(
-            f"{number}s-{name}",
-            bench,
-            _rate_alone(*arms),
-            budget,
-            grid={grid: values},
-            trials=6,
-            final=("last_rank",) if grid == "angle" else (),
-        )
-        for number, grid, values, arms, budget in (
-            ("angle", "angle", _ANGLES, ("angular", "n_pairs_angular"), 4),
-            ("weight", "angular_weight", _WEIGHTS, ("n_pairs_angular",), 2),
-        )
-        for name, bench in _BOTH.items()
+    *_on(
+        _BOTH,
+        *("weights", _rate_alone("n_pairs_angular"), 2),
+        grid={"angular_weight": _WEIGHTS},
+        trials=6,
     ),
 ]
 

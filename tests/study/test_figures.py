@@ -8,6 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from scipy import stats
 
+from experiments.bench import figures as benchmarks
 from experiments.study import drawing, records, registry, statistics
 from experiments.study.figures import FIGURES, show
 from experiments.study.figures import __main__ as command
@@ -119,7 +120,7 @@ def test_the_command_lists_draws_and_names_what_is_wrong(tmp_path, capsys, monke
     assert capsys.readouterr().out.count(out) == 3
     assert command.main(["thales_bals", "--out", out]) == 2
     assert "thales_balls" in capsys.readouterr().err
-    monkeypatch.setattr(registry, "RESULTS", tmp_path)
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
     names = ["unseen_characters", "classes_and_examples"]
     assert command.main([*names, "--out", out]) == 1
     assert "experiments.compare --quick" in capsys.readouterr().err

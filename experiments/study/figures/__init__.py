@@ -3,35 +3,15 @@
 Those of claims are beside their claims, those of benchmarks in `experiments.bench`.
 """
 
-from experiments.bench import figures as benchmarks
-from experiments.study import claims, published
-from experiments.study.figures import (
-    angles,
-    bands,
-    batches,
-    curves,
-    fields,
-    measured,
-    sampling,
-    toys,
-    training,
-)
+import importlib
+import pkgutil
+
+from experiments.bench import figures as _benchmarks  # noqa: F401
+from experiments.study import claims as _claims  # noqa: F401
 from experiments.study.registry import FIGURES, show, write
 
-__all__ = [
-    "FIGURES",
-    "angles",
-    "bands",
-    "batches",
-    "benchmarks",
-    "claims",
-    "curves",
-    "fields",
-    "measured",
-    "published",
-    "sampling",
-    "show",
-    "toys",
-    "training",
-    "write",
-]
+__all__ = ["FIGURES", "show", "write"]
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    if not _module.name.endswith("__main__"):
+        importlib.import_module(_module.name)
