@@ -12,7 +12,15 @@ from experiments.bench import figures as benchmarks
 from experiments.study import drawing, records, registry, statistics
 from experiments.study.figures import FIGURES, show
 from experiments.study.figures import __main__ as command
-from experiments.study.figures.angles import STEPS, A, P, angle_at, angle_step, closer
+from experiments.study.figures.angles import (
+    STEPS,
+    A,
+    P,
+    angle_at,
+    angle_step,
+    closer,
+    negatives,
+)
 from experiments.study.figures.bands import BANDS, bands, hardest, semi_hard
 from experiments.study.figures.batches import (
     n_pair,
@@ -166,12 +174,15 @@ def test_hard_mining_draws_modes_together_and_semi_hard_does_not():
 
 
 @pytest.mark.parametrize("name", [*STEPS])
-@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("dim", [2, 3, 8])
 def test_steps_come_nearer_exactly_in_the_balls_of_thales(name, dim):
-    count, radius = 4000, STEPS[name][-1]
-    share, expected = closer(name, dim, count, seed=dim).mean(), radius**dim
-    error = np.sqrt(expected * (1 - expected) / count)
-    assert abs(share - expected) < 4 * error
+    places, (*_, target, middle) = negatives(dim, 4000, dim), STEPS[name]
+    apart = np.linalg.norm(places - middle * np.eye(1, places.shape[1]), axis=1)
+    near, radius = closer(name, places), target - middle
+    assert np.mean(near != (apart < radius)) < 2e-3  # rounding, at the surface
+    expected = (radius / 2) ** dim
+    error = np.sqrt(expected * (1 - expected) / len(places))
+    assert abs(near.mean() - expected) < 4 * error
 
 
 def test_the_step_on_the_angle_itself_leaves_anchor_and_positive():
@@ -184,8 +195,8 @@ def test_the_step_on_the_angle_itself_leaves_anchor_and_positive():
 
 
 def test_n_pairs_reads_its_roles_and_moves_by_softmax():
-    for negatives, count in (("positives", 5), ("all", 10)):
-        signs = read_pairs(negatives)
+    for which, count in (("positives", 5), ("all", 10)):
+        signs = read_pairs(which)
         assert np.array_equal(np.argwhere(signs < 0)[:, 1], np.arange(1, 12, 2))
         assert (np.sum(signs > 0, 1) == count * (np.arange(12) % 2 == 0)).all()
     np.testing.assert_allclose(softmax_shares().sum(1), 1, rtol=1e-5)

@@ -143,12 +143,12 @@ def _degrees(direction: np.ndarray) -> float:
 
 
 STEPS = {
-    "triplet, towards p": (losses.triplet_loss, {"margin": 10.0}, P, 0.5),
-    "angular, towards p": (losses.angular_hinge_loss, {"angle": 10.0}, P, 0.25),
-    "triplet, towards c": (losses.triplet_loss, {"margin": 10.0}, 0 * P, 0.25),
+    "triplet, towards p": (losses.triplet_loss, {"margin": 10.0}, 1.0, 0.0),
+    "angular, towards p": (losses.angular_hinge_loss, {"angle": 10.0}, 1.0, 0.5),
+    "triplet, towards c": (losses.triplet_loss, {"margin": 10.0}, 0.0, -0.5),
 }
-"""Loss, settings, what the step may come nearer to, and the radius, over |a - p|, of
-the ball in which it does."""
+"""Loss, settings, what the step may come nearer to, and the middle of the ball in which
+it does, both as places on the line from a at -1 to p at 1."""
 
 
 MOST = 8
@@ -156,29 +156,25 @@ _MOVES = {name: steps(loss, **given) for name, (loss, given, *_) in STEPS.items(
 
 
 @functools.cache
-def closer(name: str, dim: int, count: int, seed: int = 0) -> np.ndarray:
-    """Whether the step of each of `count` random negatives brings it nearer.
+def negatives(dim: int, count: int, seed: int = 0) -> np.ndarray:
+    """Uniform in the ball of radius |a - p| about c, [count, MOST].
 
-    Args:
-      name: of `STEPS`.
-      dim: of the space, at most `MOST`; negatives are uniform in the ball of radius
-        |a - p| about c.
-      count: of negatives.
-      seed: of negatives.
-
-    Returns:
-      Bool [count].
+    All but the first `dim` coordinates are 0: steps in spaces of one size compile once.
     """
-    *_, target, _ = STEPS[name]
     random = np.random.default_rng(seed)
     direction = random.normal(size=(count, dim))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    # In a space of one size, whose other coordinates are 0, to compile once.
-    rows = np.zeros((count, 3, MOST))
-    rows[:, 2, :dim] = 2 * direction * random.uniform(size=(count, 1)) ** (1 / dim)
-    rows[:, 0, 0], rows[:, 1, 0] = A[0], P[0]
-    at = target[0] * np.eye(1, MOST)
-    return np.sum(_MOVES[name](rows)[:, 2] * (at - rows[:, 2]), 1) > 0
+    rows = 2 * direction * random.uniform(size=(count, 1)) ** (1 / dim)
+    return np.pad(rows, ((0, 0), (0, MOST - dim)))
+
+
+def closer(name: str, places: np.ndarray) -> np.ndarray:
+    """Whether the step of a negative at each of the places brings it nearer, [count]."""
+    *_, target, _ = STEPS[name]
+    rows = np.zeros((len(places), 3, MOST))
+    rows[:, 0, 0], rows[:, 1, 0], rows[:, 2] = A[0], P[0], places
+    way = target * np.eye(1, MOST) - places
+    return np.sum(_MOVES[name](rows)[:, 2] * way, 1) > 0
 
 
 @figure()
@@ -199,28 +195,25 @@ def thales_balls() -> Figure:
     """
     drawn, (balls, shares) = panels(2, height=3.9)
     plane(balls, "Where the step is towards p, or c", (-1.5, 1.5), (-1.35, 1.35))
-    for x, radius, colour, hatch, name in (
-        (0.0, 1.0, ORANGE, "", "triplet, towards p"),
-        (0.5, 0.5, BLUE, "\\\\\\", "angular, towards p"),
-        (-0.5, 0.5, GREEN, "...", "triplet, towards c"),
-    ):
-        style: Any = {"fc": (0, 0, 0, 0), "ec": colour, "hatch": hatch, "lw": 1.8}
-        balls.add_patch(Circle((x, 0), radius, label=name, **style))
-    balls.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=1)
-    point(balls, A, "a", 0, (-12, 0))
-    point(balls, P, "p", 2, (12, 0))
-    point(balls, (0, 0), "c", 4, (0, 33))
+    looks = (ORANGE, "", "-"), (BLUE, "\\\\\\", "--"), (GREEN, "...", ":")
     dims, count = np.arange(1, MOST + 1), 20_000
-    for i, (name, (*_, radius)) in enumerate(STEPS.items()):
-        colour, line = (ORANGE, BLUE, GREEN)[i], ("-", "--", ":")[i]
-        closed = radius ** dims.astype(float)
+    for i, (name, (*_, target, middle)) in enumerate(STEPS.items()):
+        (colour, hatch, line), radius = looks[i], target - middle
+        style: Any = {"fc": (0, 0, 0, 0), "ec": colour, "hatch": hatch, "lw": 1.8}
+        balls.add_patch(Circle((middle, 0), radius, label=name, **style))
+        closed = (radius / 2) ** dims.astype(float)
         shares.plot(dims, closed, color=colour, ls=line, label=name)
-        found = np.array([closer(name, int(d), count).mean() for d in dims])
+        there = [closer(name, negatives(int(dim), count)) for dim in dims]
+        found = np.mean(there, 1)
         error = 2 * np.sqrt(found * (1 - found) / count)
         some = found > 0
         at = dims[some] + (0, -0.06, 0.06)[i]
         style = {"color": colour, "ls": "none", "marker": MARKERS[i], "ms": 5}
         shares.errorbar(at, found[some], error[some], **style)
+    balls.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=1)
+    point(balls, A, "a", 0, (-12, 0))
+    point(balls, P, "p", 2, (12, 0))
+    point(balls, (0, 0), "c", 4, (0, 33))
     shares.set(title="Share of negatives", xlabel="dimension d")
     shares.set(yscale="log", ylim=(1e-5, 1))
     shares.legend(loc="lower left")
