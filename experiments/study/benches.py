@@ -50,7 +50,7 @@ class Data(NamedTuple):
     test: Part
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Bench:
     """Data for cells.
 

@@ -97,7 +97,6 @@ def map_at_r(rows: jax.Array, labels: jax.Array, positives: int) -> jax.Array:
 
 
 DIRECTIONS = ("triplet_toward", "angular_toward", "triplet_out", "angular_out")
-SHARES = ("wide_gradient", "wide_active")
 
 
 def directions(
@@ -160,15 +159,8 @@ def shares(
     Returns:
       wide_gradient: their part of the sum of the gradients' lengths, over their part of
         the rows: 1 for an even share.
-      wide_active: their part of the rows that have a gradient, likewise.
     """
     del embeddings, labels
-    length = jnp.linalg.norm(gradient, axis=-1)
-    wide = jnp.maximum(jnp.mean(groups == 1), 1e-12)
-
-    def share(values: jax.Array) -> jax.Array:
-        ours = jnp.sum(values, where=groups == 1)
-        return ours / jnp.maximum(jnp.sum(values), 1e-12) / wide
-
-    active = (length > 1e-6 * jnp.max(length)).astype(length.dtype)
-    return dict(zip(SHARES, (share(length), share(active)), strict=True))
+    length, wide = jnp.linalg.norm(gradient, axis=-1), groups == 1
+    part = jnp.sum(length, where=wide) / jnp.maximum(jnp.sum(length), 1e-12)
+    return {"wide_gradient": part / jnp.maximum(jnp.mean(wide), 1e-12)}

@@ -32,7 +32,7 @@ the embeddings [n, dim]: scalars to be told at every evaluation."""
 _NOT_OF_THE_LOSS = ("learning_rate", "l2_weight")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Arm:
     """One way to train.
 
@@ -142,10 +142,7 @@ def train(
     known = {"seed", *arm.numbers, *bench.settings}
     for name in {name for cell in cells for name in cell} - known:
         raise ValueError(f"cells set {name!r}, known are {sorted(known)}")
-    program = jax.jit(jax.vmap(functools.partial(_train, bench, arm, every)))
-    look = None
-    if probe is not None:
-        look = jax.jit(jax.vmap(functools.partial(_look, bench, arm, probe, every)))
+    program, look = _programs(bench, arm, every, probe)
     parts, seconds = [], 0.0
     compiled = None
     for first in range(0, len(cells), AT_ONCE):
@@ -158,7 +155,7 @@ def train(
         snapshots, curves = jax.block_until_ready(compiled(given))
         seconds += time.process_time() - start
         curves |= _validated(snapshots, given.data.validation)
-        if look is not None:
+        if probe is not None:
             curves |= look(given, snapshots)
         last = jax.tree.map(lambda x: x[:, -1], snapshots)
         parts.append((curves, _tested(last, given.data.test)))
@@ -167,6 +164,13 @@ def train(
         *parts,
     )
     return Outcome(curves, final, seconds / (steps * AT_ONCE * len(parts)))
+
+
+@functools.lru_cache(maxsize=1)
+def _programs(bench: Bench, arm: Arm, every: int, probe: Probe | None) -> Any:
+    """What trains, and what looks: compiled once for an arm's search and final runs."""
+    settings: Any = (bench, arm, every, probe)
+    return [jax.jit(jax.vmap(functools.partial(f, *settings))) for f in (_train, _look)]
 
 
 class _Given(NamedTuple):
@@ -233,8 +237,10 @@ def batches(
     return rows.reshape(shape).astype(np.int32), labels.reshape(shape).astype(np.int32)
 
 
-def _train(bench: Bench, arm: Arm, every: int, given: _Given) -> Any:
-    """Parameters at every evaluation, and the mean loss and active share up to it."""
+def _train(
+    bench: Bench, arm: Arm, every: int, probe: Probe | None, given: _Given
+) -> Any:
+    """Parameters at every evaluation, and the mean loss up to it."""
     learning_rate = given.numbers["learning_rate"]
     loss = _loss(arm, given.numbers)
     inputs = given.data.train.inputs.reshape(-1, bench.layers[0])
@@ -244,7 +250,7 @@ def _train(bench: Bench, arm: Arm, every: int, given: _Given) -> Any:
         params, optimizer_state = state
         rows, labels, key = batch
         told, gradient = jax.value_and_grad(
-            lambda p: loss(network(p, inputs[rows]), labels, key), has_aux=True
+            lambda p: loss(network(p, inputs[rows]), labels, key)
         )(params)
         update, optimizer_state = optimizer.update(gradient, optimizer_state, params)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, params, update)
@@ -252,7 +258,7 @@ def _train(bench: Bench, arm: Arm, every: int, given: _Given) -> Any:
 
     def steps(state: Any, some: Any) -> Any:
         state, told = lax.scan(step, state, some)
-        return state, (state[0], jax.tree.map(jnp.mean, told))
+        return state, (state[0], jnp.mean(told))
 
     params = first_params(jax.random.key(given.seed), bench.layers)
     planned = jax.tree.map(
@@ -261,15 +267,15 @@ def _train(bench: Bench, arm: Arm, every: int, given: _Given) -> Any:
     )
     _, (snapshots, told) = lax.scan(steps, (params, optimizer.init(params)), planned)
     # Nothing is known of the loss before the first step: its first mean stands there.
-    value, active = jax.tree.map(lambda x: jnp.concatenate([x[:1], x]), told)
+    told = jnp.concatenate([told[:1], told])
     snapshots = jax.tree.map(
         lambda first, others: jnp.concatenate([first[None], others]), params, snapshots
     )
-    return snapshots, {"loss": value, "active": active}
+    return snapshots, {"loss": told}
 
 
 def _look(
-    bench: Bench, arm: Arm, probe: Probe, every: int, given: _Given, snapshots: Params
+    bench: Bench, arm: Arm, every: int, probe: Probe, given: _Given, snapshots: Params
 ) -> dict[str, jax.Array]:
     """What the probe tells of the batch that comes at every evaluation."""
     loss = _loss(arm, given.numbers)
@@ -284,7 +290,7 @@ def _look(
     def at(snapshot: tuple[Params, Any]) -> dict[str, jax.Array]:
         params, (rows, labels, key) = snapshot
         seen = network(params, inputs[rows])
-        gradient = jax.grad(lambda e: loss(e, labels, key)[0])(seen)
+        gradient = jax.grad(lambda e: loss(e, labels, key))(seen)
         seen = normalize(seen) if arm.normalize else seen
         return probe(seen, labels, groups[rows], gradient)
 
@@ -297,11 +303,11 @@ def _loss(arm: Arm, numbers: Mapping[str, jax.Array]) -> Callable[..., Any]:
 
     def loss(outputs: jax.Array, labels: jax.Array, key: jax.Array) -> Any:
         embeddings = normalize(outputs) if arm.normalize else outputs
-        value, aux = compute(embeddings, labels, key=key, params=others)
+        value, _ = compute(embeddings, labels, key=key, params=others)
         if "l2_weight" in numbers:
             squared = jnp.sum(jnp.square(outputs), -1)
             value += numbers["l2_weight"] * jnp.mean(squared)
-        return value, aux["active_share"]
+        return value
 
     return loss
 

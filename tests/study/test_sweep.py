@@ -278,9 +278,9 @@ def test_directions_equal_a_loop_over_triplets():
 def test_shares_are_one_where_every_row_has_the_same_gradient():
     groups = jnp.asarray([0, 1, 1, 0, 1, 0])
     even = shares(None, None, groups, jnp.ones((6, 2)))
-    assert even == {"wide_gradient": 1.0, "wide_active": 1.0}
+    assert even == {"wide_gradient": 1.0}
     only = shares(None, None, groups, jnp.where(groups[:, None] == 1, 2.0, 0.0))
-    assert only == {"wide_gradient": 2.0, "wide_active": 2.0}
+    assert only == {"wide_gradient": 2.0}
 
 
 def test_a_result_file_is_strict_json_of_four_digits(tmp_path):

@@ -169,7 +169,7 @@ def negatives(dim: int, count: int, seed: int = 0) -> np.ndarray:
 
 
 def closer(name: str, places: np.ndarray) -> np.ndarray:
-    """Whether the step of a negative at each of the places brings it nearer, [count]."""
+    """Whether the step of a negative at each place brings it nearer, [count]."""
     *_, target, _ = STEPS[name]
     rows = np.zeros((len(places), 3, MOST))
     rows[:, 0, 0], rows[:, 1, 0], rows[:, 2] = A[0], P[0], places
