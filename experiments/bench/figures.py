@@ -115,17 +115,15 @@ def losses_picture(rows: Sequence[Row]) -> Figure:
     rows = usual(rows)
     there = list(dict.fromkeys(row["loss"] for row in rows))
     names = [name for name in DRAWN if name in there] or there[: len(DRAWN)]
-    variants = [v for v in VARIANTS if any(row["variant"] == v for row in rows)]
     lines: dict[str, Sequence[Row]] = {}
     looks = []
-    for variant in variants:
-        look = LOOKS[[*VARIANTS].index(variant)]
-        for number, name in enumerate(names[:1] if variant == "limit" else names):
-            bare = variant == "limit"
-            lines["bare work" if bare else f"{name}, {variant}"] = [
-                r for r in rows if (r["loss"], r["variant"]) == (name, variant)
-            ]
-            looks.append(look | {"color": TEXT if bare else SERIES[number]})
+    for look, variant in zip(LOOKS, (*VARIANTS, "peer-best"), strict=True):
+        bare = variant == "limit"
+        for name, colour in zip(names[:1] if bare else names, SERIES, strict=False):
+            ours = [r for r in rows if (r["loss"], r["variant"]) == (name, variant)]
+            if ours:
+                lines["bare work" if bare else f"{name}, {variant}"] = ours
+                looks.append(look | {"color": TEXT if bare else colour})
     drawn, axes = costs(lines, "B", "rows in the batch", looks)
     legend(axes[0], ncols=4)
     return drawn

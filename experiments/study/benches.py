@@ -213,7 +213,7 @@ def features(file: Path) -> Bench:
         raise UsageError(
             f"{file}: labels must have shape {(len(inputs),)}, got {labels.shape}"
         )
-    rows = _Rows(inputs, labels, np.zeros(len(labels), np.int32))
+    rows = Part(inputs, labels, np.zeros(len(labels), np.int32))
     names, sizes = np.unique(labels, return_counts=True)
     names = names[sizes >= _ROWS]
     if len(names) < 20:
@@ -236,14 +236,8 @@ def features(file: Path) -> Bench:
     )
 
 
-class _Rows(NamedTuple):
-    inputs: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
-
-
 @functools.cache
-def _glyph_features(level: str) -> tuple[_Rows, dict[str, np.ndarray]]:
+def _glyph_features(level: str) -> tuple[Part, dict[str, np.ndarray]]:
     drawn = glyph_images.render(glyph_images.LEVELS[level])
     classes = int(drawn.labels[-1]) + 1
     split = glyph_images.split_classes(classes)
@@ -254,7 +248,7 @@ def _glyph_features(level: str) -> tuple[_Rows, dict[str, np.ndarray]]:
     else:
         within = [inputs[drawn.labels == c].var(0).sum() for c in range(classes)]
         groups = (within > np.median(within))[drawn.labels]
-    return _Rows(inputs, drawn.labels, groups.astype(np.int32)), split
+    return Part(inputs, drawn.labels, groups.astype(np.int32)), split
 
 
 def _filtered(images: np.ndarray) -> np.ndarray:
@@ -304,17 +298,17 @@ def _digits(seed: int, settings: Mapping[str, float]) -> Data:
 
     rng = np.random.default_rng(seed)
     inputs, labels = load_digits(return_X_y=True)
-    rows = _Rows((inputs / 16).astype(np.float32), labels, np.zeros_like(labels))
+    rows = Part((inputs / 16).astype(np.float32), labels, np.zeros_like(labels))
     order = rng.permutation(len(labels))
     seen, kept = np.split(order, [len(order) * 3 // 4])
-    part = _part(rng, _Rows(*(x[seen] for x in rows)), np.arange(5), 100)
-    validation = _part(rng, _Rows(*(x[kept] for x in rows)), np.arange(5), 30)
+    part = _part(rng, Part(*(x[seen] for x in rows)), np.arange(5), 100)
+    validation = _part(rng, Part(*(x[kept] for x in rows)), np.arange(5), 30)
     test = _part(rng, rows, np.arange(5, 10), 100)
     return Data(noisy(rng, part, settings["noise"]), validation, test)
 
 
-def _part(rng: np.random.Generator, rows: _Rows, names: np.ndarray, size: int) -> Part:
-    """`size` rows of each of the named classes."""
+def _part(rng: np.random.Generator, rows: Part, names: np.ndarray, size: int) -> Part:
+    """`size` rows of each of the named classes, of arrays [n, ...]."""
     chosen = np.stack(
         [rng.choice(np.flatnonzero(rows.labels == n), size, False) for n in names]
     )
