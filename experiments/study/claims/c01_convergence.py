@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from experiments.study.claims.claim import Results, Verdict, Word, claim
+from experiments.study.claims.claim import Results, Verdict, claim, verdict_word
 from experiments.study.drawing import (
     LINES,
     SERIES,
@@ -110,11 +110,7 @@ def convergence(results: Results) -> Verdict:
                 faster += each["steps"].low > 1
                 slower += [f"{name}, {bench}"] * (each["steps"].high < 1)
     every = 2 * len(TRIPLETS)
-    word: Word = "cannot tell"
-    if faster:
-        word = "holds" if faster == every else "holds in part"
-    elif slower:
-        word = "does not hold"
+    word = verdict_word(holds=faster == every, in_part=bool(faster), fails=bool(slower))
     more = f"{len(slower)} ({'; '.join(slower)})" if slower else "0"
     says = f"N-pairs needs fewer steps in {faster} of {every} comparisons with triplets"
     return Verdict(word, findings, f"{says}, and more in {more}.")

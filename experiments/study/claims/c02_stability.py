@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.study.claims.claim import Results, Verdict, Word, claim
+from experiments.study.claims.claim import Results, Verdict, claim, verdict_word
 from experiments.study.drawing import HATCHES, SHADES, TEXT, panels
 from experiments.study.records import BENCHES, BOTH, Record, Result, load
 from experiments.study.statistics import Finding, mcnemar, paired, share
@@ -141,13 +141,11 @@ def stability(results: Results) -> Verdict:
 
     means = {rule: [x.mean() for x in found] for rule, found in runs.items()}
     lowest = all(np.less_equal(means[OURS], means[rule]).all() for rule in OTHERS)
-    word: Word = "cannot tell"
-    if lowest and all(f.high < 0 for f in less.values()):
-        word = "holds"
-    elif less["hard"].high < 0:
-        word = "holds in part"
-    elif any(f.low > 0 for f in less.values()):
-        word = "does not hold"
+    word = verdict_word(
+        holds=lowest and all(f.high < 0 for f in less.values()),
+        in_part=less["hard"].high < 0,
+        fails=any(f.low > 0 for f in less.values()),
+    )
     told = "; ".join(
         f"{bench}: " + ", ".join(f"{r} {means[r][i]:.0%}" for r in RULES)
         for i, bench in enumerate(benches)

@@ -9,7 +9,7 @@ from experiments.study.claims.c02_stability import (
     failed,
     ranks_worse,
 )
-from experiments.study.claims.claim import Results, Verdict, Word, claim
+from experiments.study.claims.claim import Results, Verdict, claim, verdict_word
 from experiments.study.drawing import (
     BLUE,
     LINES,
@@ -138,11 +138,11 @@ def hard_mining(results: Results) -> Verdict:
             what = f"ranks well although pinned, hard, {bench}"
             findings.append(share(what, well, seeds))
     faster = [f.low > 0 for f in speed]
-    word: Word = "cannot tell"
-    if any(faster):
-        word = "holds" if all(faster) and more.low > 0 else "holds in part"
-    elif any(f.high < 0 for f in speed):
-        word = "does not hold"
+    word = verdict_word(
+        holds=enough and all(faster) and more.low > 0,
+        in_part=any(faster),
+        fails=any(f.high < 0 for f in speed),
+    )
     says = (
         f"Hard mining collapses in {rates[HARD].mean():.0%} of runs, semi-hard in "
         f"{rates[OTHERS[0]].mean():.0%}. Speed is compared only where both survive, "

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.study.claims.claim import Results, Verdict, Word, claim
+from experiments.study.claims.claim import Results, Verdict, claim, verdict_word
 from experiments.study.drawing import TEXT, legend, panels, points
 from experiments.study.records import ARM_NAMES, Result, load
 from experiments.study.statistics import Finding, paired, slopes
@@ -76,12 +76,12 @@ def variation(results: Results) -> Verdict:
         what = f"Recall@1 of {MODES[-1]} modes, {HARD} - {other}, drawn classes"
         of_modes = gap(drawn, HARD, other, "mode_recall").mean(0)[:, -1]
         findings.append(paired(what, of_modes))
-    word: Word = "cannot tell"
-    if main.high < 0:
-        crossed = ends[0].low > 0 and ends[1].high < 0 and cases.high < 0
-        word = "holds" if crossed else "holds in part"
-    elif main.low > 0 or (main.low > -0.01 and main.high < 0.01):
-        word = "does not hold"
+    crossed = ends[0].low > 0 and ends[1].high < 0 and cases.high < 0
+    word = verdict_word(
+        holds=main.high < 0 and crossed,
+        in_part=main.high < 0,
+        fails=main.low > 0 or (main.low > -0.01 and main.high < 0.01),
+    )
     says = (
         f"Hard triplets minus N-pairs: {ends[0].effect:+.3f} Recall@1 with one mode a "
         f"class, {ends[1].effect:+.3f} with eight. Joining the cases of letters moves "

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from scipy import stats
 
-from experiments.study.claims.claim import Results, Verdict, Word, claim
+from experiments.study.claims.claim import Results, Verdict, claim, verdict_word
 from experiments.study.drawing import SERIES, intervals, legend, panels, rows
 from experiments.study.records import BENCHES, BOTH, Result, load
 from experiments.study.statistics import Finding, paired
@@ -123,11 +123,11 @@ def class_count(results: Results) -> Verdict:
             gap = results[f"shapes-{key}"].gap("64x2", other)
             findings.append(paired(f"Recall@1, 64x2 - {other}, {BENCHES[key]}", gap))
     harmed = [f.high < 0 for f in blind]
-    word: Word = "cannot tell"
-    if all(harmed):
-        word = "holds" if all(f.high < 0 for f in aware) else "holds in part"
-    elif not any(harmed):
-        word = "does not hold"
+    word = verdict_word(
+        holds=all(f.high < 0 for f in (*blind, *aware)),
+        in_part=all(harmed),
+        fails=not any(harmed),
+    )
     says = (
         f"Past the number of classes, not knowing of repetition changes Recall@1 by "
         f"{blind[0].effect:+.3f} (drawn classes) and {blind[1].effect:+.3f} (glyphs); "

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from experiments.study.claims.claim import Results, Verdict, Word, claim
+from experiments.study.claims.claim import Results, Verdict, claim, verdict_word
 from experiments.study.drawing import LINES, SERIES, TEXT, legend, panels, points
 from experiments.study.records import Record, Result, load
 from experiments.study.statistics import Finding, paired, slopes
@@ -110,11 +110,11 @@ def regulariser(results: Results) -> Verdict:
         beside.append(_finite(what, _recall(lengths, 0.0, "last_norm")))
     growing = [f.low > 0 for f in grown]
     harmed = [f.high < 0 for f in harm]
-    word: Word = "cannot tell"
-    if all(growing) and any(harmed):
-        word = "holds" if all(harmed) else "holds in part"
-    elif not any(harmed) and all(f.low > -0.02 for f in harm):
-        word = "does not hold"
+    word = verdict_word(
+        holds=all(growing) and all(harmed),
+        in_part=all(growing) and any(harmed),
+        fails=not any(harmed) and all(f.low > -0.02 for f in harm),
+    )
     worst = min(harm, key=lambda f: f.effect)
     says = (
         f"Lengths grow without a penalty in {sum(growing)} of {len(CASES)} cases, and "

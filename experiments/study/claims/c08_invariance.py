@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 import rankjax
-from experiments.study.claims.claim import Results, Verdict, Word, claim
+from experiments.study.claims.claim import Results, Verdict, claim, verdict_word
 from experiments.study.statistics import paired, slopes
 from rankjax import losses, similarity
 
@@ -115,11 +115,9 @@ def invariance(results: Results) -> Verdict:
     by_rotation = max(max(changes(name, rotated)) for name in forms)
     by_scale = {name: changes(name, scaled) for name in forms}
     hinge_share = by_scale["angular hinge"][1]
-    word: Word = "holds in part"
-    if by_rotation > CONSTANT or hinge_share > CONSTANT:
-        word = "does not hold"
-    elif max(max(change) for change in by_scale.values()) <= CONSTANT:
-        word = "holds"
+    free = by_rotation <= CONSTANT and hinge_share <= CONSTANT
+    most = max(max(change) for change in by_scale.values())
+    word = verdict_word(holds=free and most <= CONSTANT, in_part=free, fails=True)
 
     taus = {name: tau(active) for name, (_, active) in scaled.items()}
     sizes = (np.abs(taus[name]) for name in ("triplet, margin 0.2", "angular hinge"))

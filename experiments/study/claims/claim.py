@@ -104,3 +104,12 @@ def word(findings: Sequence[Finding], least: float = LEAST) -> Word:
         return "holds in part"
     absent = all(f.high < least for f in findings)
     return "does not hold" if absent else "cannot tell"
+
+
+def verdict_word(*, holds: bool, in_part: bool, fails: bool) -> Word:
+    """The first word whose rule is met, 'cannot tell' if none is."""
+    if holds:
+        return "holds"
+    if in_part:
+        return "holds in part"
+    return "does not hold" if fails else "cannot tell"
