@@ -69,7 +69,7 @@ class Bench:
     about: str
 
 
-_SIGNAL, _DIM, _JUDGED, _PER_CLASS = 10, 32, 40, 12
+_SIGNAL, _DIM, _UNSEEN, _PER_CLASS = 10, 32, 40, 12
 
 
 def drawn(classes: int = 64, *, per_class: int = 32) -> Bench:
@@ -89,7 +89,7 @@ def drawn(classes: int = 64, *, per_class: int = 32) -> Bench:
 
     Args:
       classes: to train on; 40 more validate and another 40 test.
-      per_class: rows of each class to train on; those judged have 12.
+      per_class: rows of each class to train on; unseen ones have 12.
     """
 
     def part(
@@ -114,7 +114,7 @@ def drawn(classes: int = 64, *, per_class: int = 32) -> Bench:
         inner = rotation @ rng.normal(size=(_DIM, 2 * _DIM)) / _DIM**0.5
         outer = rng.normal(size=(2 * _DIM, _DIM)) / (2 * _DIM) ** 0.5
 
-        def seen(part: Part) -> Part:
+        def warped(part: Part) -> Part:
             rows = np.tanh(np.tanh(part.inputs @ inner / 2) @ outer)
             return Part(
                 rows.astype(np.float32),
@@ -122,8 +122,8 @@ def drawn(classes: int = 64, *, per_class: int = 32) -> Bench:
                 part.groups.astype(np.int32),
             )
 
-        sizes = [(classes, per_class), (_JUDGED, _PER_CLASS), (_JUDGED, _PER_CLASS)]
-        data = Data(*(seen(part(rng, *size, settings)) for size in sizes))
+        sizes = [(classes, per_class), (_UNSEEN, _PER_CLASS), (_UNSEEN, _PER_CLASS)]
+        data = Data(*(warped(part(rng, *size, settings)) for size in sizes))
         return data._replace(train=noisy(rng, data.train, settings["noise"]))
 
     return Bench(
@@ -138,7 +138,7 @@ def drawn(classes: int = 64, *, per_class: int = 32) -> Bench:
             "nuisance": 1.0,
         },
         layers=(_DIM, 128, 128, 16),
-        about=f"{classes} drawn classes to train on, {_JUDGED} unseen ones to test on",
+        about=f"{classes} drawn classes to train on, {_UNSEEN} unseen ones to test on",
     )
 
 
@@ -252,20 +252,20 @@ def _glyph_features(level: str) -> tuple[Part, dict[str, np.ndarray]]:
 
 
 def _filtered(images: np.ndarray) -> np.ndarray:
-    """[n, 32, 32, 1] to [n, 512]: what 32 random filters see in each part."""
+    """[n, 32, 32, 1] to [n, 512]: responses of 32 random filters in each part."""
     kernel = np.random.default_rng(0).normal(size=(7, 7, 1, 32)).astype(np.float32)
     kernel -= kernel.mean((0, 1), keepdims=True)
 
     @jax.jit
-    def see(some: jax.Array) -> jax.Array:
+    def responses(some: jax.Array) -> jax.Array:
         dims = ("NHWC", "HWIO", "NHWC")
-        seen = lax.conv_general_dilated(
+        found = lax.conv_general_dilated(
             some, jnp.asarray(kernel), (2, 2), "SAME", dimension_numbers=dims
         )
-        grid = jax.nn.relu(seen).reshape(len(some), 4, 4, 4, 4, 32)
+        grid = jax.nn.relu(found).reshape(len(some), 4, 4, 4, 4, 32)
         return jnp.mean(grid, (2, 4)).reshape(len(some), -1)
 
-    some = [np.asarray(see(part)) for part in np.array_split(images, 16)]
+    some = [np.asarray(responses(part)) for part in np.array_split(images, 16)]
     return np.concatenate(some)
 
 
@@ -286,11 +286,11 @@ def _glyphs(
     if classes is not None:
         train = rng.choice(train, classes, replace=False)
     part = _part(rng, rows, train, _TRAINED_ON)
-    judged = []
+    others = []
     for name, most in (("validation", 40), ("test", 80)):
         count = min(most, len(split[name]))
-        judged.append(_part(rng, rows, rng.choice(split[name], count, False), _ROWS))
-    return Data(noisy(rng, part, settings["noise"]), *judged)
+        others.append(_part(rng, rows, rng.choice(split[name], count, False), _ROWS))
+    return Data(noisy(rng, part, settings["noise"]), *others)
 
 
 def _digits(seed: int, settings: Mapping[str, float]) -> Data:
@@ -300,9 +300,9 @@ def _digits(seed: int, settings: Mapping[str, float]) -> Data:
     inputs, labels = load_digits(return_X_y=True)
     rows = Part((inputs / 16).astype(np.float32), labels, np.zeros_like(labels))
     order = rng.permutation(len(labels))
-    seen, kept = np.split(order, [len(order) * 3 // 4])
-    part = _part(rng, Part(*(x[seen] for x in rows)), np.arange(5), 100)
-    validation = _part(rng, Part(*(x[kept] for x in rows)), np.arange(5), 30)
+    training, others = np.split(order, [len(order) * 3 // 4])
+    part = _part(rng, Part(*(x[training] for x in rows)), np.arange(5), 100)
+    validation = _part(rng, Part(*(x[others] for x in rows)), np.arange(5), 30)
     test = _part(rng, rows, np.arange(5, 10), 100)
     return Data(noisy(rng, part, settings["noise"]), validation, test)
 

@@ -130,7 +130,7 @@ def directions(
     p_m = to_mean.T[:, :, None]
     m_m = jnp.sum(jnp.square(mean), -1)[:, None, None]
 
-    def told(c_n: Any, c_p: Any, c_m: Any, c_c: Any) -> tuple[jax.Array, jax.Array]:
+    def of_step(c_n: Any, c_p: Any, c_m: Any, c_c: Any) -> tuple[jax.Array, jax.Array]:
         """Of the step n - c."""
         toward = p_n - n_n - c_p + c_n > 0
         out = n_n - n_m - c_n + c_m
@@ -139,14 +139,14 @@ def directions(
         cosine = jnp.broadcast_to(cosine, chosen.shape)
         return jnp.mean(toward, where=chosen), jnp.mean(cosine, where=chosen)
 
-    triplet = told(a_n, a_p, a_m, a_a)
+    triplet = of_step(a_n, a_p, a_m, a_a)
     middle = (
         (a_n + p_n) / 2,
         (a_p + p_p) / 2,
         (a_m + p_m) / 2,
         (a_a + 2 * a_p + p_p) / 4,
     )
-    angular = told(*middle)
+    angular = of_step(*middle)
     values = (triplet[0], angular[0], triplet[1], angular[1])
     return dict(zip(DIRECTIONS, values, strict=True))
 

@@ -26,7 +26,7 @@ Params = list[tuple[jax.Array, jax.Array]]
 
 Probe = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], dict[str, jax.Array]]
 """Of a batch's embeddings [n, dim], labels [n], groups [n] and the loss's gradient by
-the embeddings [n, dim]: scalars to be told at every evaluation."""
+the embeddings [n, dim]: scalars, recorded at every evaluation."""
 
 
 _NOT_OF_THE_LOSS = ("learning_rate", "l2_weight")
@@ -142,7 +142,7 @@ def train(
     known = {"seed", *arm.numbers, *bench.settings}
     for name in {name for cell in cells for name in cell} - known:
         raise ValueError(f"cells set {name!r}, known are {sorted(known)}")
-    program, look = _programs(bench, arm, every, probe)
+    program, probed = _programs(bench, arm, every, probe)
     parts, seconds = [], 0.0
     compiled = None
     for first in range(0, len(cells), AT_ONCE):
@@ -156,7 +156,7 @@ def train(
         seconds += time.process_time() - start
         curves |= _validated(snapshots, given.data.validation)
         if probe is not None:
-            curves |= look(given, snapshots)
+            curves |= probed(given, snapshots)
         last = jax.tree.map(lambda x: x[:, -1], snapshots)
         parts.append((curves, _tested(last, given.data.test)))
     curves, final = jax.tree.map(
@@ -168,9 +168,11 @@ def train(
 
 @functools.lru_cache(maxsize=1)
 def _programs(bench: Bench, arm: Arm, every: int, probe: Probe | None) -> Any:
-    """What trains, and what looks: compiled once for an arm's search and final runs."""
+    """Trains, and probes; compiled once for an arm's search and final runs."""
     settings: Any = (bench, arm, every, probe)
-    return [jax.jit(jax.vmap(functools.partial(f, *settings))) for f in (_train, _look)]
+    return [
+        jax.jit(jax.vmap(functools.partial(f, *settings))) for f in (_train, _probe)
+    ]
 
 
 class _Given(NamedTuple):
@@ -249,35 +251,35 @@ def _train(
     def step(state: Any, batch: Any) -> Any:
         params, optimizer_state = state
         rows, labels, key = batch
-        told, gradient = jax.value_and_grad(
+        value, gradient = jax.value_and_grad(
             lambda p: loss(network(p, inputs[rows]), labels, key)
         )(params)
         update, optimizer_state = optimizer.update(gradient, optimizer_state, params)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, params, update)
-        return (params, optimizer_state), told
+        return (params, optimizer_state), value
 
     def steps(state: Any, some: Any) -> Any:
-        state, told = lax.scan(step, state, some)
-        return state, (state[0], jnp.mean(told))
+        state, values = lax.scan(step, state, some)
+        return state, (state[0], jnp.mean(values))
 
     params = first_params(jax.random.key(given.seed), bench.layers)
     planned = jax.tree.map(
         lambda x: x.reshape(-1, every, *x.shape[1:]),
         (given.rows, given.labels, _keys(given)),
     )
-    _, (snapshots, told) = lax.scan(steps, (params, optimizer.init(params)), planned)
+    _, (snapshots, means) = lax.scan(steps, (params, optimizer.init(params)), planned)
     # Nothing is known of the loss before the first step: its first mean stands there.
-    told = jnp.concatenate([told[:1], told])
+    means = jnp.concatenate([means[:1], means])
     snapshots = jax.tree.map(
         lambda first, others: jnp.concatenate([first[None], others]), params, snapshots
     )
-    return snapshots, {"loss": told}
+    return snapshots, {"loss": means}
 
 
-def _look(
+def _probe(
     bench: Bench, arm: Arm, every: int, probe: Probe, given: _Given, snapshots: Params
 ) -> dict[str, jax.Array]:
-    """What the probe tells of the batch that comes at every evaluation."""
+    """What the probe finds in the batch that comes at every evaluation."""
     loss = _loss(arm, given.numbers)
     inputs = given.data.train.inputs.reshape(-1, bench.layers[0])
     groups = given.data.train.groups.reshape(-1)
@@ -289,10 +291,10 @@ def _look(
 
     def at(snapshot: tuple[Params, Any]) -> dict[str, jax.Array]:
         params, (rows, labels, key) = snapshot
-        seen = network(params, inputs[rows])
-        gradient = jax.grad(lambda e: loss(e, labels, key))(seen)
-        seen = normalize(seen) if arm.normalize else seen
-        return probe(seen, labels, groups[rows], gradient)
+        embeddings = network(params, inputs[rows])
+        gradient = jax.grad(lambda e: loss(e, labels, key))(embeddings)
+        embeddings = normalize(embeddings) if arm.normalize else embeddings
+        return probe(embeddings, labels, groups[rows], gradient)
 
     return lax.map(at, (snapshots, batches))
 
