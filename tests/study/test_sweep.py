@@ -286,3 +286,17 @@ def test_shares_are_one_where_every_row_has_the_same_gradient():
 def test_a_result_file_is_strict_json_of_four_digits(tmp_path):
     lists = records.rounded({"x": np.array([1 / 3, np.nan, np.inf])})
     assert json.loads(json.dumps(lists, allow_nan=False)) == {"x": [0.3333, None, None]}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_committed_file_is_that_of_the_study_and_holds_what_it_keeps(name):
+    declared, result = STUDIES[name], records.load(name)
+    stored = records.stored(records.RESULTS / f"{name}.json")
+    about = sweep.described(declared, declared.bench())
+    assert [*result.arms] == [*declared.arms]
+    for arm, record in result.arms.items():
+        settings = dataclasses.asdict(declared.arms[arm])
+        asked = (about, declared.settings, declared.grid, settings)
+        assert stored[arm]["digest"] == records.digest(*asked)
+        assert {*record.final} == {"recall_at_1", *declared.final}
+        assert {*record.curves} == {*declared.curves}
