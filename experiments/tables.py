@@ -15,8 +15,8 @@ from typing import Any
 from experiments.bench.cases import CASES
 from experiments.bench.output import Row
 from experiments.bench.timing import Shape
-from experiments.claims.__main__ import judged
-from experiments.claims.registry import CLAIMS
+from experiments.study.claims import CLAIMS
+from experiments.study.claims.__main__ import judged
 from rankjax import losses, mining, regularizers
 from rankjax.files import write_atomic
 from rankjax.registry import LossInfo, hyper_parameters, info_of

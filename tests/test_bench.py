@@ -6,16 +6,22 @@ import json
 import sys
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.bench import input as loader
-from experiments.bench import losses, output, retrieval, step, timing
+from experiments.bench import losses, output, retrieval, scaling, step, timing
 from experiments.bench.cases import CASES, Case
 from experiments.bench.collectives import Traffic, collectives
 from experiments.bench.peer import Peer
+from experiments.bench.scaling import FORMS
 from experiments.bench.timing import Rep, Shape, Unavailable
-from rankjax import Terms
+from rankjax import Terms, objective
+from rankjax.parallel import AXIS
+
+# What is prepared for one of these tests serves the others of the same process.
+pytestmark = pytest.mark.xdist_group("bench")
 
 SMALL = ["--sizes", "32", "--dim", "8"]
 SERVER = """
@@ -56,7 +62,7 @@ def run(tmp_path, *words):
 
 
 def test_every_variant_of_a_loss_has_a_row_with_ratios_to_the_limit(tmp_path):
-    names = ["sup_con", "triplet", "n_pairs", "proxy_anchor", "new_rows"]
+    names = ["sup_con", "n_pairs", "proxy_anchor"]  # every kind of batch
     rows = run(tmp_path, "--only", *names, "--figure", str(tmp_path / "figure.png"))
     variants = ["rankjax", "plain", "limit"]
     found = [(row["loss"], row["variant"]) for row in rows]
@@ -284,3 +290,50 @@ def test_of_several_runs_the_median_one_is_shown_whole():
     assert losses.usual([run(3.0), run(1.0), run(2.0)]) == run(2.0)
     assert losses.usual([run(3.0), run(1.0)]) == run(1.0)
     assert losses.usual([run(3.0), run(None)]) == run(3.0)
+
+
+ROWS, DIM, DEVICES = 64, 8, 8
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """What the command writes of one loss on the eight devices of this process."""
+    file = tmp_path_factory.mktemp("scaling") / "rows.json"
+    words = ["--only", "sup_con", "--batch", str(ROWS), "--dim", str(DIM)]
+    words += ["--devices", str(DEVICES), "--json", str(file)]
+    assert scaling.main(words) == 0
+    return {row["form"]: row for row in json.loads(file.read_text())}
+
+
+def test_all_forms_gather_embeddings_and_rows_and_blocks_scatter_gradients(
+    measured,
+):
+    assert [*measured] == [*FORMS]
+    for row in measured.values():
+        assert row["all-gather"]["bytes"] >= 4 * ROWS * DIM + 4 * ROWS
+    scattered = {"count": 1, "bytes": 4 * ROWS // DEVICES * DIM, "per_turn": 0}
+    assert measured["rows"]["reduce-scatter"] == scattered
+    assert measured["blocks"]["reduce-scatter"] == scattered
+    assert "reduce-scatter" not in measured["full"]
+    # And the whole matrix takes more memory than a device's own rows.
+    assert measured["full"]["temp_mb"] > 4 * ROWS * ROWS / 1e6
+    assert measured["rows"]["temp_mb"] < measured["full"]["temp_mb"]
+
+
+def test_all_forms_are_one_loss():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, DIM)).astype(np.float32)
+    y = rng.permutation(np.arange(ROWS, dtype=np.int32) // 4)
+    plain = jax.value_and_grad(objective(scaling.LOSSES["sup_con"], block=None))
+    value, grad = jax.jit(plain)(x, y)
+    for form in FORMS:
+        run = scaling.spread(scaling.LOSSES["sup_con"], form, jax.devices())
+        got = run(x, y)
+        assert got[1].sharding.spec == jax.sharding.PartitionSpec(AXIS)
+        np.testing.assert_allclose(got[0], value, rtol=1e-5)
+        np.testing.assert_allclose(got[1], grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_that_does_not_divide_is_refused(capsys):
+    assert scaling.main(["--batch", "100"]) == 1
+    assert "error: 100 rows do not divide over 64 devices" in capsys.readouterr().err

@@ -26,7 +26,7 @@ MODULES = [
 
 
 def test_all_commands_are_tried():
-    assert {"experiments.train", "experiments.tables", "experiments.claims"} <= {
+    assert {"experiments.train", "experiments.tables", "experiments.study.claims"} <= {
         *MODULES
     }
     assert search.__name__ == "experiments.search"

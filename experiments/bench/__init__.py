@@ -1,5 +1,6 @@
 """Benchmarks: what a loss, a search, a step and the input cost, against bare work.
 
-Each module is a command: `python -m experiments.bench.losses`, `.retrieval`, `.step`,
-`.input`. Every one takes `--quick` and `--json FILE`.
+Commands, such as `python -m experiments.bench.losses`: `losses`, `retrieval`, `step`,
+`input`, `caching` and `scaling`. Every one takes `--json FILE`. `figures` draws what
+they wrote.
 """

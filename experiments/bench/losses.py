@@ -405,10 +405,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output.show("Losses and their gradients", rows, SHOWN)
     output.save(options.json, rows)
     if options.figure:
-        from experiments.bench.figure import draw
+        from experiments.bench.figures import losses_picture
+        from experiments.study import drawing
         from rankjax.files import write_atomic
 
-        write_atomic(options.figure, draw(rows))
+        with drawing.applied():
+            write_atomic(options.figure, drawing.as_png(losses_picture(rows)))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a loss costs as devices grow in number: exchanged and held, and predicted times.
+"""What a loss costs as devices grow in number: what it exchanges and holds.
 
 python -m experiments.bench.scaling [--batch 4096] [--dim 128] [--only NAME ...]
     [--json FILE] [--quick]
@@ -11,10 +11,6 @@ results have on one device, and its temporary memory on one device, in three for
     blocks    the library's default: in blocks where rows are many
     full      each device evaluates the whole matrix of gathered rows, for comparison
 
-A second table predicts the time of a row loss such as SupCon on accelerators, where
-every device brings as many rows as 8 have of `--batch`. These are predictions from
-published peaks, not measurements: formula and sources are in `machines.py`.
-
 Three minutes on two cores; `--quick` has two losses on 1 and 8 devices, in half a
 minute. Found for 4,096 rows of 128:
 
@@ -22,13 +18,7 @@ Rows and blocks exchange the same: they gather embeddings once (2.1 MB) and scat
 many bytes of gradients. Blocks hold less until a device's rows are one block: SupCon
 holds 21 MB in blocks, 36 MB as rows and 308 MB in full on 8 devices, and 10, 10 and
 308 MB on 64; triplets 28, 74 and 642 MB on 8, and 9, 11 and 642 on 64. The whole matrix
-saves only the scattering and does the work of all devices on each: it loses in every
-prediction, and fits no v5e beyond 45,000 rows in all, and no H100 beyond 100,000.
-
-As predicted, blocks are limited by memory bandwidth below dimension 160 on a v5e and 80
-on an H100, products above. Whatever batch and dimension, devices wait for rows longer
-than they multiply where each brings fewer than 219 rows (v5e), 199 (H100 of one host)
-or 397 (of many), for products and links both grow with batch x dim.
+saves only the scattering and does the work of all devices on each.
 """
 
 import argparse
@@ -37,7 +27,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -45,14 +35,15 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.bench import machines, output, simulated
+from experiments.bench import output, simulated
 from experiments.bench.collectives import Traffic, collectives
-from experiments.bench.machines import FORMS, MACHINES, Form
 from experiments.bench.output import Row
 from rankjax import losses, objective
 from rankjax.errors import RunError
 from rankjax.parallel import AXIS
 
+Form = Literal["rows", "blocks", "full"]
+FORMS: tuple[Form, ...] = ("rows", "blocks", "full")
 LOSSES: dict[str, Callable[..., Any]] = {
     "sup_con": losses.sup_con_loss,
     "triplet": losses.triplet_loss,
@@ -62,7 +53,6 @@ LOSSES: dict[str, Callable[..., Any]] = {
 }
 QUICK = ("sup_con", "triplet")
 COUNTS, QUICK_COUNTS = (1, 2, 4, 8, 16, 32, 64), (1, 8)
-PREDICTED = (8, 16, 64, 256, 1024)
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all")
 MEASURED = {
     "loss": "",
@@ -71,18 +61,6 @@ MEASURED = {
     **dict.fromkeys(KINDS, ""),
     "collective-permute": "",
     "temp_mb": ",.1f",
-}
-TIMES = {
-    "machine": "",
-    "devices": "d",
-    "batch": ",d",
-    "form": "",
-    "compute_ms": ".3f",
-    "memory_ms": ".3f",
-    "link_ms": ".3f",
-    "total_ms": ".3f",
-    "held_gb": ".2f",
-    "note": "",
 }
 
 
@@ -149,32 +127,6 @@ def measure(
     return rows
 
 
-def predict(rows_each: int, dim: int) -> list[Row]:
-    """A row for each machine, number of devices and form."""
-    rows: list[Row] = []
-    for machine in MACHINES:
-        for devices in PREDICTED:
-            for form in FORMS:
-                batch = rows_each * devices
-                work = machines.work(form, devices=devices, batch=batch, dim=dim)
-                times = machines.predict(work, devices, machine)
-                rows.append(
-                    {
-                        "machine": machine.name,
-                        "devices": devices,
-                        "batch": batch,
-                        "form": form,
-                        "compute_ms": 1e3 * times.compute,
-                        "memory_ms": 1e3 * times.memory,
-                        "link_ms": 1e3 * times.link,
-                        "total_ms": 1e3 * times.total,
-                        "held_gb": work.held / 1e9,
-                        "note": "" if work.held < machine.memory else "does not fit",
-                    }
-                )
-    return rows
-
-
 def _elsewhere(
     names: Sequence[str], counts: Sequence[int], batch: int, dim: int
 ) -> list[Row]:
@@ -211,9 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.only or (QUICK if options.quick else list(LOSSES))
     size = (options.batch, options.dim)
     most = options.devices or max(counts)
-    if options.batch < 1 or options.batch % most or options.batch % 8:
+    if options.batch < 1 or options.batch % most:
         print(
-            f"error: {options.batch} rows do not divide over {most} devices, or over 8",
+            f"error: {options.batch} rows do not divide over {most} devices",
             file=sys.stderr,
         )
         return 1
@@ -228,10 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
     title = f"Compiled for simulated devices, {options.batch:,} rows of {options.dim}"
     output.show(title, [_shown(row) for row in rows], MEASURED)
-    times = [] if options.devices else predict(options.batch // 8, options.dim)
-    if times:
-        output.show("Predicted from published peaks, not measured", times, TIMES)
-    output.save(options.json, rows + times)
+    output.save(options.json, rows)
     print(f"{time.monotonic() - begun:.0f} s")
     return 0
 

@@ -1,8 +1,9 @@
 """Losses, regularisers and miners against pytorch-metric-learning 2.9.0.
 
 `peer_vectors.json` holds its values and gradients in float64, written by
-`experiments/peer_vectors.py`. `DIFFERS` says where it does not compute the paper's
-loss, or we define it otherwise; notebooks/from_pytorch_metric_learning.md says more.
+`experiments/parity/peer_vectors.py`. `DIFFERS` says where it does not compute the
+paper's loss, or we define it otherwise; notebooks/from_pytorch_metric_learning.md says
+more.
 """
 
 import functools

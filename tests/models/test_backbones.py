@@ -5,7 +5,7 @@ import math
 import pytest
 from flax import nnx
 
-from experiments.backbones import differences, main, stored
+from experiments.parity.backbones import differences, main, stored
 from rankjax import models
 from rankjax.models import MODELS
 from rankjax.models.weights import named_arrays

@@ -426,7 +426,7 @@ def backbone(name="resnet18", **layers) -> models.Staged:
 @pytest.fixture(scope="module")
 def resnet18() -> dict[str, np.ndarray]:
     """A state dict of ResNet-18 with torchvision's names and a classifier."""
-    from experiments.backbones import stored, weights
+    from experiments.parity.backbones import stored, weights
 
     return weights(stored()["resnet18, torchvision"])
 
@@ -492,7 +492,7 @@ def test_group_norm_cannot_take_weights_with_running_statistics(resnet18):
 
 @pytest.mark.slow
 def test_older_names_of_densenet_are_known():
-    from experiments.backbones import stored, weights
+    from experiments.parity.backbones import stored, weights
 
     arrays = weights(stored()["densenet169, torchvision"])
     old = OrderedDict()
@@ -508,7 +508,7 @@ def test_older_names_of_densenet_are_known():
 
 
 def test_vision_transformers_must_be_told_the_scale_and_resize_their_positions():
-    from experiments.backbones import stored, weights
+    from experiments.parity.backbones import stored, weights
 
     arrays = weights(stored()["vit_small_patch32, timm"])  # of 2 x 2 patches
 
@@ -530,7 +530,7 @@ def test_vision_transformers_must_be_told_the_scale_and_resize_their_positions()
 @pytest.mark.slow
 def test_weights_of_keras_give_the_same_network_and_biases_move_the_means(tmp_path):
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
-    from experiments.backbones import stored, weights
+    from experiments.parity.backbones import stored, weights
 
     arrays = weights(stored()["resnet50_v1, torchvision"])
     path, number, bias = tmp_path / "resnet50.weights.h5", 0, 0.25

@@ -1,1 +1,0 @@
-"""The survey's claims as experiments: predictions, statistics and verdicts."""

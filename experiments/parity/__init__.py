@@ -1,0 +1,1 @@
+"""What other programs compute, stored for tests, and how far ours is from it."""

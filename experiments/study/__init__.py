@@ -1,0 +1,1 @@
+"""The survey's claims: sweeps that train, statistics and verdicts, and figures."""

@@ -1,1 +1,0 @@
-"""Many small networks trained at once, for comparisons with statistics."""

@@ -1,0 +1,677 @@
+"""Claims are judged from sweeps by their own rules, and drawn as they were measured."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from experiments.study import statistics
+from experiments.study.claims import (
+    CLAIMS,
+    c01_convergence,
+    c02_stability,
+    c03_hard_mining,
+    c05_classes,
+    c06_regulariser,
+    c07_gradient_direction,
+    c08_invariance,
+    c11_sampling,
+)
+from experiments.study.claims import __main__ as command
+from experiments.study.claims.claim import word
+from experiments.study.figures import FIGURES
+from experiments.study.published import AGAINST_TRIPLETS
+from experiments.study.records import Record, Result
+from experiments.study.statistics import Finding
+from experiments.study.studies import STUDIES
+from rankjax.errors import RunError
+
+SEEDS = np.arange(100, 124)
+RATES = np.geomspace(1e-4, 1e-1, 7)
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 500)
+
+
+def record(figures, curves=None, settings=None, seconds=1.0, **cells):
+    """Figures and curves are numbers, or functions of the columns of cells."""
+    axes = {**cells, "seed": SEEDS}
+    grid = np.array([*itertools.product(*axes.values())], float).T
+    columns = dict(zip(axes, grid, strict=True))
+
+    def arrays(given):
+        return {
+            name: np.asarray(value(columns), float)
+            if callable(value)
+            else np.full(grid.shape[1], value, float)
+            for name, value in (given or {}).items()
+        }
+
+    return Record(
+        settings or {}, [], [], columns, arrays(figures), arrays(curves), seconds
+    )
+
+
+def result(arms, steps=600, every=25, **cells):
+    """A sweep; an arm is a record, or its figures."""
+    made = {
+        k: v if isinstance(v, Record) else record(v, **cells) for k, v in arms.items()
+    }
+    return Result({"steps": steps, "every": every}, made)
+
+
+def jitter(cells):
+    """In [-1, 1], the same for all arms of a seed."""
+    return np.sin(7 * cells["seed"])
+
+
+def near(value, *key):
+    """A figure with noise of its own, of one number or a function of cells."""
+
+    def figure(cells):
+        noise = np.random.default_rng(list(key)).normal(size=len(cells["seed"]))
+        return (value(cells) if callable(value) else value) + 0.01 * noise
+
+    return figure
+
+
+# What claims are judged from
+
+
+def convergence(ours, random_one, others):
+    """Recall@1 rises as 1 - exp(-speed step)."""
+    speeds = dict.fromkeys(c01_convergence.OTHERS, others)
+    speeds |= {"n_pairs": ours, "triplet_random": random_one}
+    steps = np.arange(25) * 25
+
+    def arm(name, speed):
+        def curve(cells):
+            rate = speed * (1 + 0.2 * jitter(cells))
+            return 0.9 * (1 - np.exp(-rate[:, None] * steps / 100))
+
+        settings = {
+            "loss": name if name.startswith("n_pairs") else "triplet",
+            "selection": "random_negatives" if name == "triplet_random" else None,
+            "classes": 32,
+            "per_class": 2,
+        }
+        mean = {"mean_recall": lambda cells: curve(cells).mean(1)}
+        seconds = 2.0 if name == "triplet_all" else 1.0
+        return record(mean, {"recall": curve}, settings, seconds)
+
+    study = result({name: arm(name, speed) for name, speed in speeds.items()})
+    return {f"losses-{key}": study for key in ("modes", "glyphs", "digits")}
+
+
+def stability(rank=5.0, **limits):
+    """Arms that fail above a learning rate, at any rate if their rank is low."""
+
+    def arm(size, limit):
+        def recall(cells):
+            good = cells["learning_rate"] * (1 + 0.5 * jitter(cells)) < limit
+            return np.where(good, 0.8, 0.1)
+
+        figures = {"recall_at_1": recall, "last_recall": recall, "raw": 0.6}
+        settings = {"normalize": size == 8}
+        return record({**figures, "rank": rank}, None, settings, learning_rate=RATES)
+
+    arms = {
+        f"{rule}-{size}-unit": arm(size, limit)
+        for rule, limit in limits.items()
+        for size in (8, 32)
+    }
+    return dict.fromkeys(CLAIMS["C2"].studies, result(arms))
+
+
+def noise(gain, limit, flat=False):
+    """Hard mining learns faster by `gain` and collapses above a rate less noise."""
+
+    def arm(hard):
+        def gone(cells):
+            strength = np.log10(cells["learning_rate"]) + 2 * cells["noise"]
+            return hard * (strength + 0.3 * jitter(cells) > limit)
+
+        figures = {
+            "mean_recall": lambda cells: (
+                0.5 + hard * (gain + 0.01 * jitter(cells)) - gone(cells)
+            ),
+            "recall_at_1": lambda cells: np.where(gone(cells), 0.1, 0.8),
+            "raw": 0.6,
+            "rank": 4.0,
+            "last_loss": 0.2 if flat and hard else 0.1,
+        }
+        grid = {"noise": (0.0, 0.1, 0.3), "learning_rate": RATES[1:6]}
+        return record(figures, None, {"numbers": {"margin": 0.2}}, **grid)
+
+    arms = {other: arm(0) for other in c03_hard_mining.OTHERS}
+    study = result({c03_hard_mining.HARD: arm(1)} | arms)
+    return dict.fromkeys(CLAIMS["C3"].studies, study)
+
+
+def variation(start, slope, joined):
+    """Hard minus N-pairs is `start` at one mode, plus `slope` per doubling."""
+    names = ("triplet_hard_pairs", "triplet_easy_positive", "n_pairs", "angular")
+
+    def drawn(cells):
+        doublings = np.log2(cells["modes"])
+        return start + slope * doublings + 0.01 * jitter(cells) * (1 + doublings)
+
+    def study(gap, **cells):
+        hard = {
+            "recall_at_1": lambda cells: 0.7 + gap(cells),
+            "mode_recall": lambda cells: 0.6 + gap(cells),
+        }
+        others = {"recall_at_1": 0.7, "mode_recall": 0.6}
+        return result({"triplet_hard": hard} | dict.fromkeys(names, others), **cells)
+
+    return {
+        "variation-modes": study(drawn, modes=(1, 2, 4, 8), spread=(0.2, 0.5)),
+        "losses-glyphs": study(lambda cells: 0.05 + 0.01 * jitter(cells)),
+        "losses-cases": study(lambda cells: 0.05 + 1.5 * joined + 0.01 * jitter(cells)),
+    }
+
+
+def batches(blind, aware, glyphs=None):
+    """Recall@1 falls by `blind` with repeated classes, by `aware` if they are known.
+
+    On glyphs by `glyphs`, two numbers, if they are given.
+    """
+    results = {}
+    for key, classes in c05_classes.ALL_CLASSES.items():
+        harm = (blind, aware) if key == "modes" or glyphs is None else glyphs
+        lost = {"never": 0, "aware": harm[1], "blind": sum(harm)}
+
+        def arm(repeats, lost=lost):
+            more = c05_classes.floor(16, 16) if repeats == "blind" else 0
+            recall = lambda c: 0.7 - lost[repeats] * (1 + 0.1 * jitter(c))  # noqa: E731
+            return record({"recall_at_1": recall, "last_loss": 1 + more})
+
+        made = {repeats: arm(repeats) for repeats in lost}
+        for number in classes:
+            arms = {
+                f"{repeats}-{count}": made[repeats]
+                for count in (8, 16, 32, 64)
+                for repeats in lost
+                if repeats != "never" or count <= number
+            }
+            results[f"classes-{key}-{number}"] = result(arms)
+        shapes = {"64x2": 0.7, "32x4": 0.6, "16x8": 0.5}
+        results[f"shapes-{key}"] = result(
+            {shape: {"recall_at_1": recall} for shape, recall in shapes.items()}
+        )
+    return results
+
+
+def penalties(growth, *losses):
+    """Lengths grow as step ** growth / (1 + 100 l2_weight); Recall@1 without a penalty
+    is lower by `losses`, one for each case, or one for all."""
+    grid = np.arange(33) * 50
+
+    def norm(cells):
+        rate = growth * (1 + 0.1 * jitter(cells)) / (1 + 100 * cells["l2_weight"])
+        return np.maximum(grid, 1) ** rate[:, None]
+
+    def study(loss):
+        figures = {
+            "recall_at_1": lambda cells: (
+                0.7
+                - (cells["l2_weight"] == 0)
+                * (loss + (0.1 * loss - 0.005) * jitter(cells))
+            ),
+            "last_recall": lambda cells: 0.6 + 0.01 * (cells["l2_weight"] == 5e-3),
+            "last_norm": lambda cells: 3 + jitter(cells),
+        }
+        arm = record(figures, {"norm": norm}, l2_weight=(0.0, 5e-4, 5e-3, 5e-2))
+        return result({"lengths": arm, "normalized": arm}, steps=1600, every=50)
+
+    each = losses * 3 if len(losses) == 1 else losses
+    return dict(zip(c06_regulariser.CASES, map(study, each), strict=True))
+
+
+def directions(toward, out):
+    figures = {
+        "mean_triplet_toward": near(0.1 + toward, 1),
+        "mean_angular_toward": near(0.1, 2),
+        "mean_triplet_out": near(0.8, 3),
+        "mean_angular_out": near(0.8 + out, 4),
+    }
+    curves = {
+        f"{step}_{what}": lambda cells: (
+            0.1 + 0.01 * jitter(cells)[:, None] * [[1, 2, 3]]
+        )
+        for step in ("triplet", "angular")
+        for what in ("toward", "out")
+    }
+    arms = dict.fromkeys(("triplet_all", "angular", "n_pairs"), record(figures, curves))
+    return dict.fromkeys(CLAIMS["C7"].studies, result(arms, 100, 50))
+
+
+def spreads(harm):
+    def arm(number, gap, share):
+        figures = {
+            "recall_0": near(0.8, number, 0),
+            "recall_1": near(0.8 - gap, number, 1),
+            "mean_wide_gradient": near(share, number, 2),
+        }
+        ones = {"wide_gradient": lambda c: 1 + 0.01 * jitter(c)[:, None] * [[1, 2, 3]]}
+        return record(figures, ones)
+
+    arms = {
+        "triplet_all": arm(0, 0.1 + harm, 1.5),
+        "triplet_semi_hard": arm(1, 0.1 + harm, 1.2),
+        "triplet_hard": arm(2, 0.1 + harm, 1.1),
+        "angular": arm(3, 0.1, 1.2),
+        "n_pairs": arm(4, 0.1, 1.0),
+    }
+    return {study: result({**arms}, 100, 50) for study in CLAIMS["C9"].studies}
+
+
+def benches(random, everything, digits=None):
+    """N-pairs and angular are better than triplets, on digits by `digits` if given."""
+    results = {}
+    for i, study in enumerate(CLAIMS["C10"].studies):
+        apart = digits is not None and study == "losses-digits"
+        less = (
+            [digits] * 2 if apart else [x * (1 + i / 10) for x in (random, everything)]
+        )
+        recalls = {
+            "n_pairs": 0.7,
+            "angular": 0.7,
+            "triplet_random": 0.7 - less[0],
+            "triplet_all": 0.7 - less[1],
+            "triplet_semi_hard": 0.7,
+        }
+        arms = {
+            arm: {"recall_at_1": near(recall, i, j), "map_at_r": near(recall / 2, i, j)}
+            for j, (arm, recall) in enumerate(recalls.items())
+        }
+        results[study] = result(arms)
+    return results
+
+
+def samplings(loss, mining, hard_rate=0.0):
+    def recall(i, j):
+        def of(cells):
+            wrong = hard_rate * j * (cells["learning_rate"] > 0.005)
+            return 0.5 + loss * i + mining * j - wrong
+
+        return near(of, i, j)
+
+    arms = {
+        f"{'abc'[i]}-{('all', 'hard')[j]}": dict.fromkeys(
+            ("recall_at_1", "last_recall"), recall(i, j)
+        )
+        for i in range(3)
+        for j in range(2)
+    }
+    study = result(arms, learning_rate=[0.001, 0.01])
+    return dict.fromkeys(CLAIMS["C11"].studies, study)
+
+
+def angles(peak, bend, weight):
+    grid = [20.0, 25.0, 30.0, 36.0, 40.0, 45.0, 50.0, 55.0, 60.0]
+    recall = near(lambda cells: 0.6 - bend * ((cells["angle"] - peak) / 10) ** 2, 7)
+    mixed = near(lambda cells: 0.6 + weight * cells["angular_weight"] / 2, 8)
+    arm = {"recall_at_1": recall, "last_rank": 5.0}
+    by_angle = result({"angular": arm, "n_pairs_angular": arm}, angle=grid)
+    by_weight = result(
+        {"n_pairs_angular": {"recall_at_1": mixed}}, angular_weight=[0.0, 2.0]
+    )
+    return {
+        study: by_angle if study.startswith("angles") else by_weight
+        for study in CLAIMS["C12"].studies
+    }
+
+
+# Judges
+
+VERDICTS = [
+    ("C1", convergence, (4, 1, 2), "holds", None),
+    ("C1", convergence, (2, 1, 4), "holds in part", None),
+    ("C1", convergence, (1, 2, 4), "does not hold", None),
+    ("C1", convergence, (2, 2, 2), "cannot tell", None),
+    ("C3", noise, (0.1, -2), "holds", 0.1),
+    ("C3", noise, (0.1, 9), "holds in part", 0.1),
+    ("C3", noise, (-0.1, -2), "does not hold", -0.1),
+    ("C3", noise, (0.1, -9), "cannot tell", None),  # nothing survives
+    ("C3", noise, (0, -2), "cannot tell", 0),
+    ("C3", noise, (0, 9), "cannot tell", 0),
+    ("C4", variation, (0.1, -0.1, -0.1), "holds", -0.1),
+    ("C4", variation, (-0.1, -0.1, -0.1), "holds in part", -0.1),
+    ("C4", variation, (0.1, -0.1, 0.1), "holds in part", -0.1),
+    ("C4", variation, (0.1, 0.1, -0.1), "does not hold", 0.1),
+    ("C4", variation, (0.1, 0.0, 0.0), "does not hold", 0.0),
+    ("C5", batches, (0.1, 0.05), "holds", -0.1),
+    ("C5", batches, (0.1, 0.0), "holds in part", -0.1),
+    ("C5", batches, (0.0, 0.0), "does not hold", 0.0),
+    ("C5", batches, (0.1, 0.0, (0.0, 0.0)), "cannot tell", -0.1),
+    ("C6", penalties, (0.3, 0.1), "holds", 0.3),
+    ("C6", penalties, (0.3, 0.1, 0, 0), "holds in part", 0.3),
+    ("C6", penalties, (0.3, 0.0), "does not hold", 0.3),
+    ("C6", penalties, (0.0, 0.1), "cannot tell", 0.0),
+    ("C7", directions, (0.05, 0.1), "holds", 0.05),
+    ("C7", directions, (0.0, 0.1), "holds in part", 0.0),
+    ("C7", directions, (0.0, -0.1), "does not hold", 0.0),
+    ("C9", spreads, (0.1,), "holds", 0.1),
+    ("C9", spreads, (-0.05,), "does not hold", -0.05),
+    ("C10", benches, (0.1, 0.1), "holds", 0.115),
+    ("C10", benches, (0.1, -0.1), "holds in part", 0.115),
+    ("C10", benches, (-0.1, -0.05), "does not hold", -0.115),
+    ("C10", benches, (0.1, 0.1, -0.5), "cannot tell", None),  # benches contradict
+    ("C11", samplings, (0.01, 0.2), "holds", None),
+    ("C11", samplings, (0.01, 0.0, 0.5), "holds in part", None),
+    ("C11", samplings, (0.2, 0.01), "does not hold", None),
+    ("C12", angles, (45, 0.02, 0.05), "holds", 45),
+    ("C12", angles, (45, 0.02, -0.05), "holds in part", 45),
+    ("C12", angles, (65, 0.02, 0.05), "holds in part", 60),  # too large a best angle
+    ("C12", angles, (45, -0.02, -0.05), "does not hold", 20),  # opens up: an end
+]
+
+
+@pytest.mark.parametrize(("name", "make", "given", "found", "first"), VERDICTS)
+def test_a_verdict_follows_from_its_rule(name, make, given, found, first):
+    verdict = CLAIMS[name].judge(make(*given))
+    assert verdict.word == found
+    if first is not None:
+        error = 1 if name == "C12" else 0.02
+        assert verdict.findings[0].effect == pytest.approx(first, abs=error)
+    if name == "C12":
+        assert verdict.findings[0].p < 1e-4
+    if name == "C11":
+        assert (verdict.findings[0].effect > 0) == (found != "does not hold")
+
+
+SOME = dict.fromkeys(("random", "all", "hard"), 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("limits", "found"),
+    [
+        (SOME | {"semi_hard": 1, "hard": 1e-3}, "holds"),
+        (SOME | {"semi_hard": 1e-2, "random": 1, "hard": 1e-3}, "holds in part"),
+        (SOME | {"semi_hard": 1e-3, "random": 1, "all": 1}, "does not hold"),
+        (SOME | {"semi_hard": 1e-2}, "cannot tell"),
+    ],
+)
+def test_semi_hard_negatives_are_the_most_stable_where_they_fail_the_least(
+    limits, found
+):
+    assert CLAIMS["C2"].judge(stability(**limits)).word == found
+
+
+@pytest.mark.parametrize(
+    ("intervals", "found"),
+    [
+        ([(0.01, 0.03), (0.001, 0.02)], "holds"),
+        ([(0.01, 0.03), (-0.01, 0.02)], "holds in part"),
+        ([(0.01, 0.03), (-0.09, -0.02)], "holds in part"),
+        ([(-0.004, 0.004), (0.001, 0.009)], "does not hold"),
+        ([(-0.004, 0.004), (-0.03, 0.02)], "cannot tell"),
+    ],
+)
+def test_words_follow_from_intervals_and_the_least_difference_that_matters(
+    intervals, found
+):
+    findings = [Finding("", (low + high) / 2, low, high, 24) for low, high in intervals]
+    assert word(findings) == found
+
+
+def effects(name, results):
+    """Of a verdict's findings, by what they are of."""
+    return {f.what: f for f in CLAIMS[name].judge(results).findings}
+
+
+def test_convergence_is_also_told_per_pair_and_per_second():
+    found = effects("C1", convergence(4, 1, 2))
+    reached = "(reached by 24 / 24 seeds)"
+    first = next(iter(found.values()))
+    assert first.what == f"steps, triplet_random / n_pairs, drawn classes {reached}"
+    assert first.p < 0.01
+    # 64 rows: 32 positive pairs and 64 negative ones against 32 x 32.
+    per_pair = found["pairs looked at, triplet_random / n_pairs, drawn classes"]
+    np.testing.assert_allclose(per_pair.effect, first.effect * 96 / 1024)
+    steps = found[f"steps, triplet_all / n_pairs, drawn classes {reached}"]
+    seconds = found["seconds, triplet_all / n_pairs, drawn classes"]
+    for part in ("effect", "low", "high"):
+        assert getattr(seconds, part) == pytest.approx(2 * getattr(steps, part))
+    pairs = found["pairs looked at, triplet_all / n_pairs, drawn classes"]
+    np.testing.assert_allclose(pairs.effect, steps.effect * (64 * 63 / 2) / 1024)
+
+
+def test_each_failure_counts_once_and_settings_are_paired():
+    limits = {"semi_hard": 1, "random": 1, "all": 1, "hard": RATES[-1] * 0.49}
+    found = effects("C2", stability(**limits))
+    # The largest of seven rates fails, and it alone: factors go from 0.5 to 1.5.
+    for what, expected in (
+        ("failures, hard, drawn classes", 1 / 7),
+        ("failures, semi_hard - hard", -1 / 7),
+        ("failures, learning rate 1e-3 or more, semi_hard - hard", -1 / 5),
+        ("failures, normalised, semi_hard - hard", -1 / 7),
+    ):
+        np.testing.assert_allclose(found[what].effect, expected)
+    cells = 2 * 2 * len(SEEDS)
+    np.testing.assert_allclose(found["failures, semi_hard - hard"].p, 2 * 0.5**cells)
+
+
+def test_a_run_of_low_rank_fails_though_it_ranks_well_and_so_does_one_not_finite():
+    some = stability(rank=1.0, hard=1)["stability-modes"].arms["hard-8-unit"]
+    assert c02_stability.failed(some).all()
+    assert not c02_stability.ranks_worse(some).any()
+    some.final["rank"][:] = 5
+    some.final["recall_at_1"][0] = np.nan
+    assert np.flatnonzero(c02_stability.failed(some)).tolist() == [0]
+
+
+def test_speed_is_compared_only_where_both_survive():
+    results = noise(0.1, -2, flat=True)
+    study, other = results["noise-modes"], c03_hard_mining.OTHERS[0]
+    gaps, left = c03_hard_mining.surviving(study, other)
+    np.testing.assert_allclose(gaps.mean(), 0.1, atol=5e-3)
+    assert 0.4 < left < 0.8
+    slopes = c03_hard_mining.slopes_of_collapse(study.arms[c03_hard_mining.HARD])
+    assert all(0 < low < value < high for value, low, high in slopes.values())
+    nothing = lambda arm: np.zeros(len(arm.cells["seed"]), bool)  # noqa: E731
+    every, all_left = c03_hard_mining.surviving(study, other, nothing)
+    assert (len(every), all_left) == (len(SEEDS), 1)
+    assert every.mean() < gaps.mean() - 0.1  # what has collapsed drags it down
+    found = effects("C3", results)
+    assert found["loss pinned at the margin, hard, drawn classes"].effect == 1
+    well = found["ranks well although pinned, hard, drawn classes"].effect
+    np.testing.assert_allclose(well, left)
+
+
+@pytest.mark.parametrize(("classes", "batch"), [(10, 64), (20, 8), (50, 2)])
+def test_closed_forms_of_repeated_classes_are_those_of_a_simulation(classes, batch):
+    random = np.random.default_rng(0)
+    drawn = np.sort(random.integers(classes, size=(20_000, batch)), -1)
+    distinct = 1 + np.count_nonzero(np.diff(drawn, axis=-1), -1)
+    # The first of the sorted row is not any draw: take the anchor at random.
+    anchor = drawn[np.arange(len(drawn)), random.integers(batch, size=len(drawn))]
+    same = np.count_nonzero(drawn == anchor[:, None], -1) - 1
+    for closed, simulated in (
+        (c05_classes.repeated(classes, batch), 1 - distinct / batch),
+        (c05_classes.false_negatives(classes, batch), same > 0),
+        (c05_classes.floor(classes, batch), np.log1p(same)),
+    ):
+        assert abs(closed - simulated.mean()) < 5 * simulated.std() / 20_000**0.5
+
+
+def test_the_largest_batch_without_repetition_is_the_one_that_is_compared():
+    results = batches(0.1, 0.05)
+    names = [c05_classes.largest(results[f"classes-modes-{c}"]) for c in (10, 20, 50)]
+    assert names == ["never-8", "never-16", "never-32"]
+    found = effects("C5", results)
+    np.testing.assert_allclose(found["Recall@1, 64x2 - 16x8, glyphs"].effect, 0.2)
+
+
+def test_slopes_of_length_fall_with_the_penalty_and_runs_not_finite_are_left_out():
+    results = penalties(0.3, 0.1)
+    page = effects("C6", results)["rank correlation of slope and penalty, glyphs, Adam"]
+    np.testing.assert_allclose(page.effect, -1)
+    assert page.p < 1e-6
+    arm = results["norms-modes-adam"].arms["lengths"]
+    gone = arm.where(l2_weight=0.0, seed=100)
+    arm.curves["norm"][gone, 20:] = np.nan
+    arm.final["recall_at_1"][gone] = 0
+    arm.final["last_norm"][gone] = np.nan
+    verdict = CLAIMS["C6"].judge(results)
+    assert verdict.findings[0].seeds == len(SEEDS) - 1
+    assert verdict.word == "holds"
+
+
+@pytest.mark.parametrize(("dim", "shared"), [(2, 0.0), (2, 0.6), (5, 0.3), (16, 0.0)])
+def test_negatives_are_in_thales_balls_as_often_as_the_closed_form_says(dim, shared):
+    count, rng = 100_000, np.random.default_rng(dim)
+    means = shared**0.5 * rng.normal(size=(2, count, dim))
+    a, p, n = means[[0, 0, 1]] + (1 - shared) ** 0.5 * rng.normal(size=(3, count, dim))
+    expected = c07_gradient_direction.toward(dim, shared)
+    for start, share in zip((a, (a + p) / 2), expected, strict=True):
+        middle, radius = (start + p) / 2, np.linalg.norm(p - start, axis=-1) / 2
+        inside = np.linalg.norm(n - middle, axis=-1) < radius
+        error = np.sqrt(share * (1 - share) / count)
+        assert abs(inside.mean() - share) < 4 * error + 1e-5
+
+
+def test_what_is_measured_of_scaled_sets_is_that_of_a_slow_loop():
+    labels = np.repeat(np.arange(3), 2)
+    rows = np.random.default_rng(4).normal(size=(2, 6, 3))
+    found = c08_invariance.measured(rows, labels)
+    for i, x in enumerate(rows):
+        terms = {"triplet, margin 0.2": [], "angular hinge": [], "angular": []}
+        triplet, hinge, angular = terms.values()
+        for a, p in itertools.permutations(range(6), 2):
+            if labels[a] != labels[p]:
+                continue
+            others = np.flatnonzero(labels != labels[a])
+            for n in others:
+                far = np.sum((x[a] - x[p]) ** 2)
+                triplet.append(max(far - np.sum((x[a] - x[n]) ** 2) + 0.2, 0))
+                centre = (x[a] + x[p]) / 2
+                hinge.append(max(far - 4 * np.sum((x[n] - centre) ** 2), 0))
+            exponents = [4 * (x[a] + x[p]) @ x[n] - 4 * x[a] @ x[p] for n in others]
+            angular.append(np.log1p(np.sum(np.exp(exponents))))
+        for name, values in terms.items():
+            value, active = (part[i] for part in found[name])
+            np.testing.assert_allclose(value, np.mean(values), rtol=1e-5)
+            np.testing.assert_allclose(active, np.mean(np.array(values) > 0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("hinge_power", "moved", "turned", "found"),
+    [
+        (0, 0.0, 1.0, "holds"),
+        (2, 0.0, 1.0, "holds in part"),
+        (2, 0.2, 1.0, "does not hold"),
+        (0, 0.0, 1.1, "does not hold"),
+    ],
+)
+def test_the_judge_of_invariance_weighs_rotation_and_scale(
+    monkeypatch, hinge_power, moved, turned, found
+):
+    scales, one = c08_invariance.SCALES, np.ones((24, 1))
+    falling = np.linspace(0.9, 0.1, len(scales)) * one
+    scaled = dict.fromkeys(c08_invariance.LOSSES, (np.ones_like(falling), falling))
+    scaled["angular"] = (np.ones_like(falling), np.ones_like(falling))
+    scaled["angular hinge"] = scales**hinge_power * one, 0.5 + moved * falling
+    middle = len(scales) // 2
+    rotated = {
+        name: (turned * v[:, middle], a[:, middle]) for name, (v, a) in scaled.items()
+    }
+    monkeypatch.setattr(c08_invariance, "sets", lambda: (scaled, rotated))
+    verdict = CLAIMS["C8"].judge({})
+    assert verdict.word == found
+    assert verdict.findings[0].effect == (0.0 if moved else 1.0)
+
+
+def test_the_share_of_the_gradient_that_wide_classes_have_is_told():
+    what = "log share of gradient, wide, triplet_all - angular, drawn classes"
+    found = effects("C9", spreads(0.1))[what]
+    assert found.effect == pytest.approx(np.log(1.5 / 1.2), abs=0.01)
+
+
+def test_the_best_rate_is_chosen_by_validation():
+    arm = {
+        "recall_at_1": lambda cells: cells["learning_rate"] * 10,
+        "last_recall": lambda cells: -cells["learning_rate"],
+    }
+    arms = dict.fromkeys(("a-all", "a-hard", "b-all", "b-hard"), arm)
+    sampled = result(arms, learning_rate=[0.001, 0.01])
+    np.testing.assert_allclose(c11_sampling.at_best_rate(sampled), 10 * 0.001)
+
+
+def test_the_verdict_on_superiority_tells_what_was_published():
+    says = CLAIMS["C10"].judge(benches(0.1, 0.1)).says
+    gains = {
+        name: [ours - theirs for ours, theirs in pairs.values()]
+        for name, pairs in AGAINST_TRIPLETS.items()
+    }
+    papers = [g for name, of in gains.items() if "paper" in name for g in of]
+    alike = [g for name, of in gains.items() if "mined" in name for g in of]
+    alike += gains["survey's code, N-pairs, semi-hard triplet"]
+    assert f"{min(papers):.0f} to {max(papers):.0f} points" in says
+    assert f"from {-min(alike):.0f} points below" in says
+    assert f"to {max(alike):.0f} above" in says
+
+
+# Claims as a whole
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_rests_on_sweeps_that_there_are_and_says_what_was_expected(name):
+    claim = CLAIMS[name]
+    assert claim.name == name
+    assert set(claim.studies) <= set(STUDIES)
+    assert all(len(STUDIES[study].seeds) >= 20 for study in claim.studies)
+    assert min(map(len, (claim.claim, claim.prediction, claim.statistic))) > 50
+    of_claim = [e for e in FIGURES.values() if f"Claim {name}: " in e.caption]
+    assert len(of_claim) == (name != "C8")
+    for entry in of_claim:
+        assert f"Expected before anything was run: {claim.prediction}" in entry.caption
+
+
+def test_a_sweep_that_is_not_finished_is_named(monkeypatch):
+    unfinished = spreads(0.1)
+    del unfinished["spreads-glyphs"].arms["n_pairs"]
+    monkeypatch.setattr(command, "load", unfinished.__getitem__)
+    with pytest.raises(RunError, match="spreads-glyphs has no n_pairs yet"):
+        command.judged([CLAIMS["C9"]])
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Draws the figure of a claim from given results; returns its panels."""
+
+    def draw(name, results):
+        claim = next(
+            c for c in CLAIMS.values() if f"{c.name}: " in FIGURES[name].caption
+        )
+        module = claim.judge.__module__
+        monkeypatch.setattr(f"{module}.load", results.__getitem__)
+        panels = FIGURES[name].draw().axes
+        assert all(panel.lines or panel.containers for panel in panels)
+        return panels
+
+    return draw
+
+
+def test_figures_of_claims_show_what_was_measured(drawn):
+    _, by_dim, _ = drawn("gradient_directions", directions(0.05, 0.1))
+    shares = by_dim.containers[0].lines[0].get_ydata()
+    np.testing.assert_allclose(shares, 0.15, atol=0.01)
+    *_, gaps = drawn("wide_and_narrow_classes", spreads(0.1))
+    np.testing.assert_allclose(gaps.containers[0].lines[0].get_xdata(), 0.1, atol=0.02)
+    ours, _, papers = drawn("superiority", benches(0.1, -0.1))
+    means = [part.lines[0].get_xdata()[-1] for part in ours.containers]
+    np.testing.assert_allclose(means, [0.115, -0.115, 0], atol=0.01)
+    published = [x for line in papers.lines for x in line.get_xdata()]
+    assert max(published) == pytest.approx(0.71 - 0.455)
+    *_, parts = drawn("loss_or_sampling", samplings(0.01, 0.2))
+    mining, loss, _ = (bar.get_width() for bar in parts.containers[1].patches)
+    assert mining > loss
+    angle, _, weights = drawn("angle_and_weight", angles(45, 0.02, 0.05))
+    mean, parabola = angle.lines[1:3]
+    assert mean.get_xdata()[mean.get_ydata().argmax()] == 45
+    assert parabola.get_xdata()[parabola.get_ydata().argmax()] == pytest.approx(45, 0.1)
+    np.testing.assert_allclose(weights.lines[0].get_ydata(), [0.6, 0.65], atol=0.01)

@@ -1,0 +1,306 @@
+"""Figures are drawn alike each time, are readable, and show what their captions say."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from scipy import stats
+
+from experiments.bench import figures as benchmarks
+from experiments.study import drawing, records, registry, statistics
+from experiments.study.figures import FIGURES, show
+from experiments.study.figures import __main__ as command
+from experiments.study.figures.angles import (
+    STEPS,
+    A,
+    P,
+    angle_at,
+    angle_step,
+    closer,
+    negatives,
+)
+from experiments.study.figures.bands import BANDS, bands, hardest, semi_hard
+from experiments.study.figures.batches import (
+    n_pair,
+    n_pairs_steps,
+    read_pairs,
+    shared_gradient,
+    softmax_shares,
+    triplet_steps,
+)
+from experiments.study.figures.curves import over_distance, scaled
+from experiments.study.figures.fields import ANCHOR, POSITIVE, field, sizes
+from experiments.study.figures.sampling import (
+    chosen_distances,
+    density,
+    gradient_variance,
+)
+from experiments.study.figures.toys import scores
+from experiments.study.figures.training import at_best_rate, correlation
+from rankjax import losses
+from rankjax.errors import RunError
+
+# As many places as the figure has, or the losses would be compiled again.
+GRID = np.stack(np.meshgrid(np.linspace(-1, 4, 14), np.linspace(-1, 3.9, 14)), -1)
+GRID = GRID.reshape(-1, 2)
+
+
+@pytest.mark.parametrize("name", [*FIGURES])
+def test_a_figure_is_written_whole_and_alike_twice(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 100)
+    svg, png, txt = files = registry.write(name, tmp_path)
+    assert [file.suffix for file in files] == [".svg", ".png", ".txt"]
+    assert svg.read_text() == show(name).svg
+    assert "<text" in svg.read_text()
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert txt.read_text() == f"{FIGURES[name].title}\n\n{FIGURES[name].caption}\n"
+    assert {*tmp_path.iterdir()} == {*files}  # nothing temporary is left
+
+
+def test_every_figure_has_a_name_of_its_own_and_a_caption():
+    drawn = [entry.draw for entry in FIGURES.values()]
+    assert len({entry.title for entry in FIGURES.values()}) == len(set(drawn)) >= 20
+    assert all(len(entry.caption) > 150 for entry in FIGURES.values())
+
+
+def luminance(colour):
+    c = np.array(to_rgb(colour))
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    return linear, linear @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(one, other):
+    """That of WCAG 2, from 1 to 21."""
+    low, high = sorted(luminance(colour)[1] for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("page", drawing.PAGES)
+def test_text_and_lines_stand_out_from_both_pages(page):
+    assert contrast(drawing.TEXT, page) >= 4
+    assert min(contrast(colour, page) for colour in drawing.SERIES) >= 3
+
+
+# Machado, Oliveira, Fernandes, IEEE TVCG 2009, severity 1, of linear RGB.
+BLINDNESS = {
+    "none": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+               [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+               [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+               [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sight", [*BLINDNESS])
+def test_series_differ_to_every_eye_in_colour_and_also_in_line_and_marker(sight):
+    def lab(colour):
+        seen = np.clip(BLINDNESS[sight] @ luminance(colour)[0], 0, 1)
+        to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722],
+                  [0.0193, 0.1192, 0.9505]]  # fmt: skip
+        f = np.cbrt(to_xyz @ seen / np.array([0.9505, 1, 1.089]))
+        return np.array([116 * f[1], 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+    pairs = itertools.combinations(drawing.SERIES, 2)
+    assert min(np.linalg.norm(lab(a) - lab(b)) for a, b in pairs) > 12
+    for kind in (drawing.LINES, drawing.MARKERS):
+        assert len(set(kind)) == len(drawing.SERIES)
+
+
+def test_show_gives_notebooks_the_drawing_and_the_caption():
+    shown = show("contrastive_curve")
+    assert shown._repr_svg_().startswith("<?xml")
+    page = shown._repr_html_()
+    assert page.count("<svg") == 1
+    assert "<?xml" not in page
+    assert "rankjax.losses.contrastive_loss" in page
+    assert "Hadsell" in repr(shown)
+
+
+def test_the_command_lists_draws_and_names_what_is_wrong(tmp_path, capsys, monkeypatch):
+    assert command.main([]) == 0
+    assert all(name in capsys.readouterr().out.split() for name in ["thales_balls"])
+    out = str(tmp_path / "deep" / "er")
+    assert command.main(["survey_benchmark", "--out", out]) == 0
+    assert capsys.readouterr().out.count(out) == 3
+    assert command.main(["thales_bals", "--out", out]) == 2
+    assert "thales_balls" in capsys.readouterr().err
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    names = ["unseen_characters", "classes_and_examples"]
+    assert command.main([*names, "--out", out]) == 1
+    assert "experiments.compare --quick" in capsys.readouterr().err
+    assert (tmp_path / "deep" / "er" / "classes_and_examples.png").exists()
+    (tmp_path / "compare-quick.json").write_text("{")
+    with pytest.raises(RunError, match="cannot read"):
+        FIGURES["unseen_characters"].draw()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FIGURES["unseen_characters"].name = "other"
+
+
+def parallel(steps, directions):
+    """Whether each step that is not zero has its direction."""
+    lengths = np.linalg.norm(steps, axis=1) * np.linalg.norm(directions, axis=1)
+    some = lengths > 1e-6
+    cosine = np.sum(steps * directions, 1)[some] / lengths[some]
+    return some.any() and np.allclose(cosine, 1, atol=1e-4)
+
+
+def test_fields_point_away_from_the_anchor_the_middle_and_the_anchors_direction():
+    middle = (ANCHOR + POSITIVE) / 2
+    assert parallel(field("Triplet", GRID), GRID - ANCHOR)
+    assert parallel(field("Angular hinge, 45°", GRID), GRID - middle)
+    assert parallel(field("N-pairs", GRID), np.broadcast_to(-ANCHOR, GRID.shape))
+
+
+def test_bands_are_those_of_squared_distances():
+    anchor, positive = np.array([0.5, 1.0]), np.array([1.5, 0.5])
+    near = np.sum((positive - anchor) ** 2)
+    far = np.sum((GRID - anchor) ** 2, 1)
+    expected = np.where(far <= near, 0, np.where(far < near + 2, 1, 2))
+    assert np.array_equal(bands(anchor, positive, GRID, 2.0), expected)
+    assert len(BANDS) == len(set(expected)) == 3
+
+
+def test_hard_mining_draws_modes_together_and_semi_hard_does_not():
+    to_other = np.repeat([1.0, -1.0], 6)
+    assert (hardest()[0][:, 0] * to_other > 0).all()
+    assert (semi_hard()[0][:, 0] * to_other <= 1e-6).all()
+    assert hardest()[1][6:12].sum() == 1
+    assert semi_hard()[1].any()
+    assert not semi_hard()[1][6:].any()
+
+
+@pytest.mark.parametrize("name", [*STEPS])
+@pytest.mark.parametrize("dim", [2, 3, 8])
+def test_steps_come_nearer_exactly_in_the_balls_of_thales(name, dim):
+    places, (*_, target, middle) = negatives(dim, 4000, dim), STEPS[name]
+    apart = np.linalg.norm(places - middle * np.eye(1, places.shape[1]), axis=1)
+    near, radius = closer(name, places), target - middle
+    assert np.mean(near != (apart < radius)) < 2e-3  # rounding, at the surface
+    expected = (radius / 2) ** dim
+    error = np.sqrt(expected * (1 - expected) / len(places))
+    assert abs(near.mean() - expected) < 4 * error
+
+
+def test_the_step_on_the_angle_itself_leaves_anchor_and_positive():
+    # Its product with a - n is -y |n - a|^2 times a positive number, above the line.
+    for n in ([-1.55, 1.0], [-3.0, 0.1], [0.2, 0.4], [1.1, 2.0]):
+        step = angle_step(n)
+        assert step @ (A - n) < 0
+        assert step @ (P - n) < 0
+        assert angle_at(n + 1e-2 * step) < angle_at(n)
+
+
+def test_n_pairs_reads_its_roles_and_moves_by_softmax():
+    for which, count in (("positives", 5), ("all", 10)):
+        signs = read_pairs(which)
+        assert np.array_equal(np.argwhere(signs < 0)[:, 1], np.arange(1, 12, 2))
+        assert (np.sum(signs > 0, 1) == count * (np.arange(12) % 2 == 0)).all()
+    np.testing.assert_allclose(softmax_shares().sum(1), 1, rtol=1e-5)
+    rows = n_pair()
+    logits = 0.25 * rows[1:] @ rows[0]
+    share = np.exp(logits) / np.exp(logits).sum()
+    expected = -0.25 * share[1:, None] * rows[0]
+    np.testing.assert_allclose(n_pairs_steps(rows)[2:], expected, rtol=1e-4)
+    assert np.flatnonzero(np.any(triplet_steps(rows), 1)).tolist() == [0, 1, 2]
+
+
+def test_triplets_give_the_wide_class_more_of_the_gradient_than_the_hinge_of_angles():
+    triplet, angular = (
+        shared_gradient(name)[1] for name in ("triplet", "angular_hinge")
+    )
+    assert triplet.sum() == pytest.approx(1)
+    assert triplet[1] > angular[1] > 0.5
+
+
+def test_forces_are_the_papers_derivatives():
+    d = np.geomspace(0.3, 1.9, 400)
+    slope = over_distance(losses.contrastive_loss, d, "positive")[1]
+    np.testing.assert_allclose(slope, d, rtol=1e-5)
+    slope = over_distance(losses.contrastive_loss, d, "negative")[1]
+    np.testing.assert_allclose(slope, -np.maximum(1 - d, 0), atol=1e-6)
+    slope = over_distance(losses.potential_field_loss, d, "positive")[1]
+    np.testing.assert_allclose(slope, 4 * d**-5, rtol=1e-5)
+
+
+def test_the_angular_hinge_is_free_of_scale_in_what_is_active_alone():
+    found = scaled(np.geomspace(0.1, 10, 41))
+    values, active = found["angular hinge"]
+    np.testing.assert_allclose(values[[0, 20, 40]] / values[20], [0.01, 1, 100], 1e-4)
+    assert len(set(active)) == 1
+    triplet = found["triplet, margin 0.2"][1]
+    assert (np.diff(triplet) <= 0).all()
+    assert triplet[0] > triplet[20] > triplet[40]
+    for name in ("angular", "N-pairs"):
+        assert (found[name][1] == 1).all()
+        assert np.ptp(found[name][0]) > 0.1
+
+
+def test_slopes_of_the_circle_loss_are_in_the_ratio_of_distances_to_the_optima():
+    line = np.linspace(0, 1, 101)
+    positive, negative = (x.ravel() for x in np.meshgrid(line, line))
+    pull, push = sizes("Circle, margin 0.25", positive, negative)
+    some = pull > 1e-3
+    expected = (negative + 0.25) / (1.25 - positive)
+    np.testing.assert_allclose((push / pull)[some], expected[some], 1e-3)
+    pull, push = sizes("Triplet, margin 0.25", positive, negative)
+    above = negative - positive + 0.25
+    for size in (pull, push):
+        assert (size[above > 1e-6] == 1).all()
+        assert (size[above < -1e-6] == 0).all()
+
+
+def test_distances_have_their_density_and_near_negatives_a_noisy_gradient():
+    grid = np.linspace(0.002, 1.998, 999)
+    for dim in (3, 8):
+        rows = np.random.default_rng(0).normal(size=(2, 40_000, dim))
+        rows /= np.linalg.norm(rows, axis=2, keepdims=True)
+        seen, edges = np.histogram(
+            np.linalg.norm(rows[0] - rows[1], axis=1), 10, (0, 2), density=True
+        )
+        part = np.digitize(grid, edges[1:-1])
+        expected = [density(grid, dim)[part == i].mean() for i in range(10)]
+        np.testing.assert_allclose(seen, expected, atol=0.05)
+    _, variance = gradient_variance()
+    assert (np.diff(variance) < 0.02).all()
+    assert variance[0] > 0.9 > 0.1 > variance[-1]
+    chosen = {name: found.mean() for name, found in chosen_distances().items()}
+    assert chosen["hardest"] < chosen["semi-hard"] < chosen["distance-weighted"]
+    assert chosen["distance-weighted"] < chosen["random"]
+    assert chosen_distances()["semi-hard"].min() > 0.8
+
+
+def test_only_map_at_r_tells_the_toy_embeddings_apart():
+    found = scores()
+    assert {row["Recall@1"] for row in found.values()} == {1.0}
+    assert max(abs(row["NMI"]) for row in found.values()) < 0.005
+    map_at_r = [row["MAP@R"] for row in found.values()]
+    assert np.all(np.diff(map_at_r) > 0.15)
+
+
+def test_the_rate_that_validates_best_is_what_is_judged():
+    cells = [(seed, rate) for rate in (0.1, 0.2, 0.3) for seed in (1, 0)]
+    validated = [0.5, 0.5, 0.9, 0.8, np.nan, 0.99]
+    tested = [0.9, 0.9, 0.1, 0.2, 0.7, 0.7]
+    names = "seed", "learning_rate"
+    columns = dict(zip(names, np.transpose(cells), strict=True))
+    final = {"last_recall": np.array(validated), "recall_at_1": np.array(tested)}
+    record = records.Record({}, [], [], columns, final, {}, 0.0)
+    assert at_best_rate(record).tolist() == [0.2, 0.1]
+
+
+def test_correlation_of_ranks_is_scipys():
+    x, y = np.random.default_rng(0).normal(size=(2, 30))
+    assert correlation(x, x + y) == pytest.approx(stats.spearmanr(x, x + y).statistic)
+
+
+def test_figures_of_sweeps_name_the_command_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    for name in ("seed_spread", "label_noise", "batch_size"):
+        with pytest.raises(
+            RunError, match=r"python -m experiments\.study\.sweep \w+-modes"
+        ):
+            FIGURES[name].draw()
