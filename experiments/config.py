@@ -71,7 +71,12 @@ class Model:
     weights: Path | None = None
     """File of pretrained weights: safetensors, PyTorch's state dict, Keras'
     .weights.h5; or the folder of a run."""
-    input_scale: Literal["auto", "imagenet", "half", "lite", "caffe", "keras"] = "auto"
+    weights_part: str = ""
+    """What stands before the weights' names in a file that has them several times, such
+    as model_ema; by default what fits best."""
+    input_scale: Literal[
+        "auto", "imagenet", "half", "lite", "clip", "caffe", "keras"
+    ] = "auto"
     """How the weights' images were scaled, where their file does not tell."""
     grey_as_rgb: bool = False
     """Show greyscale images to the model in three channels, as weights want it."""

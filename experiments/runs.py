@@ -100,7 +100,7 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
     def abstract() -> nnx.Module:
         model = network(
             config.model,
-            image_size=config.data.image_size,
+            image_size=config.data.size(),
             channels=inputs.channels,
             axis_name=None,
             rngs=nnx.Rngs(0),

@@ -40,6 +40,7 @@ from experiments.training.fitting import settings_fitted
 from experiments.training.images import inputs_of, load_fitted
 from experiments.training.start import build_step, start
 from experiments.training.validation import Validation, check_evaluation
+from experiments.training.weights import sentence
 from rankjax.data import Dataset, Loader
 from rankjax.parallel import axis_of, place_among, replicate
 from rankjax.train import Checkpoints, RunFolder, make_embed
@@ -98,6 +99,7 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
             if begun.loaded is not None:
                 text = json.dumps(dataclasses.asdict(begun.loaded), indent=2)
                 folder.write(WEIGHTS, text + "\n")
+                print(f"weights: {sentence(begun.loaded)}", flush=True)
             _say_fitted(name, config, typed, data)
             inputs = inputs_of(data.train) | {"on_damage": config.data.on_damage}
             folder.write(INPUTS, json.dumps(inputs) + "\n")

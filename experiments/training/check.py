@@ -30,7 +30,7 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
     look_up("model", config.model.name, dict.fromkeys(MODELS))
     look_up("batches", config.batch.batches, BATCHES)
     _check_ranges(config)
-    _check_model(config.model, *config.data.size())
+    _check_model(config.model)
     _check_loss(config.loss)
     build_augmentation(config.data)
     batch, optimizer = config.batch, config.optimizer
@@ -83,11 +83,7 @@ def _check_ranges(config: Config) -> None:
                 raise UsageError(f"{name} must be {note}, got {values[name]}")
 
 
-def _check_model(model: Model, height: int, width: int) -> None:
-    if model.name.startswith("vit") and height != width:
-        raise UsageError(
-            f"image_width must be image_size for {model.name}, got {height} x {width}"
-        )
+def _check_model(model: Model) -> None:
     if model.name == "convnet" and model.pooling != "default":
         raise UsageError(
             f"pooling of convnet must be default, got {model.pooling}: it has no "

@@ -17,6 +17,7 @@ from experiments.training.fitting import fit_batch, settings_fitted
 from experiments.training.images import load_fitted
 from experiments.training.start import build_step, start
 from experiments.training.validation import Validation, check_evaluation
+from experiments.training.weights import sentence
 from rankjax.data import Dataset, Loader
 from rankjax.data.images import ChosenImages
 from rankjax.errors import RunError, UsageError
@@ -130,11 +131,7 @@ class _Trial:
         count = sum(x.size for x in jax.tree.leaves(state.params))
         if loaded is None:
             return f"random, {count:,} parameters"
-        return (
-            f"{count:,} parameters; {loaded.arrays:,} arrays of {loaded.file} "
-            f"({loaded.layout}), its other {len(loaded.unused)} unused; images scaled "
-            f"as {loaded.scale}"
-        )
+        return f"{count:,} parameters; {sentence(loaded)}"
 
     def memory(self) -> str:
         begun = self._begun

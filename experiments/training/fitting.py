@@ -21,7 +21,7 @@ _BELONG_TO = {
     "loss": ("loss_options", "learn", "similarity"),
     "augmentation": ("augmentation_options",),
     "batches": ("batch_options",),
-    "model": ("weights", "input_scale", "pooling"),
+    "model": ("weights", "weights_part", "input_scale", "pooling"),
     "dataset": ("manual_dir",),
 }
 _PER_CLASS: dict[Kind, int] = {

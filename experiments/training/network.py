@@ -10,7 +10,7 @@ from rankjax import models
 def network(
     model: Model,
     *,
-    image_size: int,
+    image_size: tuple[int, int],
     channels: int,
     axis_name: str | None,
     rngs: nnx.Rngs,

@@ -52,7 +52,7 @@ def start(
     rngs = nnx.Rngs(config.run.seed)
     embedder = network(
         config.model,
-        image_size=config.data.image_size,
+        image_size=config.data.size(),
         channels=train.images.shape[-1],
         axis_name=axis_name,
         rngs=rngs,
@@ -60,7 +60,12 @@ def start(
     loaded = None
     if config.model.weights is not None:
         path = config.model.weights.expanduser()
-        loaded = pretrain(embedder, path, config.model.input_scale)
+        loaded = pretrain(
+            embedder,
+            path,
+            input_scale=config.model.input_scale,
+            part=config.model.weights_part,
+        )
     model: nnx.Module = embedder
     if loss.proxies_per_class or loss.learn:
         proxies = None

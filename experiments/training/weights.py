@@ -13,7 +13,9 @@ from rankjax.models.weights import torch_name
 from rankjax.train import Checkpoints
 
 
-def pretrain(embedder: models.Embedder, path: Path, input_scale: str) -> models.Loaded:
+def pretrain(
+    embedder: models.Embedder, path: Path, *, input_scale: str, part: str
+) -> models.Loaded:
     """Puts weights from a file, or from another run, into the backbone."""
     backbone = embedder.backbone
     scale = None if input_scale == "auto" else input_scale
@@ -24,9 +26,19 @@ def pretrain(embedder: models.Embedder, path: Path, input_scale: str) -> models.
             backbone, arrays, source=str(path), scale=scale or theirs or own
         )
     else:
-        loaded = models.load_weights(backbone, path, scale=scale)
+        loaded = models.load_weights(backbone, path, scale=scale, part=part or None)
     embedder.scale = models.SCALES[loaded.scale]
     return loaded
+
+
+def sentence(loaded: models.Loaded) -> str:
+    """What was taken from a file of weights, in one line."""
+    part = f" below {loaded.part}" if loaded.part else ""
+    licence = f"; their licence is the {loaded.licence}" if loaded.licence else ""
+    return (
+        f"{loaded.arrays:,} arrays of {loaded.file}{part} ({loaded.layout}), its other "
+        f"{len(loaded.unused):,} unused; images scaled as {loaded.scale}{licence}"
+    )
 
 
 def read_run(path: Path) -> tuple[dict[str, np.ndarray], str | None]:

@@ -12,7 +12,7 @@ import pytest
 import tiny_archives
 from flax import nnx
 
-from experiments import backbones
+from experiments.parity import backbones
 from experiments.recipes import EXPERIMENTS, RECIPES
 from experiments.train import main
 from experiments.training import dry_run
@@ -20,7 +20,6 @@ from experiments.training.check import check
 from experiments.training.network import network
 from experiments.training.optimizer import build_optimizer, build_schedule
 from rankjax.data import CATALOGUE
-from rankjax.errors import UsageError
 
 MAKERS = dict(inspect.getmembers(tiny_archives, inspect.isfunction))
 
@@ -53,7 +52,7 @@ def shapes(settings, size, channels):
 
     Networks of several recipes are alike.
     """
-    places = {"image_size": size[0], "channels": channels, "axis_name": None}
+    places = {"image_size": size, "channels": channels, "axis_name": None}
     model = nnx.eval_shape(lambda: network(settings, **places, rngs=nnx.Rngs(0)))
     images = np.zeros((1, *size, channels), np.uint8)
     embed = nnx.eval_shape(lambda model: model(images), model)
@@ -69,11 +68,10 @@ def test_named_experiments_take_grey_and_colour_images(name, channels):
     assert embedding == (1, config.model.embedding_dim)
 
 
-def test_transformers_refuse_images_that_are_not_square():
-    config = EXPERIMENTS["glyphs"]()
-    config = config.replace(model="vit_small_patch16", image_width=48)
-    with pytest.raises(UsageError, match="image_width must be image_size for vit"):
-        check(config, 1)
+def test_transformers_take_images_that_are_not_square():
+    config = EXPERIMENTS["glyphs"]().replace(model="vit_small_patch16", image_width=48)
+    check(config, 1)
+    assert shapes(config.model, config.data.size(), 1)[1] == (1, 64)
 
 
 @pytest.mark.slow
