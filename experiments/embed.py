@@ -1,8 +1,10 @@
 """Embeds any number of images with a trained network.
 
 python -m experiments.embed NETWORK IMAGES... --out X.npz
+python -m experiments.embed --model NAME --weights FILE IMAGES... --out X.npz
 
-NETWORK is the folder of a run or of an exported network. IMAGES are files, folders
+NETWORK is the folder of a run or of an exported network; or a backbone of
+rankjax.models takes weights that others have trained. IMAGES are files, folders
 (with all that is below) and patterns such as 'photos/**/*.jpg'. What an interrupted
 command did is kept beside X in X.parts, and the same command goes on from there.
 
@@ -12,6 +14,7 @@ experiments.search read it. X.parquet has the columns path, label and embedding.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import io
 import json
@@ -30,10 +33,13 @@ from tqdm import tqdm
 
 from experiments import hosts
 from experiments.images import CROPS, Listed, Views, list_images
+from experiments.pretrained import Pretrained
 from experiments.runs import Which, load_network
+from experiments.training.weights import sentence
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Network
 from rankjax.files import open_atomic, printable, read_npz
+from rankjax.models import SCALES, Pooling
 from rankjax.similarity import normalize
 from rankjax.train import RunFolder, over_images
 
@@ -277,13 +283,55 @@ def _check_out(out: Path) -> None:
             ) from error
 
 
+def _choose_network(
+    options: argparse.Namespace,
+) -> tuple[Network, Job, Sequence[str]]:
+    """The network, what the file is to tell of it, and the places of images."""
+    if (options.model is None) != (options.weights is None):
+        raise UsageError("model and weights must be given together, or neither")
+    if options.model is None:
+        folder, *places = options.places
+        if not places:
+            raise UsageError(
+                f"give NETWORK and IMAGES, got {folder} alone; or --model and --weights"
+            )
+        network = load_network(Path(folder), which=options.checkpoint)
+        return network, {"network": str(Path(folder).absolute())}, places
+    weights = options.weights.expanduser().absolute()
+    if weights.is_dir():
+        raise UsageError(f"weights must be a file, got the folder {options.weights}")
+    pretrained = Pretrained(
+        options.model,
+        str(weights),
+        options.image_size,
+        options.pooling,
+        options.input_scale,
+        options.weights_part,
+    )
+    network, loaded = pretrained.load()
+    if hosts.is_first():
+        print(f"weights: {sentence(loaded)}", flush=True)
+    made_by = {"network": str(weights), "pretrained": dataclasses.asdict(pretrained)}
+    return network, made_by | {"sha256": loaded.sha256}, options.places
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("network", type=Path, metavar="NETWORK")
-    parser.add_argument("images", nargs="+", metavar="IMAGES")
+    parser.add_argument(
+        "places", nargs="+", metavar="[NETWORK] IMAGES", help="NETWORK without --model"
+    )
+    pretrained = parser.add_argument_group("a backbone without a run")
+    pretrained.add_argument("--model", help="such as dinov2_small")
+    pretrained.add_argument("--weights", type=Path, help="as of experiments.train")
+    pretrained.add_argument("--weights-part", default="", help="likewise")
+    pretrained.add_argument(
+        "--input-scale", choices=("auto", *SCALES), default="auto", help="likewise"
+    )
+    pretrained.add_argument("--image-size", type=int, default=224)
+    pretrained.add_argument("--pooling", choices=get_args(Pooling), default="default")
     parser.add_argument("--out", type=Path, required=True, help=".npz or .parquet")
     parser.add_argument("--checkpoint", choices=get_args(Which), default="latest")
     parser.add_argument(
@@ -313,11 +361,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_out(options.out)
         if options.batch_size < 1:
             raise UsageError(f"batch-size must be at least 1, got {options.batch_size}")
-        network = load_network(options.network, which=options.checkpoint)
-        listed = list_images(options.images)
+        network, made_by, places = _choose_network(options)
+        listed = list_images(places)
         _check_names(options.out, listed)
-        job = {
-            "network": str(options.network.absolute()),
+        job = made_by | {
             "checkpoint": options.checkpoint,
             "step": network.step,
             "crops": options.crops,

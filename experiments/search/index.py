@@ -13,6 +13,7 @@ import numpy as np
 from experiments.embed import embed_views
 from experiments.evaluation.npz import numeric_embeddings
 from experiments.images import Views
+from experiments.pretrained import Pretrained
 from experiments.runs import load_network
 from rankjax.errors import RunError, UsageError
 from rankjax.files import read_npz
@@ -109,6 +110,8 @@ def _job(file: Path, comment: bytes) -> dict[str, Any]:
     try:
         job = json.loads(comment)
         if all(type(job[name]) is kind for name, kind in kinds.items()):
+            if "pretrained" in job:
+                job["pretrained"] = Pretrained.of(job["pretrained"])
             return job
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
@@ -133,7 +136,15 @@ class QueryEmbedder:
         if network is None and "network" not in job:
             raise UsageError(f"{index.file} does not say by what; give --network")
         folder = network or Path(job["network"])
-        self._network = load_network(folder, which=job.get("checkpoint", "latest"))
+        if network is None and "pretrained" in job:
+            self._network, loaded = job["pretrained"].load()
+            if loaded.sha256 != job.get("sha256"):
+                raise RunError(
+                    f"{index.file} was made by other weights than {folder} has now; "
+                    "embed the images again"
+                )
+        else:
+            self._network = load_network(folder, which=job.get("checkpoint", "latest"))
         if job and self._network.step != job["step"]:
             raise RunError(
                 f"{index.file} was made by {folder} at step {job['step']}, which is at "

@@ -1,0 +1,122 @@
+"""Backbones with weights of others embed and search without a run."""
+
+import json
+import struct
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import embed, evaluate
+from experiments.images import Views
+from experiments.parity import backbones
+from experiments.search.index import QueryEmbedder, read_index
+from rankjax.errors import RunError
+from rankjax.exported import Inputs
+
+ENTRY = backbones.stored()["mobilenet_v3_small, timm"]
+
+
+def write(file, arrays):
+    """A file of safetensors."""
+    header, data = {}, b""
+    for name, array in arrays.items():
+        offsets = [len(data), len(data) + array.nbytes]
+        shape = list(array.shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Weights, photos in folders by class, and their embeddings."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    rng = np.random.default_rng(0)
+    for label in "ab":
+        (folder / "photos" / label).mkdir(parents=True)
+        for i in range(3):
+            pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "photos" / label / f"{i}.png")
+    arrays = {f"model.{k}": v for k, v in backbones.weights(ENTRY).items()}
+    write(folder / "w.safetensors", arrays)
+    words = ["--model", "mobilenet_v3_small", "--weights", folder / "w.safetensors"]
+    words += ["--image-size", 32, folder / "photos", "--out", folder / "x.npz"]
+    assert embed.main([str(word) for word in words]) == 0
+    return folder
+
+
+def test_embeddings_are_the_features_of_images_of_the_asked_size(made):
+    file = np.load(made / "x.npz")
+    np.testing.assert_allclose(np.linalg.norm(file["embeddings"], axis=1), 1, rtol=1e-5)
+    network = backbones.network(ENTRY | {"image_size": 32}, backbones.weights(ENTRY))
+    inputs = Inputs(32, 32, 3, fit="crop", alpha="white")
+    pixels = Views(file["paths"].tolist(), inputs).read(np.arange(6))
+    features = np.asarray(network.features(jnp.asarray(pixels)))
+    expected = features / np.linalg.norm(features, axis=1, keepdims=True)
+    np.testing.assert_allclose(file["embeddings"], expected, atol=1e-5)
+    assert file["labels"].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_queries_are_embedded_as_the_images_were(made):
+    index = read_index(made / "x.npz")
+    query = made / "photos" / "b" / "1.png"
+    found = QueryEmbedder(index)([str(query)])
+    row = [str(p).endswith("b/1.png") for p in index.paths].index(True)
+    np.testing.assert_allclose(found[0], index.embeddings[row], atol=1e-5)
+
+
+def test_other_weights_than_those_of_the_index_are_refused(made, tmp_path):
+    copy = tmp_path / "x.npz"
+    copy.write_bytes((made / "x.npz").read_bytes())
+    file = made / "w.safetensors"
+    before = file.read_bytes()
+    try:
+        arrays = {f"model.{k}": v + 1 for k, v in backbones.weights(ENTRY).items()}
+        write(file, arrays)
+        with pytest.raises(RunError, match="made by other weights than"):
+            QueryEmbedder(read_index(copy))
+    finally:
+        file.write_bytes(before)
+
+
+def test_embeddings_are_evaluated(made, capsys):
+    assert evaluate.main([str(made / "x.npz"), "--no-clustering"]) == 0
+    assert "Recall@1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["photos"], "give NETWORK and IMAGES, got photos alone"),
+        (["photos", "--model", "dinov2_small"], "model and weights must be given"),
+        (
+            ["photos", "--model", "dinov2_smal", "--weights", "w.safetensors"],
+            "dinov2_small",
+        ),
+        (
+            ["photos", "--model", "dinov2_small", "--weights", "w.safetensors"],
+            "not the weights of this network",
+        ),
+        (
+            ["photos", "--model", "resnet18", "--weights", "none"],
+            "there is no such file",
+        ),
+        (
+            [
+                *("photos", "--model", "dinov2_small", "--weights", "w.safetensors"),
+                *("--image-size", "100"),
+            ],
+            "a multiple of the patch, 14, got 100; the nearest is 98",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_one_line(words, message, made, capsys, monkeypatch):
+    monkeypatch.chdir(made)
+    assert embed.main([*words, "--out", "y.npz"]) in (1, 2)
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
