@@ -468,7 +468,7 @@ def test_a_run_is_evaluated_as_its_own_summary_says(
     ]
     data = dataclasses.replace(data, test=halves[0], gallery=halves[1], junk=junk)
     persons = dataclasses.replace(data, protocol="reid", recall_at=(1, 3))
-    monkeypatch.setattr(runs, "load_data", lambda config: persons)
+    monkeypatch.setattr(runs, "load_data", lambda data, seed: persons)
     words = [str(run_dir), *QUICK, *places, "--json", str(file), "--no-clustering"]
     assert main(words) == 0
     got = json.loads(file.read_text())
