@@ -16,7 +16,7 @@ from rankjax.train import create_state, make_step
 # One process compiles the step for all.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resnet50")]
 
-ROWS, DIM, SIZE = 8, 8, 224
+ROWS, DIM, SIZE = 8, 8, 96
 CLASSES = ROWS // 2
 FAMILIES = {
     "pairs": "contrastive",
