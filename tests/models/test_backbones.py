@@ -1,11 +1,14 @@
 """Backbones compute what the networks of other libraries do, stage by stage."""
 
 import math
+import re
 
+import jax
+import numpy as np
 import pytest
 from flax import nnx
 
-from experiments.parity.backbones import differences, main, stored
+from experiments.parity.backbones import differences, main, stored, weights
 from rankjax import models
 from rankjax.models import MODELS
 from rankjax.models.weights import named_arrays
@@ -79,3 +82,43 @@ def test_an_unknown_network_is_named(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["resnet19"])
     assert "no network 'resnet19'" in capsys.readouterr().err
+
+
+def loaded(entry, arrays):
+    """Our network's parameters from these arrays, and whose names they have."""
+    backbone = nnx.eval_shape(
+        lambda: models.backbone(
+            entry["model"],
+            channels=3,
+            layers=models.Layers(None, nnx.Rngs(0)),
+            image_size=tuple(entry["image_size"]),
+        )
+    )
+    found = models.use_arrays(backbone, arrays, source="x")
+    return jax.tree.leaves(nnx.state(backbone, nnx.Param)), found.layout
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("dinov2_small_registers, timm", "DINOv2"),
+        ("dinov3_small, timm, with biases", "DINOv3"),
+    ],
+)
+def test_the_authors_names_of_the_same_weights_give_the_same_network(name, layout):
+    theirs, authors = weights(stored()[name]), {}
+    for key, array in theirs.items():
+        key = re.sub(r"gamma_(\d)", r"ls\1.gamma", key)
+        token = "register_tokens" if layout == "DINOv2" else "storage_tokens"
+        authors[key.replace("reg_token", token)] = array
+    for key in [key for key in authors if key.endswith("q_bias")]:
+        block = key.removesuffix("q_bias")
+        q, v = authors.pop(key), authors.pop(f"{block}v_bias")
+        authors[f"{block}qkv.bias"] = np.concatenate([q, np.zeros_like(q), v])
+        authors[f"{block}qkv.bias_mask"] = np.ones(3 * len(q), np.float32)
+    authors["mask_token"] = np.zeros((1, 384), np.float32)
+    ours, _ = loaded(stored()[name], theirs)
+    same, found = loaded(stored()[name], authors)
+    assert found == layout
+    for a, b in zip(ours, same, strict=True):
+        np.testing.assert_array_equal(a, b)
