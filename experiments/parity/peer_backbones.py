@@ -328,23 +328,39 @@ def evaluate(code: str, size: int, model: str, stages: dict[str, str]) -> dict:
         seen["features"] = seen[last].mean((1, 2))
     elif "features" not in seen:
         seen["features"] = seen["norm"][:, 0]
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    return entry(model, size, shapes, seen, code=code)
+
+
+def entry(
+    model: str,
+    size: int | list[int],
+    shapes: dict[str, tuple[int, ...]],
+    stages: dict[str, np.ndarray],
+    *,
+    code: str = "",
+) -> dict[str, Any]:
+    """What is stored of a network: names and shapes of weights, values of stages."""
     return {
         "model": model,
         "code": code,
         "image_size": size,
-        "weights": [
-            f"{name} {'x'.join(map(str, value.shape))}"
-            for name, value in weights.items()
-        ],
+        "weights": [f"{k} {'x'.join(map(str, s))}" for k, s in shapes.items()],
         "stages": {
             stage: {
                 "shape": list(x.shape),
                 "largest": float(f"{np.abs(x).max():.6g}"),
                 "values": sample(stage, x),
             }
-            for stage, x in seen.items()
+            for stage, x in stages.items()
         },
     }
+
+
+def write(path: str, source: dict[str, str], networks: dict[str, Any]) -> None:
+    """Writes entries, a line each, and the programs that they come from."""
+    text = json.dumps({"source": source, "networks": networks})
+    Path(path).write_text(text.replace('}, "', '},\n"') + "\n")
 
 
 def main(path: str) -> None:
@@ -359,12 +375,7 @@ def main(path: str) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             print(name)
             found[name] = evaluate(code, size, model, stages)
-    data = {
-        "source": versions | {"by": "experiments/parity/peer_backbones.py"},
-        "networks": found,
-    }
-    text = json.dumps(data).replace('}, "', '},\n"')
-    Path(path).write_text(text + "\n")
+    write(path, versions | {"by": "experiments/parity/peer_backbones.py"}, found)
 
 
 if __name__ == "__main__":

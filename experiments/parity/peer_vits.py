@@ -12,7 +12,6 @@ of them the names and shapes are compared.
 
 import argparse
 import contextlib
-import json
 import math
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.parity.peer_backbones import draw, images, sample
+from experiments.parity.peer_backbones import draw, entry, images, write
 
 Size = tuple[int, int]
 Found = tuple[dict[str, tuple[int, ...]], dict[str, np.ndarray]]
@@ -306,28 +305,6 @@ def shapes_of(name: str, size: int, settings: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v.shape) for k, v in state.items() if k != "head.bias"}
 
 
-def _entry(
-    model: str,
-    size: list[int],
-    shapes: dict[str, tuple[int, ...]],
-    stages: dict[str, np.ndarray],
-) -> dict[str, Any]:
-    return {
-        "model": model,
-        "code": "",
-        "image_size": size,
-        "weights": [f"{k} {'x'.join(map(str, s))}" for k, s in shapes.items()],
-        "stages": {
-            stage: {
-                "shape": list(x.shape),
-                "largest": float(f"{np.abs(x).max():.6g}"),
-                "values": sample(stage, x),
-            }
-            for stage, x in stages.items()
-        },
-    }
-
-
 def main(path: str) -> None:
     """Writes the file."""
     import open_clip
@@ -341,16 +318,11 @@ def main(path: str) -> None:
     for name, (model, size, make) in _ENTRIES.items():
         with contextlib.redirect_stdout(sys.stderr):
             print(name)
-            found[name] = _entry(model, list(size), *make())
+            found[name] = entry(model, list(size), *make())
     for model, (side, code, settings) in _SHAPES.items():
         shapes = shapes_of(code, side, settings)
-        found[f"{model}, timm"] = _entry(model, [side, side], shapes, {})
-    data = {
-        "source": versions | {"by": "experiments/parity/peer_vits.py"},
-        "networks": found,
-    }
-    text = json.dumps(data).replace('}, "', '},\n"')
-    Path(path).write_text(text + "\n")
+        found[f"{model}, timm"] = entry(model, [side, side], shapes, {})
+    write(path, versions | {"by": "experiments/parity/peer_vits.py"}, found)
 
 
 if __name__ == "__main__":

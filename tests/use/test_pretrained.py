@@ -6,14 +6,19 @@ import struct
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 from experiments import embed, evaluate
+from experiments.config import Config
 from experiments.images import Views
 from experiments.parity import backbones
 from experiments.search.index import QueryEmbedder, read_index
+from experiments.training.network import network
+from experiments.training.weights import pretrain, sentence
 from rankjax.errors import RunError
 from rankjax.exported import Inputs
+from rankjax.models.weights import named_arrays
 
 ENTRY = backbones.stored()["mobilenet_v3_small, timm"]
 
@@ -43,7 +48,15 @@ def made(tmp_path_factory):
     arrays = {f"model.{k}": v for k, v in backbones.weights(ENTRY).items()}
     write(folder / "w.safetensors", arrays)
     words = ["--model", "mobilenet_v3_small", "--weights", folder / "w.safetensors"]
-    words += ["--image-size", 32, folder / "photos", "--out", folder / "x.npz"]
+    words += [
+        "--weights-part",
+        "model",
+        "--image-size",
+        32,
+        folder / "photos",
+        "--out",
+        folder / "x.npz",
+    ]
     assert embed.main([str(word) for word in words]) == 0
     return folder
 
@@ -120,3 +133,32 @@ def test_what_does_not_fit_is_one_line(words, message, made, capsys, monkeypatch
     assert said.startswith("error: ")
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_a_run_starts_from_the_part_of_a_file_that_it_names(tmp_path):
+    arrays = backbones.weights(ENTRY)
+    both = {f"raw.{k}": v for k, v in arrays.items()}
+    both |= {f"model_ema.{k}": v + 1 for k, v in arrays.items()}
+    write(tmp_path / "w.safetensors", both)
+    settings = Config().replace(model="mobilenet_v3_small", weights_part="model_ema")
+    embedder = nnx.eval_shape(
+        lambda: network(
+            settings.model,
+            image_size=(32, 32),
+            channels=3,
+            axis_name=None,
+            rngs=nnx.Rngs(0),
+        )
+    )
+    part = settings.model.weights_part
+    path = tmp_path / "w.safetensors"
+    loaded = pretrain(embedder, path, input_scale="auto", part=part)
+    assert " of w.safetensors below model_ema (timm), its " in sentence(loaded)
+    rename = embedder.backbone.layouts()["timm"].rename
+    (kernel,) = (
+        array
+        for name, array in named_arrays(nnx.state(embedder.backbone)).items()
+        if rename(name) == "conv_stem.weight"
+    )
+    expected = arrays["conv_stem.weight"].transpose(2, 3, 1, 0) + 1
+    np.testing.assert_allclose(kernel[...], expected, rtol=1e-6)
