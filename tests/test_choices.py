@@ -374,8 +374,8 @@ def test_the_command_ends_with_its_result_and_two_paths(finished):
 
 def test_a_report_names_the_data_and_the_loss_and_how_to_train_it(finished):
     dataset = f"folder:{finished.photos}"
-    assert finished.report.title == f"{dataset}, triplet"
-    command = finished.report.command
+    assert finished.report["title"] == f"{dataset}, triplet"
+    command = finished.report["command"]
     expected = f"python -m experiments.train glyphs --dataset {dataset} "
     assert command.startswith(expected)
     again = parse(command.split()[3:])[1]

@@ -19,7 +19,7 @@ from experiments.training.start import build_step, start
 from experiments.training.validation import Validation, check_evaluation
 from experiments.training.weights import sentence
 from rankjax.data import Dataset, Loader
-from rankjax.data.images import ChosenImages
+from rankjax.data.images import ImageRows
 from rankjax.errors import RunError, UsageError
 from rankjax.parallel import axis_of, replicate
 from rankjax.train import make_embed
@@ -178,7 +178,7 @@ class _Trial:
         embed = make_embed(
             self._begun.definition, devices=self._devices, batch_size=len(rows)
         )
-        found = embed(self._state, ChosenImages(split.images, rows))
+        found = embed(self._state, ImageRows(split.images, rows=rows))
         if not np.isfinite(found).all():
             raise RunError("embeddings are not finite after a step")
         return f"{len(found)} images of {len(split.labels):,} to {found.shape[1]}"

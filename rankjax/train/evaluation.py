@@ -17,7 +17,7 @@ from rankjax.metrics.directions import cosines, unit_rows
 from rankjax.parallel import AXIS, from_processes, place_among, replicate
 from rankjax.train.step import TrainState
 
-Embed = Callable[[TrainState, ImageSource], np.ndarray]
+Embed = Callable[[TrainState, Readable], np.ndarray]
 Forward = Callable[[Any, jax.Array], jax.Array]
 
 
