@@ -83,6 +83,14 @@ class Record:
         order = np.argsort(self.cells["seed"][mask], kind="stable")
         return self.final[figure][mask][order]
 
+    def over(
+        self, number: str, figure: str, **cells: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The values [n] that a number of cells takes, and a final figure [seed, n]."""
+        taken = np.unique(self.cells[number])
+        found = [self.values(figure, **{number: x}, **cells) for x in taken]
+        return taken, np.stack(found, 1)
+
     def curve(self, figure: str, **cells: float) -> np.ndarray:
         """[seed, evaluation] of the cells that have these values."""
         mask = self.where(**cells)
