@@ -310,7 +310,8 @@ class EncodedImages:
 
     `read` gives them as `fit_image` makes them, and keeps that if all fit in 1 GiB;
     `originals` gives them whole, of their own size, and where they are not to be cut,
-    of the shape that `read` gives. Files are read anew; the system keeps them.
+    of the shape that `read` gives. Of files that are decoded again and again the first
+    GiB is kept.
 
     Attributes:
       fetch, shape, name, short_side, fit, alpha: as given.
@@ -340,6 +341,8 @@ class EncodedImages:
         self.fetch, self.shape, self.name = fetch, shape, name
         self.short_side, self.fit, self.alpha = short_side, fit, alpha
         self._count = count
+        self._files: dict[int, bytes] = {}
+        self._room = _KEEP_BYTES
         self._kept: np.ndarray | None = None
         if count * int(np.prod(shape)) <= _KEEP_BYTES:
             self._kept = np.empty((count, *shape), np.uint8)
@@ -369,7 +372,8 @@ class EncodedImages:
         Raises:
           RunError: a damaged image, by its name.
         """
-        images = list(self._decoded(indices))
+        files = self._contents(indices, keep=True)
+        images = [self._pixels(i, file, None) for i, file in files]
         if self.fit == "crop":
             return images
         return [fit_image(each, *self._box(each), fit=self.fit) for each in images]
@@ -385,30 +389,42 @@ class EncodedImages:
     def _fitted(self, indices: np.ndarray) -> np.ndarray:
         height, width, _ = self.shape
         least = self.short_side or max(height, width)
+        files = self._contents(indices, keep=self._kept is None)
+        pixels = (self._pixels(i, file, least) for i, file in files)
         return np.stack(
             [
                 fit_image(each, height, width, self.short_side, fit=self.fit)
-                for each in self._decoded(indices, least)
+                for each in pixels
             ]
         )
 
-    def _decoded(
-        self, indices: np.ndarray, at_least: int | None = None
-    ) -> Iterator[np.ndarray]:
-        files = zip(indices.tolist(), self.fetch(indices), strict=True)
-        for index, content in files:
-            try:
-                yield decode(
-                    content,
-                    channels=self.shape[-1],
-                    at_least=at_least,
-                    alpha=self.alpha,
-                )
-            except DamagedImage as error:
-                raise RunError(
-                    f"cannot read the image {self.name(index)}: {error} "
-                    "(on_damage=skip leaves such images out)"
-                ) from error
+    def _contents(self, indices: np.ndarray, *, keep: bool) -> list[tuple[int, bytes]]:
+        wanted = indices.tolist()
+        missing = [i for i in dict.fromkeys(wanted) if i not in self._files]
+        fetched: dict[int, bytes] = {}
+        if missing:
+            contents = self.fetch(np.array(missing))
+            fetched = dict(zip(missing, contents, strict=True))
+        for i, file in fetched.items():
+            # Threads that take from the room at the same time overdraw it by a little.
+            if keep and len(file) <= self._room:
+                self._room -= len(file)
+                self._files[i] = file
+        return [(i, fetched[i] if i in fetched else self._files[i]) for i in wanted]
+
+    def _pixels(self, index: int, content: bytes, at_least: int | None) -> np.ndarray:
+        try:
+            return decode(
+                content,
+                channels=self.shape[-1],
+                at_least=at_least,
+                alpha=self.alpha,
+            )
+        except DamagedImage as error:
+            raise RunError(
+                f"cannot read the image {self.name(index)}: {error} "
+                "(on_damage=skip leaves such images out)"
+            ) from error
 
 
 class ImageRows:
