@@ -79,9 +79,7 @@ class Record:
 
     def values(self, figure: str, **cells: float) -> np.ndarray:
         """A final figure of the cells that have these values, in order of seeds."""
-        mask = self.where(**cells)
-        order = np.argsort(self.cells["seed"][mask], kind="stable")
-        return self.final[figure][mask][order]
+        return self.final[figure][self._by_seed(cells)]
 
     def over(
         self, number: str, figure: str, **cells: float
@@ -93,9 +91,11 @@ class Record:
 
     def curve(self, figure: str, **cells: float) -> np.ndarray:
         """[seed, evaluation] of the cells that have these values."""
-        mask = self.where(**cells)
-        order = np.argsort(self.cells["seed"][mask], kind="stable")
-        return self.curves[figure][mask][order]
+        return self.curves[figure][self._by_seed(cells)]
+
+    def _by_seed(self, cells: Mapping[str, float]) -> np.ndarray:
+        some = np.flatnonzero(self.where(**cells))
+        return some[np.argsort(self.cells["seed"][some], kind="stable")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,7 +81,10 @@ def bootstrap(
       TypeError: `values` is no mapping.
     """
     table = _table("values", values)
-    _check(samples, level)
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
     if by not in ("query", "class"):
         raise ValueError(f"by must be 'query' or 'class', got {by!r}")
     if by == "class" and labels is None:
@@ -113,13 +116,6 @@ def _table(name: str, values: Any, n: int | None = None) -> np.ndarray:
         columns.append(checks.as_values(f"{name}[{key!r}]", column, n))
         n = len(columns[0])
     return np.stack(columns, axis=1)
-
-
-def _check(samples: int, level: float) -> None:
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")
 
 
 def _per_class(table: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
