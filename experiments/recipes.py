@@ -113,7 +113,7 @@ def _epochs(images: int, *, decay: int, settings: Config) -> Config:
     epoch = images // 180
     return settings.replace(
         steps=60 * epoch,
-        freeze_steps=epoch,
+        train_blocks=("none", f"{epoch}:all"),
         decay_every=decay * epoch,
         eval_every=2 * epoch,
     )

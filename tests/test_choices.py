@@ -272,7 +272,12 @@ def test_settings_that_were_fitted_are_said_in_one_line(finished):
         (["--eval-every", "7"], {"steps": 600, "eval_every": 7}),
         (
             ["sop_proxy_anchor"],
-            {"steps": 200, "freeze_steps": 3, "decay_every": 67, "eval_every": 7},
+            {
+                "steps": 200,
+                "train_blocks": ("none", "3:all"),
+                "decay_every": 67,
+                "eval_every": 7,
+            },
         ),
         (["digits"], {"steps": 200, "eval_every": 50}),
     ],
