@@ -28,7 +28,7 @@ MAKERS = dict(inspect.getmembers(tiny_archives, inspect.isfunction))
 def weights(tmp_path_factory):
     """A safetensors file of each recipe's architecture, with random numbers."""
     folder, files = tmp_path_factory.mktemp("weights"), {}
-    for model in ("bn_inception", "resnet50"):
+    for model in ("bn_inception", "resnet50", "vit_small_patch16", "dinov2_small"):
         (entry, *_) = (e for e in backbones.stored().values() if e["model"] == model)
         header, data = {}, b""
         for name, array in backbones.weights(entry).items():

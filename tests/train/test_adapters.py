@@ -188,9 +188,9 @@ def test_adapters_start_at_zero_train_on_eight_devices_and_export_merged(
         def read(self, indices):
             return images[indices]
 
-    np.testing.assert_array_equal(
-        embed(begun.state, Images()),
-        make_embed(plain.definition, devices=jax.devices()[:1])(plain.state, Images()),
+    without = make_embed(plain.definition, devices=jax.devices()[:1])
+    np.testing.assert_allclose(
+        embed(begun.state, Images()), without(plain.state, Images()), atol=1e-6
     )
     for name, value in named(begun.state.frozen).items():
         np.testing.assert_array_equal(value, named(state.frozen)[name], err_msg=name)
