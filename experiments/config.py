@@ -85,8 +85,9 @@ class Model:
     trained otherwise."""
     lora_scale: Factor = 1.0
     """Of adapters: alpha / rank of the paper."""
-    lora_places: tuple[str, ...] = ("qkv", "proj", "fc1", "fc2")
-    """Maps that have adapters: qkv and proj of attention, fc1 and fc2 of MLPs."""
+    lora_places: tuple[str, ...] = ()
+    """Maps that have adapters: qkv and proj of attention, fc1 and fc2 of MLPs; by
+    default all."""
     norm: Literal["batch", "frozen", "group"] = "batch"
     """batch; frozen (batch norm as its running statistics have it); or group."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -22,7 +22,14 @@ _BELONG_TO = {
     "loss": ("loss_options", "learn", "similarity"),
     "augmentation": ("augmentation_options",),
     "batches": ("batch_options",),
-    "model": ("weights", "weights_part", "input_scale", "pooling", "lora"),
+    "model": (
+        "weights",
+        "weights_part",
+        "input_scale",
+        "pooling",
+        "lora",
+        "lora_places",
+    ),
     "dataset": ("manual_dir",),
 }
 _PER_CLASS: dict[Kind, int] = {

@@ -59,11 +59,10 @@ class Parts:
 
     def __init__(self, optimizer: Optimizer, loss: Loss, backbone: Staged) -> None:
         self._stages = build_stages(optimizer)
-        self._depths = backbone.depths()
+        self._depths, blocks = backbone.depths()
         self._decay = optimizer.layer_decay
         self._backbone = optimizer.backbone_learning_rate
         self._proxies = loss.proxy_learning_rate
-        blocks = max(self._depths.values()) - 1
         for _, last in self._stages:
             if blocks < last < math.inf:
                 raise UsageError(

@@ -41,7 +41,7 @@ class Transition(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map [n, h, w, inputs] to [n, h / 2, w / 2, inputs / 2]."""
         x = self.conv(nnx.relu(self.norm(x)))
-        return nnx.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
+        return nnx.avg_pool(x, (2, 2), strides=(2, 2))
 
 
 class DenseNet(Staged):
@@ -79,9 +79,7 @@ class DenseNet(Staged):
     def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
         """Yields the outputs of the stem, of each block, and of the last norm."""
         x = nnx.relu(self.norm0(self.conv0(images)))
-        x = nnx.max_pool(
-            x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1))
-        )
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         yield "stem", x
         for number, block in enumerate(self.denseblocks):
             if number:

@@ -233,4 +233,4 @@ class BNInception(Staged):
 def _max_pool(x: jax.Array, size: int) -> jax.Array:
     """With a stride of 2, as far as a window begins inside the image."""
     sides = [(0, max(-(-(n - size) // 2) * 2 + size - n, 0)) for n in x.shape[1:3]]
-    return nnx.max_pool(x, window_shape=(size, size), strides=(2, 2), padding=sides)
+    return nnx.max_pool(x, (size, size), strides=(2, 2), padding=sides)

@@ -295,8 +295,8 @@ class Staged(nnx.Module):
         """Map what is pooled, [n, features], to features."""
         return pooled
 
-    def depths(self) -> dict[tuple[Any, ...], int]:
-        """How deep a parameter is below the output, by its path.
+    def depths(self) -> tuple[dict[tuple[Any, ...], int], int]:
+        """How deep parameters are below the output, by path, and the number of blocks.
 
         It is 1 in the last block and after it, 2 in the block before, and so on; what
         comes before the first block is one deeper still, as timm has it.
@@ -306,10 +306,11 @@ class Staged(nnx.Module):
         names = {match[1] for match in found if match and match[1]}
         order = sorted(names, key=lambda name: (len(name), name))
         depth = {name: len(order) - i for i, name in enumerate(order)} | {None: 1}
-        return {
+        depths = {
             path: depth[match[1]] if match else len(order) + 1
             for path, match in zip(paths, found, strict=True)
         }
+        return depths, len(order)
 
     def fit(self, name: str, value: np.ndarray) -> np.ndarray:
         """An array of a file as this network wants it, by our name."""

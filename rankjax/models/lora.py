@@ -45,7 +45,7 @@ def add_lora(
     rank: int,
     *,
     scale: float = 1.0,
-    places: Sequence[str] = PLACES,
+    places: Sequence[str] = (),
     rngs: nnx.Rngs,
 ) -> None:
     """Adapts linear maps of a network, which then computes what it did before.
@@ -57,7 +57,8 @@ def add_lora(
       model: the network, which is changed.
       rank: of the products, 1 or more.
       scale: what they are multiplied by, the paper's alpha / rank.
-      places: names of the maps, as the modules that hold them have them.
+      places: names of the maps, as the modules that hold them have them; by default
+        those of `PLACES` that there are.
       rngs: where the initial weights come from.
 
     Raises:
@@ -65,7 +66,8 @@ def add_lora(
     """
     maps = list(_submodules(model, nnx.Linear))
     names, kind = sorted({name for _, name, _ in maps}), type(model).__name__
-    if not maps:
+    places = places or [place for place in PLACES if place in names]
+    if not places or not names:
         raise UsageError(
             f"lora must be 0, got {rank}: {kind} has no linear maps, as transformers "
             "and ConvNeXt have them"
@@ -73,7 +75,7 @@ def add_lora(
     for place in places:
         if place not in names:
             raise UsageError(
-                f"places of lora must be among {', '.join(names)} in this {kind}, got "
+                f"lora_places must be among {', '.join(names)} in this {kind}, got "
                 f"{place}"
             )
     for parent, name, linear in maps:

@@ -119,9 +119,7 @@ class ResNet(Staged):
     def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
         """Yields the outputs of the stem and of each group."""
         x = nnx.relu(self.bn1(self.conv1(images)))
-        x = nnx.max_pool(
-            x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1))
-        )
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         yield "stem", x
         for number in range(1, 5):
             for block in getattr(self, f"layer{number}").layers:

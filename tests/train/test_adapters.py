@@ -103,8 +103,9 @@ def test_depth_counts_blocks_from_the_output(name, blocks, parts):
         layers = models.Layers(None, nnx.Rngs(0))
         return models.backbone(name, channels=3, layers=layers)
 
-    depths = nnx.eval_shape(build).depths()
-    assert set(range(1, blocks + 1)) <= set(depths.values()) <= set(range(blocks + 2))
+    depths, number = nnx.eval_shape(build).depths()
+    assert number == blocks
+    assert {*range(1, blocks + 1)} <= {*depths.values()} <= {*range(1, blocks + 2)}
     for part, depth in parts.items():
         begin = part.split(".")
         found = {d for p, d in depths.items() if [*map(str, p)][: len(begin)] == begin}
@@ -225,6 +226,7 @@ def test_adapters_start_at_zero_train_on_eight_devices_and_export_merged(
     ("settings", "message"),
     [
         ({"model": "convnet", "lora": 4}, "got 4: ConvNet has no linear maps"),
+        ({"model": "convnet", "train_blocks": ("last:5",)}, "last:N of 4 blocks"),
         ({"lora": 4, "lora_places": ("q",)}, "among fc1, fc2, proj, qkv in .* got q$"),
         ({"train_blocks": ("last:4",)}, "last:N of 3 blocks, got last:4"),
     ],
