@@ -31,7 +31,7 @@ from experiments.training.validation import check_evaluation
 from rankjax import losses
 from rankjax.data import Split
 from rankjax.errors import UsageError
-from rankjax.models import Norm, Pooling
+from rankjax.models import Norm, Pooling, Staged
 from rankjax.registry import info_of
 from rankjax.train import Checkpoints
 
@@ -64,6 +64,7 @@ class Linear(nnx.Module):
 
     def __init__(self, rngs, channels):
         self.layer = nnx.Linear(16 * channels, 64, rngs=rngs)
+        self.backbone = Staged()  # without parameters
 
     def __call__(self, images):
         rows = images[:, ::8, ::8].reshape(len(images), -1) / 255
