@@ -22,7 +22,7 @@ Forward = Callable[[Any, jax.Array], jax.Array]
 
 
 def forward_of(definition: Any) -> Forward:
-    """`forward((params, rest), images)`, the network in eval mode.
+    """`forward(state.evaluated, images)`, the network in eval mode.
 
     Args:
       definition: from `create_state`.
