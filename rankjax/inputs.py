@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import numbers
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -246,6 +248,42 @@ def as_weights(weights: Any, n: int) -> jax.Array | None:
     if not isinstance(weights, jax.Array) and np.min(weights) < 0:
         raise ValueError(f"weights must not be negative, got {np.min(weights)}")
     return array
+
+
+def as_dims(dims: Any, weights: Any) -> dict[int, Any] | None:
+    """The lengths of prefixes in rising order, each with its weight; None for none.
+
+    Raises:
+      ValueError: no lengths, one twice, one below 1, or as many weights as not.
+      TypeError: a length is not a whole number.
+    """
+    if dims is None:
+        if weights is not None:
+            raise ValueError("dim_weights need dims, got dims=None")
+        return None
+    lengths = tuple(dims) if isinstance(dims, Iterable) else (dims,)
+    if not all(isinstance(dim, numbers.Integral) for dim in lengths):
+        raise TypeError(f"dims must be whole numbers, got {dims!r}")
+    if not lengths or min(lengths) < 1 or len(set(lengths)) < len(lengths):
+        raise ValueError(f"dims must be different lengths of at least 1, got {dims!r}")
+    weights = [1] * len(lengths) if weights is None else list(weights)
+    if len(weights) != len(lengths):
+        raise ValueError(
+            f"dim_weights must be one number for each of {len(lengths)} dims, "
+            f"got {len(weights)}"
+        )
+    return {
+        int(dim): w
+        for dim, w in sorted(zip(lengths, weights, strict=True), key=lambda x: x[0])
+    }
+
+
+def check_dims(dims: tuple[int, ...] | None, dim: int) -> None:
+    """Raises a ValueError where a prefix would be longer than the embeddings."""
+    if dims is not None and dims[-1] > dim:
+        raise ValueError(
+            f"dims must be at most the embeddings' dim {dim}, got {dims[-1]}"
+        )
 
 
 def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:

@@ -20,13 +20,13 @@ from rankjax.blocks import cast_varying, pad, varying_axes
 from rankjax.inputs import References
 from rankjax.mining import Miner
 from rankjax.pairs import (
-    Pairs,
     Rows,
     class_sizes,
     features,
     not_finite,
     occurrences,
     pair_rows,
+    prefix,
 )
 from rankjax.registry import (
     Kind,
@@ -73,6 +73,8 @@ class Objective(Generic[Value]):
     axis_name: AxisName | None
     block: Block
     has_aux: bool
+    dims: tuple[int, ...] | None
+    dim_weights: tuple[Any, ...]
 
     def __call__(
         self,
@@ -114,6 +116,7 @@ class Objective(Generic[Value]):
             before anything is compiled.
         """
         batch = inputs.as_rows("", embeddings, labels, valid)
+        inputs.check_dims(self.dims, batch.embeddings.shape[1])
         others = None
         if references is not None:
             others = inputs.reference_rows(references, batch)
@@ -126,11 +129,14 @@ class Objective(Generic[Value]):
             inputs.check_references(info, others, weights)
         penalties = tuple((0.0, penalty) for _, penalty in self.regularizers)
         value, aux = _compiled(
-            dataclasses.replace(self, params=(), regularizers=penalties),
+            dataclasses.replace(
+                self, params=(), regularizers=penalties, dim_weights=()
+            ),
             references is not None and references.replicated,
             (batch, others, weights, key),
             numbers,
             [strength for strength, _ in self.regularizers],
+            list(self.dim_weights),
         )
         result: Any = (value, aux) if self.has_aux else value
         return result
@@ -156,6 +162,8 @@ def objective(
     regularizers: Sequence[tuple[Any, Loss]] = ...,
     axis_name: AxisName | None = ...,
     block: Block = ...,
+    dims: Sequence[int] | None = ...,
+    dim_weights: Sequence[Any] | None = ...,
     has_aux: Literal[False] = ...,
 ) -> Objective[jax.Array]: ...
 @overload
@@ -168,6 +176,8 @@ def objective(
     regularizers: Sequence[tuple[Any, Loss]] = ...,
     axis_name: AxisName | None = ...,
     block: Block = ...,
+    dims: Sequence[int] | None = ...,
+    dim_weights: Sequence[Any] | None = ...,
     has_aux: Literal[True],
 ) -> Objective[tuple[jax.Array, Aux]]: ...
 def objective(
@@ -179,6 +189,8 @@ def objective(
     regularizers: Sequence[tuple[Any, Loss]] = (),
     axis_name: AxisName | None = None,
     block: Block = "auto",
+    dims: Sequence[int] | None = None,
+    dim_weights: Sequence[Any] | None = None,
     has_aux: bool = False,
 ) -> Objective[Any]:
     """Composes a loss, its mining and its averaging into one pure function.
@@ -206,11 +218,18 @@ def objective(
         whole matrix, value and gradient in one pass, reverse mode. 'auto' chooses the
         number by platform and batch. None is the plain whole matrix, differentiable in
         both modes, which `jax.disable_jit` shows step by step.
+      dims: lengths of an embedding that shall each serve by itself, such as (64, 128,
+        256): the loss is the weighted sum of the losses of these prefixes, mined apart
+        (Kusupati et al., "Matryoshka Representation Learning", NeurIPS 2022). The whole
+        length counts where it is among them. Regularisers see the whole embedding.
+      dim_weights: one number per length; by default 1 each, as in the paper.
       has_aux: also return the share of terms above zero (`active_share`) and the mean
-        similarity of all positive and of all negative pairs before mining.
+        similarity of all positive and of all negative pairs before mining, for the
+        longest of dims.
 
     Raises:
-      ValueError: block is below 1, or a setting bound to the loss is out of range.
+      ValueError: block is below 1, or a setting bound to the loss is out of range, or
+        dims are no different lengths with a weight each.
       TypeError: mining for a loss of features, or something else than functions.
     """
     if (
@@ -233,6 +252,7 @@ def objective(
             "terms below; use mean"
         )
     loss, params = split_numbers(loss)
+    lengths = inputs.as_dims(dims, dim_weights)
     return Objective(
         loss=loss,
         params=params,
@@ -245,6 +265,8 @@ def objective(
         axis_name=bound(axis_name),
         block=block,
         has_aux=has_aux,
+        dims=None if lengths is None else tuple(lengths),
+        dim_weights=() if lengths is None else tuple(lengths.values()),
     )
 
 
@@ -265,6 +287,7 @@ def _compute(
     given: tuple[Rows, Rows | None, jax.Array | None, jax.Array | None],
     params: dict[str, Any],
     strengths: list[Any],
+    dim_weights: list[Any],
 ) -> tuple[jax.Array, Aux]:
     batch, others, weights, key = given
     info, axis_name = info_of(self.loss), self.axis_name
@@ -287,14 +310,22 @@ def _compute(
         return tree if axis_name is None else lax.psum(tree, axis_name)
 
     def function(rows: Any, operands: Any) -> Any:
-        (anchors, weights), (references, batch, key, params) = rows, operands
-        references = anchors if whole else references
-        pairs = _pairs(anchors, references, self.similarity, key)
-        if info is not None and info.kind is Kind.FEATURES:
-            result = self.loss(features(anchors, references), **params)
-        else:
-            mined = pairs if self.mining is None else self.mining(pairs)
-            result = self.loss(mined, **params)
+        (anchors, weights), (references, batch, key, params, scales) = rows, operands
+        results = []
+        for dim in self.dims or [anchors.embeddings.shape[1]]:
+            some = prefix(anchors, dim)
+            others = some if whole else prefix(references, dim)
+            pairs = pair_rows(some, others, self.similarity, key)
+            # The rows of positives are those of anchors, where all of these are here.
+            known = pairs.similarity if whole else None
+            pairs = dataclasses.replace(
+                pairs, reference_similarity=known, forward_mode=block is None
+            )
+            if info is not None and info.kind is Kind.FEATURES:
+                results.append(self.loss(features(some, others), **params))
+            else:
+                mined = pairs if self.mining is None else self.mining(pairs)
+                results.append(self.loss(mined, **params))
         sizes = class_sizes(anchors, *batch)
         beside = None
         if self.has_aux:
@@ -307,16 +338,7 @@ def _compute(
             given = None if weights is None else weights.astype(terms.total.dtype)
             return dataclasses.replace(terms, weight=given, class_size=sizes)
 
-        return _reduced(result, anchors, self.reduction, place, beside)
-
-    def _pairs(anchors: Rows, references: Rows, *more: Any) -> Pairs:
-        pairs = pair_rows(anchors, references, *more)
-        # The rows of positives are those of anchors, where all of these are here.
-        known = pairs.similarity if whole else None
-        plain = block is None
-        return dataclasses.replace(
-            pairs, reference_similarity=known, forward_mode=plain
-        )
+        return _reduced(results, scales, anchors, self.reduction, place, beside)
 
     n = len(anchors.embeddings)
     block = _block(self.block, anchors, references)
@@ -325,7 +347,10 @@ def _compute(
     value, sums = gradients.evaluate(
         function,
         (anchors, weights),
-        cast_varying((None if whole else references, everyone, key, params), varying),
+        cast_varying(
+            (None if whole else references, everyone, key, params, dim_weights or [1]),
+            varying,
+        ),
         block=block,
         add=add,
     )
@@ -343,20 +368,30 @@ def _compute(
 
 
 def _reduced(
-    result: Result,
+    results: list[Result],
+    scales: list[Any],
     anchors: Rows,
     reduction: Reduction,
     place: Callable[[Terms], Terms] = lambda terms: terms,
     beside: Mapping[str, Any] | None = None,
 ) -> gradients.Contribution | BatchSums:
-    """Reduces the Terms of a loss, once the sums of the batch are known."""
-    if isinstance(result, BatchSums):
-        then = result.then
-        return dataclasses.replace(
-            result,
-            then=lambda sums: _reduced(then(sums), anchors, reduction, place, beside),
-        )
-    terms = inputs.as_terms(result, len(anchors.embeddings))
+    """Reduces the Terms of losses and adds them, each multiplied by its scale.
+
+    Where the losses need sums of the batch, that happens once these are known.
+    """
+    waiting = [result for result in results if isinstance(result, BatchSums)]
+    if waiting:  # results of one loss: all of them or none
+
+        def then(sums: list[Any]) -> gradients.Contribution | BatchSums:
+            known = [r.then(s) for r, s in zip(waiting, sums, strict=True)]
+            return _reduced(known, scales, anchors, reduction, place, beside)
+
+        return BatchSums([r.sums for r in waiting], then, waiting[0].constant)
+    terms = [
+        t.scaled(scale)
+        for result, scale in zip(results, scales, strict=True)
+        for t in inputs.as_terms(result, len(anchors.embeddings))
+    ]
     active = sum(jnp.sum(t.active) for t in terms), sum(jnp.sum(t.count) for t in terms)
     extra = {} if beside is None else {**beside, "active": active}
     return gradients.contribution([place(t) for t in terms], reduction, extra)
@@ -373,7 +408,7 @@ def _penalize(
         given: Any = features(anchors, references)
         if info is not None and info.kind is not Kind.FEATURES:
             given = pair_rows(anchors, references, measure)
-        return _reduced(penalty(given), anchors, mean)
+        return _reduced([penalty(given)], [1], anchors, mean)
 
     anchors, references = own
     references = cast_varying(references, varying_axes(anchors.embeddings))

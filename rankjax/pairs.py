@@ -183,6 +183,11 @@ def pair_rows(
     )
 
 
+def prefix(rows: Rows, dim: int) -> Rows:
+    """The rows by the first entries of their embeddings."""
+    return dataclasses.replace(rows, embeddings=rows.embeddings[:, :dim])
+
+
 def features(anchors: Rows, references: Rows) -> Features:
     """The anchors' embeddings, each with that of its partner among the references."""
     partners, _ = masks(anchors, references)
