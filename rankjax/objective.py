@@ -20,6 +20,7 @@ from rankjax.blocks import cast_varying, pad, varying_axes
 from rankjax.inputs import References
 from rankjax.mining import Miner
 from rankjax.pairs import (
+    Relevance,
     Rows,
     class_sizes,
     features,
@@ -75,6 +76,7 @@ class Objective(Generic[Value]):
     has_aux: bool
     dims: tuple[int, ...] | None
     dim_weights: tuple[Any, ...]
+    relevance: Relevance | None
 
     def __call__(
         self,
@@ -86,6 +88,7 @@ class Objective(Generic[Value]):
         positive: Any = None,
         negative: Any = None,
         weights: Any = None,
+        guide: Any = None,
         key: jax.Array | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> Value:
@@ -102,6 +105,9 @@ class Objective(Generic[Value]):
             devices, without `references`). A row is never its own positive.
           negative: [n, m] bool, with `positive`.
           weights: [n] non-negative; an anchor counts that many times.
+          guide: [n, any] floating point, what another model makes of the rows (a teacher,
+            a guide that knows false negatives): `Pairs.guide` holds their cosines, for
+            losses and miners that need them. Constants; `References` have theirs.
           key: from `jax.random.key`, the same on every device, for random choices. A
             draw belongs to the numbers of its rows: blocks and devices change nothing.
           params: hyper-parameters of the loss that are traced: they may change without
@@ -115,7 +121,7 @@ class Objective(Generic[Value]):
           ValueError, TypeError: shapes, types or combinations that are not allowed,
             before anything is compiled.
         """
-        batch = inputs.as_rows("", embeddings, labels, valid)
+        batch = inputs.as_rows("", embeddings, labels, valid, guide)
         inputs.check_dims(self.dims, batch.embeddings.shape[1])
         others = None
         if references is not None:
@@ -164,6 +170,7 @@ def objective(
     block: Block = ...,
     dims: Sequence[int] | None = ...,
     dim_weights: Sequence[Any] | None = ...,
+    relevance: Relevance | None = ...,
     has_aux: Literal[False] = ...,
 ) -> Objective[jax.Array]: ...
 @overload
@@ -178,6 +185,7 @@ def objective(
     block: Block = ...,
     dims: Sequence[int] | None = ...,
     dim_weights: Sequence[Any] | None = ...,
+    relevance: Relevance | None = ...,
     has_aux: Literal[True],
 ) -> Objective[tuple[jax.Array, Aux]]: ...
 def objective(
@@ -191,6 +199,7 @@ def objective(
     block: Block = "auto",
     dims: Sequence[int] | None = None,
     dim_weights: Sequence[Any] | None = None,
+    relevance: Relevance | None = None,
     has_aux: bool = False,
 ) -> Objective[Any]:
     """Composes a loss, its mining and its averaging into one pure function.
@@ -223,6 +232,10 @@ def objective(
         (Kusupati et al., "Matryoshka Representation Learning", NeurIPS 2022). The whole
         length counts where it is among them. Regularisers see the whole embedding.
       dim_weights: one number per length; by default 1 each, as in the paper.
+      relevance: maps labels [anchor] and [reference] to how well two rows match, [anchor,
+        reference] in [0, 1], for losses that take grades, such as `soft_target_loss`:
+        `lambda a, r: table[a][:, r]` for a table [class, class] of one's own. By
+        default the Jaccard index where rows have several labels.
       has_aux: also return the share of terms above zero (`active_share`) and the mean
         similarity of all positive and of all negative pairs before mining, for the
         longest of dims.
@@ -238,7 +251,9 @@ def objective(
         and not (isinstance(block, int) and block > 0)
     ):
         raise ValueError(f"block must be 'auto', None or at least 1, got {block!r}")
-    inputs.check_functions(mining=mining, similarity=similarity, reduction=reduction)
+    inputs.check_functions(
+        mining=mining, similarity=similarity, reduction=reduction, relevance=relevance
+    )
     for part in (loss, *(penalty for _, penalty in regularizers)):
         inputs.check_functions(loss=part)
         if isinstance(part, functools.partial) and info_of(part) is not None:
@@ -267,6 +282,7 @@ def objective(
         has_aux=has_aux,
         dims=None if lengths is None else tuple(lengths),
         dim_weights=() if lengths is None else tuple(lengths.values()),
+        relevance=bound(relevance),
     )
 
 
@@ -315,7 +331,7 @@ def _compute(
         for dim in self.dims or [anchors.embeddings.shape[1]]:
             some = prefix(anchors, dim)
             others = some if whole else prefix(references, dim)
-            pairs = pair_rows(some, others, self.similarity, key)
+            pairs = pair_rows(some, others, self.similarity, key, self.relevance)
             # The rows of positives are those of anchors, where all of these are here.
             known = pairs.similarity if whole else None
             pairs = dataclasses.replace(
@@ -486,8 +502,12 @@ def _prepare(rows: Rows) -> Rows:
     Both come before anything else: what padding holds must reach neither value nor
     gradient, and the gradient of a row, a sum over its roles, is rounded once.
     """
-    full = at_least_float32(rows.embeddings)
-    return dataclasses.replace(rows, embeddings=jnp.where(rows.valid[:, None], full, 0))
+
+    def clean(embeddings: jax.Array) -> jax.Array:
+        return jnp.where(rows.valid[:, None], at_least_float32(embeddings), 0)
+
+    guide = None if rows.guide is None else lax.stop_gradient(clean(rows.guide))
+    return dataclasses.replace(rows, embeddings=clean(rows.embeddings), guide=guide)
 
 
 def _gather(rows: Rows, axis_name: AxisName | None) -> Rows:
