@@ -193,7 +193,8 @@ def likely_true_negatives(
 ) -> Pairs:
     """All positives, and negatives less similar than the anchor's nearest positive.
 
-        absolute  S(a, n) <= S(a, p) - margin        relative  S(a, n) <= S(a, p) (1 - m)
+        absolute  S(a, n) <= S(a, p) - margin
+        relative  S(a, n) <= S(a, p) (1 - margin)
 
     What is nearer than a known positive may well be a positive that nobody labelled.
 

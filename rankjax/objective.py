@@ -105,8 +105,8 @@ class Objective(Generic[Value]):
             devices, without `references`). A row is never its own positive.
           negative: [n, m] bool, with `positive`.
           weights: [n] non-negative; an anchor counts that many times.
-          guide: [n, any] floating point, what another model makes of the rows (a teacher,
-            a guide that knows false negatives): `Pairs.guide` holds their cosines, for
+          guide: [n, any] floating point, embeddings by another model (a teacher, or
+            one that knows false negatives): `Pairs.guide` holds their cosines, for
             losses and miners that need them. Constants; `References` have theirs.
           key: from `jax.random.key`, the same on every device, for random choices. A
             draw belongs to the numbers of its rows: blocks and devices change nothing.
@@ -232,7 +232,7 @@ def objective(
         (Kusupati et al., "Matryoshka Representation Learning", NeurIPS 2022). The whole
         length counts where it is among them. Regularisers see the whole embedding.
       dim_weights: one number per length; by default 1 each, as in the paper.
-      relevance: maps labels [anchor] and [reference] to how well two rows match, [anchor,
+      relevance: maps labels [anchor] and [reference] to how well rows match, [anchor,
         reference] in [0, 1], for losses that take grades, such as `soft_target_loss`:
         `lambda a, r: table[a][:, r]` for a table [class, class] of one's own. By
         default the Jaccard index where rows have several labels.

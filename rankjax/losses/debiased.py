@@ -24,12 +24,12 @@ def debiased_contrastive_loss(
         log(1 + n g / e_p),   e = exp(S / temperature)
         g = max((M - positive_share e_p) / (1 - positive_share), exp(-1 / temperature))
 
-    with the n negatives of the anchor and the mean M of their e, weighted by e^hardness.
+    with the anchor's n negatives and the mean M of their e, weighted by e^hardness.
 
     Args:
       pairs: similarities [anchor, reference] (cosines by default) and masks.
       temperature: divides S; the paper's.
-      positive_share: chance that a negative is of the anchor's class, from 0 to below 1.
+      positive_share: chance that a negative is of the anchor's class, below 1.
       hardness: 0 weights all negatives alike, as the paper does; 1 is the default of
         Robinson et al., who lay more weight on near ones.
 
@@ -44,7 +44,7 @@ def debiased_contrastive_loss(
     >>> x = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]
     >>> y = [0, 0, 1, 1]
     >>> round(float(rankjax.debiased_contrastive_loss(x, y)), 3)
-    0.4
+    0.313
     """
     scores = pairs.similarity / temperature
     considered = pairs.positive | pairs.negative

@@ -21,7 +21,7 @@ def similarity_distillation_loss(
     Labels only say which pairs are considered.
 
     Args:
-      pairs: similarities [anchor, reference] (cosines by default), masks, and the guide.
+      pairs: similarities [anchor, reference] (cosines by default), masks, the guide.
       temperature: divides S.
       guide_temperature: divides the guide's cosines.
 
@@ -32,16 +32,16 @@ def similarity_distillation_loss(
       ValueError: there is no guide.
 
     Source: Fang, Wang, Wang, Zhang, Yang, Liu, "SEED: Self-supervised Distillation For
-    Visual Representation", ICLR 2021, whose cross-entropy is more by the entropy of T, a
-    constant. With both temperatures 0.1 the gradient is that of X-CLR (Sobal et al.,
-    "X-Sample Contrastive Loss", ICLR 2025), whose guide embeds the captions of classes.
+    Visual Representation", ICLR 2021, whose cross-entropy is larger by a constant, the
+    entropy of T. With both temperatures 0.1 the gradient is that of X-CLR (Sobal et
+    al., "X-Sample Contrastive Loss", ICLR 2025), whose guide embeds classes' captions.
 
     >>> import rankjax
     >>> x = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]]
     >>> y = [0, 0, 1, 1]
     >>> g = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
     >>> round(float(rankjax.similarity_distillation_loss(x, y, guide=g)), 3)
-    0.299
+    0.173
     """
     pairs.need("guide")
     both = pairs.positive | pairs.negative
@@ -65,7 +65,7 @@ def similarity_distillation_loss(
 def relaxed_contrastive_loss(
     pairs: Pairs, *, margin: NonNegative = 1.0, width: Positive = 1.0
 ) -> Terms:
-    """Contrastive loss whose pairs are positive as far as the guide holds them for near.
+    """Contrastive loss whose pairs are positive as far as they are near for the guide.
 
         w (D / m)^2 + (1 - w) [margin - D / m]+^2,   w = exp(-|g_a - g_r|^2 / width)
 
@@ -79,7 +79,7 @@ def relaxed_contrastive_loss(
       width: of the Gaussian on the guide's squared distances, 2 - 2 cosine.
 
     Returns:
-      Terms, one per pair.
+      Terms, one per anchor: the sum over its pairs, as the paper averages.
 
     Raises:
       ValueError: there is no guide.
@@ -93,7 +93,7 @@ def relaxed_contrastive_loss(
     >>> y = [0, 0, 1, 1]
     >>> g = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
     >>> round(float(rankjax.relaxed_contrastive_loss(x, y, guide=g)), 3)
-    0.351
+    0.746
     """
     pairs.need("guide")
     both, distance = pairs.positive | pairs.negative, -pairs.similarity
@@ -103,7 +103,8 @@ def relaxed_contrastive_loss(
     relative = jnp.where(some, distance / jnp.where(some, mean[:, None], 1), 0)
     near = jnp.exp((2 * jnp.asarray(pairs.guide) - 2) / width)
     pull, push = jnp.square(relative), jnp.square(jax.nn.relu(margin - relative))
-    return Terms.over_references(near * pull + (1 - near) * push, both)
+    values = jnp.sum(near * pull + (1 - near) * push, -1, where=both)
+    return Terms.one_per_anchor(values, both.any(-1))
 
 
 @register(
@@ -136,7 +137,7 @@ def margin_mse_loss(pairs: Pairs, *, guide_scale: Positive = 1.0) -> Terms:
     >>> y = [0, 0, 1, 1]
     >>> g = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
     >>> round(float(rankjax.margin_mse_loss(x, y, guide=g)), 3)
-    0.19
+    0.22
     """
     pairs.need("guide")
     error = pairs.similarity - guide_scale * jnp.asarray(pairs.guide)

@@ -19,8 +19,8 @@ def soft_target_loss(pairs: Pairs, *, temperature: Positive = 0.1) -> Terms:
     Relevance of 1 for equal labels and 0 for others gives `sup_con_loss`.
 
     Args:
-      pairs: similarities [anchor, reference] (cosines by default), masks, and relevance:
-        of several labels per row, or by `objective(relevance=...)`.
+      pairs: similarities [anchor, reference] (cosines by default), masks, relevance: of
+        several labels per row, or by `objective(relevance=...)`.
       temperature: divides S.
 
     Returns:
@@ -38,7 +38,7 @@ def soft_target_loss(pairs: Pairs, *, temperature: Positive = 0.1) -> Terms:
     >>> y = [[True, False], [True, True], [False, True], [False, True]]
     >>> import numpy
     >>> round(float(rankjax.soft_target_loss(x, numpy.array(y))), 3)
-    2.058
+    1.73
     """
     pairs.need("relevance")
     scores = pairs.similarity / temperature
@@ -60,9 +60,9 @@ def cosent_loss(pairs: Pairs, *, scale: Positive = 20.0) -> Terms:
                 exp(scale (S(a, j) - S(a, i))))
 
     Args:
-      pairs: similarities [anchor, reference] (cosines by default), masks, and relevance:
-        of several labels per row, or by `objective(relevance=...)`. A list of scored
-        pairs (S, relevance) that are all to be ordered is one anchor.
+      pairs: similarities [anchor, reference] (cosines by default), masks, relevance: of
+        several labels per row, or by `objective(relevance=...)`. A list of scored pairs
+        that are all to be ordered is one anchor.
       scale: multiplies S; that of the authors' code and of sentence-transformers.
 
     Returns:
@@ -80,7 +80,7 @@ def cosent_loss(pairs: Pairs, *, scale: Positive = 20.0) -> Terms:
     >>> y = [[True, False], [True, True], [False, True], [False, True]]
     >>> import numpy
     >>> round(float(rankjax.cosent_loss(x, numpy.array(y))), 3)
-    4.125
+    0.006
     """
     pairs.need("relevance")
     both = pairs.positive | pairs.negative
