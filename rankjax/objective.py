@@ -364,7 +364,13 @@ def _compute(
         function,
         (anchors, weights),
         cast_varying(
-            (None if whole else references, everyone, key, params, dim_weights or [1]),
+            (
+                None if whole else references,
+                everyone,
+                key,
+                params,
+                dim_weights or [None],
+            ),
             varying,
         ),
         block=block,
@@ -391,7 +397,7 @@ def _reduced(
     place: Callable[[Terms], Terms] = lambda terms: terms,
     beside: Mapping[str, Any] | None = None,
 ) -> gradients.Contribution | BatchSums:
-    """Reduces the Terms of losses and adds them, each multiplied by its scale.
+    """Reduces the Terms of losses and adds them, each multiplied by its scale if any.
 
     Where the losses need sums of the batch, that happens once these are known.
     """
@@ -404,7 +410,7 @@ def _reduced(
 
         return BatchSums([r.sums for r in waiting], then, waiting[0].constant)
     terms = [
-        t.scaled(scale)
+        t if scale is None else t.scaled(jnp.asarray(scale).astype(t.total.dtype))
         for result, scale in zip(results, scales, strict=True)
         for t in inputs.as_terms(result, len(anchors.embeddings))
     ]
@@ -424,7 +430,7 @@ def _penalize(
         given: Any = features(anchors, references)
         if info is not None and info.kind is not Kind.FEATURES:
             given = pair_rows(anchors, references, measure)
-        return _reduced([penalty(given)], [1], anchors, mean)
+        return _reduced([penalty(given)], [None], anchors, mean)
 
     anchors, references = own
     references = cast_varying(references, varying_axes(anchors.embeddings))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rankjax.similarity import Similarity, cosine, dot
+from rankjax.similarity import Similarity, at_least_float32, cosine, dot
 
 Relevance = Callable[[jax.Array, jax.Array], jax.Array]
 """Maps labels [anchor] and [reference] to numbers [anchor, reference] in [0, 1]."""
@@ -240,7 +240,8 @@ def _shared(anchors: jax.Array, references: jax.Array) -> jax.Array:
 def _guide(anchors: Rows, references: Rows) -> jax.Array | None:
     if anchors.guide is None or references.guide is None:
         return None
-    return lax.stop_gradient(cosine(anchors.guide, references.guide))
+    guide = lax.stop_gradient(cosine(anchors.guide, references.guide))
+    return guide.astype(at_least_float32(anchors.embeddings).dtype)
 
 
 def _relevance(

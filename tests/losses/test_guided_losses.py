@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from cases import EMBEDDINGS, GUIDE, LABELS, Case
+from cases import EMBEDDINGS, GRADES, GUIDE, LABELS, Case
 
 import rankjax
 from rankjax import losses, mining
@@ -64,8 +64,8 @@ def slow_margin_mse(x, y, guide_scale=1.0):
     return reference.mean(values)
 
 
-def jaccard(y, a, b):
-    return np.sum(y[a] & y[b]) / np.sum(y[a] | y[b])
+def grade(y, a, b):
+    return GRADES[y[a], y[b]]
 
 
 def slow_soft_target(x, y, temperature=0.1):
@@ -73,13 +73,13 @@ def slow_soft_target(x, y, temperature=0.1):
     values = []
     for a in range(len(x)):
         others = [j for j in range(len(x)) if j != a]
-        grades = [jaccard(y, a, j) for j in others]
+        grades = [grade(y, a, j) for j in others]
         total = math.log(sum(math.exp(s[a, j]) for j in others))
         if sum(grades):
             values.append(
                 sum(
-                    grade / sum(grades) * (total - s[a, j])
-                    for j, grade in zip(others, grades, strict=True)
+                    g / sum(grades) * (total - s[a, j])
+                    for j, g in zip(others, grades, strict=True)
                 )
             )
     return reference.mean(values)
@@ -94,7 +94,7 @@ def slow_cosent(x, y, scale=20.0):
             math.exp(scale * (s[a, j] - s[a, i]))
             for i in others
             for j in others
-            if jaccard(y, a, i) > jaccard(y, a, j)
+            if grade(y, a, i) > grade(y, a, j)
         ]
         if wrong:
             values.append(math.log(1 + sum(wrong)))
@@ -149,10 +149,8 @@ CASES = {
         slow_relaxed, params={"margin": 1.1, "width": 0.8}, guided=True
     ),
     "margin_mse": Case(slow_margin_mse, params={"guide_scale": 1.5}, guided=True),
-    "soft_target": Case(
-        slow_soft_target, params={"temperature": 0.4}, many_labels=True
-    ),
-    "cosent": Case(slow_cosent, params={"scale": 5.0}, many_labels=True),
+    "soft_target": Case(slow_soft_target, params={"temperature": 0.4}, graded=True),
+    "cosent": Case(slow_cosent, params={"scale": 5.0}, graded=True),
     "debiased_contrastive": Case(
         slow_debiased, params={"temperature": 0.7, "positive_share": 0.05}
     ),
