@@ -20,6 +20,8 @@ from rankjax.simple import calibration_loss as calibration_loss
 from rankjax.simple import circle_loss as circle_loss
 from rankjax.simple import contrastive_loss as contrastive_loss
 from rankjax.simple import cos_face_loss as cos_face_loss
+from rankjax.simple import cosent_loss as cosent_loss
+from rankjax.simple import debiased_contrastive_loss as debiased_contrastive_loss
 from rankjax.simple import decoupled_contrastive_loss as decoupled_contrastive_loss
 from rankjax.simple import dynamic_soft_margin_loss as dynamic_soft_margin_loss
 from rankjax.simple import fast_ap_loss as fast_ap_loss
@@ -32,6 +34,7 @@ from rankjax.simple import histogram_loss as histogram_loss
 from rankjax.simple import intra_pair_variance_loss as intra_pair_variance_loss
 from rankjax.simple import lifted_structure_loss as lifted_structure_loss
 from rankjax.simple import margin_loss as margin_loss
+from rankjax.simple import margin_mse_loss as margin_mse_loss
 from rankjax.simple import multi_similarity_loss as multi_similarity_loss
 from rankjax.simple import multi_sup_con_loss as multi_sup_con_loss
 from rankjax.simple import n_pairs_angular_loss as n_pairs_angular_loss
@@ -50,6 +53,7 @@ from rankjax.simple import proxy_nca_pp_loss as proxy_nca_pp_loss
 from rankjax.simple import quadruplet_loss as quadruplet_loss
 from rankjax.simple import ranked_list_loss as ranked_list_loss
 from rankjax.simple import recall_at_k_loss as recall_at_k_loss
+from rankjax.simple import relaxed_contrastive_loss as relaxed_contrastive_loss
 from rankjax.simple import roadmap_loss as roadmap_loss
 from rankjax.simple import (
     selectively_contrastive_triplet_loss as selectively_contrastive_triplet_loss,
@@ -58,10 +62,12 @@ from rankjax.simple import sigmoid_loss as sigmoid_loss
 from rankjax.simple import (
     signal_to_noise_contrastive_loss as signal_to_noise_contrastive_loss,
 )
+from rankjax.simple import similarity_distillation_loss as similarity_distillation_loss
 from rankjax.simple import smooth_ap_loss as smooth_ap_loss
 from rankjax.simple import smooth_ndcg_loss as smooth_ndcg_loss
 from rankjax.simple import soft_bin_ap_loss as soft_bin_ap_loss
 from rankjax.simple import soft_nearest_neighbor_loss as soft_nearest_neighbor_loss
+from rankjax.simple import soft_target_loss as soft_target_loss
 from rankjax.simple import soft_triple_loss as soft_triple_loss
 from rankjax.simple import sphere_face_loss as sphere_face_loss
 from rankjax.simple import sub_center_arc_face_loss as sub_center_arc_face_loss

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import numbers
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -26,6 +28,7 @@ class References:
       copy_of: [m] int, or None: which row of the batch, over all devices, a reference
         is a copy of, -1 for none; no two are copies of one row. A row and its copy are
         neither a positive nor a negative pair.
+      guide: [m, guide's dim], or None; see `rankjax.Objective.__call__`.
       replicated: whether every device holds all of them, as with proxies, rather than
         its share.
     """
@@ -34,10 +37,13 @@ class References:
     labels: Any = None
     valid: Any = None
     copy_of: Any = None
+    guide: Any = dataclasses.field(default=None, kw_only=True)
     replicated: bool = dataclasses.field(default=False, metadata={"static": True})
 
 
-def as_rows(prefix: str, embeddings: Any, labels: Any, valid: Any) -> Rows:
+def as_rows(
+    prefix: str, embeddings: Any, labels: Any, valid: Any, guide: Any = None
+) -> Rows:
     """Rows from embeddings [n, dim], labels [n] or None, and valid [n] or None.
 
     Args:
@@ -46,20 +52,17 @@ def as_rows(prefix: str, embeddings: Any, labels: Any, valid: Any) -> Rows:
       labels: integer, of any values that the platform's integers hold; or [n, classes]
         bool, where a row has several.
       valid: bool; None for all valid.
+      guide: floating point [n, any], embeddings by another model; or None.
 
     Raises:
       ValueError: a wrong shape, or labels that would wrap around.
       TypeError: a wrong type.
     """
-    name = f"{prefix}embeddings"
-    embeddings = jnp.asarray(embeddings)
-    if embeddings.ndim != 2 or not embeddings.size:
-        raise ValueError(
-            f"{name} must have shape [rows, dim], neither 0, got {embeddings.shape}"
-        )
-    if not jnp.issubdtype(embeddings.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating point, got {embeddings.dtype}")
+    embeddings = _as_embeddings(f"{prefix}embeddings", embeddings)
     n = len(embeddings)
+    if guide is not None:
+        guide = _as_embeddings(f"{prefix}guide", guide)
+        check_shape(f"{prefix}guide", guide, (n, *guide.shape[1:]))
     valid = jnp.ones(n, bool) if valid is None else jnp.asarray(valid)
     check_shape(f"{prefix}valid", valid, (n,))
     if valid.dtype != bool:
@@ -68,7 +71,19 @@ def as_rows(prefix: str, embeddings: Any, labels: Any, valid: Any) -> Rows:
         labels = _as_labels(f"{prefix}labels", labels)
         many = labels.shape[1:] if labels.dtype == bool and labels.ndim == 2 else ()
         check_shape(f"{prefix}labels", labels, (n, *many))
-    return Rows(embeddings, valid, jnp.arange(n, dtype=jnp.int32), labels)
+    index = jnp.arange(n, dtype=jnp.int32)
+    return Rows(embeddings, valid, index, labels, guide=guide)
+
+
+def _as_embeddings(name: str, embeddings: Any) -> jax.Array:
+    embeddings = jnp.asarray(embeddings)
+    if embeddings.ndim != 2 or not embeddings.size:
+        raise ValueError(
+            f"{name} must have shape [rows, dim], neither 0, got {embeddings.shape}"
+        )
+    if not jnp.issubdtype(embeddings.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating point, got {embeddings.dtype}")
+    return embeddings
 
 
 def with_masks(
@@ -115,7 +130,11 @@ def reference_rows(references: References, batch: Rows) -> Rows:
             f"{type(references).__name__}"
         )
     rows = as_rows(
-        "references.", references.embeddings, references.labels, references.valid
+        "references.",
+        references.embeddings,
+        references.labels,
+        references.valid,
+        references.guide,
     )
     check_same_space(batch, rows)
     n, index = len(rows.embeddings), references.copy_of
@@ -176,6 +195,7 @@ _EXAMPLES = {
     "loss": "rankjax.losses.triplet_loss",
     "mining": "rankjax.mining.hardest",
     "similarity": "rankjax.similarity.cosine",
+    "relevance": "lambda a, r: table[a][:, r]",
 }
 
 
@@ -228,6 +248,9 @@ def check_same_space(batch: Rows, references: Rows) -> None:
             f"references.embeddings must have the embeddings' dtype {ours.dtype}, "
             f"got {theirs.dtype}"
         )
+    if batch.guide is not None and references.guide is not None:
+        wide = (len(theirs), batch.guide.shape[1])
+        check_shape("references.guide", references.guide, wide)
 
 
 def as_weights(weights: Any, n: int) -> jax.Array | None:
@@ -246,6 +269,42 @@ def as_weights(weights: Any, n: int) -> jax.Array | None:
     if not isinstance(weights, jax.Array) and np.min(weights) < 0:
         raise ValueError(f"weights must not be negative, got {np.min(weights)}")
     return array
+
+
+def as_dims(dims: Any, weights: Any) -> dict[int, Any] | None:
+    """The lengths of prefixes in rising order, each with its weight; None for none.
+
+    Raises:
+      ValueError: no lengths, one twice, one below 1, or as many weights as not.
+      TypeError: a length is not a whole number.
+    """
+    if dims is None:
+        if weights is not None:
+            raise ValueError("dim_weights need dims, got dims=None")
+        return None
+    lengths = tuple(dims) if isinstance(dims, Iterable) else (dims,)
+    if not all(isinstance(dim, numbers.Integral) for dim in lengths):
+        raise TypeError(f"dims must be whole numbers, got {dims!r}")
+    if not lengths or min(lengths) < 1 or len(set(lengths)) < len(lengths):
+        raise ValueError(f"dims must be different lengths of at least 1, got {dims!r}")
+    weights = [1] * len(lengths) if weights is None else list(weights)
+    if len(weights) != len(lengths):
+        raise ValueError(
+            f"dim_weights must be one number for each of {len(lengths)} dims, "
+            f"got {len(weights)}"
+        )
+    return {
+        int(dim): w
+        for dim, w in sorted(zip(lengths, weights, strict=True), key=lambda x: x[0])
+    }
+
+
+def check_dims(dims: tuple[int, ...] | None, dim: int) -> None:
+    """Raises a ValueError where a prefix would be longer than the embeddings."""
+    if dims is not None and dims[-1] > dim:
+        raise ValueError(
+            f"dims must be at most the embeddings' dim {dim}, got {dims[-1]}"
+        )
 
 
 def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:

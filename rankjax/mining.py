@@ -184,6 +184,49 @@ def thresholds(
 
 
 @recorded(MINERS)
+def likely_true_negatives(
+    pairs: Pairs,
+    *,
+    by: Literal["similarity", "guide"] = "similarity",
+    margin: Number = 0.0,
+    relative: bool = False,
+) -> Pairs:
+    """All positives, and negatives less similar than the anchor's nearest positive.
+
+        absolute  S(a, n) <= S(a, p) - margin
+        relative  S(a, n) <= S(a, p) (1 - margin)
+
+    What is nearer than a known positive may well be a positive that nobody labelled.
+
+    Args:
+      pairs: the batch. An anchor without positives keeps all negatives.
+      by: the embeddings' own similarity, or that of the objective's `guide`.
+      margin: in units of the similarity, or a share of it.
+      relative: which of the two; meant for similarities above 0.
+
+    Raises:
+      ValueError: there is no guide.
+
+    Source: Solatorio, "GISTEmbed: Guided In-sample Selection of Training Negatives for
+    Text Embedding Fine-tuning", 2024, which has one positive and no margin; margins as
+    in sentence-transformers.
+    """
+    if by == "guide":
+        pairs.need("guide")
+    judged = pairs.similarity if by == "similarity" else jnp.asarray(pairs.guide)
+
+    def rule(
+        row: jax.Array, positive: jax.Array, negative: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        nearest = rows.largest(row, positive)
+        limit = nearest * (1 - margin) if relative else nearest - margin
+        return positive, negative & ((row <= limit) | ~positive.any())
+
+    row = lax.stop_gradient(judged)
+    return pairs.narrow(*jax.vmap(rule)(row, pairs.positive, pairs.negative))
+
+
+@recorded(MINERS)
 def top_k(
     pairs: Pairs, *, positives: Count | None = None, negatives: Count | None = None
 ) -> Pairs:

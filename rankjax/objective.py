@@ -20,13 +20,14 @@ from rankjax.blocks import cast_varying, pad, varying_axes
 from rankjax.inputs import References
 from rankjax.mining import Miner
 from rankjax.pairs import (
-    Pairs,
+    Relevance,
     Rows,
     class_sizes,
     features,
     not_finite,
     occurrences,
     pair_rows,
+    prefix,
 )
 from rankjax.registry import (
     Kind,
@@ -73,6 +74,9 @@ class Objective(Generic[Value]):
     axis_name: AxisName | None
     block: Block
     has_aux: bool
+    dims: tuple[int, ...] | None
+    dim_weights: tuple[Any, ...]
+    relevance: Relevance | None
 
     def __call__(
         self,
@@ -84,6 +88,7 @@ class Objective(Generic[Value]):
         positive: Any = None,
         negative: Any = None,
         weights: Any = None,
+        guide: Any = None,
         key: jax.Array | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> Value:
@@ -100,6 +105,9 @@ class Objective(Generic[Value]):
             devices, without `references`). A row is never its own positive.
           negative: [n, m] bool, with `positive`.
           weights: [n] non-negative; an anchor counts that many times.
+          guide: [n, any] floating point, embeddings by another model (a teacher, or
+            one that knows false negatives): `Pairs.guide` holds their cosines, for
+            losses and miners that need them. Constants; `References` have theirs.
           key: from `jax.random.key`, the same on every device, for random choices. A
             draw belongs to the numbers of its rows: blocks and devices change nothing.
           params: hyper-parameters of the loss that are traced: they may change without
@@ -113,7 +121,8 @@ class Objective(Generic[Value]):
           ValueError, TypeError: shapes, types or combinations that are not allowed,
             before anything is compiled.
         """
-        batch = inputs.as_rows("", embeddings, labels, valid)
+        batch = inputs.as_rows("", embeddings, labels, valid, guide)
+        inputs.check_dims(self.dims, batch.embeddings.shape[1])
         others = None
         if references is not None:
             others = inputs.reference_rows(references, batch)
@@ -126,11 +135,14 @@ class Objective(Generic[Value]):
             inputs.check_references(info, others, weights)
         penalties = tuple((0.0, penalty) for _, penalty in self.regularizers)
         value, aux = _compiled(
-            dataclasses.replace(self, params=(), regularizers=penalties),
+            dataclasses.replace(
+                self, params=(), regularizers=penalties, dim_weights=()
+            ),
             references is not None and references.replicated,
             (batch, others, weights, key),
             numbers,
             [strength for strength, _ in self.regularizers],
+            list(self.dim_weights),
         )
         result: Any = (value, aux) if self.has_aux else value
         return result
@@ -156,6 +168,9 @@ def objective(
     regularizers: Sequence[tuple[Any, Loss]] = ...,
     axis_name: AxisName | None = ...,
     block: Block = ...,
+    dims: Sequence[int] | None = ...,
+    dim_weights: Sequence[Any] | None = ...,
+    relevance: Relevance | None = ...,
     has_aux: Literal[False] = ...,
 ) -> Objective[jax.Array]: ...
 @overload
@@ -168,6 +183,9 @@ def objective(
     regularizers: Sequence[tuple[Any, Loss]] = ...,
     axis_name: AxisName | None = ...,
     block: Block = ...,
+    dims: Sequence[int] | None = ...,
+    dim_weights: Sequence[Any] | None = ...,
+    relevance: Relevance | None = ...,
     has_aux: Literal[True],
 ) -> Objective[tuple[jax.Array, Aux]]: ...
 def objective(
@@ -179,6 +197,9 @@ def objective(
     regularizers: Sequence[tuple[Any, Loss]] = (),
     axis_name: AxisName | None = None,
     block: Block = "auto",
+    dims: Sequence[int] | None = None,
+    dim_weights: Sequence[Any] | None = None,
+    relevance: Relevance | None = None,
     has_aux: bool = False,
 ) -> Objective[Any]:
     """Composes a loss, its mining and its averaging into one pure function.
@@ -206,11 +227,22 @@ def objective(
         whole matrix, value and gradient in one pass, reverse mode. 'auto' chooses the
         number by platform and batch. None is the plain whole matrix, differentiable in
         both modes, which `jax.disable_jit` shows step by step.
+      dims: lengths of an embedding that shall each serve by itself, such as (64, 128,
+        256): the loss is the weighted sum of the losses of these prefixes, mined apart
+        (Kusupati et al., "Matryoshka Representation Learning", NeurIPS 2022). The whole
+        length counts where it is among them. Regularisers see the whole embedding.
+      dim_weights: one number per length; by default 1 each, as in the paper.
+      relevance: maps labels [anchor] and [reference] to how well rows match, [anchor,
+        reference] in [0, 1], for losses that take grades, such as `soft_target_loss`:
+        `lambda a, r: table[a][:, r]` for a table [class, class] of one's own. By
+        default the Jaccard index where rows have several labels.
       has_aux: also return the share of terms above zero (`active_share`) and the mean
-        similarity of all positive and of all negative pairs before mining.
+        similarity of all positive and of all negative pairs before mining, for the
+        longest of dims.
 
     Raises:
-      ValueError: block is below 1, or a setting bound to the loss is out of range.
+      ValueError: block is below 1, or a setting bound to the loss is out of range, or
+        dims are no different lengths with a weight each.
       TypeError: mining for a loss of features, or something else than functions.
     """
     if (
@@ -219,7 +251,9 @@ def objective(
         and not (isinstance(block, int) and block > 0)
     ):
         raise ValueError(f"block must be 'auto', None or at least 1, got {block!r}")
-    inputs.check_functions(mining=mining, similarity=similarity, reduction=reduction)
+    inputs.check_functions(
+        mining=mining, similarity=similarity, reduction=reduction, relevance=relevance
+    )
     for part in (loss, *(penalty for _, penalty in regularizers)):
         inputs.check_functions(loss=part)
         if isinstance(part, functools.partial) and info_of(part) is not None:
@@ -233,6 +267,7 @@ def objective(
             "terms below; use mean"
         )
     loss, params = split_numbers(loss)
+    lengths = inputs.as_dims(dims, dim_weights)
     return Objective(
         loss=loss,
         params=params,
@@ -245,6 +280,9 @@ def objective(
         axis_name=bound(axis_name),
         block=block,
         has_aux=has_aux,
+        dims=None if lengths is None else tuple(lengths),
+        dim_weights=() if lengths is None else tuple(lengths.values()),
+        relevance=bound(relevance),
     )
 
 
@@ -265,6 +303,7 @@ def _compute(
     given: tuple[Rows, Rows | None, jax.Array | None, jax.Array | None],
     params: dict[str, Any],
     strengths: list[Any],
+    dim_weights: list[Any],
 ) -> tuple[jax.Array, Aux]:
     batch, others, weights, key = given
     info, axis_name = info_of(self.loss), self.axis_name
@@ -287,14 +326,22 @@ def _compute(
         return tree if axis_name is None else lax.psum(tree, axis_name)
 
     def function(rows: Any, operands: Any) -> Any:
-        (anchors, weights), (references, batch, key, params) = rows, operands
-        references = anchors if whole else references
-        pairs = _pairs(anchors, references, self.similarity, key)
-        if info is not None and info.kind is Kind.FEATURES:
-            result = self.loss(features(anchors, references), **params)
-        else:
-            mined = pairs if self.mining is None else self.mining(pairs)
-            result = self.loss(mined, **params)
+        (anchors, weights), (references, batch, key, params, scales) = rows, operands
+        results = []
+        for dim in self.dims or [anchors.embeddings.shape[1]]:
+            some = prefix(anchors, dim)
+            others = some if whole else prefix(references, dim)
+            pairs = pair_rows(some, others, self.similarity, key, self.relevance)
+            # The rows of positives are those of anchors, where all of these are here.
+            known = pairs.similarity if whole else None
+            pairs = dataclasses.replace(
+                pairs, reference_similarity=known, forward_mode=block is None
+            )
+            if info is not None and info.kind is Kind.FEATURES:
+                results.append(self.loss(features(some, others), **params))
+            else:
+                mined = pairs if self.mining is None else self.mining(pairs)
+                results.append(self.loss(mined, **params))
         sizes = class_sizes(anchors, *batch)
         beside = None
         if self.has_aux:
@@ -307,16 +354,7 @@ def _compute(
             given = None if weights is None else weights.astype(terms.total.dtype)
             return dataclasses.replace(terms, weight=given, class_size=sizes)
 
-        return _reduced(result, anchors, self.reduction, place, beside)
-
-    def _pairs(anchors: Rows, references: Rows, *more: Any) -> Pairs:
-        pairs = pair_rows(anchors, references, *more)
-        # The rows of positives are those of anchors, where all of these are here.
-        known = pairs.similarity if whole else None
-        plain = block is None
-        return dataclasses.replace(
-            pairs, reference_similarity=known, forward_mode=plain
-        )
+        return _reduced(results, scales, anchors, self.reduction, place, beside)
 
     n = len(anchors.embeddings)
     block = _block(self.block, anchors, references)
@@ -325,7 +363,16 @@ def _compute(
     value, sums = gradients.evaluate(
         function,
         (anchors, weights),
-        cast_varying((None if whole else references, everyone, key, params), varying),
+        cast_varying(
+            (
+                None if whole else references,
+                everyone,
+                key,
+                params,
+                dim_weights or [None],
+            ),
+            varying,
+        ),
         block=block,
         add=add,
     )
@@ -343,20 +390,30 @@ def _compute(
 
 
 def _reduced(
-    result: Result,
+    results: list[Result],
+    scales: list[Any],
     anchors: Rows,
     reduction: Reduction,
     place: Callable[[Terms], Terms] = lambda terms: terms,
     beside: Mapping[str, Any] | None = None,
 ) -> gradients.Contribution | BatchSums:
-    """Reduces the Terms of a loss, once the sums of the batch are known."""
-    if isinstance(result, BatchSums):
-        then = result.then
-        return dataclasses.replace(
-            result,
-            then=lambda sums: _reduced(then(sums), anchors, reduction, place, beside),
-        )
-    terms = inputs.as_terms(result, len(anchors.embeddings))
+    """Reduces the Terms of losses and adds them, each multiplied by its scale if any.
+
+    Where the losses need sums of the batch, that happens once these are known.
+    """
+    waiting = [result for result in results if isinstance(result, BatchSums)]
+    if waiting:  # results of one loss: all of them or none
+
+        def then(sums: list[Any]) -> gradients.Contribution | BatchSums:
+            known = [r.then(s) for r, s in zip(waiting, sums, strict=True)]
+            return _reduced(known, scales, anchors, reduction, place, beside)
+
+        return BatchSums([r.sums for r in waiting], then, waiting[0].constant)
+    terms = [
+        t if scale is None else t.scaled(jnp.asarray(scale).astype(t.total.dtype))
+        for result, scale in zip(results, scales, strict=True)
+        for t in inputs.as_terms(result, len(anchors.embeddings))
+    ]
     active = sum(jnp.sum(t.active) for t in terms), sum(jnp.sum(t.count) for t in terms)
     extra = {} if beside is None else {**beside, "active": active}
     return gradients.contribution([place(t) for t in terms], reduction, extra)
@@ -373,7 +430,7 @@ def _penalize(
         given: Any = features(anchors, references)
         if info is not None and info.kind is not Kind.FEATURES:
             given = pair_rows(anchors, references, measure)
-        return _reduced(penalty(given), anchors, mean)
+        return _reduced([penalty(given)], [None], anchors, mean)
 
     anchors, references = own
     references = cast_varying(references, varying_axes(anchors.embeddings))
@@ -451,8 +508,12 @@ def _prepare(rows: Rows) -> Rows:
     Both come before anything else: what padding holds must reach neither value nor
     gradient, and the gradient of a row, a sum over its roles, is rounded once.
     """
-    full = at_least_float32(rows.embeddings)
-    return dataclasses.replace(rows, embeddings=jnp.where(rows.valid[:, None], full, 0))
+
+    def clean(embeddings: jax.Array) -> jax.Array:
+        return jnp.where(rows.valid[:, None], at_least_float32(embeddings), 0)
+
+    guide = None if rows.guide is None else lax.stop_gradient(clean(rows.guide))
+    return dataclasses.replace(rows, embeddings=clean(rows.embeddings), guide=guide)
 
 
 def _gather(rows: Rows, axis_name: AxisName | None) -> Rows:

@@ -1,6 +1,7 @@
 """A batch as losses and miners see it: one similarity matrix and two masks."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rankjax.similarity import Similarity, dot
+from rankjax.similarity import Similarity, at_least_float32, cosine, dot
 
+Relevance = Callable[[jax.Array, jax.Array], jax.Array]
+"""Maps labels [anchor] and [reference] to numbers [anchor, reference] in [0, 1]."""
 _STATIC = {"static": True}
 
 
@@ -38,8 +41,10 @@ class Pairs:
       anchor_label: [anchor] int, the class.
       reference_label: [reference] int.
       reference_valid: [reference] bool, False for padding; None where all are valid.
-      relevance: [anchor, reference] in [0, 1], how much of their labels two rows share
-        (Jaccard index), where rows have several labels.
+      relevance: [anchor, reference] in [0, 1], how well two rows match: what the
+        objective's `relevance` makes of their labels; or how much of their labels they
+        share (Jaccard index), where rows have several.
+      guide: [anchor, reference], cosines of what another model makes of the rows.
       anchor_index: [anchor] int, number of the row in the global batch.
       reference_index: [reference] int, the same; negative for rows of another batch.
       key: the key of random choices.
@@ -60,6 +65,7 @@ class Pairs:
     reference_label: jax.Array | None = None
     reference_valid: jax.Array | None = None
     relevance: jax.Array | None = None
+    guide: jax.Array | None = None
     anchor_index: jax.Array | None = None
     reference_index: jax.Array | None = None
     key: jax.Array | None = None
@@ -101,7 +107,9 @@ _WHY = {
     "reference_embeddings": "it compares positives with negatives",
     "anchor_label": "give labels [n] rather than masks or several labels per row",
     "reference_label": "give labels [n] rather than masks or several labels per row",
-    "relevance": "give labels [n, classes], a bool mask of the labels of each row",
+    "relevance": "give labels [n, classes], a bool mask of the labels of each row, or "
+    "objective(relevance=...)",
+    "guide": "give guide=[n, dim], what another model makes of the rows",
     "anchor_index": "a random choice is drawn by the rows' numbers",
     "reference_index": "a random choice is drawn by the rows' numbers",
     "key": "a random choice needs key=jax.random.key(seed), a new one in each step",
@@ -144,6 +152,7 @@ class Rows:
       occurrence: [n] int or None, see `Pairs`.
       positive: [n, reference] bool or None, a given mask.
       negative: [n, reference] bool or None, a given mask.
+      guide: [n, guide's dim] or None, embeddings by another model; constants.
     """
 
     embeddings: jax.Array
@@ -153,6 +162,7 @@ class Rows:
     occurrence: jax.Array | None = None
     positive: jax.Array | None = None
     negative: jax.Array | None = None
+    guide: jax.Array | None = None
 
 
 def pair_rows(
@@ -160,6 +170,7 @@ def pair_rows(
     references: Rows,
     similarity: Similarity,
     key: jax.Array | None = None,
+    relevance: Relevance | None = None,
 ) -> Pairs:
     """Pairs every anchor with every reference."""
     positive, negative = masks(anchors, references)
@@ -174,13 +185,19 @@ def pair_rows(
         anchor_label=anchors.label if single else None,
         reference_label=references.label if single else None,
         reference_valid=references.valid,
-        relevance=relevance(anchors, references),
+        relevance=_relevance(anchors, references, relevance),
+        guide=_guide(anchors, references),
         anchor_index=anchors.index,
         reference_index=references.index,
         key=key,
         measure=similarity,
         dim=anchors.embeddings.shape[1],
     )
+
+
+def prefix(rows: Rows, dim: int) -> Rows:
+    """The rows by the first entries of their embeddings."""
+    return dataclasses.replace(rows, embeddings=rows.embeddings[:, :dim])
 
 
 def features(anchors: Rows, references: Rows) -> Features:
@@ -220,9 +237,22 @@ def _shared(anchors: jax.Array, references: jax.Array) -> jax.Array:
     return dot(anchors.astype(jnp.float32), references.astype(jnp.float32))
 
 
-def relevance(anchors: Rows, references: Rows) -> jax.Array | None:
-    """The Jaccard index of the labels of two rows, where rows have several."""
-    if anchors.label is None or references.label is None or anchors.label.ndim == 1:
+def _guide(anchors: Rows, references: Rows) -> jax.Array | None:
+    if anchors.guide is None or references.guide is None:
+        return None
+    guide = lax.stop_gradient(cosine(anchors.guide, references.guide))
+    return guide.astype(at_least_float32(anchors.embeddings).dtype)
+
+
+def _relevance(
+    anchors: Rows, references: Rows, of_labels: Relevance | None
+) -> jax.Array | None:
+    """What is given, or the Jaccard index where rows have several labels."""
+    if anchors.label is None or references.label is None:
+        return None
+    if of_labels is not None:
+        return of_labels(anchors.label, references.label)
+    if anchors.label.ndim == 1:
         return None
     shared = _shared(anchors.label, references.label)
     sizes = jnp.sum(anchors.label, 1)[:, None] + jnp.sum(references.label, 1)[None, :]
@@ -238,9 +268,10 @@ def class_sizes(anchors: Rows, label: jax.Array | None, valid: jax.Array) -> Any
 
 
 def not_finite(rows: Rows) -> jax.Array:
-    """How many numbers of valid rows are not finite."""
-    embeddings = lax.stop_gradient(rows.embeddings)
-    return jnp.sum(~jnp.isfinite(embeddings) & rows.valid[:, None], dtype=jnp.int32)
+    """How many valid rows hold a number that is not finite."""
+    given = [x for x in (rows.embeddings, rows.guide) if x is not None]
+    finite = [jnp.isfinite(lax.stop_gradient(x)).all(1) for x in given]
+    return jnp.sum(~jnp.stack(finite).all(0) & rows.valid, dtype=jnp.int32)
 
 
 def occurrences(label: jax.Array, valid: jax.Array) -> jax.Array:

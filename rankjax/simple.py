@@ -17,8 +17,8 @@ from rankjax.losses import LOSSES
 from rankjax.objective import Loss, Objective, objective
 from rankjax.registry import hyper_parameters
 
-_OF_OBJECTIVE = ("mining", "similarity", "reduction", "regularizers")
-_OF_CALL = ("references", "valid", "positive", "negative", "weights", "key")
+_OF_OBJECTIVE = ("mining", "similarity", "reduction", "regularizers", "relevance")
+_OF_CALL = ("references", "valid", "positive", "negative", "weights", "guide", "key")
 
 
 def one_call(loss: Loss) -> Callable[..., jax.Array]:

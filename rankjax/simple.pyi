@@ -132,6 +132,17 @@ def signal_to_noise_contrastive_loss(
 ) -> jax.Array:
     """Contrastive hinges on the inverse of a signal-to-noise ratio."""
 
+def debiased_contrastive_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    temperature: Number = 0.5,
+    positive_share: Number = 0.1,
+    hardness: Number = 0.0,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """NT-Xent whose negatives are corrected for the positives that hide among them."""
+
 def decoupled_contrastive_loss(
     embeddings: Any,
     labels: Any = None,
@@ -141,6 +152,35 @@ def decoupled_contrastive_loss(
     **options: Unpack[Options],
 ) -> jax.Array:
     """Decoupled contrastive loss (DCL), one term per anchor and positive."""
+
+def margin_mse_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    guide_scale: Number = 1.0,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """Squared error of each margin between a positive and a negative."""
+
+def relaxed_contrastive_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    margin: Number = 1.0,
+    width: Number = 1.0,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """Contrastive loss whose pairs are positive as far as they are near for the guide."""
+
+def similarity_distillation_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    temperature: Number = 0.2,
+    guide_temperature: Number = 0.01,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """Divergence of an anchor's softmax over the others from that of the guide."""
 
 def dynamic_soft_margin_loss(
     embeddings: Any,
@@ -182,6 +222,24 @@ def generalized_end_to_end_loss(
     **options: Unpack[Options],
 ) -> jax.Array:
     """GE2E, one term per anchor: its own class's mean against the other classes' means."""
+
+def cosent_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    scale: Number = 20.0,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """CoSENT: an anchor's references in the order of their relevance."""
+
+def soft_target_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    temperature: Number = 0.1,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """Cross-entropy of the softmax over all others with the share of each in relevance."""
 
 def hierarchical_triplet_loss(
     embeddings: Any,
@@ -490,6 +548,7 @@ def nt_xent_loss(
     labels: Any = None,
     *,
     temperature: Number = 0.07,
+    hardness: Number = 0.0,
     **options: Unpack[Options],
 ) -> jax.Array:
     """NT-Xent, also called InfoNCE: each positive against all negatives of its anchor."""

@@ -22,8 +22,18 @@ from rankjax.losses.contrastive import contrastive_loss as contrastive_loss
 from rankjax.losses.contrastive import (
     signal_to_noise_contrastive_loss as signal_to_noise_contrastive_loss,
 )
+from rankjax.losses.debiased import (
+    debiased_contrastive_loss as debiased_contrastive_loss,
+)
 from rankjax.losses.decoupled_contrastive import (
     decoupled_contrastive_loss as decoupled_contrastive_loss,
+)
+from rankjax.losses.distillation import margin_mse_loss as margin_mse_loss
+from rankjax.losses.distillation import (
+    relaxed_contrastive_loss as relaxed_contrastive_loss,
+)
+from rankjax.losses.distillation import (
+    similarity_distillation_loss as similarity_distillation_loss,
 )
 from rankjax.losses.dynamic_soft_margin import (
     dynamic_soft_margin_loss as dynamic_soft_margin_loss,
@@ -33,6 +43,8 @@ from rankjax.losses.fast_ap import soft_bin_ap_loss as soft_bin_ap_loss
 from rankjax.losses.generalized_end_to_end import (
     generalized_end_to_end_loss as generalized_end_to_end_loss,
 )
+from rankjax.losses.graded import cosent_loss as cosent_loss
+from rankjax.losses.graded import soft_target_loss as soft_target_loss
 from rankjax.losses.hierarchical import hierarchical_margins as hierarchical_margins
 from rankjax.losses.hierarchical import (
     hierarchical_triplet_loss as hierarchical_triplet_loss,

@@ -4,10 +4,11 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rankjax import rows
 from rankjax.pairs import Pairs
-from rankjax.registry import Kind, Positive, register
+from rankjax.registry import Kind, NonNegative, Positive, register
 from rankjax.terms import Terms
 
 
@@ -17,7 +18,9 @@ from rankjax.terms import Terms
     paper="Chen et al. (SimCLR), ICML 2020",
     tuned="temperature: CUB .0091, Cars .0219, SOP .0002",
 )
-def nt_xent_loss(pairs: Pairs, *, temperature: Positive = 0.07) -> Terms:
+def nt_xent_loss(
+    pairs: Pairs, *, temperature: Positive = 0.07, hardness: NonNegative = 0.0
+) -> Terms:
     """NT-Xent, also called InfoNCE: each positive against all negatives of its anchor.
 
         log(1 + sum_n exp((S(a, n) - S(a, p)) / temperature))
@@ -26,6 +29,8 @@ def nt_xent_loss(pairs: Pairs, *, temperature: Positive = 0.07) -> Terms:
       pairs: similarities [anchor, reference] (cosines by default) and masks.
       temperature: divides S. The default is that of MoCo, optax and
         pytorch-metric-learning; SimCLR has 0.5.
+      hardness: negatives weigh exp(hardness S), a constant to the gradient; the paper
+        has none, EmbeddingGemma (2025) 5.
 
     Returns:
       Terms, one term per anchor and positive, 0 where the anchor has no negative.
@@ -44,7 +49,8 @@ def nt_xent_loss(pairs: Pairs, *, temperature: Positive = 0.07) -> Terms:
     """
     scores = pairs.similarity / temperature
     has_negative = pairs.negative.any(-1)
-    negatives = jnp.where(has_negative, rows.log_sum_exp(scores, pairs.negative), 0)
+    harder = scores + lax.stop_gradient(hardness * pairs.similarity)
+    negatives = jnp.where(has_negative, rows.log_sum_exp(harder, pairs.negative), 0)
     values = jax.nn.softplus(negatives[:, None] - scores)
     return Terms.over_references(
         jnp.where(has_negative[:, None], values, 0), pairs.positive

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import rankjax
@@ -21,6 +22,8 @@ from rankjax.registry import default_similarity
 CLASSES, DIM = 8, 5
 # Uneven classes, a row that is alone in its class, rows out of order.
 LABELS = np.array([2, 0, 1, 0, 3, 1, 1, 2, 0, 4, 0, 1, 3, 2, 0, 3])
+GUIDE = np.random.default_rng(7).normal(size=(CLASSES, 3)).astype(np.float32)
+GRADES = np.random.default_rng(8).uniform(size=(CLASSES, CLASSES)).astype(np.float32)
 EMBEDDINGS = np.random.default_rng(0).normal(size=(16, DIM)).astype(np.float32)
 
 
@@ -38,6 +41,8 @@ class Case:
       params: values of traced hyper-parameters for tests of their gradients; other
         than the defaults.
       proxies: rows of references per class; 0 compares the batch with itself.
+      guided: whether another model's embeddings are given, here one row per class.
+      graded: whether relevance is given, here by the two classes of a pair.
       many_labels: labels are masks [row, classes] of several labels per row.
       key: whether the loss draws at random. `slow` is then not compared.
       table: whether labels number the rows of a table, and so have no other names.
@@ -52,6 +57,8 @@ class Case:
     reduction: Callable[..., Any] = rankjax.mean
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     proxies: int = 0
+    guided: bool = False
+    graded: bool = False
     many_labels: bool = False
     key: bool = False
     table: bool = False
@@ -93,6 +100,16 @@ class Case:
             )
         if self.key:
             given["key"] = jax.random.key(0)
+        if self.guided:
+            given["guide"] = self.guide(y, names)
+            if references is not None:
+                references = dataclasses.replace(
+                    references, guide=self.guide(references.labels, names)
+                )
+        if self.graded:
+            compute = dataclasses.replace(
+                compute, relevance=functools.partial(_grades, names)
+            )
         return compute(x, y, references=references, **given)
 
     def labels(self, y, names=None):
@@ -108,6 +125,9 @@ class Case:
         mask[np.arange(len(y)), (3 * y + np.arange(len(y)) % 2 + 1) % CLASSES] = True
         return mask if names is None else mask[:, np.argsort(np.tile(names, 2))]
 
+    def guide(self, y, names=None):
+        return jnp.asarray(GUIDE)[_classes(y, names)]
+
     def references(self, dim=DIM):
         rows = np.random.default_rng(9).normal(size=(CLASSES * self.proxies, dim))
         return rows.astype(np.float32), np.repeat(np.arange(CLASSES), self.proxies)
@@ -118,6 +138,17 @@ class Case:
             z, labels = self.references()
             return self.slow(x, y, z.astype(np.float64), labels)
         return self.slow(x, y)
+
+
+def _classes(y, names):
+    """Classes 0, 1, ... of labels by other names."""
+    known = np.arange(CLASSES) if names is None else names
+    return jnp.argmax(y[:, None] == known[None, :], 1)
+
+
+def _grades(names, anchors, references):
+    grades = jnp.asarray(GRADES)
+    return grades[_classes(anchors, names)][:, _classes(references, names)]
 
 
 @functools.cache

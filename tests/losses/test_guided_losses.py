@@ -1,0 +1,279 @@
+"""Losses and a miner that a guide, graded pairs or hidden positives inform."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from cases import EMBEDDINGS, GRADES, GUIDE, LABELS, Case
+
+import rankjax
+from rankjax import losses, mining
+
+COSINE = "cosine"
+
+
+def slow_distillation(x, y, temperature=0.2, guide_temperature=0.01):
+    s = reference.similarity_matrix(COSINE, x) / temperature
+    g = reference.similarity_matrix(COSINE, GUIDE[y].astype(np.float64))
+    g = g / guide_temperature
+    values = []
+    for a in range(len(x)):
+        others = [j for j in range(len(x)) if j != a]
+        of_guide, own = (
+            {
+                j: math.exp(m[a, j]) / sum(math.exp(m[a, k]) for k in others)
+                for j in others
+            }
+            for m in (g, s)
+        )
+        values.append(sum(of_guide[j] * math.log(of_guide[j] / own[j]) for j in others))
+    return reference.mean(values)
+
+
+def slow_relaxed(x, y, margin=1.0, width=1.0):
+    g = GUIDE[y].astype(np.float64)
+    g /= np.linalg.norm(g, axis=1, keepdims=True)
+    values = []
+    for a in range(len(x)):
+        others = [j for j in range(len(x)) if j != a]
+        far = {j: np.linalg.norm(x[a] - x[j]) for j in others}
+        mean, value = reference.mean(list(far.values())), 0.0
+        for j in others:
+            w = math.exp(-np.sum((g[a] - g[j]) ** 2) / width)
+            d = far[j] / mean
+            value += w * d**2 + (1 - w) * max(margin - d, 0) ** 2
+        values.append(value)
+    return reference.mean(values)
+
+
+def slow_margin_mse(x, y, guide_scale=1.0):
+    s = x @ x.T
+    g = guide_scale * reference.similarity_matrix(COSINE, GUIDE[y].astype(np.float64))
+    values = []
+    for a in range(len(x)):
+        positives, negatives = reference.sides(y, a)
+        values += [
+            (s[a, p] - s[a, n] - (g[a, p] - g[a, n])) ** 2
+            for p in positives
+            for n in negatives
+        ]
+    return reference.mean(values)
+
+
+def grade(y, a, b):
+    return GRADES[y[a], y[b]]
+
+
+def slow_soft_target(x, y, temperature=0.1):
+    s = reference.similarity_matrix(COSINE, x) / temperature
+    values = []
+    for a in range(len(x)):
+        others = [j for j in range(len(x)) if j != a]
+        grades = [grade(y, a, j) for j in others]
+        total = math.log(sum(math.exp(s[a, j]) for j in others))
+        if sum(grades):
+            values.append(
+                sum(
+                    g / sum(grades) * (total - s[a, j])
+                    for j, g in zip(others, grades, strict=True)
+                )
+            )
+    return reference.mean(values)
+
+
+def slow_cosent(x, y, scale=20.0):
+    s = reference.similarity_matrix(COSINE, x)
+    values = []
+    for a in range(len(x)):
+        others = [j for j in range(len(x)) if j != a]
+        wrong = [
+            math.exp(scale * (s[a, j] - s[a, i]))
+            for i in others
+            for j in others
+            if grade(y, a, i) > grade(y, a, j)
+        ]
+        if wrong:
+            values.append(math.log(1 + sum(wrong)))
+    return reference.mean(values)
+
+
+def slow_debiased(x, y, temperature=0.5, positive_share=0.1, hardness=0.0):
+    s = reference.similarity_matrix(COSINE, x) / temperature
+    values = []
+    for a in range(len(x)):
+        positives, negatives = reference.sides(y, a)
+        for p in positives:
+            if not negatives:
+                values.append(0.0)
+                continue
+            weights = [math.exp(hardness * s[a, n]) for n in negatives]
+            found = [math.exp(s[a, n]) for n in negatives]
+            mean = np.dot(weights, found) / sum(weights)
+            own = math.exp(s[a, p])
+            rest = (mean - positive_share * own) / (1 - positive_share)
+            rest = len(negatives) * max(rest, math.exp(-1 / temperature))
+            values.append(-math.log(own / (own + rest)))
+    return reference.mean(values)
+
+
+def slow_hard_nt_xent(x, y, temperature=0.07, hardness=5.0):
+    c = reference.similarity_matrix(COSINE, x)
+    values = []
+    for a in range(len(x)):
+        positives, negatives = reference.sides(y, a)
+        for p in positives:
+            against = sum(
+                math.exp(
+                    c[a, n] / temperature + hardness * c[a, n] - c[a, p] / temperature
+                )
+                for n in negatives
+            )
+            values.append(math.log(1 + against))
+    return reference.mean(values)
+
+
+hard = functools.partial(losses.debiased_contrastive_loss, hardness=1.0)
+hard_nt_xent = functools.partial(losses.nt_xent_loss, hardness=5.0)
+
+CASES = {
+    "similarity_distillation": Case(
+        slow_distillation,
+        params={"temperature": 0.4, "guide_temperature": 0.3},
+        guided=True,
+    ),
+    "relaxed_contrastive": Case(
+        slow_relaxed, params={"margin": 1.1, "width": 0.8}, guided=True
+    ),
+    "margin_mse": Case(slow_margin_mse, params={"guide_scale": 1.5}, guided=True),
+    "soft_target": Case(slow_soft_target, params={"temperature": 0.4}, graded=True),
+    "cosent": Case(slow_cosent, params={"scale": 5.0}, graded=True),
+    "debiased_contrastive": Case(
+        slow_debiased, params={"temperature": 0.7, "positive_share": 0.05}
+    ),
+    "debiased_contrastive, hard negatives": Case(
+        functools.partial(slow_debiased, hardness=1.0),
+        loss=hard,
+        params={"temperature": 0.7},
+    ),
+    "nt_xent, hard negatives": Case(
+        slow_hard_nt_xent, loss=hard_nt_xent, params={"temperature": 0.5}
+    ),
+}
+
+
+def test_a_guide_of_padding_changes_nothing_and_one_that_is_not_finite_does():
+    guide = np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32)
+    compute = rankjax.similarity_distillation_loss
+    valid = np.arange(16) != 4
+    expected = compute(EMBEDDINGS, LABELS, guide=guide, valid=valid)
+    guide[4] = np.nan
+    assert compute(EMBEDDINGS, LABELS, guide=guide, valid=valid) == expected
+    assert np.isnan(compute(EMBEDDINGS, LABELS, guide=guide))
+
+
+def test_no_gradient_reaches_a_guide():
+    guide = jnp.asarray(GUIDE[LABELS])
+    grad = jax.grad(
+        lambda g: rankjax.relaxed_contrastive_loss(EMBEDDINGS, LABELS, guide=g)
+    )(guide)
+    assert not np.any(grad)
+
+
+def test_a_student_equal_to_its_guide_has_no_divergence():
+    loss = functools.partial(
+        losses.similarity_distillation_loss, temperature=0.1, guide_temperature=0.1
+    )
+    value = rankjax.objective(loss)(EMBEDDINGS, LABELS, guide=EMBEDDINGS)
+    assert abs(value) < 1e-6
+
+
+def test_relevance_of_a_table_of_classes_equals_its_own_loops():
+    table = np.random.default_rng(2).uniform(size=(8, 8)).astype(np.float32)
+    table = (table + table.T) / 2
+    compute = rankjax.objective(
+        losses.soft_target_loss, relevance=lambda a, r: jnp.asarray(table)[a][:, r]
+    )
+    s = reference.similarity_matrix(COSINE, EMBEDDINGS.astype(np.float64)) / 0.1
+    values = []
+    for a in range(16):
+        others = [j for j in range(16) if j != a]
+        grades = np.array([table[LABELS[a], LABELS[j]] for j in others])
+        total = math.log(sum(math.exp(s[a, j]) for j in others))
+        values.append(np.dot(grades / grades.sum(), total - s[a, others]))
+    np.testing.assert_allclose(compute(EMBEDDINGS, LABELS), np.mean(values), rtol=1e-5)
+
+
+def test_relevance_of_equal_labels_gives_the_supervised_contrastive_loss():
+    same = lambda a, r: (a[:, None] == r[None, :]).astype(jnp.float32)  # noqa: E731
+    value = rankjax.objective(losses.soft_target_loss, relevance=same)
+    np.testing.assert_allclose(
+        value(EMBEDDINGS, LABELS), rankjax.sup_con_loss(EMBEDDINGS, LABELS), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("by", ["similarity", "guide"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_negatives_nearer_than_the_nearest_positive_are_dropped(by, relative):
+    guide = np.random.default_rng(3).normal(size=(16, 3)).astype(np.float32)
+    judged = reference.similarity_matrix(
+        COSINE, (EMBEDDINGS if by == "similarity" else guide).astype(np.float64)
+    )
+    expected = []
+    for a in range(16):
+        positives, negatives = reference.sides(LABELS, a)
+        nearest = max((judged[a, p] for p in positives), default=math.inf)
+        limit = nearest * (1 - 0.1) if relative else nearest - 0.1
+        expected.append(sum(judged[a, n] <= limit for n in negatives))
+
+    counted = rankjax.objective(
+        lambda pairs: rankjax.Terms.over_references(
+            jnp.ones_like(pairs.similarity), pairs.negative
+        ),
+        mining=functools.partial(
+            mining.likely_true_negatives, by=by, margin=0.1, relative=relative
+        ),
+        reduction=rankjax.total,
+    )
+    assert counted(EMBEDDINGS, LABELS, guide=guide) == sum(expected)
+    assert 0 < sum(expected) < 200
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"^this needs Pairs.guide, which is None: give guide="),
+        ({"guide": GUIDE}, r"^guide must have shape \(16, 3\), got \(8, 3\)"),
+        ({"guide": LABELS[:, None]}, r"^guide must be floating point, got int"),
+        (
+            {
+                "guide": GUIDE[LABELS],
+                "references": rankjax.References(EMBEDDINGS, LABELS, guide=EMBEDDINGS),
+            },
+            r"^references.guide must have shape \(16, 3\), got \(16, 5\)",
+        ),
+    ],
+)
+def test_a_guide_that_is_missing_or_does_not_fit_is_refused(given, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        rankjax.margin_mse_loss(EMBEDDINGS, LABELS, **given)
+
+
+def test_scored_pairs_as_one_anchor_are_ordered_all_together():
+    """Against sentence-transformers' formula, log(1 + sum over wrong orders)."""
+    s, y = np.array([0.9, 0.1, 0.4, -0.2]), np.array([0.8, 0.2, 0.9, 0.2])
+    wrong = [
+        math.exp(20 * (s[j] - s[i])) for i in range(4) for j in range(4) if y[i] > y[j]
+    ]
+    yes = np.ones((1, 4), bool)
+    pairs = rankjax.Pairs(
+        jnp.asarray(s, jnp.float32)[None],
+        jnp.asarray(yes),
+        jnp.asarray(~yes),
+        relevance=jnp.asarray(y, jnp.float32)[None],
+    )
+    value = rankjax.mean(losses.cosent_loss(pairs))
+    np.testing.assert_allclose(value, math.log(1 + sum(wrong)), rtol=1e-5)
