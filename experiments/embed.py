@@ -287,7 +287,7 @@ def _choose_network(
     options: argparse.Namespace,
 ) -> tuple[Network, Job, Sequence[str]]:
     """The network, what the file is to tell of it, and the places of images."""
-    if (options.model is None) != (options.weights is None):
+    if options.model is not None and options.weights is None:
         raise UsageError("model and weights must be given together, or neither")
     if options.model is None:
         folder, *places = options.places
@@ -295,7 +295,9 @@ def _choose_network(
             raise UsageError(
                 f"give NETWORK and IMAGES, got {folder} alone; or --model and --weights"
             )
-        network = load_network(Path(folder), which=options.checkpoint)
+        network = load_network(
+            Path(folder), which=options.checkpoint, weights=options.weights
+        )
         return network, {"network": str(Path(folder).absolute())}, places
     weights = options.weights.expanduser().absolute()
     if weights.is_dir():
@@ -311,7 +313,11 @@ def _choose_network(
     network, loaded = pretrained.load()
     if hosts.is_first():
         print(f"weights: {sentence(loaded)}", flush=True)
-    made_by = {"network": str(weights), "pretrained": dataclasses.asdict(pretrained)}
+    made_by: Job = {
+        "network": str(weights),
+        "pretrained": dataclasses.asdict(pretrained),
+    }
+    made_by["licence"] = loaded.licence
     return network, made_by | {"sha256": loaded.sha256}, options.places
 
 
@@ -325,7 +331,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     pretrained = parser.add_argument_group("a backbone without a run")
     pretrained.add_argument("--model", help="such as dinov2_small")
-    pretrained.add_argument("--weights", type=Path, help="as of experiments.train")
+    pretrained.add_argument(
+        "--weights",
+        type=Path,
+        help="as of experiments.train; or where those of NETWORK's backbone are now",
+    )
     pretrained.add_argument("--weights-part", default="", help="likewise")
     pretrained.add_argument(
         "--input-scale", choices=("auto", *SCALES), default="auto", help="likewise"

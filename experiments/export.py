@@ -262,9 +262,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--checkpoint", choices=get_args(Which), default="latest")
     parser.add_argument("--licence", help="of the weights, for the model card")
+    parser.add_argument(
+        "--weights", type=Path, help="of the backbone of features, if they moved"
+    )
     options = parser.parse_args(arguments)
     try:
-        run = load_run(options.run, which=options.checkpoint)
+        run = load_run(options.run, which=options.checkpoint, weights=options.weights)
         difference = export_run(run, options.out, licence=options.licence)
     except (RunError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)

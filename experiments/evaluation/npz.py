@@ -75,7 +75,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:
         )
     embeddings = as_embeddings("embeddings", arrays["embeddings"])
     n = len(embeddings)
-    labels, values, names = _classes(arrays, n)
+    labels, values, names = classes(arrays, n)
     queries, gallery, junk = _sides(arrays, n)
     cameras = arrays.get("cameras")
     if cameras is not None:
@@ -102,7 +102,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:
     )
 
 
-def _classes(
+def classes(
     arrays: dict[str, np.ndarray], n: int
 ) -> tuple[np.ndarray | None, np.ndarray, Sequence[str]]:
     """Labels as numbers of classes, the classes' labels, and their names."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.config import Batch, Config, Loss
+from experiments.config import FEATURES, Batch, Config, Loss
 from experiments.training.choices import build_batches
 from rankjax import losses
 from rankjax.errors import UsageError
@@ -52,7 +52,10 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
       typed: names of settings that stay as they are.
     """
     fitted = _Fitting(config, typed)
-    before, now, plain = own.flat(), config.flat(), Config().flat()
+    if config.data.features():
+        for name, value in without_images().items():
+            fitted.put(name, value)
+    before, now, plain = own.flat(), fitted.now.flat(), Config().flat()
     for owner, settings in _BELONG_TO.items():
         if now[owner] != before[owner]:
             for name in settings:
@@ -69,6 +72,24 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
             fitted.put(name, round(scaled))
     _fit_to_loss(own, fitted)
     return fitted.now
+
+
+def without_images() -> dict[str, Any]:
+    """The settings of images and backbones, as they are where features are given."""
+    plain = Config()
+    means = {
+        *("dataset", "fold", "folds", "data_dir", "manual_dir"),
+        *("head_norm", "head_layers", "embedding_dim", "dropout", "normalize"),
+    }
+    settings = {
+        **{"model" if k == "name" else k: v for k, v in vars(plain.model).items()},
+        **vars(plain.data),
+        "backbone_learning_rate": plain.optimizer.backbone_learning_rate,
+        "freeze_steps": plain.optimizer.freeze_steps,
+        "model": FEATURES,
+        "augmentation": "views",
+    }
+    return {name: value for name, value in settings.items() if name not in means}
 
 
 def fit_batch(
@@ -131,6 +152,8 @@ def fit_to_data(config: Config, typed: Collection[str], train: "Split") -> Confi
         ):
             value = config.flat()[name]
             fitted.put(name, max(round(value * most / steps), min(value, 1)))
+    if config.data.features():
+        return fitted.now
     grey = train.images.shape[-1] == 1
     if not grey:
         fitted.put("grey_as_rgb", False)

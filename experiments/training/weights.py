@@ -69,6 +69,11 @@ def read_run(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     for part in variables:
         backbone = part.get("network", part).get("backbone", {})
         found |= traverse_util.flatten_dict(backbone, sep=".")
+    if not found:
+        raise UsageError(
+            f"{path} trained a head on features and has no backbone; give the file of "
+            "its backbone's weights"
+        )
     arrays = {torch_name(name): array for name, array in found.items()}
     return arrays, read_scale(path / "weights.json")
 

@@ -53,6 +53,14 @@ def affine_coefficients(
     return np.round(table * _GRID) / _GRID
 
 
+def views(images: Images, draws: np.ndarray, size: Size) -> Images:
+    """One of the views [views, ...] of each row of a file of features."""
+    return [
+        image[int(draw * len(image))]
+        for image, draw in zip(images, draws[:, 0], strict=True)
+    ]
+
+
 def affine(images: Images, draws: np.ndarray, size: Size) -> Images:
     """Rotation 10 degrees, scale .85-1.15, shear .1, shift 1/16; edges continue."""
     height, width = size
@@ -384,6 +392,7 @@ AUGMENTATIONS: dict[str, Transform] = {
     "color_jitter": Transform(color_jitter, 5),
     "rand_augment": Transform(rand_augment, 16),
     "random_erasing": Transform(random_erasing, 23),
+    "views": Transform(views, 1, whole=True),
 }
 """What an `Augmentation` is made of, by name."""
 

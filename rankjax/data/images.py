@@ -297,9 +297,11 @@ class ImageSource(Readable, Protocol):
 
     Attributes:
       shape: height, width and channels of what `read` gives.
+      dtype: of it, uint8 but for features that stand for images.
     """
 
     shape: tuple[int, int, int]
+    dtype: np.dtype
 
     def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
         """As they are stored, uint8 [h, w, channels] each, of any size."""
@@ -316,6 +318,8 @@ class EncodedImages:
     Attributes:
       fetch, shape, name, short_side, fit, alpha: as given.
     """
+
+    dtype = np.dtype(np.uint8)
 
     def __init__(
         self,
@@ -433,6 +437,7 @@ class ChosenImages:
     def __init__(self, source: ImageSource, indices: np.ndarray) -> None:
         """`indices` are int [n]."""
         self._source, self._indices, self.shape = source, indices, source.shape
+        self.dtype = source.dtype
 
     def __len__(self) -> int:
         return len(self._indices)

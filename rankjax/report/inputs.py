@@ -20,10 +20,10 @@ class ReportInputs:
       config: flat, JSON-able settings.
       versions: package name to version.
       summary: metrics of "test" (the trained network on `images`), and of the
-        baselines "untrained" and "raw_pixels" on the same images.
+        baselines "untrained", and "raw_pixels" or "features", on the same images.
       history: rows of metrics.jsonl; a row may hold any subset of the keys.
       images: uint8 [n, h, w, c], c is 1 or 3; or what is indexed like that, and read
-        when it is.
+        when it is; None where there are no pictures.
       labels: int [n], indices into `class_names`.
       class_names: any text, also text that no font can draw.
       embeddings: float [n, dim], of any length.
@@ -51,13 +51,15 @@ class ReportInputs:
           ValueError: an array has a wrong shape, type, length or content.
         """
         images, labels, names = self.images, self.labels, len(self.class_names)
-        if images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape:
+        count = len(labels if images is None else images)
+        if images is None:
+            pass
+        elif images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape:
             raise ValueError(
                 f"images is {images.dtype} {images.shape}, must be uint8 [n, h, w, c]"
             )
-        if images.shape[3] not in (1, 3):
+        elif images.shape[3] not in (1, 3):
             raise ValueError(f"images has {images.shape[3]} channels, must be 1 or 3")
-        count = len(images)
         if labels.shape != (count,) or labels.dtype.kind not in "iu":
             raise ValueError(
                 f"labels is {labels.dtype} {labels.shape}, must be int [{count}]"

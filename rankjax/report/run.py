@@ -20,7 +20,12 @@ from rankjax.report.inputs import (
 from rankjax.report.page import render
 from rankjax.report.thumbnails import Shown
 
-ROWS = {"test": "Trained", "untrained": "Untrained network", "raw_pixels": "Raw pixels"}
+ROWS = {
+    "test": "Trained",
+    "untrained": "Untrained network",
+    "features": "Frozen features",
+    "raw_pixels": "Raw pixels",
+}
 _METRICS = {
     "map_at_r": "MAP@R",
     "r_precision": "R-precision",
@@ -58,7 +63,11 @@ def write_report(run_dir: Path, inputs: ReportInputs) -> Path:
             tables=[_table(inputs.summary)],
             health=None,
             outcome=outcome,
-            shown=Shown(labels, inputs.class_names, lambda rows: inputs.images[rows]),
+            shown=Shown(
+                labels,
+                inputs.class_names,
+                None if inputs.images is None else lambda rows: inputs.images[rows],
+            ),
             embeddings=inputs.embeddings,
             command=inputs.command,
             settings={
@@ -70,7 +79,7 @@ def write_report(run_dir: Path, inputs: ReportInputs) -> Path:
             versions=inputs.versions,
             baselines={
                 ROWS[key]: inputs.baselines[key]
-                for key in ("raw_pixels", "untrained")
+                for key in ("raw_pixels", "features", "untrained")
                 if key in inputs.baselines
             },
             history=inputs.history,
@@ -89,26 +98,27 @@ def write_report(run_dir: Path, inputs: ReportInputs) -> Path:
 
 
 def result_sentence(summary: Mapping[str, Mapping[str, float]], classes: int) -> str:
-    """What the run achieved, next to what raw pixels achieve on the same images."""
+    """What the run achieved, next to what it would without training."""
     key, name = ("recall_at_1", "Recall@1")
     if "accuracy" in summary["test"]:
         key, name = ("accuracy", "Accuracy")
     figure = summary["test"].get(key, math.nan)
-    raw = summary.get("raw_pixels", {}).get(key, math.nan)
+    base = "features" if "features" in summary else "raw_pixels"
+    raw = summary.get(base, {}).get(key, math.nan)
     noun = "class" if classes == 1 else "classes"
     sentence = f"{name} {figure:.2f} on {classes:,} unseen {noun}"
     if math.isnan(raw):
         return sentence
-    sentence += f"; raw pixels {raw:.2f}"
+    sentence += f"; {ROWS[base].lower()} {raw:.2f}"
     if figure > raw:
         removed = (figure - raw) / (1 - raw)
-        sentence += f"; removes {removed:.0%} of raw pixels' errors"
+        sentence += f"; removes {removed:.0%} of {ROWS[base].lower()}' errors"
     return sentence
 
 
 def _facts(inputs: ReportInputs, classes: int) -> dict[str, str]:
     facts = {
-        "test images": f"{len(inputs.images):,}",
+        "test images": f"{len(inputs.labels):,}",
         "test classes": f"{classes:,}",
         "embedding": f"{inputs.embeddings.shape[1]} dimensions",
     }
