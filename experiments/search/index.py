@@ -148,7 +148,8 @@ class QueryEmbedder:
         """
         views = Views(images, self._network.inputs, **self._options)
         devices = jax.local_devices()[: len(images)]
-        found = np.concatenate(list(embed_views(self._network, views, devices=devices)))
+        batches = list(embed_views(self._network, views, devices=devices))
+        found = np.concatenate(batches)[:, 0]
         if not np.isfinite(found).all():
             raise RunError("the network's embedding of an image is not finite")
         return unit_rows(found)
