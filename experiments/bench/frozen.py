@@ -22,8 +22,8 @@ from experiments.bench.output import Row, save
 
 MODEL = "efficientnet_lite0"
 # Pixels of a side, steps of fine-tuning, and steps from random weights.
-PLANS = {"photos": (96, 25, 250), "omniglot_small": (64, 50, 250)}
-VIEWS = 4
+PLANS = {"photos": (96, 20, 200), "omniglot_small": (64, 40, 200)}
+VIEWS = 1
 
 
 def _python(*words: object) -> float:

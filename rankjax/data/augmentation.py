@@ -392,9 +392,10 @@ AUGMENTATIONS: dict[str, Transform] = {
     "color_jitter": Transform(color_jitter, 5),
     "rand_augment": Transform(rand_augment, 16),
     "random_erasing": Transform(random_erasing, 23),
-    "views": Transform(views, 1, whole=True),
 }
-"""What an `Augmentation` is made of, by name."""
+"""What an `Augmentation` is made of, by name; and `views`, of features alone."""
+
+_VIEWS = Transform(views, 1, whole=True)
 
 
 class Augmentation:
@@ -422,13 +423,14 @@ class Augmentation:
         left = dict(options or {})
         known: list[str] = []
         for name in names.split("+"):
-            if name not in AUGMENTATIONS:
+            if name not in AUGMENTATIONS and names != "views":
                 raise unknown_name("augmentation", name, list(AUGMENTATIONS))
-            transform = AUGMENTATIONS[name]
+            transform = AUGMENTATIONS.get(name, _VIEWS)
             if transform.whole and transforms:
                 raise ValueError(f"augmentation {name} must be the first, got {names}")
-            known += arguments(name)
-            given = {key: left.pop(key) for key in arguments(name) if key in left}
+            options_of = _defaults(transform)
+            known += options_of
+            given = {key: left.pop(key) for key in options_of if key in left}
             apply = partial(transform.apply, **given)
             transforms.append(transform._replace(apply=apply))
         if left:
@@ -456,7 +458,11 @@ class Augmentation:
 
 def arguments(name: str) -> dict[str, Any]:
     """The options of a change and their defaults."""
-    found = signature(AUGMENTATIONS[name].apply).parameters.values()
+    return _defaults(AUGMENTATIONS[name])
+
+
+def _defaults(transform: Transform) -> dict[str, Any]:
+    found = signature(transform.apply).parameters.values()
     return {p.name: p.default for p in found if p.kind is Parameter.KEYWORD_ONLY}
 
 
