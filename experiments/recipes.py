@@ -202,9 +202,9 @@ def frozen_head() -> Config:
     """A linear head on the features of a frozen backbone, N-pairs.
 
     python -m experiments.embed --model dinov2_base_registers --weights FILE \\
-        --dataset cub --manual-dir DIR --views 4 --out cub.npz
-    python -m experiments.evaluate cub.npz
-    python -m experiments.train frozen_head --dataset features:cub.npz
+        --dataset cub --manual-dir DIR --views 4 --out features.npz
+    python -m experiments.evaluate features.npz
+    python -m experiments.train frozen_head
     The second command evaluates without any training. Recall@1 of DINOv2's ViT-B/14
     with registers is then CUB .833, Cars .828, SOP .557 and In-Shop .324, and without
     registers .842, .644, .565 and .342, as the list of models of

@@ -55,6 +55,9 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
     if config.data.features():
         for name, value in without_images().items():
             fitted.put(name, value)
+    elif own.data.features():
+        fitted.put("model", Config().model.name)
+        fitted.put("augmentation", Config().data.augmentation)
     before, now, plain = own.flat(), fitted.now.flat(), Config().flat()
     for owner, settings in _BELONG_TO.items():
         if now[owner] != before[owner]:

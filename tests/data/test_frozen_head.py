@@ -1,11 +1,10 @@
 """The recipe of a head on frozen features, on an archive in its original layout."""
 
 import dataclasses
-import json
-import struct
 
 import numpy as np
 import tiny_archives
+from weight_file import write_safetensors
 
 from experiments import embed, evaluate
 from experiments.parity import backbones
@@ -24,15 +23,8 @@ def test_a_benchmark_is_embedded_evaluated_and_trained_on(
     }
     entry = dataclasses.replace(CATALOGUE["cub"], counts=counts)
     monkeypatch.setitem(CATALOGUE, "cub", entry)
-    header, data = {}, b""
-    for name, array in backbones.weights(ENTRY).items():
-        offsets = [len(data), len(data) + array.nbytes]
-        shape = list(array.shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
-        data += array.tobytes()
-    text = json.dumps(header).encode()
     weights = tmp_path / "w.safetensors"
-    weights.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    write_safetensors(weights, backbones.weights(ENTRY))
     words = ["--model", "mobilenet_v3_small", "--weights", weights, "--image-size", 32]
     words += [
         "--dataset",

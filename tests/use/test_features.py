@@ -1,12 +1,10 @@
 """A head trains on features of a frozen backbone, and then embeds images."""
 
-import json
-import struct
-
 import numpy as np
 import pytest
 import without_report
 from PIL import Image
+from weight_file import write_safetensors
 
 from experiments import embed, evaluate, export, train
 from experiments.config import Data
@@ -23,17 +21,6 @@ ENTRY = backbones.stored()["mobilenet_v3_small, timm"]
 SHORT = ["--classes", "2", "--per-class", "2", "--steps", "4", "--devices", "1"]
 
 
-def write_weights(file, arrays):
-    header, data = {}, b""
-    for name, array in arrays.items():
-        offsets = [len(data), len(data) + array.nbytes]
-        shape = list(array.shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
-        data += array.tobytes()
-    text = json.dumps(header).encode()
-    file.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Photos of splits, their features in two views each, and a run on these."""
@@ -45,7 +32,7 @@ def made(tmp_path_factory):
         for i in range(3):
             pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
             Image.fromarray(pixels).save(place / f"{i}.png")
-    write_weights(folder / "w.safetensors", backbones.weights(ENTRY))
+    write_safetensors(folder / "w.safetensors", backbones.weights(ENTRY))
     backbone = ["--model", "mobilenet_v3_small", "--image-size", 32]
     backbone += ["--weights", folder / "w.safetensors", "--views", 2]
     words = [*backbone, folder / "photos", "--out", folder / "x.npz"]
@@ -63,7 +50,7 @@ def test_splits_are_those_of_the_folders_and_training_alone_draws_views(made):
         ("d", "e", "f"),
     )
     file, images = np.load(made / "x.npz"), data.test.images
-    assert file["views"].shape == (18, 2, 1024)
+    assert file["views"].shape == (18, 2, 576)
     rows = np.flatnonzero(file["split"] == "test")
     plain = images.read(np.arange(9))
     np.testing.assert_array_equal(plain[:, 0, 0], file["embeddings"][rows])
@@ -116,7 +103,7 @@ def test_moved_weights_are_given_and_others_refused(made, tmp_path):
     file, moved = made / "w.safetensors", tmp_path / "moved.safetensors"
     other = tmp_path / "other.safetensors"
     arrays = {name: value + 1 for name, value in backbones.weights(ENTRY).items()}
-    write_weights(other, arrays)
+    write_safetensors(other, arrays)
     file.rename(moved)
     try:
         with pytest.raises(RunError, match=r"not at .*w.safetensors; give --weights"):
