@@ -1,11 +1,11 @@
-"""ImageNet's weights on other images: what two minutes of CPU time make of them.
+"""ImageNet's weights on other images: what one to three minutes of CPU time bring.
 
 python -m experiments.bench.frozen --weights FILE.pth --photos FOLDER \
     --manual-dir DIR --json experiments/results/frozen.json
 
 EfficientNet-Lite0 as it is, with a linear head on its frozen features, fine-tuned, and
-a small network from random weights. Steps are such that each takes about as much CPU
-time, with evaluation and report. Photos are in one folder per class; DIR has the
+a small network from random weights. The rows have the CPU time that each took, with
+evaluation and report. Photos are in one folder per class; DIR has the
 archives of omniglot_small. What the JSON file has already is not done again.
 """
 
