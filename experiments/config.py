@@ -15,6 +15,9 @@ Seed = Annotated[int, Range(least=0, below=2**32)]
 Factor = Annotated[float, Range(least=0)]
 Share = Annotated[float, Range(least=0, below=1)]
 
+FEATURES = "features"
+"""The model, and the kind of data set, where a head is trained on features."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -22,7 +25,8 @@ class Data:
 
     dataset: str = "glyphs"
     """glyphs[/clean|lite|pose|clutter|modes], digits, a benchmark such as cub (python
-    -m experiments.data lists them), folder:PATH, list:FILE, reid:PATH or tfds:NAME."""
+    -m experiments.data lists them), folder:PATH, list:FILE, reid:PATH, tfds:NAME, or
+    features:FILE, of experiments.embed, to train a head on."""
     image_size: Count = 32
     """Height and width of images, in pixels."""
     short_side: Whole = 0
@@ -61,13 +65,19 @@ class Data:
         """Height and width of images."""
         return self.image_size, self.image_width or self.image_size
 
+    def features(self) -> Path | None:
+        """The file of features that stand for images, if there is one."""
+        kind, _, file = self.dataset.partition(":")
+        return Path(file).expanduser() if kind == FEATURES and file else None
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
     """The network, and the weights that it begins with."""
 
     name: Annotated[str, arg(name="model")] = "convnet"
-    """A name in rankjax.models.MODELS: convnet, resnet50, ..."""
+    """A name in rankjax.models.MODELS: convnet, resnet50, ...; with features:FILE it is
+    features, which have been through their backbone already."""
     weights: Path | None = None
     """File of pretrained weights: safetensors, PyTorch's state dict, Keras'
     .weights.h5; or the folder of a run."""

@@ -2,6 +2,7 @@
 
 python -m experiments.embed NETWORK IMAGES... --out X.npz
 python -m experiments.embed --model NAME --weights FILE IMAGES... --out X.npz
+    [--views 4]
 
 NETWORK is the folder of a run or of an exported network; or a backbone of
 rankjax.models takes weights that others have trained. IMAGES are files, folders
@@ -9,8 +10,10 @@ rankjax.models takes weights that others have trained. IMAGES are files, folders
 command did is kept beside X in X.parts, and the same command goes on from there.
 
 X.npz holds embeddings [n, dim], paths [n] and, where each image lies in a folder of a
-folder that was named, labels [n] and class_names: experiments.evaluate and
-experiments.search read it. X.parquet has the columns path, label and embedding.
+folder that was named, labels [n] and class_names, with folders train and test also
+split [n], and with --views what --dataset features:X.npz of experiments.train draws
+from, views [n, views, dim]. experiments.evaluate and experiments.search read it.
+X.parquet has the columns path, label, split, embedding and views.
 """
 
 import argparse
@@ -32,10 +35,18 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from experiments import hosts
-from experiments.images import CROPS, Listed, Views, list_images
+from experiments.images import (
+    CROPS,
+    Listed,
+    Views,
+    fit_of,
+    list_dataset,
+    list_images,
+)
 from experiments.pretrained import Pretrained
 from experiments.runs import Which, load_network
 from experiments.training.weights import sentence
+from rankjax.data import load
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Network
 from rankjax.files import open_atomic, printable, read_npz
@@ -54,7 +65,9 @@ def embed_views(
     devices: Sequence[jax.Device],
     batch_size: int = 512,
 ) -> Iterator[np.ndarray]:
-    """Embeddings [batch, dim] of images, the mean of their views', batch after batch.
+    """Embeddings [batch, 1 + augmented, dim] of images, batch after batch.
+
+    The first of an image is the mean of its views'; those of augmented views follow.
 
     Args:
       network: if its embeddings have length 1, the means get it too.
@@ -68,10 +81,12 @@ def embed_views(
     size = min(max(batch_size // group, 1) * group, most)
     run = over_images(network.forward, devices=devices, batch_size=size)
     for found in run(network.variables, views):
-        mean = found.reshape(-1, each, found.shape[-1]).mean(1)
-        if each > 1 and network.normalized:
+        found = found.reshape(-1, each, found.shape[-1])
+        plain, augmented = np.split(found, [each - views.augmented], 1)
+        mean = plain.mean(1, keepdims=True)
+        if plain.shape[1] > 1 and network.normalized:
             mean = np.asarray(normalize(jnp.asarray(mean)))
-        yield mean
+        yield np.concatenate([mean, augmented], 1)
 
 
 def embed_all(
@@ -106,10 +121,12 @@ def embed_all(
 
     def views(done: int) -> Views:
         return Views(
-            listed.paths[done:],
+            listed.images[done:],
             network.inputs,
             flip=job["flip"],
             crops=job["crops"],
+            augmented=job["views"],
+            first=done,
             skip_damaged=skip_damaged,
         )
 
@@ -201,12 +218,17 @@ def _write_npz(
 ) -> None:
     """Column by column and shard by shard: never all embeddings at once."""
     width = max(len(listed.paths[row]) for row in kept)
-    dim = next(iter(parts())).shape[1]
+    _, views, dim = next(iter(parts())).shape
     chunks = np.array_split(kept, -(-len(kept) // 4096))
     with open_atomic(out) as file, zipfile.ZipFile(file, "w") as archive:
         # Any reader of .npz files takes no notice of it.
         archive.comment = json.dumps(job).encode()
-        _column(archive, "embeddings", np.dtype("<f4"), (len(kept), dim), parts())
+        plain = (part[:, 0] for part in parts())
+        _column(archive, "embeddings", np.dtype("<f4"), (len(kept), dim), plain)
+        if views > 1:
+            shape = (len(kept), views - 1, dim)
+            augmented = (part[:, 1:] for part in parts())
+            _column(archive, "views", np.dtype("<f4"), shape, augmented)
         kind = np.dtype(f"<U{width}")
         paths = (np.array([listed.paths[row] for row in rows], kind) for rows in chunks)
         _column(archive, "paths", kind, (len(kept),), paths)
@@ -217,6 +239,10 @@ def _write_npz(
             _column(archive, "labels", labels.dtype, labels.shape, [labels])
             array = np.array(names)
             _column(archive, "class_names", array.dtype, array.shape, [array])
+        for name, each in (("split", listed.splits), ("cameras", listed.cameras)):
+            if each:
+                array = np.array(each)[kept]
+                _column(archive, name, array.dtype, array.shape, [array])
 
 
 def _column(
@@ -239,22 +265,28 @@ def _write_parquet(
     import pyarrow as pa
     from pyarrow import parquet
 
-    dim = next(iter(parts())).shape[1]
-    fields = [("path", pa.string()), ("embedding", pa.list_(pa.float32(), dim))]
-    if listed.classes:
-        fields.insert(1, ("label", pa.string()))
+    _, views, dim = next(iter(parts())).shape
+    known: dict[str, Sequence[Any]]
+    known = {"label": listed.classes, "split": listed.splits, "cameras": listed.cameras}
+    known = {name: column for name, column in known.items() if column}
+    fields = [("path", pa.string())]
+    fields += [(k, pa.array(column[:1]).type) for k, column in known.items()]
+    fields.append(("embedding", pa.list_(pa.float32(), dim)))
+    if views > 1:
+        fields.append(("views", pa.list_(pa.float32(), (views - 1) * dim)))
     schema = pa.schema(fields, metadata={"rankjax": json.dumps(job)})
     start = 0
     with open_atomic(out) as file, parquet.ParquetWriter(file, schema) as writer:
         for part in parts():
             rows = kept[start : (start := start + len(part))]
-            flat = pa.array(part.reshape(-1))
-            columns = {
-                "path": [listed.paths[row] for row in rows],
-                "embedding": pa.FixedSizeListArray.from_arrays(flat, dim),
-            }
-            if listed.classes:
-                columns["label"] = [listed.classes[row] for row in rows]
+            columns: dict[str, Any]
+            columns = {"path": [listed.paths[row] for row in rows]}
+            for name, column in known.items():
+                columns[name] = [column[row] for row in rows]
+            for name, each in (("embedding", part[:, 0]), ("views", part[:, 1:])):
+                flat, width = pa.array(each.reshape(-1)), each[0].size
+                if width:
+                    columns[name] = pa.FixedSizeListArray.from_arrays(flat, width)
             writer.write_table(pa.table(columns, schema=schema))
 
 
@@ -287,15 +319,17 @@ def _choose_network(
     options: argparse.Namespace,
 ) -> tuple[Network, Job, Sequence[str]]:
     """The network, what the file is to tell of it, and the places of images."""
-    if (options.model is None) != (options.weights is None):
+    if options.model is not None and options.weights is None:
         raise UsageError("model and weights must be given together, or neither")
     if options.model is None:
-        folder, *places = options.places
-        if not places:
+        folder, *places = options.places or ["nothing"]
+        if not places and (options.dataset is None or not options.places):
             raise UsageError(
                 f"give NETWORK and IMAGES, got {folder} alone; or --model and --weights"
             )
-        network = load_network(Path(folder), which=options.checkpoint)
+        network = load_network(
+            Path(folder), which=options.checkpoint, weights=options.weights
+        )
         return network, {"network": str(Path(folder).absolute())}, places
     weights = options.weights.expanduser().absolute()
     if weights.is_dir():
@@ -311,8 +345,33 @@ def _choose_network(
     network, loaded = pretrained.load()
     if hosts.is_first():
         print(f"weights: {sentence(loaded)}", flush=True)
-    made_by = {"network": str(weights), "pretrained": dataclasses.asdict(pretrained)}
+    made_by: Job = {
+        "network": str(weights),
+        "pretrained": dataclasses.asdict(pretrained),
+    }
+    made_by["licence"] = loaded.licence
     return network, made_by | {"sha256": loaded.sha256}, options.places
+
+
+def _list(
+    options: argparse.Namespace, places: Sequence[str], network: Network
+) -> Listed:
+    if (options.dataset is None) != bool(places):
+        raise UsageError(
+            f"give IMAGES or --dataset, got {' '.join(places) or 'none'} and "
+            f"{options.dataset or 'none'}"
+        )
+    if options.dataset is None:
+        return list_images(places)
+    data = load(
+        options.dataset,
+        data_dir=options.data_dir.expanduser(),
+        manual_dir=options.manual_dir and options.manual_dir.expanduser(),
+        image_size=network.inputs[:2],
+        fit=fit_of(network.inputs),
+        on_damage="keep",
+    )
+    return list_dataset(data)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -321,11 +380,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "places", nargs="+", metavar="[NETWORK] IMAGES", help="NETWORK without --model"
+        "places", nargs="*", metavar="[NETWORK] IMAGES", help="NETWORK without --model"
+    )
+    parser.add_argument(
+        "--dataset", help="instead of IMAGES, one of experiments.train, with its splits"
+    )
+    parser.add_argument("--data-dir", type=Path, default=Path("~/.cache/rankjax"))
+    parser.add_argument("--manual-dir", type=Path, help="of archives fetched by hand")
+    parser.add_argument(
+        "--views",
+        type=int,
+        default=0,
+        help="also embed so many random parts of each image, for a head to train on",
     )
     pretrained = parser.add_argument_group("a backbone without a run")
     pretrained.add_argument("--model", help="such as dinov2_small")
-    pretrained.add_argument("--weights", type=Path, help="as of experiments.train")
+    pretrained.add_argument(
+        "--weights",
+        type=Path,
+        help="as of experiments.train; or where those of NETWORK's backbone are now",
+    )
     pretrained.add_argument("--weights-part", default="", help="likewise")
     pretrained.add_argument(
         "--input-scale", choices=("auto", *SCALES), default="auto", help="likewise"
@@ -359,16 +433,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         hosts.join(options.hosts, timeout=options.host_timeout)
         _check_out(options.out)
+        if options.views < 0:
+            raise UsageError(f"views must be at least 0, got {options.views}")
         if options.batch_size < 1:
             raise UsageError(f"batch-size must be at least 1, got {options.batch_size}")
         network, made_by, places = _choose_network(options)
-        listed = list_images(places)
+        listed = _list(options, places, network)
         _check_names(options.out, listed)
         job = made_by | {
             "checkpoint": options.checkpoint,
             "step": network.step,
             "crops": options.crops,
             "flip": options.flip,
+            "views": options.views,
+            "dataset": options.dataset or "",
         }
         number = hosts.from_first("images", str(len(listed.paths)))
         if int(number) != len(listed.paths):

@@ -323,11 +323,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX file to make")
     parser.add_argument("--checkpoint", choices=get_args(Which), default="latest")
     parser.add_argument("--licence", help="of the weights, for the model card")
+    parser.add_argument(
+        "--weights", type=Path, help="of the backbone of features, if they moved"
+    )
     options = parser.parse_args(arguments)
     if options.out is None and options.onnx is None:
         parser.error("--out or --onnx must be given")
     try:
-        run = load_run(options.run, which=options.checkpoint)
+        run = load_run(options.run, which=options.checkpoint, weights=options.weights)
         if options.onnx is not None:
             difference = write_onnx(run, options.onnx)
         if options.out is not None:

@@ -5,12 +5,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rankjax.data.augmentation import Augmentation
 from rankjax.data.images import (
     DamagedImage,
+    EncodedImages,
     Fit,
     cover,
     decode,
@@ -19,6 +21,8 @@ from rankjax.data.images import (
     read_file,
 )
 from rankjax.data.own import find_images, tell_left_out
+from rankjax.data.random import Stream, generator
+from rankjax.data.splits import SPLITS, Dataset
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
 
@@ -32,10 +36,16 @@ class Listed(NamedTuple):
       paths: absolute, each once, in the order in which they were named.
       classes: for each the name of its folder, where all lie in folders of a folder
         that was named; empty otherwise.
+      splits: for each its split, where folders or a data set have them.
+      cameras: for each its camera, where a data set has them.
+      images: paths or contents, by number; `paths` but for a data set's.
     """
 
     paths: list[str]
     classes: list[str]
+    splits: list[str]
+    cameras: list[int]
+    images: Sequence[str | bytes]
 
 
 def list_images(words: Sequence[str]) -> Listed:
@@ -48,7 +58,7 @@ def list_images(words: Sequence[str]) -> Listed:
     Raises:
       UsageError: a word that means no image, or a folder whose classes are ambiguous.
     """
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     for word in words:
         names = [word]
         if not os.path.lexists(word) and glob.has_magic(word):
@@ -58,18 +68,62 @@ def list_images(words: Sequence[str]) -> Listed:
             raise UsageError(
                 f"{word} means no image: no file, folder or pattern of any"
             )
-        for file, label in meant:
-            found.setdefault(file, label)
-    loose = [file for file, label in found.items() if not label]
+        for file, *more in meant:
+            found.setdefault(file, (more[0], more[1]))
+    loose = [file for file, (label, _) in found.items() if not label]
     if loose and len(loose) < len(found):
         print(f"no labels: {loose[0]} lies in no class folder", file=sys.stderr)
-    return Listed(list(found), [] if loose else list(found.values()))
+    classes = [] if loose else [label for label, _ in found.values()]
+    splits = [split for _, split in found.values()]
+    # What other files lie in is no split, nor what is left of some.
+    if loose or not {"train", "test"} <= {*splits} or "" in splits:
+        splits = []
+    return Listed(list(found), classes, splits, [], list(found))
 
 
-def _meant(path: str) -> list[tuple[str, str]]:
-    """The files that a path means, each with its class."""
+def list_dataset(data: Dataset) -> Listed:
+    """The images of all splits of a data set.
+
+    Raises:
+      UsageError: it is one of pairs, which files of embeddings of classes have not.
+    """
+    if data.pairs is not None:
+        raise UsageError(f"dataset must be one of classes, got {data.name}, of pairs")
+    splits = {name: getattr(data, name) for name in SPLITS if getattr(data, name)}
+    cameras = [split.cameras for split in splits.values()]
+    sources = [split.images for split in splits.values()]
+    return Listed(
+        [each.name(row) for each in sources for row in range(len(each))],
+        [each.class_names[i] for each in splits.values() for i in each.labels],
+        [name for name, each in splits.items() for _ in each.labels],
+        [] if any(c is None for c in cameras) else np.concatenate(cameras).tolist(),
+        _Contents(sources),
+    )
+
+
+class _Contents(Sequence[bytes]):
+    """The encoded images of sources one after the other, read when asked for."""
+
+    def __init__(self, sources: Sequence[EncodedImages], start: int = 0) -> None:
+        self._sources, self._start = sources, start
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) - self._start
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return _Contents(self._sources, self._start + (key.start or 0))
+        row = self._start + key
+        number = int(np.searchsorted(self._ends, row, "right"))
+        source = self._sources[number]
+        return source.fetch(np.array([row - self._ends[number] + len(source)]))[0]
+
+
+def _meant(path: str) -> list[tuple[str, str, str]]:
+    """The files that a path means, each with its class and split."""
     if not os.path.isdir(path):
-        return [(path, "")] if os.path.exists(path) else []
+        return [(path, "", "")] if os.path.exists(path) else []
     try:
         rows, left_out = find_images(Path(path))
     except UsageError as error:
@@ -78,7 +132,7 @@ def _meant(path: str) -> list[tuple[str, str]]:
             f"{error}; a pattern such as {every!r} means images without labels"
         ) from error
     tell_left_out(path, left_out)
-    return [(str(row.image), str(row.label)) for row in rows]
+    return [(str(row.image), str(row.label), row.split) for row in rows]
 
 
 class Views:
@@ -86,6 +140,7 @@ class Views:
 
     Attributes:
       per_image: number of views.
+      augmented: the last ones of them, random parts, half of them mirrored.
       damaged: what is wrong with images that were skipped, by index; their views are
         black.
     """
@@ -97,6 +152,8 @@ class Views:
         *,
         flip: bool = False,
         crops: int = 1,
+        augmented: int = 0,
+        first: int = 0,
         skip_damaged: bool = False,
     ) -> None:
         """Reads nothing yet.
@@ -107,11 +164,16 @@ class Views:
           flip: also each view's mirror image.
           crops: 1 for the centre, or 5 for the corners too, of an image that is an
             eighth larger than the network's where `inputs` do not make it larger.
+          augmented: further views, by `random_resized_crop` of a fifth of the image or
+            more; which depends on the image's number and the view's alone.
+          first: the number of the first image.
           skip_damaged: instead of raising a RunError at an image that cannot be read.
         """
         self._images, self._inputs = images, inputs
         self._flip, self._crops, self._skip = flip, crops, skip_damaged
-        self.per_image = crops * (1 + flip)
+        self._first, self.augmented = first, augmented
+        self._augment = Augmentation("random_resized_crop", {"scale": (0.2, 1.0)})
+        self.per_image = crops * (1 + flip) + augmented
         self.damaged: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -133,6 +195,8 @@ class Views:
         least = inputs.short_side or max(shape[:2])
         if self._crops > 1:
             least = max(least, _larger(max(shape[:2])))
+        if self.augmented:
+            least = 2 * least
         given = self._images[index]
         try:
             content = given if isinstance(given, bytes) else read_file(Path(given))
@@ -151,7 +215,12 @@ class Views:
             self.damaged[index] = str(error)
             return [np.zeros(shape, np.uint8)] * self.per_image
         views = _crops(image, inputs) if self._crops > 1 else [_centre(image, inputs)]
-        return views + [view[:, ::-1] for view in views] * self._flip
+        views += [view[:, ::-1] for view in views] * self._flip
+        if not self.augmented:
+            return views
+        rng = generator(0, Stream.AUGMENTATION, self._first + index)
+        draws = rng.random((self.augmented, self._augment.draws))
+        return [*views, *self._augment([image] * self.augmented, draws, shape[:2])]
 
 
 def fit_of(inputs: Inputs) -> Fit:

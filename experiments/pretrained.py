@@ -1,6 +1,7 @@
 """Backbones with weights from a file, used as they are, without a run."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,25 @@ class Pretrained:
 
         inputs = Inputs(self.image_size, self.image_size, 3, fit="crop", alpha="white")
         return Network(inputs, True, 0, forward, variables), loaded
+
+
+def as_json(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What `experiments.embed` says of the network, as `job_of` reads it."""
+    made = job.get("pretrained")
+    return {**job, "pretrained": dataclasses.asdict(made)} if made else {**job}
+
+
+def job_of(file: Path, comment: bytes) -> dict[str, Any]:
+    """What `experiments.embed` says of the network; empty in files of others."""
+    if not comment:
+        return {}
+    kinds = {"network": str, "checkpoint": str, "step": int, "crops": int, "flip": bool}
+    try:
+        job = json.loads(comment)
+        if all(type(job[name]) is kind for name, kind in kinds.items()):
+            if "pretrained" in job:
+                job["pretrained"] = Pretrained.of(job["pretrained"])
+            return job
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise RunError(f"{file}: damaged, its comment is not that of experiments.embed")

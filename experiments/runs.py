@@ -1,16 +1,21 @@
 """A trained run, read back from its folder."""
 
+import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 import optax
 from flax import nnx
 
-from experiments.config import SETTINGS, Config
+from experiments.config import FEATURES, SETTINGS, Config
+from experiments.pretrained import job_of
 from experiments.training.network import adapt, network
 from experiments.training.optimizer import Parts
 from rankjax import exported
-from rankjax.errors import RunError
+from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs, Network
 from rankjax.files import read_json
 from rankjax.models import SCALES, Embedder, merge_lora
@@ -22,6 +27,7 @@ from rankjax.train import (
     forward_of,
     read_history,
 )
+from rankjax.train.evaluation import Forward
 
 Which = Literal["latest", "best"]
 
@@ -39,6 +45,7 @@ class Run(NamedTuple):
       definition: of the network, for `make_embed`.
       state: parameters and other variables of the network alone, and the step.
       step: of the checkpoint.
+      backbone: what makes the features that the network trained on, where it did.
     """
 
     path: Path
@@ -47,30 +54,94 @@ class Run(NamedTuple):
     definition: Any
     state: TrainState
     step: int
+    backbone: Network | None = None
 
     def network(self) -> Network:
         """What embeds images."""
+        forward: Forward = forward_of(self.definition)
+        variables: Any = self.state.evaluated
+        if self.backbone is not None:
+            forward = _after(self.backbone.forward, forward)
+            variables = (self.backbone.variables, variables)
         return Network(
-            self.inputs,
-            self.config.model.normalize,
-            self.step,
-            forward_of(self.definition),
-            self.state.evaluated,
+            self.inputs, self.config.model.normalize, self.step, forward, variables
         )
 
 
-def load_network(path: Path, *, which: Which = "latest") -> Network:
+def _after(backbone: Forward, head: Forward) -> Forward:
+    """A head on the features of a backbone, from the variables of both."""
+
+    def forward(variables: Any, images: jax.Array) -> jax.Array:
+        return head(variables[1], backbone(variables[0], images)[:, None, None])
+
+    return forward
+
+
+def load_network(
+    path: Path, *, which: Which = "latest", weights: Path | None = None
+) -> Network:
     """The network of a run's folder, or one that `experiments.export` wrote.
 
+    Args:
+      path: the folder.
+      which, weights: as of `load_run`.
+
     Raises:
+      UsageError: see `load_run`.
       RunError: the folder holds neither, or it is damaged.
     """
     if (path / exported.CONTENTS).is_file():
+        if weights is not None:
+            raise UsageError(f"weights must be left out: {path} has its own")
         return exported.load(path)
-    return load_run(path, which=which).network()
+    return load_run(path, which=which, weights=weights).network()
 
 
-def load_run(path: Path, *, which: Which = "latest") -> Run:
+def network_of(
+    file: Path, job: Mapping[str, Any], *, weights: Path | None = None
+) -> Network:
+    """The network that a file was made by.
+
+    Args:
+      file: for errors.
+      job: what `experiments.embed` said of the network.
+      weights: the backbone's file, if it is not where it was.
+
+    Raises:
+      UsageError: weights are given, but the network has its own.
+      RunError: it is not there, or has been trained further since.
+    """
+    folder, pretrained = Path(job["network"]), job.get("pretrained")
+    if pretrained is None:
+        network = load_network(folder, which=job["checkpoint"], weights=weights)
+    else:
+        place = folder if weights is None else weights.expanduser().absolute()
+        if not place.is_file():
+            raise RunError(
+                f"{file} was made by {pretrained.model} with weights that are not at "
+                f"{place}; give --weights FILE"
+            )
+        network, loaded = dataclasses.replace(pretrained, weights=str(place)).load()
+        if loaded.sha256 != job.get("sha256"):
+            raise RunError(
+                f"{file} was made by other weights than {place} has now; give those, "
+                "or embed the images again"
+            )
+    if network.step != job["step"]:
+        raise RunError(
+            f"{file} was made by {folder} at step {job['step']}, which is at step "
+            f"{network.step} now; embed the images again"
+        )
+    return network
+
+
+def load_run(
+    path: Path,
+    *,
+    which: Which = "latest",
+    weights: Path | None = None,
+    images: bool = True,
+) -> Run:
     """Reads a run that `experiments.train` made; also while it is still trained.
 
     Adapters are merged into the maps that they adapt.
@@ -79,16 +150,22 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
       path: the run's folder.
       which: checkpoint, the last one or that of the best validation, which is the last
         one, too, where too few classes validate.
+      weights: of the backbone, where the run trained on its features and the file is
+        not where it was.
+      images: whether the run is to embed images; else, what it trained on.
 
     Raises:
+      UsageError: weights are given to a run that has its own.
       RunError: the folder holds no run, or one without a checkpoint yet, of another
-        version, or damaged.
+        version, or damaged; or images are asked of a run that trained on features of
+        an unknown network, or of one that is not there.
     """
     if not (path / "config.json").is_file():
         raise RunError(f"{path} holds no run: it has no config.json")
     config = _config(path / "config.json")
     stored = dict(read_json(path / INPUTS))
     on_damage = stored.pop("on_damage", config.data.on_damage)
+    made_by = stored.pop("made_by", None)
     config = config.replace(on_damage=on_damage)
     try:
         inputs = Inputs.of(stored)
@@ -133,7 +210,19 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
         merge_lora(trained)
         definition, merged = create_state(trained, optax.identity())
         state = merged._replace(step=state.step)
-    return Run(path, config, inputs, definition, state, step)
+    backbone = None
+    if images and config.model.name == FEATURES:
+        if not made_by:
+            raise RunError(
+                f"{path} trained on features of a network that nobody told; it embeds "
+                "no images"
+            )
+        job = job_of(path / INPUTS, json.dumps(made_by).encode())
+        backbone = network_of(path, job, weights=weights)
+        inputs = backbone.inputs
+    elif weights is not None:
+        raise UsageError(f"weights must be left out: {path} has its own")
+    return Run(path, config, inputs, definition, state, step, backbone)
 
 
 def validation(path: Path, step: int) -> tuple[str, dict[str, float]]:

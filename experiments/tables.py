@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from experiments.bench.cases import CASES
@@ -121,6 +122,41 @@ def measured_table(
     return "\n".join(lines)
 
 
+def frozen_table(results: Path = RESULTS / "frozen.json") -> str:
+    """One row per data set and way of using weights: quality, and what it took."""
+    rows = json.loads(results.read_text())
+    names = {
+        "zero-shot": "EfficientNet-Lite0 as it is",
+        "head": "a linear head on its frozen features",
+        "fine-tuned": "all of it fine-tuned",
+        "random": "a small network from random weights",
+    }
+    lines = [
+        "| images | what | Recall@1 | MAP@R | CPU minutes | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for data in dict.fromkeys(row["data"] for row in rows):
+        for arm, name in names.items():
+            found = [r for r in rows if (r["data"], r["arm"]) == (data, arm)]
+            cells = [
+                _mean([row[key] for row in found], digits)
+                for key, digits in (
+                    ("recall_at_1", 3),
+                    ("map_at_r", 3),
+                    ("cpu_minutes", 1),
+                )
+            ]
+            lines.append(f"| {data} | {name} | {' | '.join(cells)} | {len(found)} |")
+    return "\n".join(lines)
+
+
+def _mean(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return ""
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
+
+
 def _cost(row: Row) -> str:
     seconds = row["cpu_min_s"]
     time = f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
@@ -161,7 +197,7 @@ def _number(value: float | None, form: str) -> str:
 
 # The pages that have tables between `<!-- NAME -->` and `<!-- end -->`.
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"measured": measured_table},
+    "README.md": {"measured": measured_table, "frozen": frozen_table},
     "notebooks/losses.md": {"losses": losses_table, "rules": rules_table},
     "notebooks/about/results.md": {"speed": speed_table, "claims": claims_table},
 }

@@ -29,6 +29,7 @@ import numpy as np
 
 from experiments import hosts
 from experiments.config import SETTINGS, Config
+from experiments.features import Features
 from experiments.recipes import EXPERIMENTS
 from experiments.runs import INPUTS, WEIGHTS
 from experiments.training import loop
@@ -100,6 +101,8 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
                 text = json.dumps(dataclasses.asdict(begun.loaded), indent=2)
                 folder.write(WEIGHTS, text + "\n")
                 print(f"weights: {sentence(begun.loaded)}", flush=True)
+            if isinstance(data.train.images, Features):
+                print(data.train.images.sentence(), flush=True)
             _say_fitted(name, config, typed, data)
             inputs = inputs_of(data.train) | {"on_damage": config.data.on_damage}
             folder.write(INPUTS, json.dumps(inputs) + "\n")

@@ -10,6 +10,7 @@ import numpy as np
 from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
 from rankjax.data.images import EncodedImages, read_file
+from rankjax.data.splits import JUNK
 from rankjax.errors import UsageError
 from rankjax.files import printable
 from rankjax.files import read_npz as read_arrays
@@ -23,7 +24,7 @@ from rankjax.metrics.checks import (
 
 KEYS = (
     *("embeddings", "labels", "class_names", "cameras", "query", "gallery", "junk"),
-    *("pairs", "same", "folds", "images", "paths"),
+    *("pairs", "same", "folds", "images", "paths", "split"),
 )
 
 
@@ -44,9 +45,41 @@ def read_npz(path: Path, *, pictures: bool) -> Subject:
     if unknown:
         print(f"{path}: not used: {', '.join(unknown)}", file=sys.stderr)
     try:
-        return _subject(path, arrays)
+        return _subject(path, _of_test(path, arrays))
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _of_test(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of rows that have splits those to be evaluated, queries against a gallery."""
+    split = arrays.pop("split", None)
+    if split is None:
+        return arrays
+    n = len(arrays.get("embeddings", ()))
+    if split.shape != (n,) or split.dtype.kind != "U":
+        raise ValueError(
+            f"split must be strings [{n}], got {split.dtype} {split.shape}"
+        )
+    kept = np.isin(split, ("test", "query", "gallery"))
+    if not kept.any() or "pairs" in arrays or "query" in arrays:
+        raise ValueError(
+            "split must have test and stand without query and pairs, got "
+            f"{', '.join(np.unique(split))}"
+        )
+    print(
+        f"{path}: {kept.sum():,} of {n:,} rows are of the split test", file=sys.stderr
+    )
+    arrays = {
+        k: v[kept] if len(v) == n and k != "class_names" else v
+        for k, v in arrays.items()
+    }
+    if "gallery" in split:
+        gallery = split[kept] == "gallery"
+        arrays |= {"query": ~gallery}
+        if arrays.get("cameras") is not None and "class_names" in arrays:
+            junk = arrays["class_names"][arrays["labels"]] == JUNK
+            arrays |= {"junk": junk & gallery}
+    return arrays
 
 
 def _unused(key: str) -> str:
@@ -75,7 +108,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:
         )
     embeddings = as_embeddings("embeddings", arrays["embeddings"])
     n = len(embeddings)
-    labels, values, names = _classes(arrays, n)
+    labels, values, names = classes(arrays, n)
     queries, gallery, junk = _sides(arrays, n)
     cameras = arrays.get("cameras")
     if cameras is not None:
@@ -102,7 +135,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:
     )
 
 
-def _classes(
+def classes(
     arrays: dict[str, np.ndarray], n: int
 ) -> tuple[np.ndarray | None, np.ndarray, Sequence[str]]:
     """Labels as numbers of classes, the classes' labels, and their names."""

@@ -8,10 +8,10 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.evaluation.subjects import Pairs, Subject
+from experiments.features import pictures_of
 from experiments.images import fit_of
 from experiments.runs import Which, load_run
 from experiments.training.images import load_data
-from rankjax.data.images import ImageRows
 from rankjax.train import forward_of, over_images
 
 
@@ -32,18 +32,16 @@ def embed_run(
     Raises:
       RunError: see `load_run`.
     """
-    run = load_run(path, which=checkpoint)
-    config = run.config.replace(
-        data_dir=data_dir,
-        manual_dir=manual_dir,
-        fit=fit_of(run.inputs),
-        alpha=run.inputs.alpha,
-    )
+    run = load_run(path, which=checkpoint, images=False)
+    config = run.config.replace(data_dir=data_dir, manual_dir=manual_dir)
+    if not config.data.features():
+        config = config.replace(fit=fit_of(run.inputs), alpha=run.inputs.alpha)
     data = load_data(config.data, config.run.seed)
     embed = over_images(forward_of(run.definition), devices=jax.local_devices())
     splits = [split for split in (data.test, data.gallery) if split is not None]
-    images = ImageRows(*(split.images for split in splits))
-    with tqdm(total=len(images), unit=" images", leave=False, disable=None) as progress:
+    pictures = pictures_of(splits)
+    total = sum(len(split.images) for split in splits)
+    with tqdm(total=total, unit=" images", leave=False, disable=None) as progress:
         batches = []
         for split in splits:
             for batch in embed(run.state.evaluated, split.images):
@@ -76,5 +74,5 @@ def embed_run(
         cameras=np.concatenate(cameras) if len(cameras) == len(splits) else None,
         pairs=None if pairs is None else Pairs(pairs.indices, pairs.same, pairs.folds),
         recall_at=data.recall_at,
-        read=images.read,
+        read=None if pictures is None else pictures.read,
     )

@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--k", type=int, default=10, help="neighbours of each query")
     parser.add_argument("--backend", choices=BACKENDS, default="exact")
     parser.add_argument("--network", type=Path, help="if it is not where it was")
+    parser.add_argument("--weights", type=Path, help="of its backbone, likewise")
     parser.add_argument("--json", action="store_true", help="a line for each query")
     parser.add_argument("--serve", action="store_true", help="a web page")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -73,7 +74,7 @@ def _search(options: argparse.Namespace) -> None:
         )
     if options.queries:
         paths = list_images(options.queries).paths
-        embed = QueryEmbedder(index, options.network)
+        embed = QueryEmbedder(index, options.network, options.weights)
         found = answers(index, find(embed(paths), options.k))
         for path, neighbours in zip(paths, found, strict=True):
             if options.json:
@@ -84,7 +85,7 @@ def _search(options: argparse.Namespace) -> None:
         server = make_server(
             index,
             find,
-            QueryEmbedder(index, options.network),
+            QueryEmbedder(index, options.network, options.weights),
             k=options.k,
             host=options.host,
             port=options.port,

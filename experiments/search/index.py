@@ -1,6 +1,5 @@
 """What is searched: embeddings from `experiments.embed` and what belongs to them."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import numpy as np
 from experiments.embed import embed_views
 from experiments.evaluation.npz import numeric_embeddings
 from experiments.images import Views
-from experiments.pretrained import Pretrained
-from experiments.runs import load_network
+from experiments.pretrained import job_of
+from experiments.runs import load_network, network_of
 from rankjax.errors import RunError, UsageError
 from rankjax.files import read_npz
 from rankjax.metrics import Neighbours, nearest
@@ -83,7 +82,7 @@ def read_index(file: Path) -> Index:
         unit_rows(embeddings).astype(np.float32),
         [os.path.join(file.absolute().parent, path) for path in paths.tolist()],
         _labels(file, arrays),
-        _job(file, comment),
+        job_of(file, comment),
     )
 
 
@@ -102,31 +101,21 @@ def _labels(file: Path, arrays: Mapping[str, np.ndarray]) -> list[str] | None:
     return names.reshape(-1).astype(str)[labels].tolist()
 
 
-def _job(file: Path, comment: bytes) -> dict[str, Any]:
-    """What `experiments.embed` says of the network; empty in files of others."""
-    if not comment:
-        return {}
-    kinds = {"network": str, "checkpoint": str, "step": int, "crops": int, "flip": bool}
-    try:
-        job = json.loads(comment)
-        if all(type(job[name]) is kind for name, kind in kinds.items()):
-            if "pretrained" in job:
-                job["pretrained"] = Pretrained.of(job["pretrained"])
-            return job
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise RunError(f"{file}: damaged, its comment is not that of experiments.embed")
-
-
 class QueryEmbedder:
     """Embeds queries as the images of an index were."""
 
-    def __init__(self, index: Index, network: Path | None = None) -> None:
+    def __init__(
+        self,
+        index: Index,
+        network: Path | None = None,
+        weights: Path | None = None,
+    ) -> None:
         """Loads the network.
 
         Args:
           index: made by it.
           network: its folder, if it is not where it was.
+          weights: the file of its backbone, likewise.
 
         Raises:
           UsageError: it is not known, or its embeddings have another dimension.
@@ -136,20 +125,12 @@ class QueryEmbedder:
         if network is None and "network" not in job:
             raise UsageError(f"{index.file} does not say by what; give --network")
         folder = network or Path(job["network"])
-        if network is None and "pretrained" in job:
-            self._network, loaded = job["pretrained"].load()
-            if loaded.sha256 != job.get("sha256"):
-                raise RunError(
-                    f"{index.file} was made by other weights than {folder} has now; "
-                    "embed the images again"
-                )
+        if job:
+            if network is not None:
+                job = job | {"network": str(network), "pretrained": None}
+            self._network = network_of(index.file, job, weights=weights)
         else:
-            self._network = load_network(folder, which=job.get("checkpoint", "latest"))
-        if job and self._network.step != job["step"]:
-            raise RunError(
-                f"{index.file} was made by {folder} at step {job['step']}, which is at "
-                f"step {self._network.step} now; embed the images again"
-            )
+            self._network = load_network(folder, weights=weights)
         images = jax.ShapeDtypeStruct((1, *self._network.inputs[:3]), np.uint8)
         made = jax.eval_shape(self._network.forward, self._network.variables, images)
         if made.shape[1] != index.embeddings.shape[1]:
@@ -167,7 +148,8 @@ class QueryEmbedder:
         """
         views = Views(images, self._network.inputs, **self._options)
         devices = jax.local_devices()[: len(images)]
-        found = np.concatenate(list(embed_views(self._network, views, devices=devices)))
+        batches = list(embed_views(self._network, views, devices=devices))
+        found = np.concatenate(batches)[:, 0]
         if not np.isfinite(found).all():
             raise RunError("the network's embedding of an image is not finite")
         return unit_rows(found)

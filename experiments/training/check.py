@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.config import Config, Loss, Model
+from experiments.config import FEATURES, Config, Loss, Model
 from experiments.training.choices import (
     build_augmentation,
     build_objective,
@@ -19,6 +19,7 @@ from experiments.training.choices import (
     look_up,
     with_options,
 )
+from experiments.training.fitting import without_images
 from rankjax.data import BATCHES
 from rankjax.errors import RunError, UsageError
 from rankjax.inputs import References
@@ -28,7 +29,9 @@ from rankjax.registry import Range, hyper_parameters, info_of
 
 def check(config: Config, devices: int, hosts: int = 1) -> None:
     """Raises a UsageError for settings that cannot be meant, before anything runs."""
-    look_up("model", config.model.name, dict.fromkeys(MODELS))
+    _check_features(config)
+    if not config.data.features():
+        look_up("model", config.model.name, dict.fromkeys(MODELS))
     look_up("batches", config.batch.batches, BATCHES)
     _check_ranges(config)
     _check_model(config.model)
@@ -73,6 +76,23 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
         raise UsageError(
             f"profile must be at most {max(optimizer.steps - 10, 0)} in "
             f"{optimizer.steps} steps, the first 10 of which compile, got {profile}"
+        )
+
+
+def _check_features(config: Config) -> None:
+    """Raises for settings of images with features, and the other way round."""
+    if config.data.features():
+        for name, value in without_images().items():
+            if config.flat()[name] != value:
+                raise UsageError(
+                    f"{name} must be {value} with features, which are computed, got "
+                    f"{config.flat()[name]}; leave it out, and give experiments.embed "
+                    "what it has to know"
+                )
+    elif config.model.name == FEATURES or "views" in config.data.augmentation:
+        raise UsageError(
+            "model features and augmentation views must come with --dataset "
+            f"features:FILE, got {config.data.dataset}"
         )
 
 

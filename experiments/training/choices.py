@@ -96,6 +96,8 @@ def build_augmentation(data: Data) -> "Augmentation":
     from rankjax.data import AUGMENTATIONS, Augmentation
     from rankjax.data.augmentation import arguments
 
+    if data.features():
+        return Augmentation(data.augmentation)
     known: dict[str, Any] = {}
     for name in data.augmentation.split("+"):
         look_up("augmentation", name, AUGMENTATIONS)

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.bench.output import Row, show
 from experiments.config import SETTINGS, Config
+from experiments.features import Features
 from experiments.recipes import EXPERIMENTS
 from experiments.training.check import check, check_weights, choose_devices
 from experiments.training.choices import build_augmentation, build_batches
@@ -97,6 +98,8 @@ class _Trial:
                 part.images.read(np.array([0, len(part.labels) - 1]))
                 classes = len(np.unique(part.labels))
                 words.append(f"{split} {len(part.labels):,} of {classes:,} classes")
+        images = self._data.train.images
+        words += [images.sentence()] if isinstance(images, Features) else []
         fitted = settings_fitted(EXPERIMENTS[self._name](), self._config, self._typed)
         words += [f"settings that fit: {fitted}"] if fitted else []
         return f"{self._data.protocol}: {'; '.join(words)}"

@@ -10,11 +10,11 @@ import numpy as np
 
 from experiments.bench.output import Row, show
 from experiments.config import Config
+from experiments.features import pictures_of
 from experiments.training.loop import Records
 from experiments.training.validation import Validation
 from rankjax import __version__
 from rankjax.data import Batches, Dataset
-from rankjax.data.images import ImageRows
 from rankjax.train import TrainState, evaluate_test, pixels, read_history
 
 _MOST_PIXELS = 20_000  # images, of which raw pixels are a baseline
@@ -66,7 +66,14 @@ def finish(
     from rankjax.report import ROWS, write_report
 
     folder, seed = records.folder, config.run.seed
-    if sum(len(split.labels) for split in splits) <= _MOST_PIXELS:
+    if config.data.features():
+        rows["features"] = [
+            split.images.read(np.arange(len(split.images))).reshape(
+                len(split.images), -1
+            )
+            for split in splits
+        ]
+    elif sum(len(split.labels) for split in splits) <= _MOST_PIXELS:
         rows["raw_pixels"] = [pixels(split.images) for split in splits]
     summary = {who: evaluate_test(data, *each, seed=seed) for who, each in rows.items()}
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
@@ -76,6 +83,7 @@ def finish(
     if data.junk is not None:
         kept[-len(data.junk) :] = ~data.junk
     embeddings = {who: np.concatenate(each)[kept] for who, each in rows.items()}
+    pictures = pictures_of(splits, kept)
     write_report(
         folder.path,
         title=f"{data.name}, {config.loss.name}",
@@ -94,7 +102,7 @@ def finish(
         | {package: version(package) for package in _PACKAGES},
         summary=summary,
         history=read_history(folder.path),
-        read=ImageRows(*(split.images for split in splits), rows=kept).read,
+        read=None if pictures is None else pictures.read,
         labels=np.concatenate([split.labels for split in splits])[kept],
         class_names=data.test.class_names,
         embeddings=embeddings.pop("test"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.config import Batch, Config, Loss
+from experiments.config import FEATURES, Batch, Config, Loss
 from experiments.training.choices import build_batches
 from rankjax import losses
 from rankjax.errors import UsageError
@@ -60,7 +60,13 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
       typed: names of settings that stay as they are.
     """
     fitted = _Fitting(config, typed)
-    before, now, plain = own.flat(), config.flat(), Config().flat()
+    if config.data.features():
+        for name, value in without_images().items():
+            fitted.put(name, value)
+    elif own.data.features():
+        fitted.put("model", Config().model.name)
+        fitted.put("augmentation", Config().data.augmentation)
+    before, now, plain = own.flat(), fitted.now.flat(), Config().flat()
     for owner, settings in _BELONG_TO.items():
         if now[owner] != before[owner]:
             for name in settings:
@@ -79,6 +85,25 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
             fitted.put(name, round(scaled))
     _fit_to_loss(own, fitted)
     return fitted.now
+
+
+def without_images() -> dict[str, Any]:
+    """The settings of images and backbones, as they are where features are given."""
+    plain = Config()
+    means = {
+        *("dataset", "fold", "folds", "data_dir", "manual_dir"),
+        *("head_norm", "head_layers", "embedding_dim", "dropout", "normalize"),
+    }
+    settings = {
+        **{"model" if k == "name" else k: v for k, v in vars(plain.model).items()},
+        **vars(plain.data),
+        "backbone_learning_rate": plain.optimizer.backbone_learning_rate,
+        "layer_decay": plain.optimizer.layer_decay,
+        "train_blocks": plain.optimizer.train_blocks,
+        "model": FEATURES,
+        "augmentation": "views",
+    }
+    return {name: value for name, value in settings.items() if name not in means}
 
 
 def fit_batch(
@@ -143,6 +168,8 @@ def fit_to_data(config: Config, typed: Collection[str], train: "Split") -> Confi
             for word in config.optimizer.train_blocks
         ]
         fitted.put("train_blocks", tuple(stages))
+    if config.data.features():
+        return fitted.now
     grey = train.images.shape[-1] == 1
     if not grey:
         fitted.put("grey_as_rgb", False)

@@ -1,8 +1,11 @@
 """The images of a run, and settings that fit them."""
 
 from collections.abc import Collection
+from typing import Any
 
 from experiments.config import Config, Data
+from experiments.features import Features, load_features
+from experiments.pretrained import as_json
 from experiments.training.check import check
 from experiments.training.fitting import fit_batch, fit_to_data
 from rankjax.data import Dataset, Split, load
@@ -45,6 +48,9 @@ def load_fitted(
 
 def load_data(data: Data, seed: int) -> Dataset:
     """The data set of a run."""
+    file = data.features()
+    if file is not None:
+        return load_features(file, data, seed)
     return load(
         data.dataset,
         data_dir=data.data_dir.expanduser(),
@@ -61,8 +67,12 @@ def load_data(data: Data, seed: int) -> Dataset:
     )
 
 
-def inputs_of(train: Split) -> dict[str, int | str | None]:
-    """What the network's images are like."""
+def inputs_of(train: Split) -> dict[str, Any]:
+    """What the network's images are like, or its features and who made them."""
+    if isinstance(train.images, Features):
+        height, width, channels = train.images.shape
+        shape = {"height": height, "width": width, "channels": channels}
+        return shape | {"made_by": as_json(train.images.job)}
     assert isinstance(train.images, EncodedImages)
     height, width, channels = train.images.shape
     return {

@@ -1,10 +1,30 @@
 """The network, with random weights, and its adapters."""
 
+from collections.abc import Iterator, Mapping
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.config import Model
+from experiments.config import FEATURES, Model
 from rankjax import models
+from rankjax.models.names import Layout
+
+
+class FrozenFeatures(models.Staged):
+    """Stands for a backbone where features are given, as images of one position."""
+
+    def __init__(self, features: int) -> None:
+        """Of that length."""
+        self.channels = self.features = features
+
+    def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
+        """The features, [n, 1, 1, features]."""
+        yield FEATURES, images
+
+    def layouts(self) -> Mapping[str, Layout]:
+        """None, as there are no weights."""
+        return {}
 
 
 def network(
@@ -15,9 +35,9 @@ def network(
     axis_name: str | None,
     rngs: nnx.Rngs,
 ) -> models.Embedder:
-    """The network, with random weights."""
+    """The network, with random weights; of features, its head."""
     return models.build(
-        model.name,
+        FrozenFeatures(channels) if model.name == FEATURES else model.name,
         channels=channels,
         embedding_dim=model.embedding_dim,
         normalize=model.normalize,

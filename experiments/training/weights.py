@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from experiments.config import FEATURES
 from experiments.runs import WEIGHTS, load_run, read_scale
 from rankjax import models
+from rankjax.errors import UsageError
 from rankjax.models.weights import torch_name
 
 
@@ -52,7 +54,12 @@ def read_run(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     Raises:
       RunError: the folder holds no checkpoint, or a damaged one.
     """
-    run = load_run(path, which="best")
+    run = load_run(path, which="best", images=False)
+    if run.config.model.name == FEATURES:
+        raise UsageError(
+            f"{path} trained a head on features and has no backbone; give the file of "
+            "its backbone's weights"
+        )
     model = nnx.merge(run.definition, *run.state.evaluated)
     embedder: Any = model.network if isinstance(model, models.WithLoss) else model
     arrays = {

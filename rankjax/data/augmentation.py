@@ -53,6 +53,14 @@ def affine_coefficients(
     return np.round(table * _GRID) / _GRID
 
 
+def views(images: Images, draws: np.ndarray, size: Size) -> Images:
+    """One of the views [views, ...] of each row of a file of features."""
+    return [
+        image[int(draw * len(image))]
+        for image, draw in zip(images, draws[:, 0], strict=True)
+    ]
+
+
 def affine(images: Images, draws: np.ndarray, size: Size) -> Images:
     """Rotation 10 degrees, scale .85-1.15, shear .1, shift 1/16; edges continue."""
     height, width = size
@@ -385,7 +393,9 @@ AUGMENTATIONS: dict[str, Transform] = {
     "rand_augment": Transform(rand_augment, 16),
     "random_erasing": Transform(random_erasing, 23),
 }
-"""What an `Augmentation` is made of, by name."""
+"""What an `Augmentation` is made of, by name; and `views`, of features alone."""
+
+_VIEWS = Transform(views, 1, whole=True)
 
 
 class Augmentation:
@@ -413,13 +423,14 @@ class Augmentation:
         left = dict(options or {})
         known: list[str] = []
         for name in names.split("+"):
-            if name not in AUGMENTATIONS:
+            if name not in AUGMENTATIONS and names != "views":
                 raise unknown_name("augmentation", name, list(AUGMENTATIONS))
-            transform = AUGMENTATIONS[name]
+            transform = AUGMENTATIONS.get(name, _VIEWS)
             if transform.whole and transforms:
                 raise ValueError(f"augmentation {name} must be the first, got {names}")
-            known += arguments(name)
-            given = {key: left.pop(key) for key in arguments(name) if key in left}
+            options_of = _defaults(transform)
+            known += options_of
+            given = {key: left.pop(key) for key in options_of if key in left}
             apply = partial(transform.apply, **given)
             transforms.append(transform._replace(apply=apply))
         if left:
@@ -447,7 +458,11 @@ class Augmentation:
 
 def arguments(name: str) -> dict[str, Any]:
     """The options of a change and their defaults."""
-    found = signature(AUGMENTATIONS[name].apply).parameters.values()
+    return _defaults(AUGMENTATIONS[name])
+
+
+def _defaults(transform: Transform) -> dict[str, Any]:
+    found = signature(transform.apply).parameters.values()
     return {p.name: p.default for p in found if p.kind is Parameter.KEYWORD_ONLY}
 
 

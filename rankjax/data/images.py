@@ -297,9 +297,11 @@ class ImageSource(Readable, Protocol):
 
     Attributes:
       shape: height, width and channels of what `read` gives.
+      dtype: of it, uint8 but for features that stand for images.
     """
 
     shape: tuple[int, int, int]
+    dtype: np.dtype
 
     def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
         """As they are stored, uint8 [h, w, channels] each, of any size."""
@@ -316,6 +318,8 @@ class EncodedImages:
     Attributes:
       fetch, shape, name, short_side, fit, alpha: as given.
     """
+
+    dtype = np.dtype(np.uint8)
 
     def __init__(
         self,
@@ -434,7 +438,8 @@ class ImageRows:
         self, *sources: ImageSource, rows: np.ndarray | slice = np.s_[:]
     ) -> None:
         """`rows` are int [n] or bool [images], of all sources together."""
-        self._sources, self.shape = sources, sources[0].shape
+        self._sources = sources
+        self.shape, self.dtype = sources[0].shape, sources[0].dtype
         self._starts = np.cumsum([0, *map(len, sources)])
         self._rows = np.arange(self._starts[-1])[rows]
 
@@ -444,7 +449,7 @@ class ImageRows:
     def read(self, indices: np.ndarray) -> np.ndarray:
         """uint8 [len(indices), height, width, channels]."""
         wanted = self._rows[indices]
-        images = np.empty((len(wanted), *self.shape), np.uint8)
+        images = np.empty((len(wanted), *self.shape), self.dtype)
         source = np.searchsorted(self._starts, wanted, "right") - 1
         for number in np.unique(source):
             there = source == number

@@ -97,7 +97,8 @@ class Loader:
         rows = len(batch) // self._hosts
         share = slice(self._host * rows, (self._host + 1) * rows)
         indices, draws = batch[share], draws[share]
-        images = np.empty((rows, *self._split.images.shape), np.uint8)
+        source = self._split.images
+        images = np.empty((rows, *source.shape), source.dtype)
         each = min(-(-rows // self._threads), _PART)
         parts = [
             self._pool.submit(self._fill, images[part], indices[part], draws[part])

@@ -173,6 +173,7 @@ def split_rows(
     recall_at: tuple[int, ...] | None = None,
     pairs: VerificationPairs | None = None,
     folder: Path | None = None,
+    instead: Callable[[ImageSource, np.ndarray], ImageSource] | None = None,
 ) -> Dataset:
     """A data set of images.
 
@@ -196,6 +197,8 @@ def split_rows(
       recall_at: the values of K to report, if others than the protocol's convention.
       pairs: of the rows of the test split, in their order.
       folder: where the data set is prepared, for errors.
+      instead: maps the images of a split, and which rows they are, to what is read
+        instead of them, such as their features.
 
     Raises:
       UsageError: no class to train on or none to test on, or fewer than `folds`.
@@ -229,16 +232,17 @@ def split_rows(
             return None
         chosen = parts[among[0]]
         classes = np.unique(np.concatenate([numbers[parts[s]] for s in among]))
+        images = EncodedImages(
+            lambda indices: fetch(chosen[indices]),
+            len(chosen),
+            (*options.size, channels),
+            name=lambda index: image_name(rows[chosen[index]]),
+            short_side=options.short_side,
+            fit=fit,
+            alpha=options.alpha,
+        )
         return Split(
-            EncodedImages(
-                lambda indices: fetch(chosen[indices]),
-                len(chosen),
-                (*options.size, channels),
-                name=lambda index: image_name(rows[chosen[index]]),
-                short_side=options.short_side,
-                fit=fit,
-                alpha=options.alpha,
-            ),
+            instead(images, chosen) if instead else images,
             np.searchsorted(classes, numbers[chosen]).astype(np.int32),
             tuple(printable(names[label]) for label in classes),
             None if cameras is None else cameras[chosen].astype(np.int32),

@@ -95,7 +95,7 @@ def backbone(
 
 
 def build(
-    name: str,
+    name: str | Staged,
     *,
     channels: int,
     embedding_dim: int,
@@ -111,7 +111,7 @@ def build(
     """Make an embedding network in train mode, with random weights.
 
     Args:
-      name: one of `MODELS`.
+      name: one of `MODELS`, or a backbone that has been made.
       channels: 1 for greyscale, 3 for RGB.
       embedding_dim: the length of an embedding.
       normalize: whether embeddings have length 1.
@@ -131,7 +131,9 @@ def build(
     """
     grey_as_rgb = grey_as_rgb and channels == 1
     return Embedder(
-        backbone(
+        name
+        if isinstance(name, Staged)
+        else backbone(
             name,
             channels=3 if grey_as_rgb else channels,
             layers=layers,

@@ -16,7 +16,12 @@ from rankjax.report.inputs import EvaluationInputs, SearchResult, Table
 from rankjax.report.page import render
 from rankjax.report.thumbnails import Shown
 
-ROWS = {"test": "Trained", "untrained": "Untrained network", "raw_pixels": "Raw pixels"}
+ROWS = {
+    "test": "Trained",
+    "untrained": "Untrained network",
+    "features": "Frozen features",
+    "raw_pixels": "Raw pixels",
+}
 _METRICS = {
     "map_at_r": "MAP@R",
     "r_precision": "R-precision",
@@ -36,7 +41,7 @@ def write_report(
     versions: Mapping[str, str],
     summary: Mapping[str, Mapping[str, float]],
     history: list[dict[str, float]],
-    read: Callable[[np.ndarray], Any],
+    read: Callable[[np.ndarray], Any] | None,
     labels: np.ndarray,
     class_names: Sequence[str],
     embeddings: np.ndarray,
@@ -55,9 +60,10 @@ def write_report(
       config: settings as JSON has them, by name.
       versions: of packages.
       summary: metrics of "test", the trained network, and of any of the baselines
-        "untrained" and "raw_pixels", on the same images.
+        "untrained", and "raw_pixels" or "features", on the same images.
       history: rows of metrics.jsonl, each with any of the keys.
-      read: rows of the test images -> uint8 [h, w, c] each, c 1 or 3.
+      read: rows of the test images -> uint8 [h, w, c] each, c 1 or 3; None where there
+        are no pictures.
       labels: int [n], indices into `class_names`.
       class_names: any text, also text that no font can draw.
       embeddings: float [n, dim], of any length.
@@ -128,20 +134,21 @@ def write_report(
 
 
 def result_sentence(summary: Mapping[str, Mapping[str, float]], classes: int) -> str:
-    """What the run achieved, next to what raw pixels achieve on the same images."""
+    """What the run achieved, next to what it would without training."""
     key, name = ("recall_at_1", "Recall@1")
     if "accuracy" in summary["test"]:
         key, name = ("accuracy", "Accuracy")
     figure = summary["test"].get(key, math.nan)
-    raw = summary.get("raw_pixels", {}).get(key, math.nan)
+    base = "features" if "features" in summary else "raw_pixels"
+    raw = summary.get(base, {}).get(key, math.nan)
     noun = "class" if classes == 1 else "classes"
     sentence = f"{name} {figure:.2f} on {classes:,} unseen {noun}"
     if math.isnan(raw):
         return sentence
-    sentence += f"; raw pixels {raw:.2f}"
+    sentence += f"; {ROWS[base].lower()} {raw:.2f}"
     if figure > raw:
         removed = (figure - raw) / (1 - raw)
-        sentence += f"; removes {removed:.0%} of raw pixels' errors"
+        sentence += f"; removes {removed:.0%} of {ROWS[base].lower()}' errors"
     return sentence
 
 

@@ -20,6 +20,7 @@ class _Slow:
 
     def __init__(self, images, broken=None):
         self.images, self.broken, self.shape = images, broken, images.shape[1:]
+        self.dtype = images.dtype
 
     def __len__(self):
         return len(self.images)

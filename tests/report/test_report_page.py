@@ -171,7 +171,8 @@ def test_a_network_no_better_than_raw_pixels_removes_nothing(raw):
 def test_the_table_holds_the_summary_with_the_best_in_bold(page, inputs):
     section = page.section("metrics")
     rows = page.find("tr", page.find("tbody", section)[0])
-    for name, row in zip(ROWS, rows, strict=True):
+    shown = [name for name in ROWS if name != "features"]
+    for name, row in zip(shown, rows, strict=True):
         assert page.find("th", row)[0][3] == ROWS[name]
         scores = inputs.summary[name]
         cells = page.find("td", row)

@@ -1,0 +1,219 @@
+"""Features of a frozen backbone, from a file, as the images of a run.
+
+`experiments.embed` writes the file. A network's head trains on it as on images of one
+position; see `FrozenFeatures`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.config import Data
+from experiments.evaluation.npz import classes, numeric_embeddings
+from experiments.pretrained import job_of
+from rankjax.data import CATALOGUE, Dataset, Split
+from rankjax.data.images import ImageRows, ImageSource
+from rankjax.data.own import SPLIT_OF
+from rankjax.data.splits import LoadOptions, Row, some, split_rows
+from rankjax.errors import RunError, UsageError
+from rankjax.files import printable, read_npz
+
+_KEYS = (
+    *("embeddings", "labels", "class_names", "paths", "split", "cameras", "views"),
+)
+_THUMBNAIL = 64
+
+
+class Features:
+    """Rows of a file of features, see `rankjax.data.ImageSource`.
+
+    Attributes:
+      pictures: the images that the features are of; None where they are not there.
+      job: how `experiments.embed` made the file; empty in files of others.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        rows: np.ndarray,
+        pictures: ImageSource | None,
+        job: dict[str, Any],
+    ) -> None:
+        """Those `rows` of `values`, float32 [n, views, dim], the plain view first."""
+        self._values, self._rows = values, rows
+        self.pictures, self.job = pictures, job
+        self.shape = (1, 1, values.shape[2])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """The plain views, float32 [len(indices), 1, 1, dim]."""
+        return self._values[self._rows[indices], 0][:, None, None]
+
+    def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
+        """All views of each, float32 [views, 1, 1, dim]."""
+        return self._values[self._rows[indices]][:, :, None, None]
+
+    def sentence(self) -> str:
+        """What they are, and whether images can follow."""
+        views, dim = self._values.shape[1:]
+        words = f"{dim:,} numbers an image, {views} view{'s' * (views > 1)}"
+        if not self.job:
+            return (
+                f"features: {words}; their file does not tell which network made them, "
+                "hence this run will not embed images"
+            )
+        means = " (means of views, of which this run's embeddings of images will not be"
+        more = f"{means})" if self.job["flip"] or self.job["crops"] > 1 else ""
+        return f"features: {words}, by {network_name(self.job)}{more}"
+
+
+def pictures_of(
+    splits: Sequence[Split], kept: np.ndarray | slice = np.s_[:]
+) -> ImageRows | None:
+    """The images of splits, or those their features are of; None if they are gone."""
+    sources = [getattr(split.images, "pictures", split.images) for split in splits]
+    return None if None in sources else ImageRows(*sources, rows=kept)
+
+
+def network_name(job: dict[str, Any]) -> str:
+    """What made a file of features, for display."""
+    made = job.get("pretrained")
+    return f"{made.model} of {job['network']}" if made else str(job["network"])
+
+
+def load_features(file: Path, data: Data, seed: int) -> Dataset:
+    """The rows of a file of `experiments.embed`, or of any framework, as a data set.
+
+    Splits are those of the column `split`, or as of a plain folder of images.
+
+    Args:
+      file: .npz with embeddings [n, dim] and labels [n], and maybe class_names, paths,
+        split, cameras, and views [n, views, dim]; or Parquet with embedding and label.
+      data: the settings; those of images are not used.
+      seed: of the splits.
+
+    Raises:
+      UsageError: there is no such file, or its arrays are missing or do not fit.
+      RunError: it is damaged.
+    """
+    if not file.is_file():
+        raise UsageError(f"there is no file of features {file}")
+    read = _read_parquet if file.suffix == ".parquet" else _read_npz
+    arrays, job = read(file)
+    if "embeddings" not in arrays:
+        raise UsageError(
+            f"{file} must have embeddings and labels, got {', '.join(arrays) or 'none'}"
+        )
+    values = numeric_embeddings(file, arrays["embeddings"])[:, None]
+    n = len(values)
+    for name in ("labels", "paths", "split", "cameras"):
+        if name in arrays and arrays[name].shape != (n,):
+            raise UsageError(
+                f"{file}: {name} must have shape {(n,)}, got {arrays[name].shape}"
+            )
+    views = arrays.get("views")
+    if views is not None:
+        shape = (n, values.shape[2])
+        if views.ndim != 3 or views.shape[::2] != shape or views.dtype.kind != "f":
+            raise UsageError(
+                f"{file}: views must be floating [{n}, views, {shape[1]}], got "
+                f"{views.dtype} {views.shape}"
+            )
+        if not np.isfinite(views).all():
+            raise UsageError(f"{file}: views must be finite, got NaN or infinity")
+        values = np.concatenate([values, views], 1)
+    values = np.ascontiguousarray(values, np.float32)
+    rows = _rows(file, arrays, n)
+    missing = [row.image for row in rows if not Path(str(row.image)).is_file()]
+
+    def instead(images: ImageSource, chosen: np.ndarray) -> Features:
+        return Features(values, chosen, None if missing else images, job)
+
+    entry = CATALOGUE.get(job.get("dataset", ""))
+    return split_rows(
+        f"features:{file.name}",
+        rows,
+        LoadOptions(
+            (_THUMBNAIL, _THUMBNAIL),
+            fit="crop",
+            seed=seed,
+            fold=data.fold,
+            folds=data.folds,
+            on_damage="keep",
+        ),
+        recall_at=entry.recall_at if entry else None,
+        instead=instead,
+    )
+
+
+def _rows(file: Path, arrays: dict[str, np.ndarray], n: int) -> list[Row]:
+    try:
+        labels, _, names = classes(arrays, n)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{file}: {error}") from error
+    if labels is None or len({*names}) < len(names):
+        raise UsageError(f"{file}: class_names must differ, and labels be there")
+    splits = arrays.get("split", np.full(n, "")).astype(str).tolist()
+    unknown = sorted({split for split in splits if split.casefold() not in SPLIT_OF})
+    if "split" in arrays and unknown:
+        raise UsageError(
+            f"{file}: split must be one of {', '.join(SPLIT_OF)}, got {some(unknown)}"
+        )
+    splits = [SPLIT_OF.get(split.casefold(), "") for split in splits]
+    sides = ["evaluated" if split in ("test", "gallery") else split for split in splits]
+    first: dict[int, str] = {}
+    for label, side in zip(labels.tolist(), sides, strict=True):
+        if first.setdefault(label, side) != side:
+            raise UsageError(
+                f"{file}: class {printable(names[label])} is in two splits; a network "
+                "is tested on classes that it was not trained on"
+            )
+    paths = arrays.get("paths", np.full(n, "")).astype(str).tolist()
+    cameras = arrays.get("cameras", np.full(n, "")).tolist()
+    parent = file.absolute().parent
+    return [
+        Row(parent / path, names[label], split, camera)
+        for path, label, split, camera in zip(
+            paths, labels.tolist(), splits, cameras, strict=True
+        )
+    ]
+
+
+def _read_npz(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    arrays, _, comment = read_npz(file, _KEYS)
+    return arrays, job_of(file, comment)
+
+
+def _read_parquet(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError(f"reading {file} needs pyarrow: pip install pyarrow") from None
+    names = {"embedding": "embeddings", "label": "labels", "path": "paths"}
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        table = parquet.read_table(file)
+        comment = (table.schema.metadata or {}).get(b"rankjax", b"")
+        for column in table.column_names:
+            name = names.get(column, column)
+            if name not in _KEYS:
+                continue
+            values = table[column].combine_chunks()
+            if pa.types.is_fixed_size_list(values.type):
+                array = values.flatten().to_numpy().reshape(len(values), -1)
+            else:
+                array = np.array(values.to_pylist())
+            arrays[name] = array
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RunError(f"{file} is no Parquet file of features: {error}") from error
+    if "views" in arrays and "embeddings" in arrays:
+        n, dim = arrays["embeddings"].shape
+        arrays["views"] = arrays["views"].reshape(n, -1, dim)
+    return arrays, job_of(file, comment)
