@@ -163,7 +163,7 @@ def test_files_that_do_not_fit_are_refused(foreign, changes, message):
     [
         (["--model", "resnet18"], "model must be features with features"),
         (["--image-size", "64"], "image_size must be 32 with features"),
-        (["--freeze-steps", "5"], "freeze_steps must be 0 with features"),
+        (["--lora", "4"], "lora must be 0 with features"),
         (["--augmentation", "none"], "augmentation must be views"),
     ],
 )
