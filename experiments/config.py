@@ -80,6 +80,14 @@ class Model:
     """How the weights' images were scaled, where their file does not tell."""
     grey_as_rgb: bool = False
     """Show greyscale images to the model in three channels, as weights want it."""
+    lora: Whole = 0
+    """Rank of adapters of the backbone's linear maps; 0 for none. With them no block is
+    trained otherwise."""
+    lora_scale: Factor = 1.0
+    """Of adapters: alpha / rank of the paper."""
+    lora_places: tuple[str, ...] = ()
+    """Maps that have adapters: qkv and proj of attention, fc1 and fc2 of MLPs; by
+    default all."""
     norm: Literal["batch", "frozen", "group"] = "batch"
     """batch; frozen (batch norm as its running statistics have it); or group."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -173,8 +181,12 @@ class Optimizer:
     """Steps of linear warm-up."""
     backbone_learning_rate: Factor = 1.0
     """Of the backbone, as a multiple of learning_rate, which is that of the head."""
-    freeze_steps: Whole = 0
-    """Steps at first in which the backbone's parameters stay as they are."""
+    layer_decay: Annotated[float, Range(above=0, most=1)] = 1.0
+    """Of the backbone's learning rate with depth: a factor for each block from the last
+    one on, and one more before the first."""
+    train_blocks: tuple[str, ...] = ("all",)
+    """Blocks of the backbone to train: all, none, or last:N; and later ones from a step
+    on, such as none 100:last:4 300:all. The others stay as they are."""
     weight_ema: Share = 0.0
     """Decay of a moving average of the weights, which is then evaluated; 0 for none."""
     name: Annotated[

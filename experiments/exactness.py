@@ -10,6 +10,7 @@ of the loss. One device with all rows is held against
     pmap         8 devices
     shard_map    8 devices, with its check of what is the same everywhere
     jit          8 devices, no axis: XLA spreads a program of the whole batch
+    explicit     the same on a mesh whose axis is explicit, the default of jax.make_mesh
     pmap, shard_map, jit of 2 processes with 4 devices each, over gloo on 127.0.0.1
 
 all simulated, in processes that the command starts. Everything is in float64, where
@@ -43,9 +44,8 @@ from experiments.bench import output, simulated
 from experiments.bench.output import Row
 from experiments.bench.peer import ROOT
 from experiments.children import ends_with_us
-from experiments.exactness_cases import SUBJECTS, evaluate
+from experiments.exactness_cases import SUBJECTS, Way, evaluate
 from rankjax.errors import RunError
-from rankjax.parallel import Wrapper
 
 TOLERANCE = 1e-9
 MINUTES = 60.0
@@ -55,8 +55,8 @@ Outcome = dict[str, np.ndarray]
 Found = dict[tuple[str, str], Outcome]
 """By name of what is tested and of the wrapper."""
 
-GROUPS: dict[int, tuple[Wrapper | None, ...]] = {
-    1: (None, "pmap", "shard_map", "jit"),
+GROUPS: dict[int, tuple[Way | None, ...]] = {
+    1: (None, "pmap", "shard_map", "jit", "explicit"),
     2: ("pmap", "shard_map", "jit"),
 }
 """What is compiled in a group of so many processes; None is one device."""
@@ -87,7 +87,7 @@ def here(names: Sequence[str], hosts: int = 1) -> Found:
     return found
 
 
-def _attempt(name: str, wrapper: Wrapper | None) -> Outcome:
+def _attempt(name: str, wrapper: Way | None) -> Outcome:
     try:
         return evaluate(name, wrapper)
     except Exception as error:

@@ -3,13 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from rankjax import losses, mining, rows
 from rankjax.mining import Miner
@@ -25,6 +27,9 @@ from rankjax.train import create_state, make_step
 from rankjax.train.step import TrainState
 
 ROWS, DIM, WIDTH = 32, 8, 16
+Way = Wrapper | Literal["explicit"]
+"""A wrapper of a step, or plain jit over arrays on a mesh with an explicit axis."""
+
 MANY_LABELS = (losses.multi_sup_con_loss,)
 
 
@@ -107,13 +112,12 @@ class Network(nnx.Module):
         return normalize(self.last(self.dropout(hidden)))
 
 
-def evaluate(name: str, wrapper: Wrapper | None) -> dict[str, np.ndarray]:
+def evaluate(name: str, wrapper: Way | None) -> dict[str, np.ndarray]:
     """The loss of the whole batch and its gradients, in float64.
 
     Args:
       name: in `SUBJECTS`.
-      wrapper: 'pmap', 'shard_map' or 'jit' over all devices of all processes; None for
-        one device.
+      wrapper: over all devices of all processes; None for one device.
 
     Returns:
       `value` [device] and, by their paths, gradients [device, ...]: what each device of
@@ -185,10 +189,17 @@ def _in_float64(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x
 
 
-def _spread(step: Step, wrapper: Wrapper | None, batch: Any) -> tuple[Step, Any]:
+def _spread(step: Step, wrapper: Way | None, batch: Any) -> tuple[Step, Any]:
     """The step over all devices, and of the batch what this process has of it."""
     if wrapper is None:
         return jax.jit(step), batch
+    if wrapper == "explicit":
+        mesh = jax.make_mesh((jax.device_count(),), (AXIS,), (AxisType.Explicit,))
+        whole, shared = (NamedSharding(mesh, x) for x in (P(), P(AXIS)))
+        run = jax.jit(step)
+        return lambda state, batch: run(jax.device_put(state, whole), batch), (
+            jax.device_put(batch, shared)
+        )
     own = ROWS // jax.process_count()
     first = own * jax.process_index()
     share = jax.tree.map(lambda x: x[first : first + own], batch)

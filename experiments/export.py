@@ -1,10 +1,12 @@
 """Writes a trained network so that it runs without its code: jax and NumPy are enough.
 
 python -m experiments.export RUN --out DIR [--checkpoint best] [--licence TEXT]
+python -m experiments.export RUN --onnx FILE
 
 DIR gets model.jax (StableHLO by jax.export, for any number of images, on cpu, cuda and
 tpu), weights.npz, model.json (what images are like), README.md (a model card) and, if
-TensorFlow is installed, saved_model. `rankjax.exported.load(DIR)` reads it.
+TensorFlow is installed, saved_model. `rankjax.exported.load(DIR)` reads it. FILE is for
+onnxruntime and others, and needs the extra `onnx`.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from rankjax.files import new_folder, write_atomic
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _CLOSE = 1e-5
+_CLOSE_ONNX = 1e-4
 _SAVED_MODEL = "saved_model"
 
 
@@ -109,8 +112,13 @@ def _lower(run: Run) -> tuple[export.Exported, dict[str, np.ndarray]]:
 
 def _difference(run: Run, folder: Path) -> float:
     """The largest one between the embeddings of a run and of its artefact."""
-    images = np.random.default_rng(0).integers(0, 256, (3, *run.inputs[:3]), np.uint8)
+    images = _images(run)
     return float(np.abs(run.network()(images) - exported.load(folder)(images)).max())
+
+
+def _images(run: Run) -> np.ndarray:
+    shape = (3, *run.inputs[:3])
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def _save_for_tensorflow(
@@ -140,6 +148,58 @@ def _save_for_tensorflow(
     tf.saved_model.save(
         module, str(folder), signatures={"serving_default": module.embed}
     )
+
+
+def write_onnx(run: Run, file: Path) -> float:
+    """Writes an ONNX file, of any number of images, that onnxruntime reads back.
+
+    Args:
+      run: from `load_run`.
+      file: a path where nothing is yet.
+
+    Returns:
+      The largest difference of its embeddings from those of the run.
+
+    Raises:
+      UsageError: the extra is not installed, or there is something at `file`.
+      RunError: jax2onnx has no way to write the network, or writes another one.
+    """
+    try:
+        import jax2onnx
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError(f"onnx: {error}; pip install 'rankjax[onnx]'") from error
+    if file.exists():
+        raise UsageError(f"{file} exists; choose another --onnx")
+    network, name = run.network(), run.config.model.name
+    images = _images(run)
+    try:
+        blob = jax2onnx.to_onnx(
+            lambda images: network.forward(network.variables, images),
+            [jax.ShapeDtypeStruct(("n", *run.inputs[:3]), jnp.uint8)],
+            input_names=["images"],
+            output_names=["embeddings"],
+        ).SerializeToString()
+        session = onnxruntime.InferenceSession(blob, providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"images": images})
+    except Exception as error:  # both raise all kinds
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"not written: jax2onnx {version('jax2onnx')} cannot convert {name}, "
+            f"{reason:.200}"
+        ) from error
+    difference = float(np.abs(network(images) - found).max())
+    if not difference <= _CLOSE_ONNX:
+        raise RunError(
+            f"not written: jax2onnx {version('jax2onnx')} converts {name} to another "
+            f"network, embeddings differ by {difference:.1e}"
+        )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, blob)
+    except OSError as error:
+        raise RunError(f"{file} cannot be written: {error}") from error
+    return difference
 
 
 def model_card(
@@ -259,17 +319,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--out", type=Path, help="folder to make")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX file to make")
     parser.add_argument("--checkpoint", choices=get_args(Which), default="latest")
     parser.add_argument("--licence", help="of the weights, for the model card")
     options = parser.parse_args(arguments)
+    if options.out is None and options.onnx is None:
+        parser.error("--out or --onnx must be given")
     try:
         run = load_run(options.run, which=options.checkpoint)
-        difference = export_run(run, options.out, licence=options.licence)
+        if options.onnx is not None:
+            difference = write_onnx(run, options.onnx)
+        if options.out is not None:
+            difference = export_run(run, options.out, licence=options.licence)
     except (RunError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    print(f"step {run.step:,}; embeddings differ by {difference:.1e}\n{options.out}")
+    print(f"step {run.step:,}; embeddings differ by {difference:.1e}")
+    print(*filter(None, (options.onnx, options.out)), sep="\n")
     return 0
 
 

@@ -7,13 +7,13 @@ import optax
 from flax import nnx
 
 from experiments.config import SETTINGS, Config
-from experiments.training.network import network
-from experiments.training.weights import read_scale
+from experiments.training.network import adapt, network
+from experiments.training.optimizer import Parts
 from rankjax import exported
 from rankjax.errors import RunError
 from rankjax.exported import Inputs, Network
 from rankjax.files import read_json
-from rankjax.models import SCALES
+from rankjax.models import SCALES, Embedder, merge_lora
 from rankjax.models.proxies import WithLoss
 from rankjax.train import (
     Checkpoints,
@@ -73,6 +73,8 @@ def load_network(path: Path, *, which: Which = "latest") -> Network:
 def load_run(path: Path, *, which: Which = "latest") -> Run:
     """Reads a run that `experiments.train` made; also while it is still trained.
 
+    Adapters are merged into the maps that they adapt.
+
     Args:
       path: the run's folder.
       which: checkpoint, the last one or that of the best validation, which is the last
@@ -97,20 +99,26 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
 
     scale = read_scale(path / WEIGHTS)
 
-    def abstract() -> nnx.Module:
+    def abstract() -> Embedder:
+        rngs = nnx.Rngs(0)
         model = network(
             config.model,
             image_size=config.data.size(),
             channels=inputs.channels,
             axis_name=None,
-            rngs=nnx.Rngs(0),
+            rngs=rngs,
         )
         if scale is not None:
             model.scale = SCALES[scale]
-        has_more = config.loss.proxies_per_class or config.loss.learn
-        return WithLoss(model) if has_more else model
+        adapt(config.model, model, rngs)
+        return model
 
-    definition, like = create_state(nnx.eval_shape(abstract), optax.identity())
+    model = nnx.eval_shape(abstract)
+    parts = Parts(config.optimizer, config.loss, model.backbone)
+    has_more = config.loss.proxies_per_class or config.loss.learn
+    definition, like = create_state(
+        WithLoss(model) if has_more else model, optax.identity(), trained=parts.trained
+    )
     if config.optimizer.weight_ema:
         like = like._replace(average=(like.params, like.rest))
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
@@ -120,6 +128,11 @@ def load_run(path: Path, *, which: Which = "latest") -> Run:
         if step is None:
             raise RunError(f"{path} has no checkpoint yet")
         state = checkpoints.restore(step, like, part=True)
+    if config.model.lora:
+        trained = nnx.merge(definition, *state.evaluated)
+        merge_lora(trained)
+        definition, merged = create_state(trained, optax.identity())
+        state = merged._replace(step=state.step)
     return Run(path, config, inputs, definition, state, step)
 
 
@@ -135,6 +148,20 @@ def validation(path: Path, step: int) -> tuple[str, dict[str, float]]:
             if figures and row["step"] == step:
                 return name, figures
     return "validation", {}
+
+
+def read_scale(file: Path) -> str | None:
+    """How images of pretrained weights were scaled; None where there is no file.
+
+    Raises:
+      RunError: the file is damaged.
+    """
+    if not file.exists():
+        return None
+    scale = read_json(file).get("scale")
+    if scale not in SCALES:
+        raise RunError(f"{file}: damaged, its scale is {scale!r}; mend or delete it")
+    return scale
 
 
 def _config(file: Path) -> Config:

@@ -31,7 +31,7 @@ from experiments.training.validation import check_evaluation
 from rankjax import losses
 from rankjax.data import Split
 from rankjax.errors import UsageError
-from rankjax.models import Norm, Pooling
+from rankjax.models import Norm, Pooling, Staged
 from rankjax.registry import info_of
 from rankjax.train import Checkpoints
 
@@ -64,6 +64,7 @@ class Linear(nnx.Module):
 
     def __init__(self, rngs, channels):
         self.layer = nnx.Linear(16 * channels, 64, rngs=rngs)
+        self.backbone = Staged()  # without parameters
 
     def __call__(self, images):
         rows = images[:, ::8, ::8].reshape(len(images), -1) / 255
@@ -272,7 +273,12 @@ def test_settings_that_were_fitted_are_said_in_one_line(finished):
         (["--eval-every", "7"], {"steps": 600, "eval_every": 7}),
         (
             ["sop_proxy_anchor"],
-            {"steps": 200, "freeze_steps": 3, "decay_every": 67, "eval_every": 7},
+            {
+                "steps": 200,
+                "train_blocks": ("none", "3:all"),
+                "decay_every": 67,
+                "eval_every": 7,
+            },
         ),
         (["digits"], {"steps": 200, "eval_every": 50}),
     ],
@@ -374,8 +380,8 @@ def test_the_command_ends_with_its_result_and_two_paths(finished):
 
 def test_a_report_names_the_data_and_the_loss_and_how_to_train_it(finished):
     dataset = f"folder:{finished.photos}"
-    assert finished.report.title == f"{dataset}, triplet"
-    command = finished.report.command
+    assert finished.report["title"] == f"{dataset}, triplet"
+    command = finished.report["command"]
     expected = f"python -m experiments.train glyphs --dataset {dataset} "
     assert command.startswith(expected)
     again = parse(command.split()[3:])[1]

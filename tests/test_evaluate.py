@@ -16,7 +16,7 @@ from experiments.evaluate import main
 from experiments.evaluation import runs
 from experiments.evaluation.runs import embed_run
 from rankjax.data import load
-from rankjax.data.images import ChosenImages
+from rankjax.data.images import ImageRows
 from rankjax.metrics import compare_models
 from rankjax.train import Checkpoints
 
@@ -460,7 +460,7 @@ def test_a_run_is_evaluated_as_its_own_summary_says(
     halves = [
         dataclasses.replace(
             test,
-            images=ChosenImages(test.images, rows),
+            images=ImageRows(test.images, rows=rows),
             labels=test.labels[rows],
             cameras=np.arange(len(rows)) % 2,
         )

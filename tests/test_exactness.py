@@ -29,9 +29,9 @@ def test_three_unlike_losses_are_the_same_on_eight_devices(tmp_path, capsys):
     assert exactness.main(words, exactness.here) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in [*UNLIKE, "pmap on 8", "jit on 8"])
-    assert f"9 of 9 cells below {TOLERANCE:g}" in printed
+    assert f"12 of 12 cells below {TOLERANCE:g}" in printed
     found = {(r["name"], r["wrapper"]) for r in json.loads(file.read_text())}
-    assert len(found) == 3 * len({"pmap", "shard_map", "jit"})
+    assert len(found) == 3 * len({"pmap", "shard_map", "jit", "explicit"})
 
 
 @pytest.mark.slow

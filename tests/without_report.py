@@ -16,5 +16,9 @@ def ignore(*arguments: Any) -> None:
 def main(words: Sequence[str]) -> int:
     """The exit status of the command, run in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rankjax.report, "write_report", lambda *given: ignore(*given))
+        patch.setattr(
+            rankjax.report,
+            "write_report",
+            lambda folder, **given: ignore(folder, given),
+        )
         return experiments.train.main(words)

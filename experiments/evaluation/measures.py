@@ -296,12 +296,10 @@ def _given(subject: Subject, search: metrics.Search, side: str) -> Any:
 
 
 def _comparison(found: metrics.Comparison) -> Figures:
-    by_query = found.by_query
-    assert by_query is not None
     return {
         "difference": found.difference.mean,
         "by_class": list(found.difference[1:]),
-        "by_query": list(by_query[1:]),
+        "by_query": list(found.by_query[1:]),
         "p_value": found.p_value,
         "test": found.test,
         "verdict": found.verdict,

@@ -76,5 +76,5 @@ def embed_run(
         cameras=np.concatenate(cameras) if len(cameras) == len(splits) else None,
         pairs=None if pairs is None else Pairs(pairs.indices, pairs.same, pairs.folds),
         recall_at=data.recall_at,
-        read=images.__getitem__,
+        read=images.read,
     )

@@ -79,15 +79,23 @@ class Record:
 
     def values(self, figure: str, **cells: float) -> np.ndarray:
         """A final figure of the cells that have these values, in order of seeds."""
-        mask = self.where(**cells)
-        order = np.argsort(self.cells["seed"][mask], kind="stable")
-        return self.final[figure][mask][order]
+        return self.final[figure][self._by_seed(cells)]
+
+    def over(
+        self, number: str, figure: str, **cells: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The values [n] that a number of cells takes, and a final figure [seed, n]."""
+        taken = np.unique(self.cells[number])
+        found = [self.values(figure, **{number: x}, **cells) for x in taken]
+        return taken, np.stack(found, 1)
 
     def curve(self, figure: str, **cells: float) -> np.ndarray:
         """[seed, evaluation] of the cells that have these values."""
-        mask = self.where(**cells)
-        order = np.argsort(self.cells["seed"][mask], kind="stable")
-        return self.curves[figure][mask][order]
+        return self.curves[figure][self._by_seed(cells)]
+
+    def _by_seed(self, cells: Mapping[str, float]) -> np.ndarray:
+        some = np.flatnonzero(self.where(**cells))
+        return some[np.argsort(self.cells["seed"][some], kind="stable")]
 
 
 @dataclasses.dataclass(frozen=True)

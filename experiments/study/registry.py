@@ -32,6 +32,26 @@ class Entry:
     caption: str
     draw: Draw
 
+    def svg(self) -> str:
+        """The drawing."""
+        drawn = self.draw()
+        with drawing.applied():
+            return drawing.as_svg(drawn)
+
+    def _repr_html_(self) -> str:
+        """The figure and its caption, as notebooks show it."""
+        svg = self.svg()
+        title, caption = html.escape(self.title), html.escape(self.caption)
+        caption = re.sub(r"`([^`]+)`", r"<code>\1</code>", caption)
+        caption = caption.replace("\n\n", "</p><p>")
+        return (
+            f'<figure style="margin:0;max-width:900px">{svg[svg.index("<svg") :]}'
+            f"<figcaption><p><b>{title}.</b> {caption}</p></figcaption></figure>"
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.title}\n\n{self.caption}"
+
 
 FIGURES: dict[str, Entry] = {}
 """Every figure by its name."""
@@ -68,8 +88,8 @@ def figure(*, sweeps: Sequence[str] = ()) -> Callable[[Draw], Draw]:
     return listed
 
 
-def find(name: str) -> Entry:
-    """The figure of that name.
+def show(name: str) -> Entry:
+    """The figure of that name, which a notebook draws.
 
     Raises:
       UsageError: there is none.
@@ -91,7 +111,7 @@ def write(name: str, folder: Path) -> list[Path]:
       RunError: results that it reads are not there.
       OSError: the folder cannot be written.
     """
-    entry = find(name)
+    entry = show(name)
     drawn = entry.draw()
     with drawing.applied():
         contents: dict[str, bytes | str] = {
@@ -104,45 +124,3 @@ def write(name: str, folder: Path) -> list[Path]:
     for file, content in zip(files, contents.values(), strict=True):
         write_atomic(file, content)
     return files
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A figure and its caption, as notebooks show it.
-
-    Attributes:
-      entry: the figure.
-      svg: its drawing.
-    """
-
-    entry: Entry
-    svg: str
-
-    def _repr_svg_(self) -> str:
-        return self.svg
-
-    def _repr_html_(self) -> str:
-        svg = self.svg[self.svg.index("<svg") :]
-        title, caption = html.escape(self.entry.title), html.escape(self.entry.caption)
-        caption = re.sub(r"`([^`]+)`", r"<code>\1</code>", caption)
-        caption = caption.replace("\n\n", "</p><p>")
-        return (
-            f'<figure style="margin:0;max-width:900px">{svg}'
-            f"<figcaption><p><b>{title}.</b> {caption}</p></figcaption></figure>"
-        )
-
-    def __repr__(self) -> str:
-        return f"{self.entry.title}\n\n{self.entry.caption}"
-
-
-def show(name: str) -> Shown:
-    """Draws a figure for a notebook.
-
-    Raises:
-      UsageError: there is no such figure.
-      RunError: results that it reads are not there.
-    """
-    entry = find(name)
-    drawn = entry.draw()
-    with drawing.applied():
-        return Shown(entry, drawing.as_svg(drawn))

@@ -14,6 +14,7 @@ from experiments.config import Config, Loss, Model
 from experiments.training.choices import (
     build_augmentation,
     build_objective,
+    build_stages,
     learned,
     look_up,
     with_options,
@@ -33,6 +34,7 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
     _check_model(config.model)
     _check_loss(config.loss)
     build_augmentation(config.data)
+    build_stages(config.optimizer)
     batch, optimizer = config.batch, config.optimizer
     size, memory = batch.size(), config.loss.memory
     short_side, profile = config.data.short_side, config.run.profile

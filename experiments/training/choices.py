@@ -3,12 +3,15 @@
 import ast
 import functools
 import inspect
+import itertools
+import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.config import Batch, Data, Loss
+from experiments.config import Batch, Data, Loss, Optimizer
 from rankjax import losses, mining, similarity, terms
 from rankjax.errors import UsageError, unknown_name
 from rankjax.objective import Objective, objective
@@ -136,6 +139,33 @@ def build_batches(batch: Batch, split: "Split", seed: int) -> "Batches":
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def build_stages(optimizer: Optimizer) -> list[tuple[int, float]]:
+    """From which step on how many of the last blocks are trained, stage by stage.
+
+    Raises:
+      UsageError: words that are none, or stages in which a block is frozen again.
+    """
+    stages: list[tuple[int, float]] = []
+    for word in optimizer.train_blocks:
+        found = re.fullmatch(r"(?:(\d+):)?(?:(none)|(all)|last:([1-9]\d*))", word)
+        if not found:
+            raise UsageError(
+                "train_blocks must be all, none or last:N, and then STEP:all or "
+                f"STEP:last:N, got {word!r}"
+            )
+        step, none, everything, last = found.groups()
+        count = 0 if none else math.inf if everything else int(last)
+        stages.append((int(step or 0), count))
+    if [step for step, _ in stages[:1]] != [0] or any(
+        a[0] >= b[0] or a[1] >= b[1] for a, b in itertools.pairwise(stages)
+    ):
+        raise UsageError(
+            "train_blocks must begin without a step, and train more at each later one, "
+            f"got {' '.join(optimizer.train_blocks) or 'nothing'}"
+        )
+    return stages
 
 
 def look_up(kind: str, name: str, known: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from experiments.training.start import build_step, start
 from experiments.training.validation import Validation, check_evaluation
 from experiments.training.weights import sentence
 from rankjax.data import Dataset, Loader
-from rankjax.data.images import ChosenImages
+from rankjax.data.images import ImageRows
 from rankjax.errors import RunError, UsageError
 from rankjax.parallel import axis_of, replicate
 from rankjax.train import make_embed
@@ -128,10 +128,15 @@ class _Trial:
         )
         state, loaded = self._begun.state, self._begun.loaded
         self._state = replicate(state, self._devices)
-        count = sum(x.size for x in jax.tree.leaves(state.params))
-        if loaded is None:
-            return f"random, {count:,} parameters"
-        return f"{count:,} parameters; {sentence(loaded)}"
+        trained, frozen = (
+            sum(x.size for x in jax.tree.leaves(part))
+            for part in (state.params, state.frozen)
+        )
+        words = (
+            f"{trained + frozen:,} parameters, {trained:,} of them "
+            f"({trained / (trained + frozen):.1%}) trained; "
+        )
+        return words + ("random" if loaded is None else sentence(loaded))
 
     def memory(self) -> str:
         begun = self._begun
@@ -149,7 +154,15 @@ class _Trial:
             + analysis.generated_code_size_in_bytes
         )
         limit = _limit(self._devices)
-        words = f"{needs / 1e9:.2f} GB of {limit / 1e9:.2f} GB"
+        state = self._begun.state
+        kept, moments = (
+            sum(x.nbytes for x in jax.tree.leaves(part))
+            for part in ((state.params, state.frozen), state.opt_state)
+        )
+        words = (
+            f"{needs / 1e9:.2f} GB of {limit / 1e9:.2f} GB, of which parameters "
+            f"{kept / 1e9:.2f} and the optimiser's state {moments / 1e9:.2f}"
+        )
         if needs > limit:
             raise RunError(
                 f"{words}: choose fewer classes, microbatch, remat or bfloat16"
@@ -178,7 +191,7 @@ class _Trial:
         embed = make_embed(
             self._begun.definition, devices=self._devices, batch_size=len(rows)
         )
-        found = embed(self._state, ChosenImages(split.images, rows))
+        found = embed(self._state, ImageRows(split.images, rows=rows))
         if not np.isfinite(found).all():
             raise RunError("embeddings are not finite after a step")
         return f"{len(found)} images of {len(split.labels):,} to {found.shape[1]}"

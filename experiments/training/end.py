@@ -63,7 +63,7 @@ def finish(
     if records is None:
         return
     # Takes as long to import as all else; runs that do not get here need not wait.
-    from rankjax.report import ROWS, ReportInputs, write_report
+    from rankjax.report import ROWS, write_report
 
     folder, seed = records.folder, config.run.seed
     if sum(len(split.labels) for split in splits) <= _MOST_PIXELS:
@@ -78,30 +78,28 @@ def finish(
     embeddings = {who: np.concatenate(each)[kept] for who, each in rows.items()}
     write_report(
         folder.path,
-        ReportInputs(
-            title=f"{data.name}, {config.loss.name}",
-            command=command,
-            config=config.settings()
-            | {
-                "devices": devices,
-                "processes": jax.process_count(),
-                "wrapper": config.devices.wrapper,
-                "protocol": data.protocol,
-                "validation": Validation.of(data).words(),
-                "epoch": f"{batches.epoch:.4g} steps, with {batches.classes:.0%} of "
-                f"the classes and {batches.images:.0%} of the images",
-            },
-            versions={"python": platform.python_version(), "rankjax": __version__}
-            | {package: version(package) for package in _PACKAGES},
-            summary=summary,
-            history=read_history(folder.path),
-            images=ImageRows(*(split.images for split in splits), kept=kept),
-            labels=np.concatenate([split.labels for split in splits])[kept],
-            class_names=data.test.class_names,
-            embeddings=embeddings.pop("test"),
-            baselines=embeddings,
-            seed=seed,
-        ),
+        title=f"{data.name}, {config.loss.name}",
+        command=command,
+        config=config.settings()
+        | {
+            "devices": devices,
+            "processes": jax.process_count(),
+            "wrapper": config.devices.wrapper,
+            "protocol": data.protocol,
+            "validation": Validation.of(data).words(),
+            "epoch": f"{batches.epoch:.4g} steps, with {batches.classes:.0%} of the "
+            f"classes and {batches.images:.0%} of the images",
+        },
+        versions={"python": platform.python_version(), "rankjax": __version__}
+        | {package: version(package) for package in _PACKAGES},
+        summary=summary,
+        history=read_history(folder.path),
+        read=ImageRows(*(split.images for split in splits), rows=kept).read,
+        labels=np.concatenate([split.labels for split in splits])[kept],
+        class_names=data.test.class_names,
+        embeddings=embeddings.pop("test"),
+        baselines=embeddings,
+        seed=seed,
     )
 
 

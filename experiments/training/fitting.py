@@ -1,6 +1,7 @@
 """Settings that nobody typed, made to fit those that somebody did, and the data."""
 
 import dataclasses
+import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,14 @@ _BELONG_TO = {
     "loss": ("loss_options", "learn", "similarity"),
     "augmentation": ("augmentation_options",),
     "batches": ("batch_options",),
-    "model": ("weights", "weights_part", "input_scale", "pooling"),
+    "model": (
+        "weights",
+        "weights_part",
+        "input_scale",
+        "pooling",
+        "lora",
+        "lora_places",
+    ),
     "dataset": ("manual_dir",),
 }
 _PER_CLASS: dict[Kind, int] = {
@@ -61,8 +69,10 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
         # Neither statistics nor features that are worth keeping.
         if fitted.now.model.norm == "frozen":
             fitted.put("norm", plain["norm"])
-        fitted.put("freeze_steps", 0)
-        fitted.put("backbone_learning_rate", plain["backbone_learning_rate"])
+        for name in ("backbone_learning_rate", "layer_decay", "train_blocks", "lora"):
+            fitted.put(name, plain[name])
+    if fitted.now.model.lora:
+        fitted.put("train_blocks", ("none",))
     if now["image_size"] != before["image_size"]:
         for name in ("image_width", "short_side"):
             scaled = before[name] * now["image_size"] / before["image_size"]
@@ -122,15 +132,17 @@ def fit_to_data(config: Config, typed: Collection[str], train: "Split") -> Confi
     most = max(round(_MOST_EPOCHS * epoch), 1)
     steps, weights = config.optimizer.steps, config.model.weights
     if steps > most and "steps" not in typed:
-        for name in (
-            "steps",
-            "eval_every",
-            "warmup_steps",
-            "freeze_steps",
-            "decay_every",
-        ):
-            value = config.flat()[name]
-            fitted.put(name, max(round(value * most / steps), min(value, 1)))
+
+        def fewer(value: int) -> int:
+            return max(round(value * most / steps), min(value, 1))
+
+        for name in ("steps", "eval_every", "warmup_steps", "decay_every"):
+            fitted.put(name, fewer(config.flat()[name]))
+        stages = [
+            re.sub(r"^\d+(?=:)", lambda step: str(fewer(int(step[0]))), word)
+            for word in config.optimizer.train_blocks
+        ]
+        fitted.put("train_blocks", tuple(stages))
     grey = train.images.shape[-1] == 1
     if not grey:
         fitted.put("grey_as_rgb", False)

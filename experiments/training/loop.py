@@ -17,7 +17,7 @@ from experiments import hosts
 from experiments.config import Run
 from experiments.training.validation import Validation
 from rankjax.data import Batches, Loader, MinedBatches, Split
-from rankjax.data.images import ChosenImages
+from rankjax.data.images import ImageRows
 from rankjax.parallel import replicate
 from rankjax.train import Checkpoints, Monitor, RunFolder, TrainState
 
@@ -145,7 +145,7 @@ class Mining:
         """Renews the embeddings, if it is time, before another batch is begun."""
         if not self._batches or done % self.every:
             return state
-        chosen = ChosenImages(self._images, self._batches.examples(done))
+        chosen = ImageRows(self._images, rows=self._batches.examples(done))
         embeddings = self._embed(state, chosen)
         self._batches.refresh(embeddings)
         return state._replace(mined=replicate(jnp.asarray(embeddings), self._devices))

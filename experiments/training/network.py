@@ -1,4 +1,4 @@
-"""The network, with random weights."""
+"""The network, with random weights, and its adapters."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -36,3 +36,15 @@ def network(
             stochastic_depth=model.stochastic_depth,
         ),
     )
+
+
+def adapt(model: Model, embedder: models.Embedder, rngs: nnx.Rngs) -> None:
+    """Adds the adapters that settings ask for to a network that has its weights."""
+    if model.lora:
+        models.add_lora(
+            embedder.backbone,
+            model.lora,
+            scale=model.lora_scale,
+            places=model.lora_places,
+            rngs=rngs,
+        )

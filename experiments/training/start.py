@@ -11,8 +11,8 @@ from flax import nnx
 from experiments import hosts
 from experiments.config import Config
 from experiments.training.choices import build_objective, learned
-from experiments.training.network import network
-from experiments.training.optimizer import build_optimizer, build_schedule
+from experiments.training.network import adapt, network
+from experiments.training.optimizer import Parts, build_optimizer, build_schedule
 from experiments.training.weights import pretrain
 from rankjax import models
 from rankjax.data import Batches, MinedBatches, Split
@@ -66,6 +66,8 @@ def start(
             input_scale=config.model.input_scale,
             part=config.model.weights_part,
         )
+    adapt(config.model, embedder, rngs)
+    parts = Parts(config.optimizer, loss, embedder.backbone)
     model: nnx.Module = embedder
     if loss.proxies_per_class or loss.learn:
         proxies = None
@@ -74,12 +76,13 @@ def start(
             proxies = Proxies(classes, dim, per_class=each, rngs=rngs)
         model = WithLoss(model, proxies=proxies, learned=learned(loss))
     schedule = build_schedule(config.optimizer)
-    optimizer = build_optimizer(config.optimizer, loss, schedule)
+    optimizer = build_optimizer(config.optimizer, parts.rate, schedule)
     definition, state = create_state(
         model,
         optimizer,
         memory=empty(loss.memory, dim) if loss.memory else None,
         averaged=config.optimizer.weight_ema > 0,
+        trained=parts.trained,
     )
     if isinstance(batches, MinedBatches):
         shape = (len(batches.examples(0)), dim)

@@ -1,16 +1,14 @@
 """Weights to start from: those of a file, or the backbone of a finished run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from flax import traverse_util
+from flax import nnx
 
+from experiments.runs import WEIGHTS, load_run, read_scale
 from rankjax import models
-from rankjax.errors import RunError, UsageError
-from rankjax.files import read_json
-from rankjax.models import SCALES
 from rankjax.models.weights import torch_name
-from rankjax.train import Checkpoints
 
 
 def pretrain(
@@ -52,36 +50,13 @@ def read_run(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
       of its images, if it had pretrained weights itself.
 
     Raises:
-      UsageError: the folder holds no checkpoint.
-      RunError: the checkpoint is damaged.
+      RunError: the folder holds no checkpoint, or a damaged one.
     """
-    folder = path / "checkpoints"
-    if not folder.is_dir():
-        raise UsageError(f"{path} is no folder of a run: it has no checkpoints")
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        step = checkpoints.best_step()
-        if step is None:
-            raise UsageError(f"{path} is a run without a checkpoint so far")
-        state = checkpoints.read(step)
-    averages = state.get("average")
-    variables = averages.values() if averages else (state["params"], state["rest"])
-    found: dict[str, np.ndarray] = {}
-    for part in variables:
-        backbone = part.get("network", part).get("backbone", {})
-        found |= traverse_util.flatten_dict(backbone, sep=".")
-    arrays = {torch_name(name): array for name, array in found.items()}
-    return arrays, read_scale(path / "weights.json")
-
-
-def read_scale(file: Path) -> str | None:
-    """How images of pretrained weights were scaled; None where there is no file.
-
-    Raises:
-      RunError: the file is damaged.
-    """
-    if not file.exists():
-        return None
-    scale = read_json(file).get("scale")
-    if scale not in SCALES:
-        raise RunError(f"{file}: damaged, its scale is {scale!r}; mend or delete it")
-    return scale
+    run = load_run(path, which="best")
+    model = nnx.merge(run.definition, *run.state.evaluated)
+    embedder: Any = model.network if isinstance(model, models.WithLoss) else model
+    arrays = {
+        torch_name(".".join(map(str, name))): np.asarray(variable[...])
+        for name, variable in nnx.to_flat_state(nnx.state(embedder.backbone))
+    }
+    return arrays, read_scale(path / WEIGHTS)

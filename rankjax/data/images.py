@@ -427,52 +427,30 @@ class EncodedImages:
             ) from error
 
 
-class ChosenImages:
-    """Some images of a source; see `ImageSource`."""
+class ImageRows:
+    """Chosen images of sources of one shape, one source after the other; `Readable`."""
 
-    def __init__(self, source: ImageSource, indices: np.ndarray) -> None:
-        """`indices` are int [n]."""
-        self._source, self._indices, self.shape = source, indices, source.shape
+    def __init__(
+        self, *sources: ImageSource, rows: np.ndarray | slice = np.s_[:]
+    ) -> None:
+        """`rows` are int [n] or bool [images], of all sources together."""
+        self._sources, self.shape = sources, sources[0].shape
+        self._starts = np.cumsum([0, *map(len, sources)])
+        self._rows = np.arange(self._starts[-1])[rows]
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self._rows)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """uint8 [len(indices), height, width, channels]."""
-        return self._source.read(self._indices[indices])
-
-    def originals(self, indices: np.ndarray) -> Sequence[np.ndarray]:
-        """uint8 [h, w, channels] each."""
-        return self._source.originals(self._indices[indices])
-
-
-class ImageRows:
-    """Images of several sources one after the other, indexed as an array is."""
-
-    dtype, ndim = np.dtype(np.uint8), 4
-
-    def __init__(
-        self, *sources: ImageSource, kept: np.ndarray | slice = np.s_[:]
-    ) -> None:
-        """Those `kept` (bool [images of all]) of sources of one shape."""
-        self._sources = sources
-        self._starts = np.cumsum([0, *map(len, sources)])
-        self._kept = np.arange(self._starts[-1])[kept]
-        self.shape = (len(self._kept), *sources[0].shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """The images of a row [h, w, c] or of rows [n, h, w, c], read anew."""
-        wanted = self._kept[np.atleast_1d(rows)]
-        images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        wanted = self._rows[indices]
+        images = np.empty((len(wanted), *self.shape), np.uint8)
         source = np.searchsorted(self._starts, wanted, "right") - 1
         for number in np.unique(source):
             there = source == number
             own = wanted[there] - self._starts[number]
             images[there] = self._sources[number].read(own)
-        return images if np.ndim(rows) else images[0]
+        return images
 
 
 class ImageInfo(NamedTuple):

@@ -23,7 +23,6 @@ from rankjax.metrics.uncertainty import (
     Comparison,
     Interval,
     bootstrap,
-    compare_methods,
     compare_models,
 )
 from rankjax.metrics.verification import Verification, open_set, verification
@@ -40,7 +39,6 @@ __all__ = [
     "Verification",
     "bootstrap",
     "clustering_scores",
-    "compare_methods",
     "compare_models",
     "compress",
     "expand_gallery",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 
-def as_embeddings(name: str, embeddings: Any) -> np.ndarray:
+def as_embeddings(name: str, embeddings: Any, n: int | None = None) -> np.ndarray:
     """Rows [n, dim], float64 as they are and all else in float32.
 
     Raises:
@@ -14,9 +14,10 @@ def as_embeddings(name: str, embeddings: Any) -> np.ndarray:
       TypeError: integers or no real numbers.
     """
     rows = np.asarray(embeddings)
-    if rows.ndim != 2 or not rows.size:
+    if rows.ndim != 2 or not rows.size or (n is not None and len(rows) != n):
         raise ValueError(
-            f"{name} must have shape [rows, dim], neither 0, got {rows.shape}"
+            f"{name} must have shape [{'rows' if n is None else n}, dim], neither 0, "
+            f"got {rows.shape}"
         )
     if rows.dtype.kind in "iubcUSMm":
         raise TypeError(f"{name} must be floating point, got {rows.dtype}")

@@ -1,6 +1,5 @@
 """How far to trust a mean over queries, and a difference between two of them."""
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -9,8 +8,6 @@ import numpy as np
 
 from rankjax.metrics import checks
 
-CANNOT_TELL = "cannot tell"
-_FEWEST_SEEDS = 5
 _MOST_ENUMERATED = 16  # classes, 65,536 signs
 _DRAWS = 2**24  # at a time: between fewer products BLAS threads idle less
 
@@ -23,21 +20,20 @@ class Interval(NamedTuple):
     high: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """What comparing a with b returns.
+class Comparison(NamedTuple):
+    """One metric of two models, a and b.
 
     Attributes:
-      difference: a's mean minus b's, with its interval over classes or runs.
-      by_query: the same with the interval over queries; None for methods.
+      difference: a's mean minus b's, with its interval over classes.
+      by_query: the same with the interval over queries.
       p_value: two-sided, of no difference.
       test: its name.
       verdict: 'NAME is better', or 'cannot tell'.
-      sentence: verdict and figures, or why there are none.
+      sentence: verdict and figures.
     """
 
     difference: Interval
-    by_query: Interval | None
+    by_query: Interval
     p_value: float
     test: str
     verdict: str
@@ -85,7 +81,10 @@ def bootstrap(
       TypeError: `values` is no mapping.
     """
     table = _table("values", values)
-    _check(samples, level)
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
     if by not in ("query", "class"):
         raise ValueError(f"by must be 'query' or 'class', got {by!r}")
     if by == "class" and labels is None:
@@ -117,13 +116,6 @@ def _table(name: str, values: Any, n: int | None = None) -> np.ndarray:
         columns.append(checks.as_values(f"{name}[{key!r}]", column, n))
         n = len(columns[0])
     return np.stack(columns, axis=1)
-
-
-def _check(samples: int, level: float) -> None:
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")
 
 
 def _per_class(table: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -197,8 +189,8 @@ def compare_models(
     samples) over signs at random, which is exact too (Phipson and Smyth, "Permutation
     P-values Should Never Be Zero", 2010). The verdict goes by the p-value.
 
-    It is about two models. Of the methods that trained them it says nothing: training
-    again would give others (see `compare_methods`).
+    It is about two models. Of the methods that trained them it says nothing, since
+    training again would give others: take a t test of five runs or more of each.
 
     Args:
       a: [queries] values of one model by metric, higher is better.
@@ -226,17 +218,21 @@ def compare_models(
     )
     totals, _ = _per_class(ours - theirs, labels)
     test = f"sign-flip permutation of {len(totals)} classes"
-    return {
-        name: _judge(
-            by_class[name],
-            by_query[name],
-            _sign_flip(column, samples, np.random.default_rng(seed)),
-            test,
-            level,
-            names,
+    found = {}
+    for name, column in zip(shared, totals.T, strict=True):
+        p_value = _sign_flip(column, samples, np.random.default_rng(seed))
+        mean, low, high = difference = by_class[name]
+        verdict = "cannot tell"
+        if p_value < 1 - level:
+            verdict = f"{names[mean < 0]} is better"
+        sentence = (
+            f"{verdict}: {names[0]} - {names[1]} = {mean:+.4f}, {100 * level:g}% "
+            f"interval {low:+.4f} to {high:+.4f}, p = {p_value:.2g} ({test})"
         )
-        for name, column in zip(shared, totals.T, strict=True)
-    }
+        found[name] = Comparison(
+            difference, by_query[name], p_value, test, verdict, sentence
+        )
+    return found
 
 
 def _sign_flip(totals: np.ndarray, samples: int, rng: np.random.Generator) -> float:
@@ -252,73 +248,3 @@ def _sign_flip(totals: np.ndarray, samples: int, rng: np.random.Generator) -> fl
         positive = rng.integers(0, 2, (rows, n), np.int8)
         hits += int(np.sum(np.abs((2.0 * positive - 1) @ totals) >= least))
     return (1 + hits) / (1 + samples)
-
-
-def compare_methods(
-    a: Any,
-    b: Any,
-    *,
-    paired: bool = False,
-    level: float = 0.95,
-    names: tuple[str, str] = ("a", "b"),
-) -> Comparison:
-    """Two methods by a score per training run: is a's mean above b's?
-
-    Welch's t test and interval, which let the two spread differently; where runs share
-    seeds, data order or folds, the paired ones, on the differences. With fewer than 5
-    runs of either, or none that differ, the verdict is that it cannot tell, and
-    interval and p-value are NaN: t tests rest on a spread that so few runs do not show.
-
-    Args:
-      a: [runs] scores of one method, higher is better.
-      b: [runs] scores of the other.
-      paired: whether run i of both shares its seed.
-      level: of confidence; the test is at 1 - level.
-      names: of the methods, for the verdict.
-
-    Raises:
-      ValueError: NaN or no scores, or paired methods of different lengths.
-    """
-    _check(1, level)
-    a = checks.as_values("a", a)
-    b = checks.as_values("b", b, len(a) if paired else None)
-    mean = float(a.mean() - b.mean())
-    test = "paired t" if paired else "Welch's t"
-    if min(len(a), len(b)) < _FEWEST_SEEDS:
-        why = f"{len(a)} and {len(b)} runs are too few, take {_FEWEST_SEEDS} or more"
-        return _unknown(mean, test, why)
-    spread = np.ptp(a - b) if paired else max(np.ptp(a), np.ptp(b))
-    if spread <= 1e-12 * max(np.abs(a).max(), np.abs(b).max()):
-        return _unknown(mean, test, "the runs show no spread to judge by")
-    from scipy import stats
-
-    found = stats.ttest_rel(a, b) if paired else stats.ttest_ind(a, b, equal_var=False)
-    bounds = found.confidence_interval(level)
-    interval = Interval(mean, float(bounds.low), float(bounds.high))
-    return _judge(
-        interval, None, float(found.pvalue), f"{test} over seeds", level, names
-    )
-
-
-def _unknown(mean: float, test: str, why: str) -> Comparison:
-    interval, sentence = Interval(mean, math.nan, math.nan), f"{CANNOT_TELL}: {why}"
-    return Comparison(interval, None, math.nan, test, CANNOT_TELL, sentence)
-
-
-def _judge(
-    difference: Interval,
-    by_query: Interval | None,
-    p_value: float,
-    test: str,
-    level: float,
-    names: tuple[str, str],
-) -> Comparison:
-    mean, low, high = difference
-    verdict = CANNOT_TELL
-    if p_value < 1 - level:
-        verdict = f"{names[mean < 0]} is better"
-    sentence = (
-        f"{verdict}: {names[0]} - {names[1]} = {mean:+.4f}, {100 * level:g}% interval "
-        f"{low:+.4f} to {high:+.4f}, p = {p_value:.2g} ({test})"
-    )
-    return Comparison(difference, by_query, p_value, test, verdict, sentence)

@@ -10,6 +10,7 @@ from rankjax.models.densenet import DenseNet, densenet169
 from rankjax.models.embedder import Embedder, GeM, Pooling
 from rankjax.models.inception import BNInception, GoogLeNet
 from rankjax.models.layers import Dropout, Layers, Norm, Staged
+from rankjax.models.lora import add_lora, merge_lora
 from rankjax.models.mobile import MobileNet, efficientnet, mobilenet_v3
 from rankjax.models.names import SCALES, Scale
 from rankjax.models.proxies import Proxies, WithLoss
@@ -38,9 +39,11 @@ __all__ = [
     "Staged",
     "ViT",
     "WithLoss",
+    "add_lora",
     "backbone",
     "build",
     "load_weights",
+    "merge_lora",
     "use_arrays",
 ]
 

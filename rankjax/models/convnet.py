@@ -45,6 +45,8 @@ class ConvNet(Staged):
     full resolution, and the last has none because they slow down below 4 x 4.
     """
 
+    block = r"convolutions\.(\d+)"
+
     def __init__(self, layers: Layers, *, channels: int, width: int = 32) -> None:
         self.channels, self.remat = channels, layers.remat
         self.features = _SIDE * _SIDE * 8 * width

@@ -35,6 +35,8 @@ class ConvNeXtBlock(nnx.Module):
 class ConvNeXt(Staged):
     """Patches of 4 x 4 pixels and four groups of blocks, each at half the size."""
 
+    block = r"(?:convs|norms|groups)\.(\d+)|norm\."
+
     def __init__(
         self,
         layers: Layers,

@@ -47,6 +47,8 @@ class Transition(nnx.Module):
 class DenseNet(Staged):
     """A 7 x 7 stem and four blocks of dense layers with transitions between them."""
 
+    block = r"(?:denseblocks|transitions)\.(\d+)|norm5"
+
     def __init__(
         self,
         layers: Layers,

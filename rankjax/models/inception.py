@@ -124,6 +124,8 @@ class Block(nnx.Module):
 class GoogLeNet(Staged):
     """Three convolutions and nine blocks."""
 
+    block = r"blocks\.(\w+)"
+
     def __init__(self, layers: Layers, *, channels: int, same: bool = False) -> None:
         """With `same`, the first convolution is padded as TensorFlow does."""
         self.channels, self.features, self.remat = channels, 1024, layers.remat
@@ -172,6 +174,8 @@ class GoogLeNet(Staged):
 
 class BNInception(Staged):
     """Three convolutions and ten blocks."""
+
+    block = r"blocks\.(\w+)"
 
     def __init__(self, layers: Layers, *, channels: int) -> None:
         self.channels, self.features, self.remat = channels, 1024, layers.remat

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -260,10 +261,13 @@ class Staged(nnx.Module):
         token is of the class.
       others: the number of tokens before those of positions.
       licence: of the weights of its family, if that is one of its own.
+      block: a pattern that parameters' names begin with, in a block, whose number is a
+        group of it, or after the blocks; by default there are none.
     """
 
     channels: int
     features: int
+    block: str = "(?!)()"
     has_class_token: bool = False
     others: int = 0
     licence: str = ""
@@ -290,6 +294,23 @@ class Staged(nnx.Module):
     def finish(self, pooled: jax.Array) -> jax.Array:
         """Map what is pooled, [n, features], to features."""
         return pooled
+
+    def depths(self) -> tuple[dict[tuple[Any, ...], int], int]:
+        """How deep parameters are below the output, by path, and the number of blocks.
+
+        It is 1 in the last block and after it, 2 in the block before, and so on; what
+        comes before the first block is one deeper still, as timm has it.
+        """
+        paths = [path for path, _ in nnx.to_flat_state(nnx.state(self, nnx.Param))]
+        found = [re.match(self.block, ".".join(map(str, path))) for path in paths]
+        names = {match[1] for match in found if match and match[1]}
+        order = sorted(names, key=lambda name: (len(name), name))
+        depth = {name: len(order) - i for i, name in enumerate(order)} | {None: 1}
+        depths = {
+            path: depth[match[1]] if match else len(order) + 1
+            for path, match in zip(paths, found, strict=True)
+        }
+        return depths, len(order)
 
     def fit(self, name: str, value: np.ndarray) -> np.ndarray:
         """An array of a file as this network wants it, by our name."""

@@ -138,6 +138,8 @@ class InvertedResidual(nnx.Module):
 class MobileNet(Staged):
     """A strided stem, inverted residuals and a last 1 x 1 convolution."""
 
+    block = r"blocks\.(\d+)|head"
+
     def __init__(
         self,
         layers: Layers,

@@ -82,6 +82,8 @@ class Bottleneck(nnx.Module):
 class ResNet(Staged):
     """A 7 x 7 stem and four groups of residual blocks."""
 
+    block = r"layer(\d)"
+
     def __init__(
         self,
         layers: Layers,

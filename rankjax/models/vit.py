@@ -164,6 +164,8 @@ class ViT(Staged):
       grid: patches in height and in width.
     """
 
+    block = r"blocks\.(\d+)|norm\.|attn_pool|projection"
+
     def __init__(
         self,
         layers: Layers,
@@ -278,7 +280,7 @@ class ViT(Staged):
         def put_before(x: jax.Array, token: Any) -> jax.Array:
             if token is None:
                 return x
-            token = jnp.broadcast_to(token[...], (len(x), *token.shape[1:]))
+            token = jnp.broadcast_to(token[...], (x.shape[0], *token.shape[1:]))
             return jnp.concatenate([token.astype(x.dtype), x], 1)
 
         x = put_before(x, self.cls_token)

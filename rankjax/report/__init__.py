@@ -3,7 +3,6 @@
 from rankjax.report.inputs import (
     EvaluationInputs,
     PairResult,
-    ReportInputs,
     SearchResult,
     Table,
 )
@@ -15,7 +14,6 @@ __all__ = [
     "ROWS",
     "EvaluationInputs",
     "PairResult",
-    "ReportInputs",
     "SearchResult",
     "Shown",
     "Table",

@@ -2,21 +2,17 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rankjax.errors import RunError
 from rankjax.files import write_atomic
-from rankjax.metrics import leave_one_out, retrieval
+from rankjax.metrics import checks, leave_one_out, retrieval
 from rankjax.report.analysis import series
-from rankjax.report.inputs import (
-    EvaluationInputs,
-    ReportInputs,
-    SearchResult,
-    Table,
-)
+from rankjax.report.inputs import EvaluationInputs, SearchResult, Table
 from rankjax.report.page import render
 from rankjax.report.thumbnails import Shown
 
@@ -31,50 +27,93 @@ _METRICS = {
 }
 
 
-def write_report(run_dir: Path, inputs: ReportInputs) -> Path:
+def write_report(
+    run_dir: Path,
+    *,
+    title: str,
+    command: str,
+    config: Mapping[str, object],
+    versions: Mapping[str, str],
+    summary: Mapping[str, Mapping[str, float]],
+    history: list[dict[str, float]],
+    read: Callable[[np.ndarray], Any],
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    embeddings: np.ndarray,
+    baselines: Mapping[str, np.ndarray],
+    seed: int = 0,
+) -> Path:
     """Writes `figures/` and `report.html`, the evaluation of a run's test images.
 
     The figures are the page's charts and map as SVG, and gallery.png. One is absent
     where the page says that there is nothing to draw.
 
+    Args:
+      run_dir: where to write; made if missing.
+      title: name of the experiment.
+      command: reproduces the run.
+      config: settings as JSON has them, by name.
+      versions: of packages.
+      summary: metrics of "test", the trained network, and of any of the baselines
+        "untrained" and "raw_pixels", on the same images.
+      history: rows of metrics.jsonl, each with any of the keys.
+      read: rows of the test images -> uint8 [h, w, c] each, c 1 or 3.
+      labels: int [n], indices into `class_names`.
+      class_names: any text, also text that no font can draw.
+      embeddings: float [n, dim], of any length.
+      baselines: float [n, dim] by the names of `summary`.
+      seed: of every choice that the page makes.
+
     Returns:
       The path of report.html, which is written last.
 
     Raises:
+      ValueError: rows of different number or that are not finite, or no "test".
+      TypeError: labels are not integers.
       RunError: the folder cannot be written; each file is its old self or the new.
     """
-    labels = inputs.labels
-    every, outcome = np.arange(len(labels)), None
+    if "test" not in summary:
+        raise ValueError(
+            f"summary must have 'test', got {', '.join(summary) or 'none'}"
+        )
+    search, outcome = leave_one_out(embeddings, labels), None
+    for name, rows in baselines.items():
+        checks.as_embeddings(f"baselines[{name!r}]", rows, len(labels))
+    every = np.arange(len(labels))
     if np.bincount(labels).max() > 1:
-        search = leave_one_out(inputs.embeddings, labels)
         found = retrieval(search, recall_at=(1,))
         outcome = SearchResult(search, found, every, every)
     classes = len(np.unique(labels))
     page, figures = render(
         EvaluationInputs(
-            title=inputs.title,
-            result=result_sentence(inputs.summary, classes),
-            facts=_facts(inputs, classes),
-            tables=[_table(inputs.summary)],
+            title=title,
+            result=result_sentence(summary, classes),
+            facts={
+                "test images": f"{len(labels):,}",
+                "test classes": f"{classes:,}",
+                "embedding": f"{embeddings.shape[1]} dimensions",
+                **_facts(history),
+            },
+            tables=[_table(summary)],
             health=None,
             outcome=outcome,
-            shown=Shown(labels, inputs.class_names, lambda rows: inputs.images[rows]),
-            embeddings=inputs.embeddings,
-            command=inputs.command,
+            shown=Shown(labels, class_names, read),
+            embeddings=embeddings,
+            command=command,
             settings={
                 key: value
                 if isinstance(value, str)
                 else json.dumps(value, ensure_ascii=False)
-                for key, value in inputs.config.items()
+                for key, value in config.items()
             },
-            versions=inputs.versions,
+            versions=versions,
             baselines={
-                ROWS[key]: inputs.baselines[key]
+                ROWS[key]: baselines[key]
                 for key in ("raw_pixels", "untrained")
-                if key in inputs.baselines
+                if key in baselines
             },
-            history=inputs.history,
-            seed=inputs.seed,
+            history=history,
+            seed=seed,
         )
     )
     folder, target = run_dir / "figures", run_dir / "report.html"
@@ -106,16 +145,13 @@ def result_sentence(summary: Mapping[str, Mapping[str, float]], classes: int) ->
     return sentence
 
 
-def _facts(inputs: ReportInputs, classes: int) -> dict[str, str]:
-    facts = {
-        "test images": f"{len(inputs.images):,}",
-        "test classes": f"{classes:,}",
-        "embedding": f"{inputs.embeddings.shape[1]} dimensions",
-    }
-    steps = [row["step"] for row in inputs.history if "step" in row]
+def _facts(history: list[dict[str, float]]) -> dict[str, str]:
+    """What rows of metrics tell of the training."""
+    facts = {}
+    steps = [row["step"] for row in history if "step" in row]
     if steps:
         facts["training steps"] = f"{max(steps):,.0f}"
-    speed = series(inputs.history, "images_per_second")[1]
+    speed = series(history, "images_per_second")[1]
     if np.isfinite(speed).any():
         facts["images per second"] = f"{np.median(speed[np.isfinite(speed)]):,.0f}"
     return facts

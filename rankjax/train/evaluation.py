@@ -17,12 +17,12 @@ from rankjax.metrics.directions import cosines, unit_rows
 from rankjax.parallel import AXIS, from_processes, place_among, replicate
 from rankjax.train.step import TrainState
 
-Embed = Callable[[TrainState, ImageSource], np.ndarray]
+Embed = Callable[[TrainState, Readable], np.ndarray]
 Forward = Callable[[Any, jax.Array], jax.Array]
 
 
 def forward_of(definition: Any) -> Forward:
-    """`forward((params, rest), images)`, the network in eval mode.
+    """`forward(state.evaluated, images)`, the network in eval mode.
 
     Args:
       definition: from `create_state`.

@@ -30,6 +30,8 @@ class TrainState(NamedTuple):
       memory: embeddings of earlier batches, or None.
       mined: the embeddings that `rankjax.data.MinedBatches` was given last, or None.
       average: moving averages of `params` and `rest`, or None.
+      frozen: parameters that no step changes; they have neither gradients nor a state
+        of the optimiser, and are not averaged.
     """
 
     params: PyTree
@@ -39,11 +41,13 @@ class TrainState(NamedTuple):
     memory: Memory | None = None
     mined: jax.Array | None = None
     average: tuple[PyTree, PyTree] | None = None
+    frozen: PyTree = None
 
     @property
-    def evaluated(self) -> tuple[PyTree, PyTree]:
+    def evaluated(self) -> tuple[PyTree, PyTree, PyTree]:
         """The parameters and other variables that evaluation uses."""
-        return (self.params, self.rest) if self.average is None else self.average
+        params, rest = self.average or (self.params, self.rest)
+        return params, rest, self.frozen
 
 
 def create_state(
@@ -52,6 +56,7 @@ def create_state(
     *,
     memory: Memory | None = None,
     averaged: bool = False,
+    trained: Callable[[tuple[Any, ...], Any], bool] = lambda path, param: True,
 ) -> tuple[Any, TrainState]:
     """Splits a model into its static definition and the state to train.
 
@@ -60,15 +65,27 @@ def create_state(
       optimizer: an optax transformation.
       memory: an empty `rankjax.memory.Memory`, to compare batches with earlier ones.
       averaged: keep moving averages of parameters and running statistics.
+      trained: whether a parameter is, by its path in the model. Batch norm of which the
+        scale is not normalises by its running statistics, and leaves them.
     """
+
+    def is_frozen(path: tuple[Any, ...], variable: Any) -> bool:
+        return isinstance(variable, nnx.Param) and not trained(path, variable)
+
     model.train()
-    definition, params, rest = _split(model)
+    for path, module in nnx.iter_modules(model):
+        if isinstance(module, nnx.BatchNorm) and is_frozen(
+            (*path, "scale"), module.scale
+        ):
+            module.eval()
+    parts: Any = nnx.split(model, is_frozen, nnx.Param, ...)
+    definition, frozen, params, rest = parts
     opt_state = optimizer.init(params)
     step = jnp.zeros((), jnp.int32)
     # A copy, because what is donated to a step may be so once.
     average = jax.tree.map(jnp.copy, (params, rest)) if averaged else None
     return definition, TrainState(
-        params, rest, opt_state, step, memory, average=average
+        params, rest, opt_state, step, memory, average=average, frozen=frozen
     )
 
 
@@ -118,21 +135,24 @@ def make_step(
       microbatches do not divide.
     """
 
+    def network(params: PyTree, state: TrainState) -> Any:
+        # A copy, because variables may not be changed from inside a gradient.
+        return nnx.merge(definition, params, state.rest, state.frozen, copy=True)
+
     def embed(
-        params: PyTree, rest: PyTree, images: jax.Array, part: Any = (0, 1)
+        params: PyTree, state: TrainState, images: jax.Array, part: Any = (0, 1)
     ) -> tuple[jax.Array, PyTree]:
         """Embeddings of a part of the batch, given as its number and that of parts."""
-        # A copy, because variables may not be changed from inside a gradient.
-        model = nnx.merge(definition, params, rest, copy=True)
+        model = network(params, state)
         Dropout.choose_part(model, *part)
         embeddings = model(images)
         Dropout.choose_part(model, 0, 1)
-        return embeddings, _split(model)[2]
+        return embeddings, nnx.state(model, nnx.Not(nnx.Param))
 
     def loss(
         params: PyTree, embeddings: jax.Array, state: TrainState, label: jax.Array
     ) -> tuple[jax.Array, Any]:
-        model = nnx.merge(definition, params, state.rest, copy=True)
+        model = network(params, state)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         value, aux = objective(embeddings, label, key=key, **_beside(model))
         memory = state.memory
@@ -149,7 +169,7 @@ def make_step(
 
     def at_once(state: TrainState, batch: PyTree) -> Any:
         def of_params(params: PyTree) -> Any:
-            embeddings, rest = embed(params, state.rest, batch["image"])
+            embeddings, rest = embed(params, state, batch["image"])
             value, aux = loss(params, embeddings, state, batch["label"])
             return value, (rest, aux)
 
@@ -163,7 +183,7 @@ def make_step(
         images = batch["image"].reshape(count, size, *batch["image"].shape[1:])
         parts = images, jnp.arange(count, dtype=jnp.int32)
         embeddings, rests = lax.map(
-            lambda part: embed(state.params, state.rest, part[0], (part[1], count)),
+            lambda part: embed(state.params, state, part[0], (part[1], count)),
             parts,
         )
         whole = embeddings.reshape(rows, -1)
@@ -174,7 +194,7 @@ def make_step(
         def again(grads: PyTree, part: Any) -> tuple[PyTree, None]:
             images, number, cotangent = part
             _, pull = jax.vjp(
-                lambda params: embed(params, state.rest, images, (number, count))[0],
+                lambda params: embed(params, state, images, (number, count))[0],
                 state.params,
             )
             return jax.tree.map(jnp.add, grads, *pull(cotangent)), None
@@ -201,11 +221,15 @@ def make_step(
                 lambda old, new: _moved(old, new, decay), average, (params, rest)
             )
         metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **aux}
-        done = state.step + 1
-        return (
-            TrainState(params, rest, opt_state, done, memory, state.mined, average),
-            metrics,
+        state = state._replace(
+            params=params,
+            rest=rest,
+            opt_state=opt_state,
+            step=state.step + 1,
+            memory=memory,
+            average=average,
         )
+        return state, metrics
 
     return step
 
@@ -220,11 +244,6 @@ def _moved(old: jax.Array, new: jax.Array, decay: jax.Array) -> jax.Array:
     if not jnp.issubdtype(new.dtype, jnp.floating):
         return new
     return (old + (1 - decay) * (new - old)).astype(old.dtype)
-
-
-def _split(model: nnx.Module) -> Any:
-    """The static definition, the parameters and all other variables."""
-    return nnx.split(model, nnx.Param, ...)
 
 
 def _beside(model: nnx.Module) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import pytest
 from scipy import stats
 
 from rankjax import metrics
-from rankjax.metrics import compare_methods
 
 
 def bootstrap(values, **options):
@@ -185,43 +184,6 @@ def test_one_model_twice_cannot_be_told_apart():
     assert got.verdict == "cannot tell"
 
 
-@pytest.mark.parametrize("paired", [False, True])
-def test_methods_are_compared_as_scipy_does(paired):
-    rng = np.random.default_rng(0)
-    a = rng.normal(0.5, 0.1, 7)
-    b = rng.normal(0.4, 0.02, 7 if paired else 5)
-    test = stats.ttest_rel(a, b) if paired else stats.ttest_ind(a, b, equal_var=False)
-    got = compare_methods(a, b, paired=paired, level=0.9)
-    assert got.difference.mean == pytest.approx(a.mean() - b.mean())
-    assert got.difference[1:] == pytest.approx(tuple(test.confidence_interval(0.9)))
-    assert got.p_value == pytest.approx(test.pvalue)
-    assert (got.verdict == "a is better") == (test.pvalue < 0.1)
-    assert ("paired t" if paired else "Welch's t") in got.sentence
-
-
-@pytest.mark.parametrize("paired", [False, True])
-def test_methods_that_do_not_differ_are_told_apart_no_more_often_than_said(paired):
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=(2000, 2, 5))
-    verdicts = [compare_methods(a, b, paired=paired).verdict for a, b in scores]
-    assert 0.03 <= np.mean(np.array(verdicts) != "cannot tell") <= 0.065
-
-
-@pytest.mark.parametrize("arms", [([1, 2, 3, 4], [5, 6, 7, 9, 8]), ([1], [2])])
-def test_fewer_than_five_runs_cannot_tell(arms):
-    got = compare_methods(*arms)
-    assert got.verdict == "cannot tell"
-    assert "too few, take 5" in got.sentence
-    assert got.difference.mean == np.mean(arms[0]) - np.mean(arms[1])
-    assert np.isnan([got.p_value, *got.difference[1:]]).all()
-
-
-def test_runs_without_spread_cannot_tell():
-    assert compare_methods([0.9] * 5, [0.8] * 5).verdict == "cannot tell"
-    a = np.random.default_rng(0).random(5)
-    assert "no spread" in compare_methods(a, a - 0.1, paired=True).sentence
-
-
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
@@ -253,7 +215,5 @@ def test_values_of_one_metric_without_its_name_are_refused():
 
 
 def test_arms_of_different_lengths_are_named():
-    with pytest.raises(ValueError, match=r"b must have shape \(5,\)"):
-        compare_methods(range(5), range(6), paired=True)
     with pytest.raises(ValueError, match=r"b\['hit'\] must have shape \(2,\)"):
         compare_models([1, 2], [1], labels=[0, 1])

@@ -12,11 +12,13 @@ from flax import nnx
 from test_step import OneLayer
 
 from experiments.config import Config
+from experiments.runs import INPUTS
 from experiments.train import main
 from experiments.training.check import check
+from experiments.training.images import inputs_of
 from experiments.training.start import start
 from rankjax.data import load
-from rankjax.errors import UsageError
+from rankjax.errors import RunError, UsageError
 from rankjax.models import Embedder, Layers
 from rankjax.objective import objective
 from rankjax.train import Checkpoints, create_state, make_embed, make_step
@@ -64,7 +66,7 @@ def test_backbone_head_and_proxies_have_learning_rates_of_their_own(train):
 
 
 def test_the_backbone_stays_as_it_is_for_so_many_steps(train):
-    config = CONFIG.replace(freeze_steps=2, backbone_learning_rate=0.1)
+    config = CONFIG.replace(train_blocks=("none", "2:all"), backbone_learning_rate=0.1)
     for step, found in enumerate(updates(config, train, 4)):
         for name, ratios in found.items():
             expected = 1 if "backbone" not in name else 0 if step < 2 else 0.1
@@ -119,6 +121,11 @@ def test_a_run_starts_from_the_averaged_backbone_of_another(train, tmp_path):
     state = state._replace(average=(params, rest))
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(1, state, score=0.5)
+    for name, content in (
+        ("config.json", config.settings()),
+        (INPUTS, inputs_of(train)),
+    ):
+        (tmp_path / name).write_text(json.dumps(content, default=str))
     again = CONFIG.replace(weights=tmp_path, seed=1)
     _, _, _, found, loaded = start(again, train, axis_name=None)
     assert (loaded.layout, loaded.scale, loaded.arrays) == ("rankjax", "half", 20)
@@ -142,7 +149,7 @@ def test_hyper_parameters_that_are_learned_start_where_they_were_set(train):
 
 def test_the_folder_of_weights_must_be_that_of_a_run(train, tmp_path):
     config = CONFIG.replace(weights=tmp_path)
-    with pytest.raises(UsageError, match="it has no checkpoints"):
+    with pytest.raises(RunError, match="it has no config"):
         start(config, train)
 
 
@@ -151,7 +158,10 @@ def test_the_folder_of_weights_must_be_that_of_a_run(train, tmp_path):
     [
         ({"stochastic_depth": 1.0}, "stochastic_depth must be at least 0 and below 1"),
         ({"weight_ema": 1.0}, "weight_ema must be at least 0 and below 1"),
-        ({"freeze_steps": -1}, "freeze_steps must be at least 0, got -1"),
+        ({"train_blocks": ("last:0",)}, "or STEP:last:N, got 'last:0'"),
+        ({"train_blocks": ("5:all",)}, "must begin without a step, and train more"),
+        ({"train_blocks": ("all", "9:last:2")}, "train more at each later one"),
+        ({"layer_decay": 0.0}, "layer_decay must be above 0 and at most 1"),
         ({"head_layers": (0,)}, "head_layers must be at least 1"),
         ({"pooling": "max"}, "pooling of convnet must be default, got max"),
         (
@@ -185,7 +195,15 @@ def test_a_fine_tuned_run_says_what_it_started_from_and_goes_on(data_dir, tmp_pa
     first, second = tmp_path / "first", tmp_path / "second"
     assert without_report.main([*settings, "--run-dir", str(first)]) == 0
     tuned = [*settings, "--run-dir", str(second), "--weights", str(first)]
-    tuned += ["--norm", "frozen", "--weight-ema", "0.9", "--freeze-steps", "2"]
+    tuned += [
+        "--norm",
+        "frozen",
+        "--weight-ema",
+        "0.9",
+        "--train-blocks",
+        "none",
+        "2:all",
+    ]
     assert without_report.main(tuned) == 0
     loaded = json.loads((second / "weights.json").read_text())
     assert (loaded["layout"], loaded["scale"]) == ("rankjax", "half")

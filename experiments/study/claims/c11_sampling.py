@@ -34,15 +34,11 @@ def levels(result: Result) -> tuple[list[str], list[str]]:
 def design(result: Result, figure: str) -> np.ndarray:
     """A figure in the full design, [seeds, losses, minings, rates]."""
     losses, minings = levels(result)
-    rates = np.unique(next(iter(result.arms.values())).cells["learning_rate"])
     values = [
-        [
-            [result.arms[f"{x}-{y}"].values(figure, learning_rate=r) for r in rates]
-            for y in minings
-        ]
+        [result.arms[f"{x}-{y}"].over("learning_rate", figure)[1] for y in minings]
         for x in losses
     ]
-    return np.moveaxis(np.asarray(values), -1, 0)
+    return np.moveaxis(np.asarray(values), 2, 0)
 
 
 def at_best_rate(result: Result) -> np.ndarray:

@@ -6,21 +6,13 @@ from scipy import stats
 
 from experiments.study.claims.claim import Results, Verdict, claim, word
 from experiments.study.drawing import SERIES, TEXT, band, legend, panels
-from experiments.study.records import BENCHES, BOTH, Record, load
+from experiments.study.records import BENCHES, BOTH, load
 from experiments.study.statistics import Finding, of_draws, paired, resampled
 
 GOOD = (36.0, 55.0)
 CRITICAL = 30.0
 """Degrees at which a collapsed embedding of unit vectors has the loss of N-pairs at
 collapse: the exponent of `rankjax.angular_loss` is 6 tan(angle)^2 - 2 there."""
-
-
-def by_number(
-    record: Record, number: str, figure: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """The values [n] that a number takes in a grid, and a figure [seeds, n]."""
-    taken = np.unique(record.cells[number])
-    return taken, np.stack([record.values(figure, **{number: x}) for x in taken], 1)
 
 
 def best_angle(what: str, angles: np.ndarray, values: np.ndarray) -> Finding:
@@ -62,7 +54,7 @@ def angle_of_loss(results: Results) -> Verdict:
     for bench in BOTH:
         result, where = results[f"angles-{bench}"], BENCHES[bench]
         for arm in ("angular", "n_pairs_angular"):
-            angles, recall = by_number(result.arms[arm], "angle", "recall_at_1")
+            angles, recall = result.arms[arm].over("angle", "recall_at_1")
             what = f"best angle of {arm}, degrees, {where}"
             best.append(best_angle(what, angles, recall))
             good = (angles >= GOOD[0]) & (angles <= GOOD[1])
@@ -118,14 +110,14 @@ def angle_and_weight() -> Figure:
         panel.axvspan(*GOOD, color=TEXT, alpha=0.12, lw=0)
         panel.axvline(CRITICAL, color=TEXT, lw=1.2, ls=":")
         for series, (arm, name) in enumerate(names.items()):
-            angles, recall = by_number(arms[arm], "angle", "recall_at_1")
+            angles, recall = arms[arm].over("angle", "recall_at_1")
             band(panel, angles, recall, name, series)
             line = np.linspace(angles[0], angles[-1], 60)
             fit = np.polyval(np.polyfit(angles, recall.mean(0), 2), line)
             panel.plot(line, fit, color=SERIES[series], lw=0.9, ls="-")
         panel.set(title=BENCHES[bench].capitalize(), xlabel="angle, degrees")
         mixed = load(f"weights-{bench}").arms["n_pairs_angular"]
-        tried, recall = by_number(mixed, "angular_weight", "recall_at_1")
+        tried, recall = mixed.over("angular_weight", "recall_at_1")
         places = np.arange(len(tried))
         band(weights, places, recall, BENCHES[bench], i + 2)
         weights.set(xticks=places, xticklabels=[f"{w:g}" for w in tried])

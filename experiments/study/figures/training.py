@@ -20,14 +20,9 @@ def at_best_rate(record: Record, **cells: float) -> np.ndarray:
       record: of an arm that was trained at a grid of learning rates.
       cells: other settings that single out a network per rate and seed.
     """
-    rates = np.unique(record.cells["learning_rate"])
-
-    def validated(rate: float) -> float:
-        found = record.values("last_recall", learning_rate=rate, **cells)
-        return float(np.nan_to_num(found).mean())
-
-    best = max(rates, key=validated)
-    return record.values("recall_at_1", learning_rate=best, **cells)
+    _, validated = record.over("learning_rate", "last_recall", **cells)
+    best = np.nan_to_num(validated).mean(0).argmax()
+    return record.over("learning_rate", "recall_at_1", **cells)[1][:, best]
 
 
 @figure(sweeps=LOSSES[:1])

@@ -30,10 +30,23 @@ class Batches:
         return self.make(step)
 
 
+Draw = Callable[[np.random.Generator, np.ndarray, int], np.ndarray]
+"""Chooses so many of the images of a class."""
+
+
+def draw_some(rng: np.random.Generator, images: np.ndarray, count: int) -> np.ndarray:
+    """So many of the images, none twice; of fewer, all as evenly as can be."""
+    if len(images) >= count:
+        return images[rng.choice(len(images), count, replace=False)]
+    return images[np.resize(rng.permutation(len(images)), count)]
+
+
 class Members:
     """The images of every class that has `fewest` or more, in about 10 bytes each."""
 
-    def __init__(self, labels: np.ndarray, *, fewest: int = 2) -> None:
+    def __init__(
+        self, labels: np.ndarray, *, fewest: int = 2, draw: Draw = draw_some
+    ) -> None:
         labels = np.asarray(labels)
         self.total = len(labels)
         small = np.min_scalar_type(max(self.total - 1, 0))
@@ -43,6 +56,7 @@ class Members:
         )
         self.labels_total, usable = len(classes), counts >= fewest
         self.starts, self.counts = starts[usable], counts[usable]
+        self._draw = draw
 
     def __len__(self) -> int:
         """The number of usable classes."""
@@ -57,15 +71,8 @@ class Members:
         self, rng: np.random.Generator, numbers: Iterable[int], count: int
     ) -> np.ndarray:
         """So many images of each of some classes, int64, class by class."""
-        drawn = [draw_some(rng, self.of(number), count) for number in numbers]
+        drawn = [self._draw(rng, self.of(number), count) for number in numbers]
         return np.concatenate(drawn).astype(np.int64)
-
-
-def draw_some(rng: np.random.Generator, images: np.ndarray, count: int) -> np.ndarray:
-    """So many of the images, none twice; of fewer, all as evenly as can be."""
-    if len(images) >= count:
-        return images[rng.choice(len(images), count, replace=False)]
-    return images[np.resize(rng.permutation(len(images)), count)]
 
 
 def class_balanced_batches(
@@ -104,16 +111,15 @@ def class_balanced_batches(
         `classes`.
     """
     _need_pairs(per_class)
-    members = Members(labels)
     if not replacement:
-        return _in_passes(members, draw_some, classes, per_class, seed)
+        return _in_passes(Members(labels), classes, per_class, seed)
 
     def draw(rng: np.random.Generator, images: np.ndarray, count: int) -> np.ndarray:
         return images[rng.integers(len(images), size=count)]
 
-    counts = members.counts
-    shown = counts * (1 - (1 - 1 / counts) ** per_class)
-    return _in_passes(members, draw, classes, per_class, seed, shown)
+    members = Members(labels, draw=draw)
+    shown = members.counts * (1 - (1 - 1 / members.counts) ** per_class)
+    return _in_passes(members, classes, per_class, seed, shown)
 
 
 def n_pair_batches(
@@ -144,8 +150,7 @@ def proxy_balanced_batches(
     """
     if per_class < 1:
         raise ValueError(f"per_class must be at least 1, got {per_class}")
-    members = Members(labels, fewest=1)
-    return _in_passes(members, draw_some, classes, per_class, seed)
+    return _in_passes(Members(labels, fewest=1), classes, per_class, seed)
 
 
 def random_batches(
@@ -207,7 +212,7 @@ def camera_balanced_batches(
         )
         return np.resize(shuffled[np.argsort(turns, kind="stable")], count)
 
-    return _in_passes(Members(labels), draw, classes, per_class, seed)
+    return _in_passes(Members(labels, draw=draw), classes, per_class, seed)
 
 
 def hierarchical_batches(
@@ -339,7 +344,6 @@ def shuffled_passes(
 
 def _in_passes(
     members: Members,
-    draw: Callable[[np.random.Generator, np.ndarray, int], np.ndarray],
     classes: int,
     per_class: int,
     seed: int,
@@ -349,7 +353,6 @@ def _in_passes(
 
     Args:
       members: of the classes.
-      draw: chooses so many of the images of a class.
       classes, per_class, seed: as in `class_balanced_batches`.
       shown: number of images that one draw is expected to show of each class; by
         default as many as there are, up to `per_class`.
@@ -368,8 +371,7 @@ def _in_passes(
 
     def make(step: int) -> np.ndarray:
         rng = generator(seed, Stream.IMAGES, step)
-        drawn = [draw(rng, members.of(number), per_class) for number in passes(step)]
-        return np.concatenate(drawn).astype(np.int64)
+        return members.draw(rng, passes(step), per_class)
 
     return Batches(
         make,
