@@ -238,7 +238,7 @@ def test_negatives_nearer_than_the_nearest_positive_are_dropped(by, relative):
         ),
         reduction=rankjax.total,
     )
-    assert counted(EMBEDDINGS, LABELS, guide=guide) == sum(expected)
+    assert float(counted(EMBEDDINGS, LABELS, guide=guide)) == sum(expected)
     assert 0 < sum(expected) < 200
 
 
