@@ -30,7 +30,7 @@ ROWS, DIM, WIDTH = 32, 8, 16
 Way = Wrapper | Literal["explicit"]
 """A wrapper of a step, or plain jit over arrays on a mesh with an explicit axis."""
 
-MANY_LABELS = (losses.multi_sup_con_loss,)
+MANY_LABELS = (losses.multi_sup_con_loss, losses.soft_target_loss, losses.cosent_loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,9 @@ def make_batch(subject: Subject) -> dict[str, np.ndarray]:
         also = (label + 1 + np.arange(ROWS) % 2) % (ROWS // size)
         classes = np.eye(ROWS // size, dtype=bool)
         label = classes[label] | classes[also]
-    return {"image": rows, "label": label}
+    guided = info is not None and info.guided
+    guide = {"guide": rng.normal(size=(ROWS, DIM))} if guided else {}
+    return {"image": rows, "label": label, **guide}
 
 
 def _pieces(subject: Subject, axis_name: str | None) -> tuple[Step, TrainState]:

@@ -235,7 +235,7 @@ def objective(
       relevance: maps labels [anchor] and [reference] to how well rows match, [anchor,
         reference] in [0, 1], for losses that take grades, such as `soft_target_loss`:
         `lambda a, r: table[a][:, r]` for a table [class, class] of one's own. By
-        default the Jaccard index where rows have several labels.
+        default the Jaccard index of labels; of one label per row, their equality.
       has_aux: also return the share of terms above zero (`active_share`) and the mean
         similarity of all positive and of all negative pairs before mining, for the
         longest of dims.

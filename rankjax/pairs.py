@@ -43,7 +43,7 @@ class Pairs:
       reference_valid: [reference] bool, False for padding; None where all are valid.
       relevance: [anchor, reference] in [0, 1], how well two rows match: what the
         objective's `relevance` makes of their labels; or how much of their labels they
-        share (Jaccard index), where rows have several.
+        share (Jaccard index), hence 1 or 0 of one label per row.
       guide: [anchor, reference], cosines of what another model makes of the rows.
       anchor_index: [anchor] int, number of the row in the global batch.
       reference_index: [reference] int, the same; negative for rows of another batch.
@@ -107,8 +107,7 @@ _WHY = {
     "reference_embeddings": "it compares positives with negatives",
     "anchor_label": "give labels [n] rather than masks or several labels per row",
     "reference_label": "give labels [n] rather than masks or several labels per row",
-    "relevance": "give labels [n, classes], a bool mask of the labels of each row, or "
-    "objective(relevance=...)",
+    "relevance": "give labels rather than masks",
     "guide": "give guide=[n, dim], what another model makes of the rows",
     "anchor_index": "a random choice is drawn by the rows' numbers",
     "reference_index": "a random choice is drawn by the rows' numbers",
@@ -247,13 +246,14 @@ def _guide(anchors: Rows, references: Rows) -> jax.Array | None:
 def _relevance(
     anchors: Rows, references: Rows, of_labels: Relevance | None
 ) -> jax.Array | None:
-    """What is given, or the Jaccard index where rows have several labels."""
+    """What is given, or the Jaccard index of labels: of one per row, their equality."""
     if anchors.label is None or references.label is None:
         return None
     if of_labels is not None:
         return of_labels(anchors.label, references.label)
     if anchors.label.ndim == 1:
-        return None
+        same = anchors.label[:, None] == references.label[None, :]
+        return same.astype(jnp.float32)
     shared = _shared(anchors.label, references.label)
     sizes = jnp.sum(anchors.label, 1)[:, None] + jnp.sum(references.label, 1)[None, :]
     return shared / jnp.maximum(sizes.astype(jnp.float32) - shared, 1)

@@ -52,6 +52,7 @@ class LossInfo:
       anchors: 'references' for a loss whose terms belong to references, not to rows
         of the batch: the objective then hands it the transposed pairs.
       tuned: settings that a study found by search, as text, or ''.
+      guided: whether it needs the objective's `guide`.
       signed: whether terms may be negative, so that those above zero are no measure of
         the work that is left, and `mean_active` is refused.
     """
@@ -62,6 +63,7 @@ class LossInfo:
     batch: Batch = "classes"
     anchors: Literal["batch", "references"] = "batch"
     tuned: str = ""
+    guided: bool = False
     signed: bool = False
 
 
@@ -110,10 +112,11 @@ def register(
     batch: Batch = "classes",
     anchors: Literal["batch", "references"] = "batch",
     tuned: str = "",
+    guided: bool = False,
     signed: bool = False,
 ) -> Callable[[Function], Function]:
     """Registers a loss or a regulariser, whose settings are checked at every call."""
-    info = LossInfo(kind, similarity, paper, batch, anchors, tuned, signed)
+    info = LossInfo(kind, similarity, paper, batch, anchors, tuned, guided, signed)
 
     def put(function: Function) -> Function:
         @functools.wraps(function)

@@ -128,6 +128,11 @@ def _check_loss(loss: Loss) -> None:
         given["references"] = References(rows((proxies, 2)), labels((proxies,)))
     function = with_options(loss)
     info = info_of(function)
+    if info is not None and info.guided:
+        raise UsageError(
+            f"loss {loss.name} needs a guide, what another model makes of each image, "
+            "which this command does not read: use rankjax.objective and guide="
+        )
     if info is not None and info.batch == "proxies" and not proxies:
         raise UsageError(
             f"loss {loss.name} compares the batch with proxies; proxies_per_class "

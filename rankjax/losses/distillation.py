@@ -9,7 +9,9 @@ from rankjax.registry import Kind, NonNegative, Positive, register
 from rankjax.terms import Terms
 
 
-@register(kind=Kind.ROW, batch="large", paper="Fang et al. (SEED), ICLR 2021")
+@register(
+    kind=Kind.ROW, batch="large", guided=True, paper="Fang et al. (SEED), ICLR 2021"
+)
 def similarity_distillation_loss(
     pairs: Pairs, *, temperature: Positive = 0.2, guide_temperature: Positive = 0.01
 ) -> Terms:
@@ -60,6 +62,7 @@ def similarity_distillation_loss(
     kind=Kind.ROW,
     similarity=similarity.negative_euclidean,
     batch="large",
+    guided=True,
     paper="Kim et al., CVPR 2021",
 )
 def relaxed_contrastive_loss(
@@ -110,6 +113,7 @@ def relaxed_contrastive_loss(
 @register(
     kind=Kind.ROW,
     similarity=similarity.dot,
+    guided=True,
     paper="Hofstätter et al., 2020",
 )
 def margin_mse_loss(pairs: Pairs, *, guide_scale: Positive = 1.0) -> Terms:

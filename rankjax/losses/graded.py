@@ -16,18 +16,18 @@ def soft_target_loss(pairs: Pairs, *, temperature: Positive = 0.1) -> Terms:
 
         -sum over P and N of t log softmax(S / temperature),   t = relevance / its sum
 
-    Relevance of 1 for equal labels and 0 for others gives `sup_con_loss`.
+    With one label per row, relevance is 1 or 0, and this is `sup_con_loss`.
 
     Args:
-      pairs: similarities [anchor, reference] (cosines by default), masks, relevance: of
-        several labels per row, or by `objective(relevance=...)`.
+      pairs: similarities [anchor, reference] (cosines by default), masks and relevance:
+        the Jaccard index of labels, or by `objective(relevance=...)`.
       temperature: divides S.
 
     Returns:
       Terms, one per anchor with a pair of relevance above 0; at least the entropy of t.
 
     Raises:
-      ValueError: there is no relevance.
+      ValueError: there is no relevance, as masks were given instead of labels.
 
     Source: Yang, Li, Zhang, Xiao, Liu, Yuan, Gao, "Unified Contrastive Learning in
     Image-Text-Label Space", CVPR 2022, and Tian et al., "StableRep", NeurIPS 2023, for
@@ -60,16 +60,16 @@ def cosent_loss(pairs: Pairs, *, scale: Positive = 20.0) -> Terms:
                 exp(scale (S(a, j) - S(a, i))))
 
     Args:
-      pairs: similarities [anchor, reference] (cosines by default), masks, relevance: of
-        several labels per row, or by `objective(relevance=...)`. A list of scored pairs
-        that are all to be ordered is one anchor.
+      pairs: similarities [anchor, reference] (cosines by default), masks and relevance:
+        the Jaccard index of labels, or by `objective(relevance=...)`. A list of scored
+        pairs that are all to be ordered is one anchor.
       scale: multiplies S; that of the authors' code and of sentence-transformers.
 
     Returns:
       Terms, one per anchor with two references of different relevance.
 
     Raises:
-      ValueError: there is no relevance.
+      ValueError: there is no relevance, as masks were given instead of labels.
 
     Source: Huang, Peng, Zou, Liu, Zhou, Lin, Su, "CoSENT: Consistent Sentence Embedding
     via Similarity Ranking", IEEE/ACM TASLP 2024, which orders all scored pairs of a

@@ -128,10 +128,11 @@ def make_step(
       seed: of the objective's random choices, which are other ones in each step.
 
     Returns:
-      A pure function. The batch holds `image` [rows, ...] and `label` [rows]; metrics
-      are scalars: loss, grad_norm, embedding_norm (mean length), mean_cosine (of all
-      pairs in the batch), active_share, positive_similarity, negative_similarity, and
-      memory_loss where there is a memory. The step raises a ValueError for rows that
+      A pure function. The batch holds `image` [rows, ...], `label` [rows], and for the
+      losses that need it `guide` [rows, any]; metrics are scalars: loss, grad_norm,
+      embedding_norm (mean length), mean_cosine (of all pairs in the batch),
+      active_share, positive_similarity, negative_similarity, and memory_loss where
+      there is a memory. The step raises a ValueError for rows that
       microbatches do not divide.
     """
 
@@ -150,11 +151,12 @@ def make_step(
         return embeddings, nnx.state(model, nnx.Not(nnx.Param))
 
     def loss(
-        params: PyTree, embeddings: jax.Array, state: TrainState, label: jax.Array
+        params: PyTree, embeddings: jax.Array, state: TrainState, batch: PyTree
     ) -> tuple[jax.Array, Any]:
-        model = network(params, state)
+        model, label = network(params, state), batch["label"]
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        value, aux = objective(embeddings, label, key=key, **_beside(model))
+        guide = {name: x for name, x in batch.items() if name == "guide"}
+        value, aux = objective(embeddings, label, key=key, **guide, **_beside(model))
         memory = state.memory
         if memory is not None:
             memory = memory.add(embeddings, label, axis_name=axis_name)
@@ -170,7 +172,7 @@ def make_step(
     def at_once(state: TrainState, batch: PyTree) -> Any:
         def of_params(params: PyTree) -> Any:
             embeddings, rest = embed(params, state, batch["image"])
-            value, aux = loss(params, embeddings, state, batch["label"])
+            value, aux = loss(params, embeddings, state, batch)
             return value, (rest, aux)
 
         return jax.value_and_grad(of_params, has_aux=True)(state.params)
@@ -189,7 +191,7 @@ def make_step(
         whole = embeddings.reshape(rows, -1)
         (value, aux), (grads, cotangents) = jax.value_and_grad(
             loss, argnums=(0, 1), has_aux=True
-        )(state.params, whole, state, batch["label"])
+        )(state.params, whole, state, batch)
 
         def again(grads: PyTree, part: Any) -> tuple[PyTree, None]:
             images, number, cotangent = part

@@ -721,8 +721,8 @@ def test_an_objective_prints_what_it_computes():
     assert repr(compute) == (
         "objective(loss=triplet_loss(selection=semi_hard, margin=0.3), mining=None, "
         "similarity=negative_squared_euclidean, reduction=mean, "
-        "regularizers=[(0.1, 'squared_norm')], axis_name=None, block=16, has_aux=False, "
-        "dims=None, dim_weights=(), relevance=None)"
+        "regularizers=[(0.1, 'squared_norm')], axis_name=None, block=16, "
+        "has_aux=False, dims=None, dim_weights=(), relevance=None)"
     )
 
 
