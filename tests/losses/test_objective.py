@@ -884,3 +884,62 @@ def test_the_hessian_of_n_pairs_equals_differences_of_its_gradient():
         differences = [(grad(x + h) - grad(x - h)) / 2e-5 for h in steps]
     assert np.any(hessian)
     close(hessian, np.stack(differences), atol=1e-8)
+
+
+def test_weights_that_are_not_numbers_make_the_loss_not_a_number():
+    weights = np.ones(6, np.float32)
+    expected = rankjax.sup_con_loss(EMBEDDINGS, LABELS, valid=np.arange(6) != 3)
+    for wrong in (np.nan, np.inf, -1.0):
+        weights[3] = wrong
+        compute = jax.jit(functools.partial(rankjax.sup_con_loss, EMBEDDINGS, LABELS))
+        assert np.isnan(compute(weights=weights))
+        padded = compute(weights=weights, valid=np.arange(6) != 3)
+        np.testing.assert_allclose(padded, expected, rtol=1e-6)
+
+
+SAME = LABELS[:, None] == LABELS[None, :]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: rankjax.contrastive_loss(EMBEDDINGS, LABELS, margin="1"), "^margin"),
+        (lambda: rankjax.contrastive_loss(EMBEDDINGS, LABELS, margin=[1]), "^margin"),
+        (lambda: rankjax.contrastive_loss(EMBEDDINGS, LABELS, margin=None), "^margin"),
+        (
+            lambda: rankjax.objective(losses.nt_xent_loss, regularizers=squared_norm),
+            r"^regularizers must be pairs of weight and penalty",
+        ),
+        (
+            lambda: rankjax.objective(losses.nt_xent_loss, regularizers=(0.1, "norm")),
+            r"^regularizers must be pairs of weight and penalty",
+        ),
+        (
+            lambda: rankjax.objective(rankjax.triplet_loss),
+            r"^loss must be a loss of pairs, rankjax.losses.triplet_loss",
+        ),
+        (
+            lambda: rankjax.nt_xent_loss(EMBEDDINGS, LABELS[:, None]),
+            r"^labels must have shape \[rows\]; write labels\[:, 0\]",
+        ),
+        (
+            lambda: rankjax.nt_xent_loss(
+                EMBEDDINGS, positive=SAME, negative=np.ones_like(SAME)
+            ),
+            r"^positive and negative must not overlap, got the pair 0, 0 in both",
+        ),
+        (
+            lambda: rankjax.nt_xent_loss(
+                EMBEDDINGS,
+                LABELS,
+                references=rankjax.References(
+                    EMBEDDINGS, LABELS, copy_of=np.arange(6) - 5
+                ),
+            ),
+            r"^references.copy_of must be row numbers, or -1, got -5",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()
