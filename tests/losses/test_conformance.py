@@ -150,7 +150,8 @@ def over(table, property_name=None, slow=()):
         pytest.param(case, id=name, marks=[*marks(name)])
         for name, case in table.items()
     ]
-    return pytest.mark.parametrize("case", parameters)
+    # Of module scope, so that the properties of a loss are tested one after another.
+    return pytest.mark.parametrize("case", parameters, scope="module")
 
 
 def every_loss(test):
