@@ -104,8 +104,7 @@ class Objective(Generic[Value]):
           positive: [n, m] bool, positives given instead of labels (m = n, over all
             devices, without `references`). A row is never its own positive.
           negative: [n, m] bool, with `positive`.
-          weights: [n] non-negative; an anchor counts that many times. Denominators of
-            averages are constants, and so is their share in a gradient by weights.
+          weights: [n] non-negative; an anchor counts that many times.
           guide: [n, any] floating point, embeddings by another model (a teacher, or
             one that knows false negatives): `Pairs.guide` holds their cosines, for
             losses and miners that need them. Constants; `References` have theirs.
@@ -116,7 +115,7 @@ class Objective(Generic[Value]):
 
         Returns:
           The loss, a scalar of at least float32, which is not a number if a valid row
-          or its weight is not finite; with `has_aux` also a dict of scalars.
+          is not finite; with `has_aux` also a dict of scalars.
 
         Raises:
           ValueError, TypeError: shapes, types or combinations that are not allowed,
@@ -255,7 +254,6 @@ def objective(
     inputs.check_functions(
         mining=mining, similarity=similarity, reduction=reduction, relevance=relevance
     )
-    inputs.check_penalties(regularizers)
     for part in (loss, *(penalty for _, penalty in regularizers)):
         inputs.check_functions(loss=part)
         if isinstance(part, functools.partial) and info_of(part) is not None:
@@ -308,10 +306,6 @@ def _compute(
     dim_weights: list[Any],
 ) -> tuple[jax.Array, Aux]:
     batch, others, weights, key = given
-    bad: Any = 0
-    if weights is not None:
-        weights = jnp.where(batch.valid, weights, 0)
-        bad = jnp.sum(~(jnp.isfinite(weights) & (weights >= 0)), dtype=jnp.int32)
     info, axis_name = info_of(self.loss), self.axis_name
     first: Any = 0
     if axis_name is not None:  # rows are numbered over all devices
@@ -384,7 +378,7 @@ def _compute(
     )
     for strength, penalty in zip(strengths, self.regularizers, strict=True):
         value += strength * _penalize(penalty[1], own, self.block, add)
-    finite = add(not_finite(batch) + not_finite(references) + bad) == 0
+    finite = add(not_finite(batch) + not_finite(references)) == 0
     value = value * jnp.where(finite, 1, jnp.nan).astype(value.dtype)
     if not self.has_aux:
         return value, {}

@@ -8,7 +8,6 @@ import dataclasses
 import enum
 import functools
 import inspect
-import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -240,21 +239,11 @@ def check_settings(loss: Callable[..., Any], settings: Mapping[str, Any]) -> Non
                 f"{name} must be a function, such as rankjax.mining.all_negatives, "
                 f"got {value!r}"
             )
-        members = _members(hints[name])
-        if {*members} <= {float, jax.Array, types.NoneType}:
-            _check_number(name, value, types.NoneType in members)
-        for member in (hints[name], *members):
+        for member in (hints[name], *_members(hints[name])):
             if typing.get_origin(member) is Literal:
                 _check_option(name, value, typing.get_args(member))
             for note in getattr(member, "__metadata__", ()):
                 _check_range(name, value, note)
-
-
-def _check_number(name: str, value: Any, optional: bool) -> None:
-    if value is None and optional:
-        return
-    if not isinstance(value, numbers.Real | np.ndarray | np.generic | jax.Array):
-        raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 def _check_option(name: str, value: Any, options: tuple[Any, ...]) -> None:

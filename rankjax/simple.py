@@ -51,7 +51,6 @@ def one_call(loss: Loss) -> Callable[..., jax.Array]:
     )
     compute.__name__ = compute.__qualname__ = loss.__name__
     compute.__doc__ = loss.__doc__
-    compute.of_pairs = loss  # type: ignore[attr-defined]
     return compute
 
 

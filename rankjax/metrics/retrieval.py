@@ -109,12 +109,11 @@ def retrieval(
     """
     most = search.most
     for name, chosen in (("recall_at", recall_at), ("precision_at", precision_at)):
-        whole = all(isinstance(k, int | np.integer) for k in chosen)
-        wrong = [k for k in chosen if not whole or not 1 <= k <= most]
+        wrong = [k for k in chosen if not 1 <= k <= most]
         if wrong:
             raise ValueError(
-                f"{name} must be whole numbers from 1 to {most}, the rows that a query "
-                f"can meet, got {wrong[0]}"
+                f"{name} must be from 1 to {most}, the rows that a query can meet, got "
+                f"{wrong[0]}"
             )
     if first_only and precision_at:
         raise ValueError("precision_at needs all positives, got first_only=True")

@@ -399,7 +399,7 @@ EYE = np.eye(3, dtype=np.float32)
         ),
         (
             lambda: retrieval(leave_one_out(EYE, [1, 1, 2]), recall_at=(0,)),
-            r"recall_at must be whole numbers from 1 to 2.* got 0",
+            r"recall_at must be from 1 to 2.* got 0",
         ),
     ],
 )
