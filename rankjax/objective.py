@@ -99,7 +99,8 @@ class Objective(Generic[Value]):
           positive: [n, m] bool, positives given instead of labels (m = n, over all
             devices, without `references`). A row is never its own positive.
           negative: [n, m] bool, with `positive`.
-          weights: [n] non-negative; an anchor counts that many times.
+          weights: [n] at least 0; an anchor counts that many times. Their sum, which
+            the loss is divided by, is a constant to the gradient.
           key: from `jax.random.key`, the same on every device, for random choices. A
             draw belongs to the numbers of its rows: blocks and devices change nothing.
           params: hyper-parameters of the loss that are traced: they may change without
@@ -107,7 +108,7 @@ class Objective(Generic[Value]):
 
         Returns:
           The loss, a scalar of at least float32, which is not a number if a valid row
-          is not finite; with `has_aux` also a dict of scalars.
+          or its weight is not finite, or the weight is negative; with `has_aux` also a dict of scalars.
 
         Raises:
           ValueError, TypeError: shapes, types or combinations that are not allowed,
@@ -267,6 +268,11 @@ def _compute(
     strengths: list[Any],
 ) -> tuple[jax.Array, Aux]:
     batch, others, weights, key = given
+    wrong = not_finite(batch)
+    if weights is not None:  # padding may have any weight
+        weights = jnp.where(batch.valid, weights, 0)
+        allowed = (weights >= 0) & jnp.isfinite(weights)
+        wrong += jnp.sum(~allowed, dtype=jnp.int32)
     info, axis_name = info_of(self.loss), self.axis_name
     first: Any = 0
     if axis_name is not None:  # rows are numbered over all devices
@@ -331,7 +337,7 @@ def _compute(
     )
     for strength, penalty in zip(strengths, self.regularizers, strict=True):
         value += strength * _penalize(penalty[1], own, self.block, add)
-    finite = add(not_finite(batch) + not_finite(references)) == 0
+    finite = add(wrong + not_finite(references)) == 0
     value = value * jnp.where(finite, 1, jnp.nan).astype(value.dtype)
     if not self.has_aux:
         return value, {}

@@ -631,6 +631,16 @@ def test_a_loss_with_a_term_per_reference_needs_references_and_takes_no_weights(
         compute(EMBEDDINGS, LABELS, **REFERENCES, weights=np.ones(6))
 
 
+@pytest.mark.parametrize("name", ["contrastive", "vic_reg"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_a_bad_weight_of_a_valid_row_makes_the_loss_not_a_number(name, bad):
+    compute = rankjax.objective(losses.LOSSES[name])
+    weights = jnp.ones(6).at[5].set(bad)
+    assert np.isnan(compute(EMBEDDINGS, LABELS, weights=weights))
+    padded = functools.partial(compute, EMBEDDINGS, LABELS, valid=np.arange(6) < 5)
+    close(padded(weights=weights), padded(weights=np.ones(6)))
+
+
 def test_class_balanced_mean_without_labels_is_refused():
     compute = rankjax.objective(LINEAR, reduction=rankjax.class_balanced_mean)
     with pytest.raises(ValueError, match=r"^class_balanced_mean needs labels"):
