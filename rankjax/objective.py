@@ -117,7 +117,9 @@ class Objective(Generic[Value]):
         batch = inputs.as_rows("", embeddings, labels, valid)
         others = None
         if references is not None:
-            others = inputs.reference_rows(references, batch)
+            others = inputs.reference_rows(
+                references, batch, spread=self.axis_name is not None
+            )
         batch = inputs.with_masks(batch, others, positive, negative)
         weights = inputs.as_weights(weights, len(batch.embeddings))
         numbers = dict(self.params) | dict(params or {})

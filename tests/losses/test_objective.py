@@ -476,6 +476,31 @@ BAD = {
         TypeError,
         r"labels \[rows, classes\] must be a bool mask, got int64; write labels.astype",
     ),
+    "labels in a column": (
+        (EMBEDDINGS, LABELS[:, None], {}),
+        TypeError,
+        r"labels must have shape \[rows\]; write labels\[:, 0\]",
+    ),
+    "masked embeddings": (
+        (np.ma.masked_array(EMBEDDINGS), LABELS, {}),
+        TypeError,
+        "embeddings must not be masked; leave rows out with valid",
+    ),
+    "masks that overlap": (
+        (EMBEDDINGS, None, {"positive": np.eye(6) > 0, "negative": np.eye(6) > 0}),
+        ValueError,
+        "positive and negative must not overlap, 6 pairs do",
+    ),
+    "a copy of a row beyond the batch": (
+        (EMBEDDINGS, LABELS, others(copy_of=np.array([0, 6, -1, -1, -1]))),
+        ValueError,
+        "references.copy_of must be a row of the batch, which has 6, or -1 for none, got 6",
+    ),
+    "a copy of a negative row": (
+        (EMBEDDINGS, LABELS, others(copy_of=np.array([0, -5, -1, -1, -1]))),
+        ValueError,
+        "references.copy_of must be a row of the batch, which has 6, or -1 for none, got -5",
+    ),
     "nothing to pair by": (
         (EMBEDDINGS, None, {}),
         ValueError,
