@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rankjax.pairs import Rows
+from rankjax.pairs import Pairs, Rows
 from rankjax.registry import LossInfo
 from rankjax.selections import SELECTIONS
 from rankjax.terms import Reduction, Terms
@@ -35,6 +35,17 @@ class References:
     valid: Any = None
     copy_of: Any = None
     replicated: bool = dataclasses.field(default=False, metadata={"static": True})
+
+
+def check_regularizers(regularizers: Any) -> None:
+    """Raises a TypeError for something else than pairs of weight and penalty."""
+    if not isinstance(regularizers, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in regularizers
+    ):
+        raise TypeError(
+            "regularizers must list pairs of weight and penalty, such as "
+            f"[(0.1, rankjax.squared_norm)], got {regularizers!r}"
+        )
 
 
 def as_rows(prefix: str, embeddings: Any, labels: Any, valid: Any) -> Rows:
@@ -193,6 +204,11 @@ def check_functions(**functions: Any) -> None:
             )
         if name == "reduction" and not isinstance(value, Reduction):
             raise TypeError(f"reduction must be a rankjax.Reduction, got {value!r}")
+        if name == "loss" and hasattr(value, "one_call"):
+            raise TypeError(
+                "loss must map pairs to terms: write rankjax.losses."
+                f"{value.__name__} for rankjax.{value.__name__}"
+            )
         if value is None or callable(value):
             continue
         raise TypeError(
@@ -227,6 +243,15 @@ def as_terms(result: Any, anchors: int) -> list[Terms]:
         for name in ("total", "count", "active"):
             check_shape(f"a loss's Terms.{name}", getattr(t, name), (anchors,))
     return list(terms)
+
+
+def check_mined(mined: Any) -> None:
+    """Raises a TypeError where mining returned something else than Pairs."""
+    if not isinstance(mined, Pairs):
+        raise TypeError(
+            "mining must return Pairs, as pairs.narrow(positive, negative) does, got "
+            f"{type(mined).__name__}"
+        )
 
 
 def check_masks(batch: Rows, references: Rows) -> None:

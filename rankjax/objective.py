@@ -108,7 +108,8 @@ class Objective(Generic[Value]):
 
         Returns:
           The loss, a scalar of at least float32, which is not a number if a valid row
-          or its weight is not finite, or the weight is negative; with `has_aux` also a dict of scalars.
+          or its weight is not finite, or the weight is negative; with `has_aux`
+          also a dict of scalars.
 
         Raises:
           ValueError, TypeError: shapes, types or combinations that are not allowed,
@@ -223,6 +224,7 @@ def objective(
     ):
         raise ValueError(f"block must be 'auto', None or at least 1, got {block!r}")
     inputs.check_functions(mining=mining, similarity=similarity, reduction=reduction)
+    inputs.check_regularizers(regularizers)
     for part in (loss, *(penalty for _, penalty in regularizers)):
         inputs.check_functions(loss=part)
         if isinstance(part, functools.partial) and info_of(part) is not None:
@@ -302,6 +304,7 @@ def _compute(
             result = self.loss(features(anchors, references), **params)
         else:
             mined = pairs if self.mining is None else self.mining(pairs)
+            inputs.check_mined(mined)
             result = self.loss(mined, **params)
         sizes = class_sizes(anchors, *batch)
         beside = None
