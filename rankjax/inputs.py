@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rankjax.pairs import Rows
+from rankjax.pairs import Pairs, Rows
 from rankjax.registry import LossInfo
 from rankjax.selections import SELECTIONS
 from rankjax.terms import Reduction, Terms
@@ -39,6 +39,17 @@ class References:
     copy_of: Any = None
     guide: Any = dataclasses.field(default=None, kw_only=True)
     replicated: bool = dataclasses.field(default=False, metadata={"static": True})
+
+
+def check_regularizers(regularizers: Any) -> None:
+    """Raises a TypeError for something else than pairs of weight and penalty."""
+    if not isinstance(regularizers, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in regularizers
+    ):
+        raise TypeError(
+            "regularizers must list pairs of weight and penalty, such as "
+            f"[(0.1, rankjax.squared_norm)], got {regularizers!r}"
+        )
 
 
 def as_rows(
@@ -76,6 +87,8 @@ def as_rows(
 
 
 def _as_embeddings(name: str, embeddings: Any) -> jax.Array:
+    if isinstance(embeddings, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be masked; leave rows out with valid")
     embeddings = jnp.asarray(embeddings)
     if embeddings.ndim != 2 or not embeddings.size:
         raise ValueError(
@@ -110,18 +123,36 @@ def with_masks(
         raise ValueError(
             "labels and the masks positive and negative exclude each other"
         )
-    positive, negative = jnp.asarray(positive), jnp.asarray(negative)
+    if not isinstance(positive, jax.Array):
+        positive = np.asarray(positive)
+    if not isinstance(negative, jax.Array):
+        negative = np.asarray(negative)
     for name, mask in (("positive", positive), ("negative", negative)):
         if mask.dtype != bool:
             raise TypeError(f"{name} must be a bool mask, got {mask.dtype}")
+    if _is_concrete(positive, negative) and positive.shape == negative.shape:
+        both = int(np.sum(np.asarray(positive) & np.asarray(negative)))
+        if both:
+            raise ValueError(f"positive and negative must not overlap, {both} pairs do")
     return dataclasses.replace(batch, positive=positive, negative=negative)
 
 
-def reference_rows(references: References, batch: Rows) -> Rows:
+def _is_concrete(*arrays: Any) -> bool:
+    """Says whether arrays lie on the host, where a check costs no transfer."""
+    return not any(isinstance(array, jax.Array) for array in arrays)
+
+
+def reference_rows(references: References, batch: Rows, *, spread: bool) -> Rows:
     """Rows of references, checked against the batch.
 
+    Args:
+      references: see `References`.
+      batch: the device's own rows.
+      spread: whether other devices hold more rows of the batch.
+
     Raises:
-      ValueError: a wrong shape; or two copies of one row, where that is concrete.
+      ValueError: a wrong shape; or, where numbers are concrete, two copies of one row
+        or a copy of a row that the batch does not have.
       TypeError: a wrong type.
     """
     if not isinstance(references, References):
@@ -146,6 +177,14 @@ def reference_rows(references: References, batch: Rows) -> Rows:
         raise TypeError(f"references.copy_of must be integers, got {array.dtype}")
     if not isinstance(index, jax.Array):
         numbers, counts = np.unique(np.asarray(index), return_counts=True)
+        rows_of_batch = len(batch.embeddings)
+        beyond = (numbers >= rows_of_batch) & (not spread)
+        outside = numbers[(numbers < -1) | beyond]
+        if len(outside):
+            raise ValueError(
+                f"references.copy_of must be a row of the batch, which has "
+                f"{rows_of_batch}, or -1 for none, got {outside[0]}"
+            )
         twice = numbers[(numbers >= 0) & (counts > 1)]
         if len(twice):
             raise ValueError(
@@ -184,6 +223,11 @@ def check_functions(**functions: Any) -> None:
             )
         if name == "reduction" and not isinstance(value, Reduction):
             raise TypeError(f"reduction must be a rankjax.Reduction, got {value!r}")
+        if name == "loss" and hasattr(value, "one_call"):
+            raise TypeError(
+                "loss must map pairs to terms: write rankjax.losses."
+                f"{value.__name__} for rankjax.{value.__name__}"
+            )
         if value is None or callable(value):
             continue
         raise TypeError(
@@ -219,6 +263,15 @@ def as_terms(result: Any, anchors: int) -> list[Terms]:
         for name in ("total", "count", "active"):
             check_shape(f"a loss's Terms.{name}", getattr(t, name), (anchors,))
     return list(terms)
+
+
+def check_mined(mined: Any) -> None:
+    """Raises a TypeError where mining returned something else than Pairs."""
+    if not isinstance(mined, Pairs):
+        raise TypeError(
+            "mining must return Pairs, as pairs.narrow(positive, negative) does, got "
+            f"{type(mined).__name__}"
+        )
 
 
 def check_masks(batch: Rows, references: Rows) -> None:
@@ -327,6 +380,8 @@ def _as_labels(name: str, labels: Any) -> jax.Array:
                 )
     if labels.dtype == bool and labels.ndim == 2:
         return jnp.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        raise TypeError(f"{name} must have shape [rows]; write {name}[:, 0]")
     if labels.ndim == 2:
         raise TypeError(
             f"{name} [rows, classes] must be a bool mask, got {labels.dtype}; write "

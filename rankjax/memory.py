@@ -119,7 +119,7 @@ class Memory:
             self.embeddings,
             self.labels,
             self.index > -2,
-            self.index if holds_batch else None,
+            jnp.maximum(self.index, -1) if holds_batch else None,
             self.replicated,
         )
 

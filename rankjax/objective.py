@@ -104,7 +104,8 @@ class Objective(Generic[Value]):
           positive: [n, m] bool, positives given instead of labels (m = n, over all
             devices, without `references`). A row is never its own positive.
           negative: [n, m] bool, with `positive`.
-          weights: [n] non-negative; an anchor counts that many times.
+          weights: [n] at least 0; an anchor counts that many times. Their sum, which
+            the loss is divided by, is a constant to the gradient.
           guide: [n, any] floating point, embeddings by another model (a teacher, or
             one that knows false negatives): `Pairs.guide` holds their cosines, for
             losses and miners that need them. Constants; `References` have theirs.
@@ -115,7 +116,8 @@ class Objective(Generic[Value]):
 
         Returns:
           The loss, a scalar of at least float32, which is not a number if a valid row
-          is not finite; with `has_aux` also a dict of scalars.
+          or its weight is not finite, or the weight is negative; with `has_aux`
+          also a dict of scalars.
 
         Raises:
           ValueError, TypeError: shapes, types or combinations that are not allowed,
@@ -125,7 +127,9 @@ class Objective(Generic[Value]):
         inputs.check_dims(self.dims, batch.embeddings.shape[1])
         others = None
         if references is not None:
-            others = inputs.reference_rows(references, batch)
+            others = inputs.reference_rows(
+                references, batch, spread=self.axis_name is not None
+            )
         batch = inputs.with_masks(batch, others, positive, negative)
         weights = inputs.as_weights(weights, len(batch.embeddings))
         numbers = dict(self.params) | dict(params or {})
@@ -254,6 +258,7 @@ def objective(
     inputs.check_functions(
         mining=mining, similarity=similarity, reduction=reduction, relevance=relevance
     )
+    inputs.check_regularizers(regularizers)
     for part in (loss, *(penalty for _, penalty in regularizers)):
         inputs.check_functions(loss=part)
         if isinstance(part, functools.partial) and info_of(part) is not None:
@@ -306,6 +311,11 @@ def _compute(
     dim_weights: list[Any],
 ) -> tuple[jax.Array, Aux]:
     batch, others, weights, key = given
+    wrong = not_finite(batch)
+    if weights is not None:  # padding may have any weight
+        weights = jnp.where(batch.valid, weights, 0)
+        allowed = (weights >= 0) & jnp.isfinite(weights)
+        wrong += jnp.sum(~allowed, dtype=jnp.int32)
     info, axis_name = info_of(self.loss), self.axis_name
     first: Any = 0
     if axis_name is not None:  # rows are numbered over all devices
@@ -341,6 +351,7 @@ def _compute(
                 results.append(self.loss(features(some, others), **params))
             else:
                 mined = pairs if self.mining is None else self.mining(pairs)
+                inputs.check_mined(mined)
                 results.append(self.loss(mined, **params))
         sizes = class_sizes(anchors, *batch)
         beside = None
@@ -378,7 +389,7 @@ def _compute(
     )
     for strength, penalty in zip(strengths, self.regularizers, strict=True):
         value += strength * _penalize(penalty[1], own, self.block, add)
-    finite = add(not_finite(batch) + not_finite(references)) == 0
+    finite = add(wrong + not_finite(references)) == 0
     value = value * jnp.where(finite, 1, jnp.nan).astype(value.dtype)
     if not self.has_aux:
         return value, {}

@@ -171,11 +171,21 @@ def pair_rows(
     key: jax.Array | None = None,
     relevance: Relevance | None = None,
 ) -> Pairs:
-    """Pairs every anchor with every reference."""
+    """Pairs every anchor with every reference.
+
+    Raises:
+      ValueError: the similarity returns another shape.
+    """
     positive, negative = masks(anchors, references)
     single = anchors.label is not None and anchors.label.ndim == 1
+    values = similarity(anchors.embeddings, references.embeddings)
+    if jnp.shape(values) != positive.shape:
+        raise ValueError(
+            f"similarity must return [anchor, reference], here {positive.shape}, got "
+            f"{jnp.shape(values)}"
+        )
     return Pairs(
-        similarity=similarity(anchors.embeddings, references.embeddings),
+        similarity=values,
         positive=positive,
         negative=negative,
         reference_embeddings=references.embeddings,

@@ -51,6 +51,7 @@ class LossInfo:
       batch: see `Batch`.
       anchors: 'references' for a loss whose terms belong to references, not to rows
         of the batch: the objective then hands it the transposed pairs.
+      arrays: the settings that may be arrays; other numbers are scalars.
       tuned: settings that a study found by search, as text, or ''.
       guided: whether it needs the objective's `guide`.
       signed: whether terms may be negative, so that those above zero are no measure of
@@ -65,6 +66,7 @@ class LossInfo:
     tuned: str = ""
     guided: bool = False
     signed: bool = False
+    arrays: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,14 +116,17 @@ def register(
     tuned: str = "",
     guided: bool = False,
     signed: bool = False,
+    arrays: tuple[str, ...] = (),
 ) -> Callable[[Function], Function]:
     """Registers a loss or a regulariser, whose settings are checked at every call."""
-    info = LossInfo(kind, similarity, paper, batch, anchors, tuned, guided, signed)
+    info = LossInfo(
+        kind, similarity, paper, batch, anchors, tuned, guided, signed, arrays
+    )
 
     def put(function: Function) -> Function:
         @functools.wraps(function)
         def checked(data: Any, **settings: Any) -> Any:
-            check_settings(function, settings)
+            check_settings(checked, settings)
             return function(data, **settings)
 
         checked.info = info  # type: ignore[attr-defined]
@@ -225,11 +230,11 @@ def check_settings(loss: Callable[..., Any], settings: Mapping[str, Any]) -> Non
     """Raises where a setting is unknown, or known to be outside what is allowed.
 
     Raises:
-      TypeError: the loss has no such setting.
-      ValueError: a number out of range, or an option that does not exist. Traced
-        numbers have no value yet and pass.
+      TypeError: the loss has no such setting, or takes something else for it.
+      ValueError: a number out of range, an array for a number, or an option that does
+        not exist. Traced numbers have no value yet and pass.
     """
-    hints = _hints(loss)
+    hints, info = _hints(loss), info_of(loss)
     for name, value in settings.items():
         if name not in hints:
             known = ", ".join(sorted(set(hints) - {"return"})) or "none"
@@ -239,6 +244,14 @@ def check_settings(loss: Callable[..., Any], settings: Mapping[str, Any]) -> Non
                 f"{name} must be a function, such as rankjax.mining.all_negatives, "
                 f"got {value!r}"
             )
+        members = _members(hints[name])
+        if jax.Array in members and not (value is None and type(None) in members):
+            if not isinstance(value, int | float | np.number | np.ndarray | jax.Array):
+                raise TypeError(f"{name} must be a number, got {value!r}")
+            if np.ndim(value) and info is not None and name not in info.arrays:
+                raise ValueError(
+                    f"{name} must be one number, got an array {np.shape(value)}"
+                )
         for member in (hints[name], *_members(hints[name])):
             if typing.get_origin(member) is Literal:
                 _check_option(name, value, typing.get_args(member))

@@ -66,7 +66,8 @@ def negative_squared_euclidean(anchors: jax.Array, references: jax.Array) -> jax
 
     It is computed from inner products about the references' mean, which loses less to
     cancellation than products about the origin; still, two points nearer to each other
-    than about 3e-4 of their distance from that mean are not resolved in float32.
+    than about 3e-4 of their distance from that mean are not resolved in float32, whose
+    squares need differences between about 1e-18 and 1e19.
     """
     return _of_products(_SQUARED, anchors, references)
 
@@ -74,7 +75,8 @@ def negative_squared_euclidean(anchors: jax.Array, references: jax.Array) -> jax
 def negative_euclidean(anchors: jax.Array, references: jax.Array) -> jax.Array:
     """-|a - r|, [anchor, reference], at most 0.
 
-    Coincident points get gradient zero, where the distance itself has none.
+    Coincident points get gradient zero, where the distance itself has none. In float32
+    distances are exact to rounding from about 1e-18 to 1e19: they pass through squares.
     """
     return _of_products(_EUCLIDEAN, anchors, references)
 

@@ -51,6 +51,7 @@ def one_call(loss: Loss) -> Callable[..., jax.Array]:
     )
     compute.__name__ = compute.__qualname__ = loss.__name__
     compute.__doc__ = loss.__doc__
+    compute.one_call = True  # type: ignore[attr-defined]
     return compute
 
 

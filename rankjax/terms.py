@@ -114,7 +114,7 @@ def ratio(numerator: jax.Array, denominator: jax.Array | None) -> jax.Array:
     if denominator is None:
         return numerator
     denominator = lax.stop_gradient(denominator)
-    some = denominator > 0
+    some = denominator != 0  # also where it is not a number
     return jnp.where(some, numerator / jnp.where(some, denominator, 1), 0)
 
 

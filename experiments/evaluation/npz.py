@@ -177,7 +177,8 @@ def _numbered(column: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
         return None, column
     if column.dtype.kind == "S":
         column = np.char.decode(column, "utf-8")
-    words, numbers = np.unique(column, return_inverse=True)
+    # As readers of lists do: no label ends in a blank that nobody sees.
+    words, numbers = np.unique(np.char.strip(column), return_inverse=True)
     return words, numbers.reshape(column.shape)
 
 

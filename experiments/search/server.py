@@ -209,6 +209,18 @@ class _Handler(BaseHTTPRequestHandler):
         """The page, or something that it shows."""
         self._answer(self._get)
 
+    do_HEAD = do_GET
+
+    def do_PUT(self) -> None:
+        """A refusal: nothing is stored here."""
+        self._answer(self._no_method)
+
+    do_DELETE = do_PATCH = do_PUT
+
+    def _no_method(self) -> tuple[str, bytes]:
+        reason = f"{self.command} is not allowed; use GET, or POST /search"
+        raise _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, reason)
+
     def do_POST(self) -> None:
         """The neighbours of an image."""
         self._answer(self._post)
@@ -217,6 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         status = HTTPStatus.OK
         try:
             self._check_origin()
+            self.path = self.path.partition("?")[0]  # a query says nothing here
             kind, content = find()
         except _RefusedError as refused:
             status, self.close_connection = refused.status, True
@@ -228,7 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
         if status != HTTPStatus.OK:
             # Closed with its file unread, the connection would lose the answer.
             with suppress(OSError):
@@ -260,7 +274,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/search":
             raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
         if not self.headers.get("Content-Type", "").startswith("image/"):
-            raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send an image")
+            raise _RefusedError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "send an image, with its Content-Type: image/jpeg or image/png",
+            )
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "say the Content-Length")

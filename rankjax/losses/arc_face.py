@@ -18,6 +18,7 @@ Margin = Annotated[Number, Range(least=0, below=90)]
     kind=Kind.ROW,
     batch="proxies",
     paper="Deng et al., CVPR 2019",
+    arrays=("margin",),
     tuned="margin / scale: CUB 23.2 / 100, Cars 20.5 / 49.5, SOP 18.6 / 220",
 )
 def arc_face_loss(

@@ -17,6 +17,7 @@ from rankjax.terms import Terms
     kind=Kind.PER_POSITIVE,
     similarity=similarity.negative_euclidean,
     paper="Ge et al., ECCV 2018",
+    arrays=("margins",),
 )
 def hierarchical_triplet_loss(pairs: Pairs, *, margins: Number = 0.2) -> Terms:
     """Triplet loss whose margin depends on the classes of anchor and negative.

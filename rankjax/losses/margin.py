@@ -15,6 +15,7 @@ from rankjax.terms import Terms
     kind=Kind.ROW,
     similarity=similarity.negative_euclidean,
     paper="Wu et al., ICCV 2017",
+    arrays=("beta",),
     tuned="margin / first beta: CUB .088 / .78, Cars .078 / 1.32, SOP .092 / 1.11",
 )
 def margin_loss(

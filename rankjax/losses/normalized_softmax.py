@@ -49,6 +49,7 @@ def normalized_softmax_loss(pairs: Pairs, *, temperature: Positive = 0.05) -> Te
     kind=Kind.ROW,
     batch="proxies",
     paper="Wang et al., CVPR 2018",
+    arrays=("margin",),
     tuned="margin / scale: CUB .618 / 100, Cars .432 / 161, SOP .336 / 100",
 )
 def cos_face_loss(

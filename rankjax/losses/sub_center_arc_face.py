@@ -11,7 +11,9 @@ from rankjax.registry import Count, Kind, Positive, register
 from rankjax.terms import Terms
 
 
-@register(kind=Kind.ROW, batch="proxies", paper="Deng et al., ECCV 2020")
+@register(
+    kind=Kind.ROW, batch="proxies", paper="Deng et al., ECCV 2020", arrays=("margin",)
+)
 def sub_center_arc_face_loss(
     pairs: Pairs,
     *,

@@ -62,8 +62,10 @@ def kmeans(
     """
     points = checks.as_embeddings("embeddings", embeddings)
     n = len(points)
-    if not 1 <= k <= n:
-        raise ValueError(f"k must be from 1 to {n} for {n} embeddings, got {k}")
+    if not 1 <= k <= n or k != int(k):
+        raise ValueError(
+            f"k must be from 1 to {n} in whole numbers for {n} embeddings, got {k}"
+        )
     trials = 2 + int(np.log(k)) if trials is None else trials
     for name, value in (
         ("restarts", restarts),

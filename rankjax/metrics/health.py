@@ -62,10 +62,14 @@ def health(
             "embeddings and sample must have two rows or more, "
             f"got {len(rows)} and {sample}"
         )
-    x = np.asarray(rows, np.float64)
-    norms = np.linalg.norm(x, axis=1)
+    x = np.array(rows, np.float64)  # a copy, that of the caller stays
     p = _spectrum(x)
-    x /= np.where(norms > 0, norms, 1)[:, None]
+    largest = np.abs(x).max(1)  # divided out first, lest squares overflow or vanish
+    x /= np.where(largest > 0, largest, 1)[:, None]
+    scaled = np.linalg.norm(x, axis=1)
+    norms = largest * scaled
+    x /= np.where(scaled > 0, scaled, 1)[:, None]
+    unit = norms.max() or 1
     # From here on directions.
     mean_cosine = float(_mean_product(x.sum(0), np.square(x).sum(), len(x)))
     return {
@@ -75,7 +79,7 @@ def health(
         "uniformity": _uniformity(x, np.random.default_rng(seed), sample),
         **_by_class(x, labels),
         "norm_mean": float(norms.mean()),
-        "norm_std": float(norms.std()),
+        "norm_std": float(unit * (norms / unit).std()),
         "collapsed": float(
             mean_cosine > _COLLAPSED_COSINE or norms.mean() < _COLLAPSED_LENGTH
         ),

@@ -52,7 +52,7 @@ class Retrieval:
 def retrieval(
     search: Search,
     *,
-    recall_at: Sequence[int] = (1, 2, 4, 8),
+    recall_at: int | Sequence[int] = (1, 2, 4, 8),
     precision_at: Sequence[int] = (),
     first_only: bool = False,
     similarity: Similarity = cosine,
@@ -108,11 +108,14 @@ def retrieval(
       ValueError: no query has a positive, a K is out of range, or scores do not fit.
     """
     most = search.most
+    if isinstance(recall_at, int):
+        recall_at = (recall_at,)
     for name, chosen in (("recall_at", recall_at), ("precision_at", precision_at)):
-        wrong = [k for k in chosen if not 1 <= k <= most]
+        wrong = [k for k in chosen if not 1 <= k <= most or k != int(k)]
         if wrong:
             raise ValueError(
-                f"{name} must be from 1 to {most}, the rows that a query can meet, got "
+                f"{name} must be from 1 to {most}, a whole number of the rows that a "
+                f"query can meet, got "
                 f"{wrong[0]}"
             )
     if first_only and precision_at:
@@ -166,7 +169,7 @@ def retrieval_metrics(
     embeddings: Any,
     labels: Any,
     *,
-    recall_at: Sequence[int] = (1, 2, 4, 8),
+    recall_at: int | Sequence[int] = (1, 2, 4, 8),
     similarity: Similarity = cosine,
 ) -> dict[str, float]:
     """The means of `retrieval` of every row against all others, in one call.

@@ -476,6 +476,31 @@ BAD = {
         TypeError,
         r"labels \[rows, classes\] must be a bool mask, got int64; write labels.astype",
     ),
+    "labels in a column": (
+        (EMBEDDINGS, LABELS[:, None], {}),
+        TypeError,
+        r"labels must have shape \[rows\]; write labels\[:, 0\]",
+    ),
+    "masked embeddings": (
+        (np.ma.masked_array(EMBEDDINGS), LABELS, {}),
+        TypeError,
+        "embeddings must not be masked; leave rows out with valid",
+    ),
+    "masks that overlap": (
+        (EMBEDDINGS, None, {"positive": np.eye(6) > 0, "negative": np.eye(6) > 0}),
+        ValueError,
+        "positive and negative must not overlap, 6 pairs do",
+    ),
+    "a copy of a row beyond the batch": (
+        (EMBEDDINGS, LABELS, others(copy_of=np.array([0, 6, -1, -1, -1]))),
+        ValueError,
+        "references.copy_of must be a row of the batch, .* or -1 for none, got 6",
+    ),
+    "a copy of a negative row": (
+        (EMBEDDINGS, LABELS, others(copy_of=np.array([0, -5, -1, -1, -1]))),
+        ValueError,
+        "references.copy_of must be a row of the batch, .* or -1 for none, got -5",
+    ),
     "nothing to pair by": (
         (EMBEDDINGS, None, {}),
         ValueError,
@@ -629,6 +654,16 @@ def test_a_loss_with_a_term_per_reference_needs_references_and_takes_no_weights(
         compute(EMBEDDINGS, LABELS)
     with pytest.raises(ValueError, match=r"^weights count rows of the batch, and this"):
         compute(EMBEDDINGS, LABELS, **REFERENCES, weights=np.ones(6))
+
+
+@pytest.mark.parametrize("name", ["contrastive", "vic_reg"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_a_bad_weight_of_a_valid_row_makes_the_loss_not_a_number(name, bad):
+    compute = rankjax.objective(losses.LOSSES[name])
+    weights = jnp.ones(6).at[5].set(bad)
+    assert np.isnan(compute(EMBEDDINGS, LABELS, weights=weights))
+    padded = functools.partial(compute, EMBEDDINGS, LABELS, valid=np.arange(6) < 5)
+    close(padded(weights=weights), padded(weights=np.ones(6)))
 
 
 def test_class_balanced_mean_without_labels_is_refused():
@@ -884,3 +919,47 @@ def test_the_hessian_of_n_pairs_equals_differences_of_its_gradient():
         differences = [(grad(x + h) - grad(x - h)) / 2e-5 for h in steps]
     assert np.any(hessian)
     close(hessian, np.stack(differences), atol=1e-8)
+
+
+WRONG = {
+    "text": (TypeError, {"margin": "1"}, "margin must be a number, got '1'"),
+    "none": (TypeError, {"margin": None}, "margin must be a number, got None"),
+    "a list": (TypeError, {"margin": [1.0]}, r"margin must be a number, got \[1.0\]"),
+    "an array": (
+        ValueError,
+        {"margin": np.ones(6)},
+        r"margin must be one number, got an array \(6,\)",
+    ),
+    "a penalty": (
+        TypeError,
+        {"regularizers": rankjax.squared_norm},
+        "regularizers must list",
+    ),
+    "a row of similarities": (
+        ValueError,
+        {"similarity": lambda anchors, references: anchors[:, 0]},
+        r"similarity must return \[anchor, reference\], here \(6, 6\), got \(6,\)",
+    ),
+    "two masks": (
+        TypeError,
+        {"mining": lambda pairs: (pairs.positive, pairs.negative)},
+        r"mining must return Pairs, as pairs.narrow\(.*, got tuple",
+    ),
+    "one pair": (
+        TypeError,
+        {"regularizers": (0.1, rankjax.squared_norm)},
+        "regularizers must list pairs of weight and penalty, such as",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_settings_of_another_kind_are_refused_by_name(name):
+    error, given, message = WRONG[name]
+    with pytest.raises(error, match=f"^{message}"):
+        rankjax.contrastive_loss(EMBEDDINGS, LABELS, **given)
+
+
+def test_a_one_call_form_is_refused_as_a_loss_of_pairs():
+    with pytest.raises(TypeError, match=r"write rankjax.losses.triplet_loss for"):
+        rankjax.objective(rankjax.triplet_loss)

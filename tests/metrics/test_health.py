@@ -128,3 +128,13 @@ def test_labels_that_floats_cannot_tell_apart_are_told_apart():
 def test_bad_input_is_named(x, labels, message):
     with pytest.raises(ValueError, match=message):
         health(x, labels)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_measures_of_directions_do_not_see_the_length_of_rows(scale):
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(8, 3)), np.repeat(np.arange(4), 2)
+    expected, got = health(x, labels), health(scale * x, labels)
+    for name in ("mean_cosine", "uniformity", "alignment", "effective_rank"):
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-9)
+    np.testing.assert_allclose(got["norm_mean"], scale * expected["norm_mean"])

@@ -481,3 +481,11 @@ def test_a_protocol_is_a_search_by_its_name_and_says_what_it_needs():
         search_of("reid", queries, gallery._replace(cameras=None))
     with pytest.raises(ValueError, match=r"protocol must be leave-one-out, .*got best"):
         search_of("best", queries, gallery)
+
+
+def test_recall_at_takes_one_whole_number_and_no_fraction():
+    x, labels = np.eye(4), np.array([0, 0, 1, 1])
+    one = retrieval_metrics(x, labels, recall_at=3)
+    assert one == retrieval_metrics(x, labels, recall_at=(3,))
+    with pytest.raises(ValueError, match=r"^recall_at must be from 1 to 3, .* got 1.5"):
+        retrieval_metrics(x, labels, recall_at=(1.5,))

@@ -279,7 +279,12 @@ def test_another_host_name_or_origin_is_refused(served):
 @pytest.mark.parametrize(
     ("content", "headers", "status", "words"),
     [
-        (b"x", {"Content_Type": "text/html"}, 415, "send an image"),
+        (
+            b"x",
+            {"Content_Type": "text/html"},
+            415,
+            "send an image, with its Content-Type",
+        ),
         (b"<svg/>", {"Content_Type": "image/svg+xml"}, 415, "no image of the kinds"),
         (b"", {"Content_Type": "image/png"}, 415, "no image of the kinds"),
         (_png(99, 99)[:-40], {"Content_Type": "image/png"}, 400, "cannot read"),
@@ -342,10 +347,14 @@ def test_files_that_arrive_slowly_hold_up_nobody_and_are_given_up(
         (f"POST /search HTTP/1.1\nContent-Length: {'9' * 5000}\n@\n", b"413"),
         (f"POST /search HTTP/1.1\nContent-Length: {'9' * 30}\n@\n", b"413"),
         ("POST /search HTTP/1.1\nContent-Length: +5\n@\n", b"411"),
+        ("GET /about?x=1 HTTP/1.1\n\n", b"200"),
+        ("HEAD / HTTP/1.1\n\n", b"200"),
+        ("PUT / HTTP/1.1\n\n", b"405"),
+        ("DELETE /about HTTP/1.1\n\n", b"405"),
         ("POST /search HTTP/1.1\nContent-Length: 1_0\n@\n", b"411"),
     ],
 )
-def test_a_number_of_any_length_is_answered(served, head, status):
+def test_a_request_is_answered_with_its_status(served, head, status):
     server, _ = served
     connection = _connected(server, head.replace("@", "Content-Type: image/png\n"))
     connection.shutdown(socket.SHUT_WR)
