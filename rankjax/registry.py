@@ -226,6 +226,9 @@ def is_traced(loss: Callable[..., Any], name: str) -> bool:
     return jax.Array in _members(_hints(loss)[name])
 
 
+_NUMBERS = (int, float, np.number, np.ndarray, jax.Array, list, tuple)
+
+
 def check_settings(loss: Callable[..., Any], settings: Mapping[str, Any]) -> None:
     """Raises where a setting is unknown, or known to be outside what is allowed.
 
@@ -246,13 +249,13 @@ def check_settings(loss: Callable[..., Any], settings: Mapping[str, Any]) -> Non
             )
         members = _members(hints[name])
         if jax.Array in members and not (value is None and type(None) in members):
-            if not isinstance(value, int | float | np.number | np.ndarray | jax.Array):
+            if not isinstance(value, _NUMBERS):
                 raise TypeError(f"{name} must be a number, got {value!r}")
             if np.ndim(value) and info is not None and name not in info.arrays:
                 raise ValueError(
                     f"{name} must be one number, got an array {np.shape(value)}"
                 )
-        for member in (hints[name], *_members(hints[name])):
+        for member in (hints[name], *members):
             if typing.get_origin(member) is Literal:
                 _check_option(name, value, typing.get_args(member))
             for note in getattr(member, "__metadata__", ()):
