@@ -226,7 +226,7 @@ def is_traced(loss: Callable[..., Any], name: str) -> bool:
     return jax.Array in _members(_hints(loss)[name])
 
 
-_NUMBERS = (int, float, np.number, np.ndarray, jax.Array, list, tuple)
+_NUMBERS = (int, float, np.number, np.ndarray, jax.Array)
 
 
 def check_settings(loss: Callable[..., Any], settings: Mapping[str, Any]) -> None:
@@ -249,9 +249,10 @@ def check_settings(loss: Callable[..., Any], settings: Mapping[str, Any]) -> Non
             )
         members = _members(hints[name])
         if jax.Array in members and not (value is None and type(None) in members):
-            if not isinstance(value, _NUMBERS):
+            many = info is None or name in info.arrays
+            if not isinstance(value, (*_NUMBERS, list) if many else _NUMBERS):
                 raise TypeError(f"{name} must be a number, got {value!r}")
-            if np.ndim(value) and info is not None and name not in info.arrays:
+            if not many and np.ndim(value):
                 raise ValueError(
                     f"{name} must be one number, got an array {np.shape(value)}"
                 )
