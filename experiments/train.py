@@ -44,7 +44,7 @@ from experiments.training.validation import Validation, check_evaluation
 from experiments.training.weights import sentence
 from rankjax.data import Dataset, Loader
 from rankjax.parallel import axis_of, place_among, replicate
-from rankjax.train import Checkpoints, RunFolder, make_embed
+from rankjax.train import Checkpoints, RunFolder, make_embed, read_history
 
 
 def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
@@ -96,6 +96,12 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
             latest = checkpoints.latest_step()
             if latest is not None:
                 state = checkpoints.restore(latest, state)
+            elif read_history(path):
+                print(
+                    f"{path} was trained before and has no checkpoint to go on from; "
+                    "training begins anew",
+                    file=sys.stderr,
+                )
             folder.rewind(latest or 0)
             if begun.loaded is not None:
                 text = json.dumps(dataclasses.asdict(begun.loaded), indent=2)

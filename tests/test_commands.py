@@ -67,6 +67,20 @@ def test_help_of_training_is_in_groups_within_two_seconds():
         assert f"─ {group} options ─" in ended.stdout
 
 
+@pytest.mark.parametrize("module", ["experiments.train", "experiments.data"])
+def test_nothing_is_said_when_nobody_reads_what_is_printed(module):
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, "--help"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate()
+    assert said == b""
+
+
 def test_what_is_typed_is_read_before_slow_imports():
     code = (
         "import sys, experiments.training.command; "

@@ -305,6 +305,18 @@ def test_images_too_few_to_judge_by_are_refused(photos, tmp_path, capfd):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_single_class_to_train_on_is_refused_in_these_words(tmp_path, capfd):
+    folder = noise(tmp_path / "photos", 12, 2)
+    for file in folder.glob("*/*/*.png"):  # without their splits
+        target = tmp_path / "plain" / file.parent.name / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    arguments = ["--dataset", f"folder:{tmp_path / 'plain'}", "--steps", "2"]
+    status, line = refused(capfd, *arguments, "--run-dir", str(tmp_path / "run"))
+    assert status == 2
+    assert "must have two classes to train on, got 1" in line
+
+
 def photo_run(photos, run_dir) -> list[str]:
     return [
         *["digits", "--dataset", f"folder:{photos}", "--augmentation", "none"],
@@ -347,6 +359,11 @@ def test_files_damaged_on_the_way_are_named_and_mended_runs_go_on(
     assert status == 1
     assert f"{run_dir / 'checkpoints' / '4'}: damaged" in line
     assert everything(run_dir) == before
+
+    shutil.rmtree(run_dir / "checkpoints")
+    assert main(arguments) == 0
+    said = capfd.readouterr().err
+    assert "was trained before and has no checkpoint to go on from" in said
 
 
 @pytest.mark.slow
