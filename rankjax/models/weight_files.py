@@ -106,7 +106,11 @@ def _read_safetensors(content: bytes) -> Arrays:
         dtype = np.dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
         start, end = entry["data_offsets"]
         size = _size(entry["shape"])
-        if not 0 <= start <= end <= len(data) or end - start != size * dtype.itemsize:
+        if end > len(data):
+            raise _RefusedError(
+                f"it is cut short: {name} would end {end - len(data):,} bytes later"
+            )
+        if not 0 <= start <= end or end - start != size * dtype.itemsize:
             raise _RefusedError(f"{name} is not where the header says")
         found[name] = np.frombuffer(data[start:end], dtype).reshape(entry["shape"])
     return found
