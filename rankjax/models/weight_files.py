@@ -99,18 +99,17 @@ def _read_safetensors(content: bytes) -> Arrays:
     if length > len(content) - 8:
         raise _RefusedError("it ends inside its header")
     header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    header.pop("__metadata__", None)
+    missing = max((x["data_offsets"][1] for x in header.values()), default=0)
+    missing -= len(data)
+    if missing > 0:
+        raise _RefusedError(f"it is cut short, {missing:,} bytes are missing")
     found = {}
     for name, entry in header.items():
-        if name == "__metadata__":
-            continue
         dtype = np.dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
         start, end = entry["data_offsets"]
         size = _size(entry["shape"])
-        if end > len(data):
-            raise _RefusedError(
-                f"it is cut short: {name} would end {end - len(data):,} bytes later"
-            )
-        if not 0 <= start <= end or end - start != size * dtype.itemsize:
+        if not 0 <= start <= end <= len(data) or end - start != size * dtype.itemsize:
             raise _RefusedError(f"{name} is not where the header says")
         found[name] = np.frombuffer(data[start:end], dtype).reshape(entry["shape"])
     return found

@@ -387,7 +387,7 @@ def test_tensors_that_reach_beyond_their_data_are_refused(write, changes, tmp_pa
         (zipped("embeddings.npy"), "not one of PyTorch's state dicts"),
         (struct.pack("<Q", 2**60) + b"{}", "ends inside"),
         (safetensors({}), "holds no weights"),
-        (safetensors(ARRAYS)[:-10], "it is cut short: .* would end 10 bytes later"),
+        (safetensors(ARRAYS)[:-10], "it is cut short, 10 bytes are missing"),
     ],
 )
 def test_what_is_no_file_of_weights_is_said_to_be_none(content, reason, tmp_path):
