@@ -17,6 +17,7 @@ from pathlib import Path
 
 from experiments.config import EXPERIMENTS
 from experiments.train import default_run_dir, run
+from experiments.training.loop import Interrupted
 from rankjax.errors import RunError, unknown_name
 from rankjax.files import write_atomic
 
@@ -41,7 +42,8 @@ def compare(
                 config = config.replace(steps=QUICK_STEPS, eval_every=QUICK_STEPS)
             file = default_run_dir(name, config) / "summary.json"
             if not file.exists():
-                print(f"{name}, seed {seed}", file=sys.stderr)
+                steps = config.optimizer.steps
+                print(f"trains {name}, seed {seed}, {steps:,} steps", file=sys.stderr)
                 try:
                     run(name, config)
                 except RunError as error:  # a collapse is a result, too
@@ -104,12 +106,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     for name in set(options.names) - set(known):
         parser.error(str(unknown_name("experiment", name, known)))
-    rows = compare(
-        options.names or known,
-        quick=options.quick,
-        data_dir=options.data_dir,
-        dataset=options.dataset,
-    )
+    try:
+        rows = compare(
+            options.names or known,
+            quick=options.quick,
+            data_dir=options.data_dir,
+            dataset=options.dataset,
+        )
+    except Interrupted as error:
+        print(f"{error}; run again to go on", file=sys.stderr)
+        return 130
     print(table(rows))
     if options.json:
         write_atomic(options.json, json.dumps(rows, indent=2) + "\n")

@@ -83,6 +83,11 @@ class Range:
         inside = (value > self.above) & (value >= self.least)
         return bool(np.all(inside & (value < self.below) & (value <= self.most)))
 
+    def refusal(self, value: Any) -> str:
+        """Says what a value that it does not hold must be, and what it was."""
+        finite = np.isfinite(np.asarray(value)).all()
+        return f"must be {self if finite else 'finite'}, got {value}"
+
     def __str__(self) -> str:
         """Prints 'above 0 and below 90', for messages."""
         words = {
@@ -273,7 +278,7 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
     if value is None or isinstance(value, jax.core.Tracer):
         return
     if not allowed.holds(np.asarray(value)):
-        raise ValueError(f"{name} must be {allowed}, got {value}")
+        raise ValueError(f"{name} {allowed.refusal(value)}")
 
 
 def _hints(loss: Any) -> dict[str, Any]:

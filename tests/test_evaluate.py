@@ -421,7 +421,9 @@ def test_the_report_shows_what_the_file_has_of_rows(tmp_path, stored, capsys):
     assert (page.count("<circle") == 30) == (stored == "nothing")
     if stored == "paths":
         (tmp_path / "3.png").unlink()
-        assert main(words) == 1
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert "paths has 1 of 30 that are not there, such as 3.png" in said
         os.mkfifo(tmp_path / "3.png")
         assert main(words) == 1
         assert "not a regular file" in capsys.readouterr().err

@@ -570,6 +570,7 @@ def test_a_run_with_classes_chosen_by_its_embeddings_goes_on_to_the_same_bits(
         ),
         (["--profile", "31"], "profile must be at most 30 in 40 steps"),
         (["--dropout", "1"], "dropout must be at least 0 and below 1, got 1.0"),
+        (["--learning-rate", "inf"], "learning_rate must be finite, got inf"),
     ],
 )
 def test_settings_of_large_batches_that_cannot_be_meant_are_refused(arguments, words):

@@ -260,6 +260,12 @@ def _pictures(
             raise UsageError(
                 f"paths must be strings [{n}], got {paths.dtype} {paths.shape}"
             )
+        gone = [each for each in paths if not (path.parent / each).exists()]
+        if gone:
+            raise UsageError(
+                f"paths has {len(gone):,} of {n:,} that are not there, such as "
+                f"{gone[0]}; they are read below {path.parent}"
+            )
         return EncodedImages(
             lambda rows: [read_file(path.parent / paths[row]) for row in rows],
             n,

@@ -102,7 +102,7 @@ def _check_ranges(config: Config) -> None:
     for name, hint in config.hints().items():
         for note in typing.get_args(hint):
             if isinstance(note, Range) and not note.holds(np.asarray(values[name])):
-                raise UsageError(f"{name} must be {note}, got {values[name]}")
+                raise UsageError(f"{name} {note.refusal(values[name])}")
 
 
 def _check_model(model: Model) -> None:

@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -207,7 +208,8 @@ def tell_left_out(name: str, left_out: Mapping[str, Sequence[str]]) -> None:
 
 def _folder(path: Path) -> Path:
     if not path.is_dir():
-        raise UsageError(f"there is no folder {path}")
+        what = f"{path} is a file" if path.exists() else f"there is no folder {path}"
+        raise UsageError(what)
     return path
 
 
@@ -234,7 +236,10 @@ def _walk(
         elif is_image(path):
             yield path
         else:
-            left_out.setdefault("files that are not images", []).append(path)
+            reason = "files that are not images"
+            if not os.path.exists(path):
+                reason = "links to nothing"
+            left_out.setdefault(reason, []).append(path)
 
 
 def _ambiguous(
@@ -258,10 +263,14 @@ def _ambiguous(
 
 
 def _text(value: Any) -> str:
-    """A value without the spaces around it; empty if it is missing."""
+    """A value without the spaces around it; empty if it is missing.
+
+    Letters with accents are one letter each: what looks alike is one class.
+    """
     if value is None or value != value:
         return ""
-    return (value.decode() if isinstance(value, bytes) else str(value)).strip()
+    text = value.decode() if isinstance(value, bytes) else str(value)
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _csv(file: Path) -> tuple[list[str], list[list[str]]]:
@@ -313,15 +322,14 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
                 f"{name} lists {row.image} twice, as {one!r} and as {two!r}"
             )
         if first is not row:
-            faults.append(f"{row.image}: listed twice")
+            faults.append(f"{row.image} is listed twice")
         elif not os.path.exists(path):
-            faults.append(f"{row.image}: missing")
+            what = "a link to nothing" if os.path.islink(path) else "missing"
+            faults.append(f"{row.image} is {what}")
             missing.add(path)
     if faults and options.on_damage == "stop":
-        raise RunError(
-            f"{faults[0]}, of {len(faults)} faults in {name}; --on-damage skip leaves "
-            "such images out"
-        )
+        more = f", and {len(faults) - 1:,} more are in {name}" * (len(faults) > 1)
+        raise RunError(f"{faults[0]}{more}; --on-damage skip leaves such images out")
     if faults:
         print(f"left out of {name}:", *faults, sep="\n", file=sys.stderr)
     if options.on_damage == "skip":

@@ -184,6 +184,5 @@ def disk_errors(path: Path) -> Iterator[None]:
         if not full and not isinstance(error, OSError):
             raise
         what = "the disk is full" if full else f"cannot be written: {error}"
-        raise RunError(
-            f"{path}: {what}; what was saved is whole, run again to go on"
-        ) from error
+        saved = "; what was saved is whole, run again to go on" * path.exists()
+        raise RunError(f"{path}: {what}{saved}") from error
