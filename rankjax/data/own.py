@@ -118,9 +118,11 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
     names = [_text(heading).lower() for heading in headings]
     used = [column for column in _COLUMNS if column in names]
     if not {"path", "label"} <= {*used}:
+        other = len(names) == 1 and re.search("[;\t]", names[0])
+        hint = "; commas must part the columns" if other else ""
         raise UsageError(
             f"{file} must have the columns path and label, and may have split, camera "
-            f"and super, got {', '.join(map(str, headings))}"
+            f"and super, got {', '.join(map(str, headings))}{hint}"
         )
     twice = [column for column in used if names.count(column) > 1]
     if twice:
@@ -140,6 +142,8 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
     for column in used:
         place = names.index(column)
         values = [_text(line[place]) if place < len(line) else "" for line in table]
+        if column != "path":  # what looks alike is one class, accents and all
+            values = [unicodedata.normalize("NFC", value) for value in values]
         missing = [i for i, value in enumerate(values, start=1) if not value]
         if missing and (column in ("path", "label") or len(missing) < len(values)):
             otherwise = "" if column in ("path", "label") else " or to none"
@@ -263,20 +267,19 @@ def _ambiguous(
 
 
 def _text(value: Any) -> str:
-    """A value without the spaces around it; empty if it is missing.
-
-    Letters with accents are one letter each: what looks alike is one class.
-    """
+    """A value without the spaces around it; empty if it is missing."""
     if value is None or value != value:
         return ""
+    if isinstance(value, list | dict):
+        raise UsageError(f"a value must be text or a number, got {value!r}")
     text = value.decode() if isinstance(value, bytes) else str(value)
-    return unicodedata.normalize("NFC", text).strip()
+    return text.strip()
 
 
 def _csv(file: Path) -> tuple[list[str], list[list[str]]]:
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
-            lines = [line for line in csv.reader(stream) if line]
+            lines = [line for line in csv.reader(stream, strict=True) if line]
     except (csv.Error, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not a CSV file in UTF-8: {error}") from error
     except OSError as error:

@@ -386,7 +386,8 @@ def test_list_of_paths_and_labels_is_split_by_class_as_folders_are(tmp_path):
         ("\n\n", "is empty; it must begin"),
         ("path,label\n", "has headings but no rows"),
         ("path,label,Label\na.png,x,y\n", "must have the column label once"),
-        ("path;label\na.png;x\n", "must have the columns path and label"),
+        ("path;label\na.png;x\n", "got path;label; commas must part the columns"),
+        ('path,label\na.png,"x\nb.png,y\n', "unexpected end of data"),
         ("path\na.png\n", "must have the columns path and label"),
         ("path,label\na.png,x\nb.png,Milk, 1 l\n", "row 2 of .* 3 values, .*quotes"),
         ("path,label\na.png\n", "give a label to all images; it is missing in row 1"),
@@ -443,14 +444,17 @@ def test_missing_value_is_refused_with_the_numbers_of_rows(column, missing, tmp_
         load_list(tmp_path / f"list.{kind}", rows)
 
 
-def test_spaces_do_not_count_and_columns_that_are_not_used_are_named(tmp_path, capfd):
+def test_spaces_and_ways_to_write_an_accent_do_not_count_and_columns_that_are_not_used_are_named(
+    tmp_path, capfd
+):
     lines = ["id,Path , label,width"]
     for i in range(4):
         save(tmp_path, f"{i}.png")
-        lines.append(f"7, {i}.png ,c{i % 2}{' ' * i},9")
+        accent = "\u00e9" if i < 2 else "e\u0301"
+        lines.append(f"7, {i}.png ,c{i % 2}{accent}{' ' * i},9")
     (tmp_path / "list.csv").write_text("\n".join(lines))
     train, _, test = classes_of(load_list(tmp_path / "list.csv"))
-    assert train | test == {"c0", "c1"}
+    assert train | test == {"c0\u00e9", "c1\u00e9"}
     assert "that are not used: id, width" in capfd.readouterr().err
 
 
