@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -177,9 +178,11 @@ def _numbered(column: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
         return None, column
     if column.dtype.kind == "S":
         column = np.char.decode(column, "utf-8")
-    # As readers of lists do: no label ends in a blank that nobody sees.
-    words, numbers = np.unique(np.char.strip(column), return_inverse=True)
-    return words, numbers.reshape(column.shape)
+    words, numbers = np.unique(column, return_inverse=True)
+    # As readers of lists do: what looks alike is one class, blanks and accents aside.
+    clean = [unicodedata.normalize("NFC", word.strip()) for word in words]
+    words, codes = np.unique(clean, return_inverse=True)
+    return words, codes[numbers].reshape(column.shape)
 
 
 def _sides(

@@ -444,7 +444,7 @@ def test_missing_value_is_refused_with_the_numbers_of_rows(column, missing, tmp_
         load_list(tmp_path / f"list.{kind}", rows)
 
 
-def test_spaces_and_ways_to_write_an_accent_do_not_count_and_columns_that_are_not_used_are_named(
+def test_spaces_and_kinds_of_accents_do_not_count_and_unused_columns_are_named(
     tmp_path, capfd
 ):
     lines = ["id,Path , label,width"]
