@@ -148,6 +148,9 @@ class Loss:
     """Of the loss against them, which is added to that of the batch."""
     memory_warmup: Whole = 1000
     """Steps before it is."""
+    dims: tuple[int, ...] = ()
+    """Lengths of an embedding that shall each serve by itself, such as 16 32 64: the
+    sum of the losses of its first so many numbers. By default the whole alone."""
     l2_weight: Factor = 0.0
     """Weight of the mean squared length of embeddings."""
 

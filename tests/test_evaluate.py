@@ -197,6 +197,17 @@ def reid(seed=0):
     }
 
 
+def test_the_first_numbers_of_embeddings_are_evaluated_as_if_they_were_all(evaluate):
+    rows = np.random.default_rng(0).normal(size=(24, 6)).astype(np.float32)
+    labels = np.repeat(np.arange(8), 3)
+    got, printed = evaluate("--dims", 2, 4, embeddings=rows, labels=labels)
+    for dim, found in zip((2, 4), got["variants"][1:], strict=True):
+        alone, _ = evaluate(embeddings=rows[:, :dim], labels=labels)
+        assert found["map_at_r"] == alone["map_at_r"]
+        assert found["bytes_per_row"] == 4 * dim
+    assert "first 4 numbers" in printed
+
+
 def test_persons_are_not_searched_in_their_own_camera_nor_in_junk(evaluate):
     arrays = reid()
     rows, labels, cameras, query, junk = arrays.values()

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.bench.output import Row, save
+from experiments.children import ends_with_us
 
 MODEL = "efficientnet_lite0"
 # Pixels of a side, steps of fine-tuning, and steps from random weights.
@@ -29,7 +30,8 @@ VIEWS = 1
 def _python(*words: object) -> float:
     """Runs a command of this package; returns its CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", *map(str, words)], check=True)
+    command = [sys.executable, "-m", *map(str, words)]
+    subprocess.run(ends_with_us(command), check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

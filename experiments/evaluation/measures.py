@@ -62,7 +62,7 @@ def measure(
 def _verify(subject: Subject, options: Options) -> PairResult:
     if subject.pairs is None:
         raise UsageError("protocol verification needs pairs")
-    for name in ("compare", "rerank", "expand", "compress"):
+    for name in ("compare", "rerank", "expand", "compress", "dims"):
         if getattr(options, name):
             raise UsageError(f"{name} is of a ranking; protocol verification has none")
     pairs = subject.pairs
@@ -198,11 +198,22 @@ def _open_set(ranked: SearchResult, options: Options) -> Figures:
 def _variants(ranked: SearchResult, options: Options) -> list[Figures]:
     """Means of the same search with other embeddings or similarities."""
     search = ranked.search
+    longest = search.gallery.shape[1]
+    if options.dims and not 1 <= min(options.dims) <= max(options.dims) <= longest:
+        raise UsageError(
+            f"dims must be from 1 to {longest}, the numbers of an embedding, got "
+            f"{' '.join(map(str, options.dims))}"
+        )
     rows = [_variant("float32", ranked, bytes_per_row=4 * search.gallery.shape[1])]
+    one = search.queries is search.gallery  # it stays so: ranked in half the time
+    for dim in options.dims:
+        gallery = search.gallery[:, :dim]
+        own = gallery if one else search.queries[:, :dim]
+        shorter = dataclasses.replace(search, queries=own, gallery=gallery)
+        name = f"first {dim} numbers"
+        rows.append(_variant(name, ranked, search=shorter, bytes_per_row=4 * dim))
     for kind in options.compress:
         gallery = metrics.compress(search.gallery, kind)
-        # One set of rows stays one: it is ranked in half the time.
-        one = search.queries is search.gallery
         own = gallery if one else metrics.compress(search.queries, kind)
         changed = dataclasses.replace(search, queries=own.rows, gallery=gallery.rows)
         rows.append(

@@ -33,6 +33,9 @@ class Options:
     compress: tuple[Literal["float16", "bfloat16", "binary"], ...] = ()
     """Also with embeddings in half precision, or as signs compared by Hamming
     distance."""
+    dims: tuple[int, ...] = ()
+    """Also with the first so many numbers of each embedding, as they serve where it was
+    trained with --dims."""
     clustering: bool = True
     """NMI, AMI, ARI and F1 of k-means with as many clusters as classes. On two cores a
     restart takes seconds for thousands of rows, but for the 60,502 rows and 11,316

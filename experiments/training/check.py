@@ -36,6 +36,11 @@ def check(config: Config, devices: int, hosts: int = 1) -> None:
     _check_ranges(config)
     _check_model(config.model)
     _check_loss(config.loss)
+    if max(config.loss.dims, default=0) > config.model.embedding_dim:
+        raise UsageError(
+            f"dims must be at most embedding_dim, {config.model.embedding_dim}, "
+            f"got {' '.join(map(str, config.loss.dims))}"
+        )
     build_augmentation(config.data)
     build_stages(config.optimizer)
     batch, optimizer = config.batch, config.optimizer
@@ -117,15 +122,14 @@ def _check_model(model: Model) -> None:
 
 def _check_loss(loss: Loss) -> None:
     """Traces the objective on a batch of four, where bad hyper-parameters show."""
-    compute = build_objective(loss, axis_name=None)
     rows, labels = (
         functools.partial(jax.ShapeDtypeStruct, dtype=d)
         for d in (jnp.float32, jnp.int32)
     )
     given: dict[str, Any] = {"params": dict.fromkeys(learned(loss), rows(()))}
-    proxies = 2 * loss.proxies_per_class
+    proxies, dim = 2 * loss.proxies_per_class, max((2, *loss.dims))
     if proxies:
-        given["references"] = References(rows((proxies, 2)), labels((proxies,)))
+        given["references"] = References(rows((proxies, dim)), labels((proxies,)))
     function = with_options(loss)
     info = info_of(function)
     if info is not None and info.guided:
@@ -152,7 +156,8 @@ def _check_loss(loss: Loss) -> None:
                 f"{loss.name}, got {loss.proxies_per_class}"
             )
     try:
-        jax.eval_shape(compute, rows((4, 2)), labels((4,)), **given)
+        compute = build_objective(loss, axis_name=None)
+        jax.eval_shape(compute, rows((4, dim)), labels((4,)), **given)
     except (TypeError, ValueError) as error:
         settings = " ".join(loss.loss_options)
         message = str(error).splitlines()[0]

@@ -51,6 +51,7 @@ def build_objective(
         reduction=look_up("reduction", loss.reduction, REDUCTIONS),
         regularizers=[(loss.l2_weight, squared_norm)] if penalized else [],
         axis_name=axis_name,
+        dims=loss.dims or None,
         has_aux=True,
     )
 

@@ -159,6 +159,13 @@ MINERS = {
             part_of(row, n, NEAREST, 0.4),
         ),
     ),
+    "likely_true_negatives": (
+        {"margin": 0.25},
+        lambda row, p, n, i: (
+            p,
+            n & (row <= max(row[p]) - 0.25) if p.any() else n,
+        ),
+    ),
     "hierarchical": (
         {"super_class": SUPER_CLASS},
         lambda row, p, n, i: (p, siblings(i, n)),
