@@ -207,9 +207,9 @@ def _variants(ranked: SearchResult, options: Options) -> list[Figures]:
     rows = [_variant("float32", ranked, bytes_per_row=4 * search.gallery.shape[1])]
     one = search.queries is search.gallery  # it stays so: ranked in half the time
     for dim in options.dims:
-        gallery = search.gallery[:, :dim]
-        own = gallery if one else search.queries[:, :dim]
-        shorter = dataclasses.replace(search, queries=own, gallery=gallery)
+        cut = search.gallery[:, :dim]
+        queries = cut if one else search.queries[:, :dim]
+        shorter = dataclasses.replace(search, queries=queries, gallery=cut)
         name = f"first {dim} numbers"
         rows.append(_variant(name, ranked, search=shorter, bytes_per_row=4 * dim))
     for kind in options.compress:
