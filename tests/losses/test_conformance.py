@@ -704,5 +704,7 @@ def test_one_call_form_equals_the_objective(case):
         given["key"] = jax.random.key(0)
     if case.guided:
         given["guide"] = case.guide(LABELS)
+    if case.graded:
+        given["relevance"] = functools.partial(cases._grades, None)
     value = simple(EMBEDDINGS, case.labels(LABELS), **given)
     close(value, evaluate(case, EMBEDDINGS, LABELS, params=defaults(case))[0])
