@@ -25,7 +25,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 _MAPS = Path("/proc/self/maps")
-_MOST_MAPS = 30_000
+_MOST_MAPS = 20_000
 _tests = itertools.count(1)
 
 
@@ -34,7 +34,7 @@ def _below_the_limit_of_memory_maps():
     """Every compiled function takes a few of the 65,530 memory maps that Linux allows a
     process; the compiler crashes for want of one."""
     yield
-    if next(_tests) % 20 == 0 and _MAPS.exists():
+    if next(_tests) % 5 == 0 and _MAPS.exists():
         maps = _MAPS.read_text().count("\n")
         if maps > _MOST_MAPS:
             import jax
