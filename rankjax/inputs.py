@@ -176,16 +176,16 @@ def reference_rows(references: References, batch: Rows, *, spread: bool) -> Rows
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"references.copy_of must be integers, got {array.dtype}")
     if not isinstance(index, jax.Array):
-        numbers, counts = np.unique(np.asarray(index), return_counts=True)
+        named, counts = np.unique(np.asarray(index), return_counts=True)
         rows_of_batch = len(batch.embeddings)
-        beyond = (numbers >= rows_of_batch) & (not spread)
-        outside = numbers[(numbers < -1) | beyond]
+        beyond = (named >= rows_of_batch) & (not spread)
+        outside = named[(named < -1) | beyond]
         if len(outside):
             raise ValueError(
                 f"references.copy_of must be a row of the batch, which has "
                 f"{rows_of_batch}, or -1 for none, got {outside[0]}"
             )
-        twice = numbers[(numbers >= 0) & (counts > 1)]
+        twice = named[(named >= 0) & (counts > 1)]
         if len(twice):
             raise ValueError(
                 f"references.copy_of names row {twice[0]} twice; a row has one copy"

@@ -132,8 +132,8 @@ def make_step(
       losses that need it `guide` [rows, any]; metrics are scalars: loss, grad_norm,
       embedding_norm (mean length), mean_cosine (of all pairs in the batch),
       active_share, positive_similarity, negative_similarity, and memory_loss where
-      there is a memory. The step raises a ValueError for rows that
-      microbatches do not divide.
+      there is a memory. The step raises a ValueError for rows that microbatches do not
+      divide.
     """
 
     def network(params: PyTree, state: TrainState) -> Any:

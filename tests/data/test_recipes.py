@@ -3,14 +3,13 @@
 import dataclasses
 import functools
 import inspect
-import json
-import struct
 
 import jax
 import numpy as np
 import pytest
 import tiny_archives
 from flax import nnx
+from weight_file import write_safetensors
 
 from experiments.parity import backbones
 from experiments.recipes import EXPERIMENTS, RECIPES
@@ -32,19 +31,11 @@ def weights(tmp_path_factory):
     folder, files = tmp_path_factory.mktemp("weights"), {}
     for model in ("bn_inception", "resnet50", "vit_small_patch16", "dinov2_small"):
         (entry, *_) = (e for e in backbones.stored().values() if e["model"] == model)
-        header, data = {}, b""
-        for name, array in backbones.weights(entry).items():
-            array = np.asarray(array, np.float32)
-            offsets = [len(data), len(data) + array.nbytes]
-            header[name] = {
-                "dtype": "F32",
-                "shape": array.shape,
-                "data_offsets": offsets,
-            }
-            data += array.tobytes()
-        text = json.dumps(header).encode()
+        arrays = backbones.weights(entry).items()
         files[model] = folder / f"{model}.safetensors"
-        files[model].write_bytes(struct.pack("<Q", len(text)) + text + data)
+        write_safetensors(
+            files[model], {k: np.asarray(v, np.float32) for k, v in arrays}
+        )
     return files
 
 

@@ -1,13 +1,11 @@
 """Backbones with weights of others embed and search without a run."""
 
-import json
-import struct
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
+from weight_file import write_safetensors
 
 from experiments import embed, evaluate
 from experiments.config import Config
@@ -23,18 +21,6 @@ from rankjax.models.weights import named_arrays
 ENTRY = backbones.stored()["mobilenet_v3_small, timm"]
 
 
-def write(file, arrays):
-    """A file of safetensors."""
-    header, data = {}, b""
-    for name, array in arrays.items():
-        offsets = [len(data), len(data) + array.nbytes]
-        shape = list(array.shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
-        data += array.tobytes()
-    text = json.dumps(header).encode()
-    file.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Weights, photos in folders by class, and their embeddings."""
@@ -46,7 +32,7 @@ def made(tmp_path_factory):
             pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
             Image.fromarray(pixels).save(folder / "photos" / label / f"{i}.png")
     arrays = {f"model.{k}": v for k, v in backbones.weights(ENTRY).items()}
-    write(folder / "w.safetensors", arrays)
+    write_safetensors(folder / "w.safetensors", arrays)
     words = ["--model", "mobilenet_v3_small", "--weights", folder / "w.safetensors"]
     words += [
         "--weights-part",
@@ -88,7 +74,7 @@ def test_other_weights_than_those_of_the_index_are_refused(made, tmp_path):
     before = file.read_bytes()
     try:
         arrays = {f"model.{k}": v + 1 for k, v in backbones.weights(ENTRY).items()}
-        write(file, arrays)
+        write_safetensors(file, arrays)
         with pytest.raises(RunError, match="made by other weights than"):
             QueryEmbedder(read_index(copy))
     finally:
@@ -139,7 +125,7 @@ def test_a_run_starts_from_the_part_of_a_file_that_it_names(tmp_path):
     arrays = backbones.weights(ENTRY)
     both = {f"raw.{k}": v for k, v in arrays.items()}
     both |= {f"model_ema.{k}": v + 1 for k, v in arrays.items()}
-    write(tmp_path / "w.safetensors", both)
+    write_safetensors(tmp_path / "w.safetensors", both)
     settings = Config().replace(model="mobilenet_v3_small", weights_part="model_ema")
     embedder = nnx.eval_shape(
         lambda: network(
