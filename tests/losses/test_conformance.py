@@ -94,6 +94,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "dynamic_soft_margin": "its weights are constants to the gradient",
         "blackbox_ap": "ranks have no derivative; the paper interpolates one",
         "decoupled_contrastive, weighted": "its weights are constants to the gradient",
+        "nt_xent, hard negatives": "its weights are constants to the gradient",
     },
     "test_second_derivatives_equal_differences_of_gradients": {
         "circle": "its weights are constants to the gradient, as in the paper",
