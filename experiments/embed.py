@@ -407,6 +407,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pretrained.add_argument("--image-size", type=int, default=224)
     pretrained.add_argument("--pooling", choices=get_args(Pooling), default="default")
     parser.add_argument("--out", type=Path, required=True, help=".npz or .parquet")
+    parser.add_argument(
+        "--dim",
+        type=int,
+        metavar="N",
+        help="the first N numbers of each embedding, for networks trained with --dims",
+    )
     parser.add_argument("--checkpoint", choices=get_args(Which), default="latest")
     parser.add_argument(
         "--flip", action="store_true", help="the mean with the mirror image's embedding"
@@ -448,6 +454,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "views": options.views,
             "dataset": options.dataset or "",
         }
+        if options.dim is not None:
+            network = network.shortened(options.dim)
+            job["dim"] = options.dim
         number = hosts.from_first("images", str(len(listed.paths)))
         if int(number) != len(listed.paths):
             raise RunError(

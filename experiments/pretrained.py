@@ -109,6 +109,8 @@ def job_of(file: Path, comment: bytes) -> dict[str, Any]:
     try:
         job = json.loads(comment)
         if all(type(job[name]) is kind for name, kind in kinds.items()):
+            if type(job.get("dim", 1)) is not int:
+                raise TypeError("dim must be int")
             if "pretrained" in job:
                 job["pretrained"] = Pretrained.of(job["pretrained"])
             return job

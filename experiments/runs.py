@@ -132,7 +132,7 @@ def network_of(
             f"{file} was made by {folder} at step {job['step']}, which is at step "
             f"{network.step} now; embed the images again"
         )
-    return network
+    return network.shortened(job["dim"]) if "dim" in job else network
 
 
 def load_run(

@@ -9,7 +9,7 @@ JAX, NumPy and flatbuffers, which JAX's own format is made of, are all that is n
 import hashlib
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,6 +19,7 @@ import numpy as np
 
 from rankjax.errors import RunError, UsageError
 from rankjax.files import read_json, read_regular
+from rankjax.similarity import normalize
 
 FORMAT = 1
 """Of an artefact; one of a later format is refused."""
@@ -104,6 +105,28 @@ class Network:
         if images.dtype != np.uint8:
             raise ValueError(f"images must be uint8, got {images.dtype}")
         return np.asarray(self._compiled(self.variables, images))
+
+    def shortened(self, dim: int) -> "Network":
+        """The network whose embeddings are the first `dim` numbers of this one's.
+
+        They have length 1 again if this one's have.
+
+        Raises:
+          UsageError: there are not as many.
+        """
+        image = jax.ShapeDtypeStruct((1, *self.inputs[:3]), np.uint8)
+        longest = jax.eval_shape(self.forward, self.variables, image).shape[1]
+        if not 1 <= dim <= longest:
+            raise UsageError(
+                f"dim must be from 1 to {longest}, the numbers of an embedding, got "
+                f"{dim}"
+            )
+
+        def forward(variables: Any, images: jax.Array) -> jax.Array:
+            first = self.forward(variables, images)[:, :dim]
+            return normalize(first) if self.normalized else first
+
+        return replace(self, forward=forward)
 
 
 def load(path: str | Path) -> Network:

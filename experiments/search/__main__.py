@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("index", type=Path, metavar="INDEX.npz")
     parser.add_argument("queries", nargs="*", metavar="QUERY")
     parser.add_argument("--k", type=int, default=10, help="neighbours of each query")
+    parser.add_argument(
+        "--dim", type=int, metavar="N", help="by the first N numbers of embeddings"
+    )
     parser.add_argument("--backend", choices=BACKENDS, default="exact")
     parser.add_argument("--network", type=Path, help="if it is not where it was")
     parser.add_argument("--weights", type=Path, help="of its backbone, likewise")
@@ -59,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _search(options: argparse.Namespace) -> None:
     index = read_index(options.index)
+    if options.dim is not None:
+        index = index.shortened(options.dim)
     n = len(index.paths)
     if not 1 <= options.k <= n:
         raise UsageError(f"k must be from 1 to {n}, the images, got {options.k}")

@@ -111,7 +111,8 @@ def open_backend(name: str, index: Index) -> Find:
     """What finds the nearest rows of an index.
 
     Approximate ones are in a file beside the index, INDEX.npz.faiss, which is built
-    when it is missing or older than the index.
+    when it is missing or older than the index; INDEX.npz.64.faiss of one shortened to
+    64 numbers.
 
     Args:
       name: one of `BACKENDS`.
@@ -124,7 +125,8 @@ def open_backend(name: str, index: Index) -> Find:
     if name == "exact":
         return index.exact
     module, opened = _LIBRARIES[name]
-    file = index.file.with_name(f"{index.file.name}.{name}")
+    dim = f".{index.embeddings.shape[1]}" if index.whole else ""
+    file = index.file.with_name(f"{index.file.name}{dim}.{name}")
     if file.exists() and not file.is_file():
         raise RunError(f"{file}: not a regular file")
     try:

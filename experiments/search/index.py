@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Index:
       paths: of the images.
       labels: the name of each one's class, or None.
       job: how `experiments.embed` made them.
+      whole: the index as the file has it, where this one was shortened.
     """
 
     file: Path
@@ -44,6 +45,22 @@ class Index:
     paths: Sequence[str]
     labels: Sequence[str] | None
     job: dict[str, Any]
+    whole: "Index | None" = None
+
+    def shortened(self, dim: int) -> "Index":
+        """The index of the first `dim` numbers of each embedding.
+
+        Raises:
+          UsageError: there are not as many.
+        """
+        longest = self.embeddings.shape[1]
+        if not 1 <= dim <= longest:
+            raise UsageError(
+                f"dim must be from 1 to {longest}, the numbers of an embedding, got "
+                f"{dim}"
+            )
+        embeddings = unit_rows(self.embeddings[:, :dim])
+        return replace(self, embeddings=embeddings, whole=self)
 
     def exact(self, queries: np.ndarray, k: int) -> Neighbours:
         """The nearest rows, on as many devices as there are queries."""
@@ -133,11 +150,13 @@ class QueryEmbedder:
             self._network = load_network(folder, weights=weights)
         images = jax.ShapeDtypeStruct((1, *self._network.inputs[:3]), np.uint8)
         made = jax.eval_shape(self._network.forward, self._network.variables, images)
-        if made.shape[1] != index.embeddings.shape[1]:
+        longest = (index.whole or index).embeddings.shape[1]
+        if made.shape[1] != longest:
             raise UsageError(
-                f"{index.file} has {index.embeddings.shape[1]} dimensions, embeddings "
+                f"{index.file} has {longest} dimensions, embeddings "
                 f"of {folder} have {made.shape[1]}; give the --network that made it"
             )
+        self._dim = index.embeddings.shape[1]
         self._options = {"flip": job.get("flip", False), "crops": job.get("crops", 1)}
 
     def __call__(self, images: Sequence[str | bytes]) -> np.ndarray:
@@ -152,7 +171,7 @@ class QueryEmbedder:
         found = np.concatenate(batches)[:, 0]
         if not np.isfinite(found).all():
             raise RunError("the network's embedding of an image is not finite")
-        return unit_rows(found)
+        return unit_rows(found[:, : self._dim])
 
 
 def answers(index: Index, found: Neighbours) -> Iterator[list[dict[str, Any]]]:

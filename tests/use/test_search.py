@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.embed import main as embed
 from experiments.search import index as index_module
 from experiments.search import server as module
 from experiments.search.__main__ import main
@@ -94,6 +95,26 @@ def test_an_image_of_the_index_finds_itself_then_the_largest_cosines(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(query)
     assert lines[1].split() == ["1", "1.0000", names[0], *paths[0].split()]
+
+
+def test_shorter_embeddings_are_the_first_numbers_in_files_searches_and_queries(
+    run, photos, index, tmp_path, capsys
+):
+    short = tmp_path / "short.npz"
+    assert embed([str(run), str(photos), "--dim", "4", "--out", str(short)]) == 0
+    with np.load(index) as whole, np.load(short) as first:
+        expected = whole["embeddings"][:, :4].astype(np.float64)
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(first["embeddings"], expected, atol=1e-5)
+    query = str(sorted(photos.rglob("*.png"))[17])
+    order = np.argsort(-(expected @ expected[17]))[:3].tolist()
+    for words in ([str(short)], [str(index), "--dim", "4"]):
+        capsys.readouterr()
+        assert main([*words, query, "--k", "3", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["neighbours"]
+        assert [each["row"] for each in found] == order
+    with pytest.raises(UsageError, match=r"dim must be from 1 to 64, .*, got 65"):
+        read_index(index).shortened(65)
 
 
 def test_an_index_of_any_framework_is_compared_by_cosine(tmp_path):
