@@ -19,6 +19,7 @@ Size = tuple[int, int]
 _MEAN = {1: (128,), 3: (124, 116, 104)}
 _ORDERS = list(permutations(range(4)))
 _LEVELS = 30  # of RandAugment's magnitude
+_FIELDS = 4  # in a row and in a column of an elastic change
 # Coefficients on this grid make the transform's arithmetic exact in double precision,
 # so that every machine gives the same bytes.
 _GRID = 2**16
@@ -61,21 +62,42 @@ def views(images: Images, draws: np.ndarray, size: Size) -> Images:
     ]
 
 
-def affine(images: Images, draws: np.ndarray, size: Size) -> Images:
-    """Rotation 10 degrees, scale .85-1.15, shear .1, shift 1/16; edges continue."""
+def affine(
+    images: Images,
+    draws: np.ndarray,
+    size: Size,
+    *,
+    rotation: float = 10,
+    scale: float = 0.15,
+    shear: float = 0.1,
+    shift: float = 1 / 16,
+) -> Images:
+    """Turned, enlarged or made smaller, sheared and moved; edges continue.
+
+    Args:
+      images, draws, size: as of `Augmentation`.
+      rotation: degrees at most, either way.
+      scale: at most, either way; .15 is from .85 to 1.15.
+      shear: horizontal pixels per vertical pixel at most, either way.
+      shift: share of the image's width and height at most, either way.
+
+    Raises:
+      ValueError: `rotation` is not in [0, 180], `scale` not in [0, 0.9], `shear` not in
+        [0, 1], or `shift` not in [0, 0.5].
+    """
+    _check("rotation", rotation, most=180)
+    _check("scale", scale, most=0.9)
+    _check("shear", shear, most=1)
+    _check("shift", shift, most=0.5)
     height, width = size
     margin = max(size) // 4 + 1
-    rows, columns = (
-        np.clip(np.arange(-margin, side + margin), 0, side - 1) for side in size
-    )
-    padded = np.asarray(images)[:, rows[:, None], columns]
     draws = 2 * draws - 1
     coefficients = affine_coefficients(
         size,
-        10 * draws[:, 0],
-        1 + 0.15 * draws[:, 1],
-        0.1 * draws[:, 2],
-        np.array([width, height]) / 16 * draws[:, 3:],
+        rotation * draws[:, 0],
+        1 + scale * draws[:, 1],
+        shear * draws[:, 2],
+        np.array([width, height]) * shift * draws[:, 3:],
         margin=margin,
     ).tolist()
     return [
@@ -84,8 +106,44 @@ def affine(images: Images, draws: np.ndarray, size: Size) -> Images:
                 (width, height), Image.Transform.AFFINE, six, Image.Resampling.BILINEAR
             )
         ).reshape(height, width, -1)
-        for image, six in zip(padded, coefficients, strict=True)
+        for image, six in zip(_continued(images, margin), coefficients, strict=True)
     ]
+
+
+def elastic(
+    images: Images, draws: np.ndarray, size: Size, *, strength: float = 0.05
+) -> Images:
+    """Bent as handwriting differs: the corners of 4 x 4 fields move; edges continue.
+
+    `strength` is the share of the image's width and height that a corner moves at most,
+    either way; between corners the moves are interpolated.
+
+    Raises:
+      ValueError: `strength` is not in [0, 1/8]; above, corners could change places.
+    """
+    _check("strength", strength, most=1 / (2 * _FIELDS))
+    height, width = size
+    margin = max(size) // 4 + 1
+    rows, columns = (np.linspace(0, side, _FIELDS + 1) for side in size)
+    corners = np.stack(np.meshgrid(columns, rows), -1)  # right and down
+    moves = (2 * draws - 1).reshape(len(draws), *corners.shape)
+    moved = corners + margin + strength * np.array([width, height]) * moves
+    moved = np.round(moved * _GRID) / _GRID
+    x, y = (np.round(edges).astype(int).tolist() for edges in (columns, rows))
+    fields = [(i, j) for i in range(_FIELDS) for j in range(_FIELDS)]
+    boxes = [(x[j], y[i], x[j + 1], y[i + 1]) for i, j in fields]
+    changed = []
+    for image, at in zip(_continued(images, margin), moved, strict=True):
+        mesh = []
+        for box, (i, j) in zip(boxes, fields, strict=True):
+            if box[0] < box[2] and box[1] < box[3]:  # of tiny images some are empty
+                quad = at[[i, i + 1, i + 1, i], [j, j, j + 1, j + 1]]
+                mesh.append((box, quad.ravel().tolist()))
+        picture = to_pil(image).transform(
+            (width, height), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR
+        )
+        changed.append(np.asarray(picture).reshape(height, width, -1))
+    return changed
 
 
 def resize_crop_flip(
@@ -189,10 +247,8 @@ def color_jitter(
     """
     given = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     for name, value in given.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {value}")
-    if not 0 <= hue <= 0.5:
-        raise ValueError(f"hue must be in [0, 0.5], got {hue}")
+        _check(name, value, most=1)
+    _check("hue", hue, most=0.5)
     strength = np.array([brightness, contrast, saturation, hue])
     moves = strength * (2 * draws[:, :4] - 1)
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
@@ -260,8 +316,7 @@ def random_erasing(
       ValueError: `probability` not in [0, 1], `area` not in (0, 1], or `aspect` not
         above 0, or out of order.
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability must be in [0, 1], got {probability}")
+    _check("probability", probability, most=1)
     shapes = np.array([image.shape[:2] for image in images])
     boxes, fits = random_boxes(draws[:, 1:], shapes, area, aspect)
     changed = []
@@ -386,6 +441,7 @@ class Transform(NamedTuple):
 AUGMENTATIONS: dict[str, Transform] = {
     "none": Transform(none, 0),
     "affine": Transform(affine, 5),
+    "elastic": Transform(elastic, 2 * (_FIELDS + 1) ** 2),
     "resize_crop_flip": Transform(resize_crop_flip, 3, whole=True),
     "random_resized_crop": Transform(random_resized_crop, 23, whole=True),
     "pad_crop_flip": Transform(pad_crop_flip, 3),
@@ -464,6 +520,22 @@ def arguments(name: str) -> dict[str, Any]:
 def _defaults(transform: Transform) -> dict[str, Any]:
     found = signature(transform.apply).parameters.values()
     return {p.name: p.default for p in found if p.kind is Parameter.KEYWORD_ONLY}
+
+
+def _check(name: str, value: float, *, most: float) -> None:
+    """Raises a ValueError for a number that is not in [0, most]."""
+    if not 0 <= value <= most:
+        raise ValueError(f"{name} must be in [0, {most:g}], got {value}")
+
+
+def _continued(images: Images, margin: int) -> np.ndarray:
+    """Images of one size with their edges repeated all around."""
+    images = np.asarray(images)
+    rows, columns = (
+        np.clip(np.arange(-margin, side + margin), 0, side - 1)
+        for side in images.shape[1:3]
+    )
+    return images[:, rows[:, None], columns]
 
 
 def _central(

@@ -244,6 +244,9 @@ def test_wrong_settings_are_named():
             {"resize_to": 20},
             "at least the image's size, 32, got 20",
         ),
+        ("affine", {"scale": 1.0}, "scale must be in \\[0, 0.9\\], got 1.0"),
+        ("affine", {"rotation": -5}, "rotation must be in \\[0, 180\\], got -5"),
+        ("elastic", {"strength": 0.2}, "strength must be in \\[0, 0.125\\], got 0.2"),
         ("pad_crop_flip", {"padding": -1}, "padding must not be negative, got -1"),
         (
             "color_jitter",
@@ -274,3 +277,32 @@ def test_coefficients_undo_the_described_map():
         u, v = 10 + scale * u + shift[0], 10 + scale * v + shift[1]
         back = (a * u + b * v + c, d * u + e * v + f)
         np.testing.assert_allclose(back, (x + 4, y + 4), atol=1e-3)
+
+
+def test_elastic_moves_each_pixel_between_the_moves_of_the_corners_around_it():
+    strength = 0.1
+    augmentation = Augmentation("elastic", {"strength": strength})
+    draws = _draws(augmentation, 3)
+    photo = _coordinates(*_SQUARE)
+    changed = augmentation(np.stack([photo] * 3), draws, _SQUARE)
+    for image, draw in zip(changed, draws, strict=True):
+        moves = strength * 32 * (2 * draw.reshape(5, 5, 2) - 1)
+        for row in range(4, 28):
+            for column in range(4, 28):
+                i, j = (row + 0.5) / 8, (column + 0.5) / 8
+                top, left = int(i), int(j)
+                down, right = i - top, j - left
+                around = moves[top : top + 2, left : left + 2]
+                along = around[:, 0] * (1 - right) + around[:, 1] * right
+                move = along[0] * (1 - down) + along[1] * down
+                place = np.clip(move + np.array((column, row)), 0, 31)
+                assert abs(image[row, column, :2] - place).max() < 1.1
+
+
+def test_affine_and_elastic_of_no_strength_leave_images_as_they_are():
+    still = dict.fromkeys(("rotation", "scale", "shear", "shift", "strength"), 0)
+    augmentation = Augmentation("affine+elastic", still)
+    for channels in (1, 3):
+        noise = _noise(channels)
+        changed = augmentation(noise, _draws(augmentation, 6), _SQUARE)
+        np.testing.assert_array_equal(changed, noise)
