@@ -1,6 +1,8 @@
 """Processes that end with the one that started them, however that ends."""
 
 import os
+import resource
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -23,3 +25,16 @@ def ends_with_us(command: Sequence[str]) -> list[str]:
     process id that `subprocess.Popen` knows.
     """
     return [sys.executable, "-S", "-c", _BEGIN, str(os.getpid()), *command]
+
+
+def run_module(name: str, *words: object) -> float:
+    """Runs `python -m name words`; returns the CPU seconds that it took.
+
+    Raises:
+      subprocess.CalledProcessError: it failed.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", name, *map(str, words)]
+    subprocess.run(ends_with_us(command), check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

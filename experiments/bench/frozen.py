@@ -11,29 +11,18 @@ archives of omniglot_small. What the JSON file has already is not done again.
 
 import argparse
 import json
-import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.bench.output import Row, save
-from experiments.children import ends_with_us
+from experiments.children import run_module
 
 MODEL = "efficientnet_lite0"
 # Pixels of a side, steps of fine-tuning, and steps from random weights.
 PLANS = {"photos": (96, 20, 200), "omniglot_small": (64, 40, 200)}
 VIEWS = 1
-
-
-def _python(*words: object) -> float:
-    """Runs a command of this package; returns its CPU seconds."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", *map(str, words)]
-    subprocess.run(ends_with_us(command), check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 class _Data:
@@ -48,7 +37,7 @@ class _Data:
         backbone = ["--model", MODEL, "--weights", options.weights]
         # CPU seconds by the number of views.
         self._embedded = {
-            views: _python(
+            views: run_module(
                 *("experiments.embed", *backbone, *images, "--image-size", size),
                 *("--views", views, "--out", self._place / f"{views}.npz"),
             )
@@ -71,7 +60,7 @@ class _Data:
                 continue
             run = self._place / f"{arm}-{seed}"
             last = ["--seed", seed, "--eval-every", 10_000, "--run-dir", run]
-            seconds = _python("experiments.train", *words, *last)
+            seconds = run_module("experiments.train", *words, *last)
             found = json.loads((run / "summary.json").read_text())
             if arm == "head":
                 seconds += self._embedded[VIEWS]
