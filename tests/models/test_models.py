@@ -308,6 +308,46 @@ def test_unknown_model_names_the_nearest():
 
 
 @pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("googlenet", (14, 15, 40)),
+        ("bn_inception", (8, 30, 31, 38, 39, 62, 63, 71, 227)),
+        ("convnext_tiny", (31, 32, 33)),
+        pytest.param("densenet169", (28, 29), marks=pytest.mark.slow),
+    ],
+)
+def test_a_network_takes_the_sizes_of_images_that_its_strides_leave_something_of(
+    name, sides
+):
+    layers = models.Layers(None, nnx.Rngs(0))
+    made = nnx.eval_shape(lambda: models.backbone(name, channels=3, layers=layers))
+
+    def last(made, images):
+        return [x for _, x in made.stages(images)][-1]
+
+    for side in sides:
+        x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        try:
+            something = 0 not in nnx.eval_shape(last, made, x).shape
+        except TypeError:  # parts of different sizes are to be concatenated
+            something = False
+        assert made.takes(side) == something
+
+
+def test_sizes_of_images_that_a_network_does_not_take_are_refused_with_the_nearest():
+    def make():
+        layers = models.Layers(None, nnx.Rngs(0))
+        size = (64, 48)
+        return models.backbone(
+            "bn_inception", channels=3, layers=layers, image_size=size
+        )
+
+    message = r"image_size must be one that BNInception takes, got \(64, 48\).* is 38"
+    with pytest.raises(UsageError, match=message):
+        nnx.eval_shape(make)
+
+
+@pytest.mark.parametrize(
     ("x", "message"),
     [
         (images(2, 1), r"shape \(2, 32, 32, 1\)"),
