@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from rankjax.errors import UsageError
-from rankjax.models import MODELS, SCALES, Embedder, Staged, build
+from rankjax.models import MODELS, SCALES, Embedder, Staged, backbone, build
 from rankjax.models.layers import Dropout, Layers
 from rankjax.models.vit import VITS
 
@@ -310,17 +310,18 @@ def test_unknown_model_names_the_nearest():
 @pytest.mark.parametrize(
     ("name", "sides"),
     [
-        ("googlenet", (14, 15, 40)),
-        ("bn_inception", (8, 30, 31, 38, 39, 62, 63, 71, 227)),
-        ("convnext_tiny", (31, 32, 33)),
+        ("convnext_tiny", (31, 32)),
+        pytest.param("googlenet", (14, 15, 40), marks=pytest.mark.slow),
+        pytest.param("bn_inception", (30, 31, 38, 39, 63), marks=pytest.mark.slow),
         pytest.param("densenet169", (28, 29), marks=pytest.mark.slow),
     ],
 )
 def test_a_network_takes_the_sizes_of_images_that_its_strides_leave_something_of(
     name, sides
 ):
-    layers = models.Layers(None, nnx.Rngs(0))
-    made = nnx.eval_shape(lambda: models.backbone(name, channels=3, layers=layers))
+    made = nnx.eval_shape(
+        lambda: backbone(name, channels=3, layers=Layers(None, nnx.Rngs(0)))
+    )
 
     def last(made, images):
         return [x for _, x in made.stages(images)][-1]
@@ -336,11 +337,9 @@ def test_a_network_takes_the_sizes_of_images_that_its_strides_leave_something_of
 
 def test_sizes_of_images_that_a_network_does_not_take_are_refused_with_the_nearest():
     def make():
-        layers = models.Layers(None, nnx.Rngs(0))
+        layers = Layers(None, nnx.Rngs(0))
         size = (64, 48)
-        return models.backbone(
-            "bn_inception", channels=3, layers=layers, image_size=size
-        )
+        return backbone("bn_inception", channels=3, layers=layers, image_size=size)
 
     message = r"image_size must be one that BNInception takes, got \(64, 48\).* is 38"
     with pytest.raises(UsageError, match=message):
