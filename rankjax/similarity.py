@@ -94,8 +94,8 @@ def negative_snr_distance(anchors: jax.Array, references: jax.Array) -> jax.Arra
     anchors, references = at_least_float32(anchors), at_least_float32(references)
     # Neither squares nor their reciprocals may leave float32, however long rows are.
     largest = jnp.max(jnp.abs(jnp.where(jnp.isfinite(references), references, 0)))
-    unit = lax.stop_gradient(jnp.where(largest > 0, largest, 1))
-    anchors, references = anchors / unit, references / unit
+    unit = lax.stop_gradient(largest)
+    anchors, references = _over(anchors, unit), _over(references, unit)
     # A mean is rounded in proportion to the entries, and what it leaves is no signal.
     resolved = _TINY**2 * (1 + jnp.sum(anchors * anchors, -1)[:, None])
     anchors, references = (x - x.mean(-1, keepdims=True) for x in (anchors, references))
@@ -142,7 +142,7 @@ def negative_lp(
         # Divided out first, so that powers neither overflow nor all vanish.
         largest = lax.stop_gradient(jnp.max(difference, -1))
         apart = largest != 0
-        share = difference / jnp.where(apart, largest, 1)[:, None]
+        share = _over(difference, largest[:, None])
         some = share > 0
         powers = jnp.where(some, jnp.where(some, share, 1) ** p, 0)
         sums = jnp.where(apart, jnp.sum(powers, -1), 1)
@@ -214,7 +214,7 @@ def lengths(embeddings: jax.Array) -> jax.Array:
     embeddings = at_least_float32(embeddings)
     largest = lax.stop_gradient(jnp.max(jnp.abs(embeddings), -1))
     some = largest != 0
-    scaled = embeddings / jnp.where(some, largest, 1)[:, None]
+    scaled = _over(embeddings, largest[:, None])
     squares = jnp.where(some, jnp.sum(scaled * scaled, -1), 1)
     return jnp.where(some, largest * jnp.sqrt(squares), 0)
 
@@ -228,9 +228,17 @@ def normalize(embeddings: jax.Array) -> jax.Array:
     embeddings = at_least_float32(embeddings)
     largest = lax.stop_gradient(jnp.max(jnp.abs(embeddings), -1, keepdims=True))
     directed = largest != 0  # also where it is not a number
-    scaled = embeddings / jnp.where(directed, largest, 1)
+    scaled = _over(embeddings, largest)
     squares = jnp.sum(scaled * scaled, -1, keepdims=True)
     return scaled * lax.rsqrt(jnp.where(directed, squares, 1))
+
+
+def _over(values: jax.Array, largest: jax.Array) -> jax.Array:
+    """Values over the largest of them, from the smallest normal numbers to the largest
+    finite ones; over 1 where it is 0."""
+    # XLA multiplies by the reciprocal, which vanishes for the largest numbers.
+    less = jnp.where(largest > 1, 1 / 16, 1).astype(values.dtype)
+    return values * less / jnp.where(largest != 0, largest * less, 1)
 
 
 def at_least_float32(embeddings: jax.Array) -> jax.Array:

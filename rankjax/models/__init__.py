@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
+
 from rankjax.errors import unknown_name
 from rankjax.models.convnet import ConvNet
 from rankjax.models.convnext import ConvNeXt, convnext_tiny
@@ -81,8 +83,7 @@ def backbone(
       name: one of `MODELS`.
       channels: 1 for greyscale, 3 for RGB.
       layers: what its layers have in common.
-      image_size: of the images, or their height and width, for transformers; others
-        take any.
+      image_size: of the images, or their height and width.
 
     Raises:
       UsageError: there is no such network, with the nearest names in the message; or it
@@ -91,7 +92,9 @@ def backbone(
     if name not in _BACKBONES:
         raise unknown_name("model", name, MODELS)
     sized = {"image_size": image_size} if name in VITS else {}
-    return _BACKBONES[name](layers, channels=channels, **sized)
+    made = _BACKBONES[name](layers, channels=channels, **sized)
+    made.check_size(*np.broadcast_to(image_size, 2).tolist())
+    return made
 
 
 def build(
@@ -117,7 +120,7 @@ def build(
       normalize: whether embeddings have length 1.
       layers: what its layers have in common; with the axis name of the mapped axis the
         batch norm's statistics in train mode are those of the whole batch.
-      image_size: of the images, or their height and width, for transformers.
+      image_size: of the images, or their height and width.
       pooling: of the backbone's positions, see `Pooling`.
       dropout: share of the backbone's features that is dropped in train mode.
       head_layers: widths of hidden layers before the embedding.

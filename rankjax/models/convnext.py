@@ -68,6 +68,10 @@ class ConvNeXt(Staged):
             before = width
         self.norm = layers.layer_norm(before)
 
+    def takes(self, side: int) -> bool:
+        """What its strides leave something of."""
+        return side >= 32
+
     def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
         """Yields the outputs of the stem and of each group."""
         x = self.norms[0](self.convs[0](images))

@@ -76,6 +76,10 @@ class DenseNet(Staged):
         self.norm5 = layers.norm(width)
         self.features = width
 
+    def takes(self, side: int) -> bool:
+        """What its strides leave something of."""
+        return side >= 29
+
     def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
         """Yields the outputs of the stem, of each block, and of the last norm."""
         x = nnx.relu(self.norm0(self.conv0(images)))

@@ -153,6 +153,10 @@ class GoogLeNet(Staged):
             width = blocks[name].outputs
         self.blocks = nnx.Dict(blocks)
 
+    def takes(self, side: int) -> bool:
+        """What its pools leave something of."""
+        return side >= 15
+
     def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
         """Yields the stem's output and that of each block."""
         x = _max_pool(self.conv1(images), 3)
@@ -202,6 +206,11 @@ class BNInception(Staged):
             )
             width = blocks[name].outputs
         self.blocks = nnx.Dict(blocks)
+
+    def takes(self, side: int) -> bool:
+        """What the stem makes a multiple of four positions of: a convolution of an odd
+        number has one position more than the pool beside it."""
+        return side >= 31 and (side + 1) % 32 < 8
 
     def stages(self, images: jax.Array) -> Iterator[tuple[str, jax.Array]]:
         """Yields the stem's output and that of each block."""

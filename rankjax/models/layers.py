@@ -13,6 +13,7 @@ from flax import nnx
 from jax import lax
 
 from rankjax.blocks import sum_unvarying
+from rankjax.errors import UsageError
 from rankjax.models.names import Layout
 from rankjax.similarity import at_least_float32
 
@@ -277,11 +278,38 @@ class Staged(nnx.Module):
         [n, height, width, channels]; the last one is [n, h, w, features]."""
         raise NotImplementedError
 
+    def takes(self, side: int) -> bool:
+        """Whether images may be so many pixels high, or wide."""
+        return True
+
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Return the output of the last stage."""
+        """Return the output of the last stage.
+
+        Raises:
+          UsageError: it takes no images of this size; the message has the nearest one
+            that it takes.
+        """
+        self.check_size(*images.shape[1:3])
         for _, x in self.stages(images):  # noqa: B007
             pass
         return x
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raises the UsageError of a size of images that it does not take."""
+        sides = {side for side in (height, width) if not self.takes(side)}
+        if sides:
+            near = {
+                min(
+                    filter(self.takes, range(1, 2 * side + 64)),
+                    key=lambda n: abs(n - side),
+                )
+                for side in sides
+            }
+            raise UsageError(
+                f"image_size must be one that {type(self).__name__} takes, got "
+                f"{height if height == width else (height, width)}; the nearest is "
+                f"{' or '.join(map(str, sorted(near)))}"
+            )
 
     def layouts(self) -> Mapping[str, Layout]:
         """How files name its weights, by kind of file."""

@@ -870,7 +870,7 @@ def test_whole_numbers_where_a_label_mask_is_meant_are_refused_with_a_hint():
         rankjax.sup_con_loss(EMBEDDINGS, np.eye(6, dtype=int))
 
 
-@pytest.mark.parametrize("scale", [1e-8, 1e-30, 1e-35, 1e30])
+@pytest.mark.parametrize("scale", [1e-8, 1e-30, 1e-35, 1e30, 1e38])
 def test_cosine_losses_do_not_see_the_length_of_rows(scale):
     x = EMBEDDINGS * np.float32(scale)
     close(rankjax.sup_con_loss(x, LABELS), rankjax.sup_con_loss(EMBEDDINGS, LABELS))

@@ -255,6 +255,27 @@ def test_lengths_and_directions_survive_squares_that_overflow():
         close(similarity.normalize(scale * x), similarity.normalize(x), 1e-5, 1e-6)
 
 
+@pytest.mark.parametrize("end", ["max", "tiny"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jit"])
+def test_directions_and_lengths_hold_up_to_both_ends_of_the_numbers(dtype, end, wrap):
+    x = np.array([[1, 0.5, 0], [-1, 0.25, 1], [0.5, 0.5, -0.5]], dtype)
+    factor = getattr(np.finfo(dtype), end) * np.asarray(0.5 if end == "max" else 8)
+    scaled = (x * factor).astype(dtype)
+    lengths = np.asarray(wrap(similarity.lengths)(scaled)) / factor
+    close(lengths, np.linalg.norm(x, axis=1), 1e-6)
+    for function in (
+        "cosine",
+        "negative_normalized_euclidean",
+        "negative_snr_distance",
+    ):
+        of = wrap(SIMILARITIES[function])
+        close(of(scaled, scaled[:2]), of(x, x[:2]), 1e-5, 1e-3)
+    less = 8 if end == "max" else 1  # a difference must be a number too
+    lp = np.asarray(wrap(similarity.negative_lp)(scaled / less, scaled[:2] / less))
+    close(lp / (factor / less), similarity.negative_lp(x, x[:2]), 1e-5)
+
+
 def test_squared_distances_survive_a_far_origin():
     far = negative_squared_euclidean(A + 1e6, R + 1e6)
     close(far, negative_squared_euclidean(A, R), rtol=1e-7)

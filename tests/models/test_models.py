@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from rankjax.errors import UsageError
-from rankjax.models import MODELS, SCALES, Embedder, Staged, build
+from rankjax.models import MODELS, SCALES, Embedder, Staged, backbone, build
 from rankjax.models.layers import Dropout, Layers
 from rankjax.models.vit import VITS
 
@@ -305,6 +305,45 @@ def test_eval_mode_embeds_each_image_alone():
 def test_unknown_model_names_the_nearest():
     with pytest.raises(UsageError, match=r"'resnet81'; did you mean resnet18"):
         embedder("resnet81")
+
+
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("convnext_tiny", (31, 32)),
+        pytest.param("googlenet", (14, 15, 40), marks=pytest.mark.slow),
+        pytest.param("bn_inception", (30, 31, 38, 39, 63), marks=pytest.mark.slow),
+        pytest.param("densenet169", (28, 29), marks=pytest.mark.slow),
+    ],
+)
+def test_a_network_takes_the_sizes_of_images_that_its_strides_leave_something_of(
+    name, sides
+):
+    made = nnx.eval_shape(
+        lambda: backbone(name, channels=3, layers=Layers(None, nnx.Rngs(0)))
+    )
+
+    def last(made, images):
+        return [x for _, x in made.stages(images)][-1]
+
+    for side in sides:
+        x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        try:
+            something = 0 not in nnx.eval_shape(last, made, x).shape
+        except TypeError:  # parts of different sizes are to be concatenated
+            something = False
+        assert made.takes(side) == something
+
+
+def test_sizes_of_images_that_a_network_does_not_take_are_refused_with_the_nearest():
+    def make():
+        layers = Layers(None, nnx.Rngs(0))
+        size = (64, 48)
+        return backbone("bn_inception", channels=3, layers=layers, image_size=size)
+
+    message = r"image_size must be one that BNInception takes, got \(64, 48\).* is 38"
+    with pytest.raises(UsageError, match=message):
+        nnx.eval_shape(make)
 
 
 @pytest.mark.parametrize(
