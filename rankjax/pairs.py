@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rankjax.similarity import Similarity, at_least_float32, cosine, dot
+from rankjax.similarity import Similarity, at_least_float32, cosine, dot, lengths
 
 Relevance = Callable[[jax.Array, jax.Array], jax.Array]
 """Maps labels [anchor] and [reference] to numbers [anchor, reference] in [0, 1]."""
@@ -45,6 +45,7 @@ class Pairs:
         objective's `relevance` makes of their labels; or how much of their labels they
         share (Jaccard index), hence 1 or 0 of one label per row.
       guide: [anchor, reference], cosines of what another model makes of the rows.
+      anchor_length: [anchor] at least 0, Euclidean lengths of the anchors' embeddings.
       anchor_index: [anchor] int, number of the row in the global batch.
       reference_index: [reference] int, the same; negative for rows of another batch.
       key: the key of random choices.
@@ -66,6 +67,7 @@ class Pairs:
     reference_valid: jax.Array | None = None
     relevance: jax.Array | None = None
     guide: jax.Array | None = None
+    anchor_length: jax.Array | None = None
     anchor_index: jax.Array | None = None
     reference_index: jax.Array | None = None
     key: jax.Array | None = None
@@ -109,6 +111,7 @@ _WHY = {
     "reference_label": "give labels [n] rather than masks or several labels per row",
     "relevance": "give labels rather than masks",
     "guide": "give guide=[n, dim], what another model makes of the rows",
+    "anchor_length": "give embeddings, or the lengths of their rows beside the masks",
     "anchor_index": "a random choice is drawn by the rows' numbers",
     "reference_index": "a random choice is drawn by the rows' numbers",
     "key": "a random choice needs key=jax.random.key(seed), a new one in each step",
@@ -196,6 +199,7 @@ def pair_rows(
         reference_valid=references.valid,
         relevance=_relevance(anchors, references, relevance),
         guide=_guide(anchors, references),
+        anchor_length=lengths(anchors.embeddings),
         anchor_index=anchors.index,
         reference_index=references.index,
         key=key,
@@ -345,6 +349,7 @@ def from_tuples(
         is_positive,
         ~is_positive,
         reference_similarity=similarities(rows, rows),
+        anchor_length=lengths(embeddings[anchor]),
         dim=embeddings.shape[1],
     )
 
