@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rankjax import losses, mining, parallel, regularizers, similarity
-from rankjax.inputs import References
+from rankjax.inputs import Positives, References
 from rankjax.objective import Objective, objective
 from rankjax.pairs import Features, Pairs, from_tuples, masks_from_pairs
 from rankjax.regularizers import squared_norm
@@ -114,6 +114,7 @@ __all__ = [
     "Features",
     "Objective",
     "Pairs",
+    "Positives",
     "Reduction",
     "References",
     "Terms",

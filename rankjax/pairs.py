@@ -14,6 +14,8 @@ from rankjax.similarity import Similarity, at_least_float32, cosine, dot, length
 Relevance = Callable[[jax.Array, jax.Array], jax.Array]
 """Maps labels [anchor] and [reference] to numbers [anchor, reference] in [0, 1]."""
 _STATIC = {"static": True}
+BY_LABEL, EVERY = -1, -2
+"""Of `Rows.negative_of`."""
 
 
 @jax.tree_util.register_dataclass
@@ -107,8 +109,8 @@ class Pairs:
 
 _WHY = {
     "reference_embeddings": "it compares positives with negatives",
-    "anchor_label": "give labels [n] rather than masks or several labels per row",
-    "reference_label": "give labels [n] rather than masks or several labels per row",
+    "anchor_label": "give labels [n], not masks, several labels or mined negatives",
+    "reference_label": "give labels [n], not masks, several labels or mined negatives",
     "relevance": "give labels rather than masks",
     "guide": "give guide=[n, dim], what another model makes of the rows",
     "anchor_length": "give embeddings, or the lengths of their rows beside the masks",
@@ -155,6 +157,9 @@ class Rows:
       positive: [n, reference] bool or None, a given mask.
       negative: [n, reference] bool or None, a given mask.
       guide: [n, guide's dim] or None, embeddings by another model; constants.
+      negative_of: [n] int or None. The number of the row of the batch that this one is
+        a negative of, alone; `EVERY` for a negative of all rows, `BY_LABEL` where
+        labels or masks decide, as they do of None.
     """
 
     embeddings: jax.Array
@@ -165,6 +170,7 @@ class Rows:
     positive: jax.Array | None = None
     negative: jax.Array | None = None
     guide: jax.Array | None = None
+    negative_of: jax.Array | None = None
 
 
 def pair_rows(
@@ -181,6 +187,7 @@ def pair_rows(
     """
     positive, negative = masks(anchors, references)
     single = anchors.label is not None and anchors.label.ndim == 1
+    single &= references.negative_of is None
     values = similarity(anchors.embeddings, references.embeddings)
     if jnp.shape(values) != positive.shape:
         raise ValueError(
@@ -242,6 +249,10 @@ def masks(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
         same = _shared(anchors.label, references.label) > 0
     else:
         same = anchors.label[:, None] == references.label[None, :]
+    if references.negative_of is not None:
+        of = references.negative_of[None, :]
+        same &= of == BY_LABEL
+        considered &= (of < 0) | (of == anchors.index[:, None])
     return considered & same, considered & ~same
 
 
@@ -260,9 +271,23 @@ def _guide(anchors: Rows, references: Rows) -> jax.Array | None:
 def _relevance(
     anchors: Rows, references: Rows, of_labels: Relevance | None
 ) -> jax.Array | None:
-    """What is given, or the Jaccard index of labels: of one per row, their equality."""
+    """What is given, or the Jaccard index of labels: of one per row, their equality.
+
+    Of what was mined as a negative it is 0.
+    """
     if anchors.label is None or references.label is None:
         return None
+    relevance = _relevance_of_labels(anchors, references, of_labels)
+    if references.negative_of is None:
+        return relevance
+    return jnp.where(references.negative_of[None, :] == BY_LABEL, relevance, 0)
+
+
+def _relevance_of_labels(
+    anchors: Rows, references: Rows, of_labels: Relevance | None
+) -> jax.Array:
+    assert anchors.label is not None
+    assert references.label is not None
     if of_labels is not None:
         return of_labels(anchors.label, references.label)
     if anchors.label.ndim == 1:
