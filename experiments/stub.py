@@ -29,9 +29,10 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import jax
 
-from rankjax.inputs import References
+from rankjax.inputs import Positives, References
 from rankjax.mining import Miner, Selection, all_negatives
 from rankjax.objective import Loss
+from rankjax.pairs import Relevance
 from rankjax.registry import Number
 from rankjax.similarity import Similarity
 from rankjax.terms import Reduction
@@ -45,11 +46,14 @@ class Options(TypedDict, total=False):
     similarity: Similarity | None
     reduction: Reduction
     regularizers: Sequence[tuple[Any, Loss]]
-    references: References | None
+    relevance: Relevance | None
+    symmetric: bool
+    references: References | Positives | None
     valid: Any
     positive: Any
     negative: Any
     weights: Any
+    guide: Any
     key: jax.Array | None
 
 def one_call(loss: Loss) -> Callable[..., jax.Array]: ...

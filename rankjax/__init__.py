@@ -4,11 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rankjax import losses, mining, parallel, regularizers, similarity
-from rankjax.inputs import References
+from rankjax.inputs import Positives, References
 from rankjax.objective import Objective, objective
 from rankjax.pairs import Features, Pairs, from_tuples, masks_from_pairs
 from rankjax.regularizers import squared_norm
 from rankjax.simple import NAMES as _NAMES
+from rankjax.simple import ada_face_loss as ada_face_loss
 from rankjax.simple import angular_hinge_loss as angular_hinge_loss
 from rankjax.simple import angular_loss as angular_loss
 from rankjax.simple import arc_face_loss as arc_face_loss
@@ -21,9 +22,11 @@ from rankjax.simple import circle_loss as circle_loss
 from rankjax.simple import contrastive_loss as contrastive_loss
 from rankjax.simple import cos_face_loss as cos_face_loss
 from rankjax.simple import cosent_loss as cosent_loss
+from rankjax.simple import curricular_face_loss as curricular_face_loss
 from rankjax.simple import debiased_contrastive_loss as debiased_contrastive_loss
 from rankjax.simple import decoupled_contrastive_loss as decoupled_contrastive_loss
 from rankjax.simple import dynamic_soft_margin_loss as dynamic_soft_margin_loss
+from rankjax.simple import elastic_face_loss as elastic_face_loss
 from rankjax.simple import fast_ap_loss as fast_ap_loss
 from rankjax.simple import generalized_end_to_end_loss as generalized_end_to_end_loss
 from rankjax.simple import (
@@ -33,6 +36,7 @@ from rankjax.simple import hierarchical_triplet_loss as hierarchical_triplet_los
 from rankjax.simple import histogram_loss as histogram_loss
 from rankjax.simple import intra_pair_variance_loss as intra_pair_variance_loss
 from rankjax.simple import lifted_structure_loss as lifted_structure_loss
+from rankjax.simple import mag_face_loss as mag_face_loss
 from rankjax.simple import margin_loss as margin_loss
 from rankjax.simple import margin_mse_loss as margin_mse_loss
 from rankjax.simple import multi_similarity_loss as multi_similarity_loss
@@ -69,6 +73,7 @@ from rankjax.simple import soft_bin_ap_loss as soft_bin_ap_loss
 from rankjax.simple import soft_nearest_neighbor_loss as soft_nearest_neighbor_loss
 from rankjax.simple import soft_target_loss as soft_target_loss
 from rankjax.simple import soft_triple_loss as soft_triple_loss
+from rankjax.simple import sphere_face2_loss as sphere_face2_loss
 from rankjax.simple import sphere_face_loss as sphere_face_loss
 from rankjax.simple import sub_center_arc_face_loss as sub_center_arc_face_loss
 from rankjax.simple import sup_ap_loss as sup_ap_loss
@@ -109,6 +114,7 @@ __all__ = [
     "Features",
     "Objective",
     "Pairs",
+    "Positives",
     "Reduction",
     "References",
     "Terms",

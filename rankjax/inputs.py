@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rankjax.pairs import Pairs, Rows
-from rankjax.registry import LossInfo
+from rankjax.pairs import BY_LABEL, EVERY, Pairs, Rows
+from rankjax.registry import Kind, LossInfo
 from rankjax.selections import SELECTIONS
 from rankjax.terms import Reduction, Terms
 
@@ -39,6 +39,35 @@ class References:
     copy_of: Any = None
     guide: Any = dataclasses.field(default=None, kw_only=True)
     replicated: bool = dataclasses.field(default=False, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Positives:
+    """A positive for each row of a batch, and negatives that were mined for it.
+
+    They are the references of an objective: row i belongs with positive i, and the
+    positives of other rows are its negatives, unless labels of the batch say that they
+    are alike. Over devices, each one has those of its own rows.
+
+    Attributes:
+      embeddings: [n, dim], of the batch's type.
+      negatives: [n, k, dim], or None.
+      negatives_valid: [n, k] bool, or None for all; False where a row has fewer.
+      guide: [n, guide's dim], or None; see `rankjax.Objective.__call__`.
+      negatives_guide: [n, k, guide's dim], or None.
+      shared: whether what was mined for one row is a negative of all other rows, too,
+        or of this row alone.
+    """
+
+    embeddings: Any
+    negatives: Any = None
+    negatives_valid: Any = dataclasses.field(default=None, kw_only=True)
+    guide: Any = dataclasses.field(default=None, kw_only=True)
+    negatives_guide: Any = dataclasses.field(default=None, kw_only=True)
+    shared: bool = dataclasses.field(
+        default=True, kw_only=True, metadata={"static": True}
+    )
 
 
 def check_regularizers(regularizers: Any) -> None:
@@ -193,10 +222,81 @@ def reference_rows(references: References, batch: Rows, *, spread: bool) -> Rows
     return dataclasses.replace(rows, index=array.astype(jnp.int32))
 
 
+def with_positives(batch: Rows, positives: Positives, first: Any) -> tuple[Rows, Rows]:
+    """The batch, with a label of its own for each row if it has none; and references.
+
+    Args:
+      batch: the device's own rows.
+      positives: see `Positives`.
+      first: number of the first row among those of all devices.
+
+    Raises:
+      ValueError, TypeError: shapes or types that do not fit the batch.
+    """
+    n, numbers = len(batch.embeddings), first + batch.index
+    label = numbers if batch.label is None else batch.label
+    batch = dataclasses.replace(batch, label=label)
+    rows = as_rows("references.", positives.embeddings, None, None, positives.guide)
+    check_shape(
+        "references.embeddings", rows.embeddings, (n, *rows.embeddings.shape[1:])
+    )
+    other = jnp.full(n, -1, jnp.int32)
+    rows = dataclasses.replace(rows, valid=batch.valid, index=other, label=label)
+    check_same_space(batch, rows)
+    if positives.negatives is None:
+        for name in ("negatives_valid", "negatives_guide"):
+            if getattr(positives, name) is not None:
+                raise ValueError(f"references.{name} needs negatives, got None")
+        return batch, rows
+    shape = jnp.shape(positives.negatives)
+    if len(shape) != 3:
+        raise ValueError(
+            f"references.negatives must have shape ({n}, k, dim), got {shape}"
+        )
+
+    def flat(name: str, axes: int) -> Any:
+        """Joins the first two axes."""
+        if getattr(positives, name) is None:
+            return None
+        array = jnp.asarray(getattr(positives, name))
+        check_shape(f"references.{name}", array, (n, *shape[1:2], *array.shape[2:axes]))
+        return array.reshape(-1, *array.shape[2:])
+
+    mined = as_rows(
+        "references.negatives.",
+        flat("negatives", 3),
+        None,
+        flat("negatives_valid", 2),
+        flat("negatives_guide", 3),
+    )
+    if (mined.guide is None) != (rows.guide is None):
+        raise ValueError(
+            "references.guide and references.negatives_guide must be given together"
+        )
+    owner = jnp.repeat(numbers, shape[1])
+    of_owner = jnp.repeat(label, shape[1], axis=0)
+    mined = dataclasses.replace(
+        mined,
+        valid=mined.valid & jnp.repeat(batch.valid, shape[1]),
+        index=jnp.full_like(owner, -1),
+        label=jnp.zeros_like(of_owner) if label.ndim == 2 else of_owner,
+        negative_of=jnp.full_like(owner, EVERY) if positives.shared else owner,
+    )
+    check_same_space(batch, mined)
+    rows = dataclasses.replace(rows, negative_of=jnp.full_like(numbers, BY_LABEL))
+    return batch, jax.tree.map(lambda *x: jnp.concatenate(x), rows, mined)
+
+
 def check_references(
     info: LossInfo, references: Rows | None, weights: jax.Array | None
 ) -> None:
-    """Raises a ValueError where a loss needs references, or takes no weights."""
+    """Raises where a loss needs references, or takes no weights or mined negatives."""
+    mined = references is not None and references.negative_of is not None
+    if mined and (info.anchors == "references" or info.kind is Kind.FEATURES):
+        raise ValueError(
+            "references.negatives must be None, for this loss compares no row with "
+            "negatives of its own"
+        )
     if info.anchors == "references":
         if references is None:
             raise ValueError(
@@ -207,6 +307,29 @@ def check_references(
                 "weights count rows of the batch, and this loss has a term per "
                 "reference; give weights=None"
             )
+
+
+def check_positives(
+    references: Any, positive: Any, negative: Any, *, symmetric: bool
+) -> None:
+    """Raises where `Positives` are needed, or say otherwise than masks.
+
+    Raises:
+      TypeError: there is no second direction.
+      ValueError: masks are given, too.
+    """
+    if isinstance(references, Positives) and (
+        positive is not None or negative is not None
+    ):
+        raise ValueError(
+            "positive and negative must be None where references are "
+            "rankjax.Positives, which say what belongs together"
+        )
+    if symmetric and not isinstance(references, Positives):
+        raise TypeError(
+            "symmetric=True needs references=rankjax.Positives(embeddings), got "
+            f"{type(references).__name__}"
+        )
 
 
 def check_functions(**functions: Any) -> None:

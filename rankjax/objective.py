@@ -17,7 +17,7 @@ from jax import lax
 
 from rankjax import gradients, inputs
 from rankjax.blocks import cast_varying, pad, varying_axes
-from rankjax.inputs import References
+from rankjax.inputs import Positives, References
 from rankjax.mining import Miner
 from rankjax.pairs import (
     Relevance,
@@ -77,13 +77,14 @@ class Objective(Generic[Value]):
     dims: tuple[int, ...] | None
     dim_weights: tuple[Any, ...]
     relevance: Relevance | None
+    symmetric: bool
 
     def __call__(
         self,
         embeddings: Any,
         labels: Any = None,
         *,
-        references: References | None = None,
+        references: References | Positives | None = None,
         valid: Any = None,
         positive: Any = None,
         negative: Any = None,
@@ -99,7 +100,8 @@ class Objective(Generic[Value]):
           labels: [n] integer, any values; equal labels are positives. Or [n, classes]
             bool, where a row has several labels; rows that share one are positives.
           references: rows to compare with instead of the batch itself, with gradient:
-            the other of two towers, proxies, a memory.
+            proxies, a memory, the other of two towers. Or `Positives`: one for each
+            row, which then need no labels, and negatives that were mined for it.
           valid: [n] bool; False rows are padding, whatever they hold.
           positive: [n, m] bool, positives given instead of labels (m = n, over all
             devices, without `references`). A row is never its own positive.
@@ -123,10 +125,33 @@ class Objective(Generic[Value]):
           ValueError, TypeError: shapes, types or combinations that are not allowed,
             before anything is compiled.
         """
+        inputs.check_positives(references, positive, negative, symmetric=self.symmetric)
+        if self.symmetric:
+            there = dataclasses.replace(self, symmetric=False)
+            assert isinstance(references, Positives)
+            back = Positives(embeddings, guide=guide)
+            given = {"valid": valid, "weights": weights, "key": key, "params": params}
+            both: Any = (
+                there(embeddings, labels, references=references, guide=guide, **given),
+                there(
+                    references.embeddings,
+                    labels,
+                    references=back,
+                    guide=references.guide,
+                    **given,
+                ),
+            )
+            mean_of_both: Any = jax.tree.map(lambda x, y: (x + y) / 2, *both)
+            return mean_of_both
         batch = inputs.as_rows("", embeddings, labels, valid, guide)
         inputs.check_dims(self.dims, batch.embeddings.shape[1])
         others = None
-        if references is not None:
+        if isinstance(references, Positives):
+            first = 0 if self.axis_name is None else lax.axis_index(self.axis_name)
+            batch, others = inputs.with_positives(
+                batch, references, first * len(batch.embeddings)
+            )
+        elif references is not None:
             others = inputs.reference_rows(
                 references, batch, spread=self.axis_name is not None
             )
@@ -142,7 +167,7 @@ class Objective(Generic[Value]):
             dataclasses.replace(
                 self, params=(), regularizers=penalties, dim_weights=()
             ),
-            references is not None and references.replicated,
+            isinstance(references, References) and references.replicated,
             (batch, others, weights, key),
             numbers,
             [strength for strength, _ in self.regularizers],
@@ -175,6 +200,7 @@ def objective(
     dims: Sequence[int] | None = ...,
     dim_weights: Sequence[Any] | None = ...,
     relevance: Relevance | None = ...,
+    symmetric: bool = ...,
     has_aux: Literal[False] = ...,
 ) -> Objective[jax.Array]: ...
 @overload
@@ -190,6 +216,7 @@ def objective(
     dims: Sequence[int] | None = ...,
     dim_weights: Sequence[Any] | None = ...,
     relevance: Relevance | None = ...,
+    symmetric: bool = ...,
     has_aux: Literal[True],
 ) -> Objective[tuple[jax.Array, Aux]]: ...
 def objective(
@@ -204,6 +231,7 @@ def objective(
     dims: Sequence[int] | None = None,
     dim_weights: Sequence[Any] | None = None,
     relevance: Relevance | None = None,
+    symmetric: bool = False,
     has_aux: bool = False,
 ) -> Objective[Any]:
     """Composes a loss, its mining and its averaging into one pure function.
@@ -240,6 +268,8 @@ def objective(
         reference] in [0, 1], for losses that take grades, such as `soft_target_loss`:
         `lambda a, r: table[a][:, r]` for a table [class, class] of one's own. By
         default the Jaccard index of labels; of one label per row, their equality.
+      symmetric: the mean of both directions, rows against their `Positives` and these
+        against the rows. What was mined for rows is in the first.
       has_aux: also return the share of terms above zero (`active_share`) and the mean
         similarity of all positive and of all negative pairs before mining, for the
         longest of dims.
@@ -288,6 +318,7 @@ def objective(
         dims=None if lengths is None else tuple(lengths),
         dim_weights=() if lengths is None else tuple(lengths.values()),
         relevance=bound(relevance),
+        symmetric=symmetric,
     )
 
 

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rankjax.similarity import Similarity, at_least_float32, cosine, dot
+from rankjax.similarity import Similarity, at_least_float32, cosine, dot, lengths
 
 Relevance = Callable[[jax.Array, jax.Array], jax.Array]
 """Maps labels [anchor] and [reference] to numbers [anchor, reference] in [0, 1]."""
 _STATIC = {"static": True}
+BY_LABEL, EVERY = -1, -2
+"""Of `Rows.negative_of`."""
 
 
 @jax.tree_util.register_dataclass
@@ -45,6 +47,7 @@ class Pairs:
         objective's `relevance` makes of their labels; or how much of their labels they
         share (Jaccard index), hence 1 or 0 of one label per row.
       guide: [anchor, reference], cosines of what another model makes of the rows.
+      anchor_length: [anchor] at least 0, Euclidean lengths of the anchors' embeddings.
       anchor_index: [anchor] int, number of the row in the global batch.
       reference_index: [reference] int, the same; negative for rows of another batch.
       key: the key of random choices.
@@ -66,6 +69,7 @@ class Pairs:
     reference_valid: jax.Array | None = None
     relevance: jax.Array | None = None
     guide: jax.Array | None = None
+    anchor_length: jax.Array | None = None
     anchor_index: jax.Array | None = None
     reference_index: jax.Array | None = None
     key: jax.Array | None = None
@@ -105,10 +109,11 @@ class Pairs:
 
 _WHY = {
     "reference_embeddings": "it compares positives with negatives",
-    "anchor_label": "give labels [n] rather than masks or several labels per row",
-    "reference_label": "give labels [n] rather than masks or several labels per row",
+    "anchor_label": "give labels [n], not masks, several labels or mined negatives",
+    "reference_label": "give labels [n], not masks, several labels or mined negatives",
     "relevance": "give labels rather than masks",
     "guide": "give guide=[n, dim], what another model makes of the rows",
+    "anchor_length": "give embeddings, or the lengths of their rows beside the masks",
     "anchor_index": "a random choice is drawn by the rows' numbers",
     "reference_index": "a random choice is drawn by the rows' numbers",
     "key": "a random choice needs key=jax.random.key(seed), a new one in each step",
@@ -152,6 +157,9 @@ class Rows:
       positive: [n, reference] bool or None, a given mask.
       negative: [n, reference] bool or None, a given mask.
       guide: [n, guide's dim] or None, embeddings by another model; constants.
+      negative_of: [n] int or None. The number of the row of the batch that this one is
+        a negative of, alone; `EVERY` for a negative of all rows, `BY_LABEL` where
+        labels or masks decide, as they do of None.
     """
 
     embeddings: jax.Array
@@ -162,6 +170,7 @@ class Rows:
     positive: jax.Array | None = None
     negative: jax.Array | None = None
     guide: jax.Array | None = None
+    negative_of: jax.Array | None = None
 
 
 def pair_rows(
@@ -178,6 +187,7 @@ def pair_rows(
     """
     positive, negative = masks(anchors, references)
     single = anchors.label is not None and anchors.label.ndim == 1
+    single &= references.negative_of is None
     values = similarity(anchors.embeddings, references.embeddings)
     if jnp.shape(values) != positive.shape:
         raise ValueError(
@@ -196,6 +206,7 @@ def pair_rows(
         reference_valid=references.valid,
         relevance=_relevance(anchors, references, relevance),
         guide=_guide(anchors, references),
+        anchor_length=lengths(anchors.embeddings),
         anchor_index=anchors.index,
         reference_index=references.index,
         key=key,
@@ -238,6 +249,10 @@ def masks(anchors: Rows, references: Rows) -> tuple[jax.Array, jax.Array]:
         same = _shared(anchors.label, references.label) > 0
     else:
         same = anchors.label[:, None] == references.label[None, :]
+    if references.negative_of is not None:
+        of = references.negative_of[None, :]
+        same &= of == BY_LABEL
+        considered &= (of < 0) | (of == anchors.index[:, None])
     return considered & same, considered & ~same
 
 
@@ -256,9 +271,23 @@ def _guide(anchors: Rows, references: Rows) -> jax.Array | None:
 def _relevance(
     anchors: Rows, references: Rows, of_labels: Relevance | None
 ) -> jax.Array | None:
-    """What is given, or the Jaccard index of labels: of one per row, their equality."""
+    """What is given, or the Jaccard index of labels: of one per row, their equality.
+
+    Of what was mined as a negative it is 0.
+    """
     if anchors.label is None or references.label is None:
         return None
+    relevance = _relevance_of_labels(anchors, references, of_labels)
+    if references.negative_of is None:
+        return relevance
+    return jnp.where(references.negative_of[None, :] == BY_LABEL, relevance, 0)
+
+
+def _relevance_of_labels(
+    anchors: Rows, references: Rows, of_labels: Relevance | None
+) -> jax.Array:
+    assert anchors.label is not None
+    assert references.label is not None
     if of_labels is not None:
         return of_labels(anchors.label, references.label)
     if anchors.label.ndim == 1:
@@ -345,6 +374,7 @@ def from_tuples(
         is_positive,
         ~is_positive,
         reference_similarity=similarities(rows, rows),
+        anchor_length=lengths(embeddings[anchor]),
         dim=embeddings.shape[1],
     )
 

@@ -17,16 +17,24 @@ from rankjax.losses import LOSSES
 from rankjax.objective import Loss, Objective, objective
 from rankjax.registry import hyper_parameters
 
-_OF_OBJECTIVE = ("mining", "similarity", "reduction", "regularizers", "relevance")
+_OF_OBJECTIVE = (
+    "mining",
+    "similarity",
+    "reduction",
+    "regularizers",
+    "relevance",
+    "symmetric",
+)
 _OF_CALL = ("references", "valid", "positive", "negative", "weights", "guide", "key")
 
 
 def one_call(loss: Loss) -> Callable[..., jax.Array]:
     """Makes the loss of embeddings and labels from a loss of pairs.
 
-    Besides the loss's own settings the result takes `mining`, `similarity`, `reduction`
-    and `regularizers` as `objective` does, and `references`, `valid`, `positive`,
-    `negative`, `weights` and `key` as an objective does.
+    Besides the loss's own settings the result takes `mining`, `similarity`,
+    `reduction`, `regularizers`, `relevance` and `symmetric` as `objective` does, and
+    what the call of an objective takes: `references`, `valid`, `positive`, `negative`,
+    `weights`, `guide` and `key`.
     """
 
     def compute(embeddings: Any, labels: Any = None, **given: Any) -> jax.Array:

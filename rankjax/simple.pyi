@@ -5,9 +5,10 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import jax
 
-from rankjax.inputs import References
+from rankjax.inputs import Positives, References
 from rankjax.mining import Miner, Selection, all_negatives
 from rankjax.objective import Loss
+from rankjax.pairs import Relevance
 from rankjax.registry import Number
 from rankjax.similarity import Similarity
 from rankjax.terms import Reduction
@@ -21,14 +22,30 @@ class Options(TypedDict, total=False):
     similarity: Similarity | None
     reduction: Reduction
     regularizers: Sequence[tuple[Any, Loss]]
-    references: References | None
+    relevance: Relevance | None
+    symmetric: bool
+    references: References | Positives | None
     valid: Any
     positive: Any
     negative: Any
     weights: Any
+    guide: Any
     key: jax.Array | None
 
 def one_call(loss: Loss) -> Callable[..., jax.Array]: ...
+def ada_face_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    margin: Number = 0.4,
+    concentration: Number = 0.333,
+    scale: Number = 64.0,
+    length_mean: Number | None = None,
+    length_deviation: Number | None = None,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """AdaFace: normalised softmax whose margin depends on the length of the anchor."""
+
 def angular_hinge_loss(
     embeddings: Any,
     labels: Any = None,
@@ -132,6 +149,17 @@ def signal_to_noise_contrastive_loss(
 ) -> jax.Array:
     """Contrastive hinges on the inverse of a signal-to-noise ratio."""
 
+def curricular_face_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    margin: Number = 28.6,
+    scale: Number = 64.0,
+    progress: Number | None = None,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """CurricularFace: ArcFace whose hard classes weigh more, the better it does."""
+
 def debiased_contrastive_loss(
     embeddings: Any,
     labels: Any = None,
@@ -191,6 +219,17 @@ def dynamic_soft_margin_loss(
     **options: Unpack[Options],
 ) -> jax.Array:
     """Dynamic soft margin loss, one term per anchor and positive."""
+
+def elastic_face_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    margin: Number = 28.6,
+    deviation: Number = 2.86,
+    scale: Number = 64.0,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """ElasticFace: ArcFace whose margin is a normal number for each anchor."""
 
 def fast_ap_loss(
     embeddings: Any,
@@ -286,6 +325,20 @@ def lifted_structure_loss(
     **options: Unpack[Options],
 ) -> jax.Array:
     """Lifted structure loss, one term per positive pair."""
+
+def mag_face_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    least_margin: Number = 25.8,
+    most_margin: Number = 45.8,
+    shortest: Number = 10.0,
+    longest: Number = 110.0,
+    scale: Number = 64.0,
+    length_weight: Number = 35.0,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """MagFace: ArcFace with a margin that rises with the length of the anchor."""
 
 def margin_loss(
     embeddings: Any,
@@ -509,6 +562,7 @@ def sigmoid_loss(
     *,
     scale: Number = 10.0,
     bias: Number = -10.0,
+    margin: Number = 0.0,
     **options: Unpack[Options],
 ) -> jax.Array:
     """Sigmoid loss, summed over an anchor's pairs."""
@@ -572,6 +626,19 @@ def sphere_face_loss(
     **options: Unpack[Options],
 ) -> jax.Array:
     """SphereFace: normalised softmax whose target angle counts m times."""
+
+def sphere_face2_loss(
+    embeddings: Any,
+    labels: Any = None,
+    *,
+    share: Number = 0.7,
+    scale: Number = 40.0,
+    margin: Number = 0.4,
+    power: Number = 3.0,
+    bias: Number = 0.0,
+    **options: Unpack[Options],
+) -> jax.Array:
+    """SphereFace2: a binary classification per class row, summed over an anchor's row."""
 
 def sub_center_arc_face_loss(
     embeddings: Any,

@@ -7,6 +7,7 @@ the conformance tests, into the README's table and within reach of `experiments.
 from collections.abc import Callable
 from typing import Any
 
+from rankjax.losses.ada_face import ada_face_loss as ada_face_loss
 from rankjax.losses.angular import angular_hinge_loss as angular_hinge_loss
 from rankjax.losses.angular import angular_loss as angular_loss
 from rankjax.losses.angular import n_pairs_angular_loss as n_pairs_angular_loss
@@ -21,6 +22,9 @@ from rankjax.losses.circle import circle_loss as circle_loss
 from rankjax.losses.contrastive import contrastive_loss as contrastive_loss
 from rankjax.losses.contrastive import (
     signal_to_noise_contrastive_loss as signal_to_noise_contrastive_loss,
+)
+from rankjax.losses.curricular_face import (
+    curricular_face_loss as curricular_face_loss,
 )
 from rankjax.losses.debiased import (
     debiased_contrastive_loss as debiased_contrastive_loss,
@@ -38,6 +42,7 @@ from rankjax.losses.distillation import (
 from rankjax.losses.dynamic_soft_margin import (
     dynamic_soft_margin_loss as dynamic_soft_margin_loss,
 )
+from rankjax.losses.elastic_face import elastic_face_loss as elastic_face_loss
 from rankjax.losses.fast_ap import fast_ap_loss as fast_ap_loss
 from rankjax.losses.fast_ap import soft_bin_ap_loss as soft_bin_ap_loss
 from rankjax.losses.generalized_end_to_end import (
@@ -57,6 +62,7 @@ from rankjax.losses.lifted import (
     generalized_lifted_structure_loss as generalized_lifted_structure_loss,
 )
 from rankjax.losses.lifted import lifted_structure_loss as lifted_structure_loss
+from rankjax.losses.mag_face import mag_face_loss as mag_face_loss
 from rankjax.losses.margin import margin_loss as margin_loss
 from rankjax.losses.multi_similarity import (
     multi_similarity_loss as multi_similarity_loss,
@@ -95,6 +101,8 @@ from rankjax.losses.soft_triple import soft_triple_loss as soft_triple_loss
 from rankjax.losses.softmax import nt_xent_loss as nt_xent_loss
 from rankjax.losses.softmax import sup_con_loss as sup_con_loss
 from rankjax.losses.sphere_face import sphere_face_loss as sphere_face_loss
+from rankjax.losses.sphere_face2 import sphere_face2_bias as sphere_face2_bias
+from rankjax.losses.sphere_face2 import sphere_face2_loss as sphere_face2_loss
 from rankjax.losses.sub_center_arc_face import (
     sub_center_arc_face_loss as sub_center_arc_face_loss,
 )

@@ -88,8 +88,12 @@ def widen(cosine: jax.Array, margin: Number) -> jax.Array:
     """The cosine [anchor, class] of the angle plus a margin, and its continuation."""
     margins = jnp.deg2rad(jnp.asarray(margin, cosine.dtype))
     margins = jnp.broadcast_to(margins, cosine.shape)
+    continued = cosine - margins * jnp.sin(margins)
+    return jnp.where(cosine > -jnp.cos(margins), turn(cosine, margins), continued)
+
+
+def turn(cosine: jax.Array, radians: jax.Array) -> jax.Array:
+    """The cosine of an angle plus another, with finite gradients at 0 and 180."""
     least = 4 * jnp.finfo(cosine.dtype).eps
     sine = jnp.sqrt(jnp.maximum((1 - cosine) * (1 + cosine), least))
-    widened = cosine * jnp.cos(margins) - sine * jnp.sin(margins)
-    continued = cosine - margins * jnp.sin(margins)
-    return jnp.where(cosine > -jnp.cos(margins), widened, continued)
+    return cosine * jnp.cos(radians) - sine * jnp.sin(radians)

@@ -757,7 +757,7 @@ def test_an_objective_prints_what_it_computes():
         "objective(loss=triplet_loss(selection=semi_hard, margin=0.3), mining=None, "
         "similarity=negative_squared_euclidean, reduction=mean, "
         "regularizers=[(0.1, 'squared_norm')], axis_name=None, block=16, "
-        "has_aux=False, dims=None, dim_weights=(), relevance=None)"
+        "has_aux=False, dims=None, dim_weights=(), relevance=None, symmetric=False)"
     )
 
 
