@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from experiments.config import Data
-from experiments.evaluation.npz import classes, numeric_embeddings
+from experiments.evaluation.npz import classes, numeric_embeddings, read_parquet
 from experiments.pretrained import job_of
 from rankjax.data import CATALOGUE, Dataset, Split
 from rankjax.data.images import ImageRows, ImageSource
 from rankjax.data.own import SPLIT_OF
 from rankjax.data.splits import LoadOptions, Row, some, split_rows
-from rankjax.errors import RunError, UsageError
+from rankjax.errors import UsageError
 from rankjax.files import printable, read_npz
 
 _KEYS = (
@@ -104,8 +104,9 @@ def load_features(file: Path, data: Data, seed: int) -> Dataset:
     """
     if not file.is_file():
         raise UsageError(f"there is no file of features {file}")
-    read = _read_parquet if file.suffix == ".parquet" else _read_npz
-    arrays, job = read(file)
+    read = read_parquet if file.suffix == ".parquet" else read_npz
+    arrays, _, comment = read(file, _KEYS)
+    job = job_of(file, comment)
     if "embeddings" not in arrays:
         raise UsageError(
             f"{file} must have embeddings and labels, got {', '.join(arrays) or 'none'}"
@@ -120,6 +121,8 @@ def load_features(file: Path, data: Data, seed: int) -> Dataset:
     views = arrays.get("views")
     if views is not None:
         shape = (n, values.shape[2])
+        if file.suffix == ".parquet":  # whose lists are of one level
+            views = views.reshape(n, -1, values.shape[2])
         if views.ndim != 3 or views.shape[::2] != shape or views.dtype.kind != "f":
             raise UsageError(
                 f"{file}: views must be floating [{n}, views, {shape[1]}], got "
@@ -183,37 +186,3 @@ def _rows(file: Path, arrays: dict[str, np.ndarray], n: int) -> list[Row]:
             paths, labels.tolist(), splits, cameras, strict=True
         )
     ]
-
-
-def _read_npz(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    arrays, _, comment = read_npz(file, _KEYS)
-    return arrays, job_of(file, comment)
-
-
-def _read_parquet(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise UsageError(f"reading {file} needs pyarrow: pip install pyarrow") from None
-    names = {"embedding": "embeddings", "label": "labels", "path": "paths"}
-    arrays: dict[str, np.ndarray] = {}
-    try:
-        table = parquet.read_table(file)
-        comment = (table.schema.metadata or {}).get(b"rankjax", b"")
-        for column in table.column_names:
-            name = names.get(column, column)
-            if name not in _KEYS:
-                continue
-            values = table[column].combine_chunks()
-            if pa.types.is_fixed_size_list(values.type):
-                array = values.flatten().to_numpy().reshape(len(values), -1)
-            else:
-                array = np.array(values.to_pylist())
-            arrays[name] = array
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise RunError(f"{file} is no Parquet file of features: {error}") from error
-    if "views" in arrays and "embeddings" in arrays:
-        n, dim = arrays["embeddings"].shape
-        arrays["views"] = arrays["views"].reshape(n, -1, dim)
-    return arrays, job_of(file, comment)

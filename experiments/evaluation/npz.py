@@ -1,9 +1,10 @@
-"""Embeddings of any framework, from an .npz file."""
+"""Embeddings of any framework, from an .npz or a Parquet file."""
 
+import dataclasses
 import difflib
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
 from rankjax.data.images import EncodedImages, read_file
 from rankjax.data.splits import JUNK
-from rankjax.errors import UsageError
-from rankjax.files import printable
+from rankjax.errors import RunError, UsageError
+from rankjax.files import Npz, printable
 from rankjax.files import read_npz as read_arrays
 from rankjax.metrics.checks import (
     as_embeddings,
@@ -29,38 +30,81 @@ KEYS = (
 )
 
 
-def read_npz(path: Path, *, pictures: bool) -> Subject:
+def read_npz(path: Path, *, pictures: bool, every_split: bool = False) -> Subject:
     """Reads and checks a file.
 
     Args:
-      path: of the file. README lists its keys; others are named on stderr.
+      path: of the file, .npz or .parquet; what is not among `KEYS` is named on stderr.
       pictures: whether images are read too.
+      every_split: whether rows that have splits are all read, or those of test alone.
 
     Raises:
       UsageError: a key that is missing, or of a wrong shape or type.
       RunError: the file cannot be read.
     """
-    wanted = KEYS if pictures else set(KEYS) - {"images", "paths"}
-    arrays, others, _ = read_arrays(path, wanted)
+    read = read_parquet if path.suffix == ".parquet" else read_arrays
+    arrays, others, _ = read(path, KEYS if pictures else set(KEYS) - {"images"})
     unknown = [_unused(key) for key in others if key not in KEYS]
     if unknown:
         print(f"{path}: not used: {', '.join(unknown)}", file=sys.stderr)
     try:
-        return _subject(path, _of_test(path, arrays))
+        splits = _splits(arrays)
+        if splits is not None and not every_split:
+            arrays = _of_test(path, arrays, splits)
+        found = _subject(path, arrays, pictures=pictures)
+        return dataclasses.replace(found, splits=splits if every_split else None)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _of_test(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of rows that have splits those to be evaluated, queries against a gallery."""
-    split = arrays.pop("split", None)
-    if split is None:
-        return arrays
-    n = len(arrays.get("embeddings", ()))
-    if split.shape != (n,) or split.dtype.kind != "U":
+def read_parquet(path: Path, wanted: Container[str]) -> Npz:
+    """The columns that `experiments.embed` writes, as the arrays of its .npz.
+
+    Raises:
+      UsageError: pyarrow is not installed.
+      RunError: it cannot be read, or is no Parquet file of embeddings.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError(f"reading {path} needs pyarrow: pip install pyarrow") from None
+    names = {"embedding": "embeddings", "label": "labels", "path": "paths"}
+    arrays: dict[str, np.ndarray] = {}
+    others = []
+    try:
+        table = parquet.read_table(path)
+        comment = (table.schema.metadata or {}).get(b"rankjax", b"")
+        for column in table.column_names:
+            name = names.get(column, column)
+            if name not in wanted:
+                others.append(column)
+                continue
+            values = table[column].combine_chunks()
+            if pa.types.is_fixed_size_list(values.type):
+                array = values.flatten().to_numpy().reshape(len(values), -1)
+            else:
+                array = np.array(values.to_pylist())
+            arrays[name] = array
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RunError(f"{path} is no Parquet file of features: {error}") from error
+    return Npz(arrays, tuple(others), comment)
+
+
+def _splits(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
+    split, n = arrays.pop("split", None), len(arrays.get("embeddings", ()))
+    if split is not None and (split.shape != (n,) or split.dtype.kind != "U"):
         raise ValueError(
             f"split must be strings [{n}], got {split.dtype} {split.shape}"
         )
+    return split
+
+
+def _of_test(
+    path: Path, arrays: dict[str, np.ndarray], split: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Of rows that have splits those to be evaluated, queries against a gallery."""
+    n = len(split)
     kept = np.isin(split, ("test", "query", "gallery"))
     if not kept.any() or "pairs" in arrays or "query" in arrays:
         raise ValueError(
@@ -102,7 +146,7 @@ def numeric_embeddings(path: Path, found: np.ndarray) -> np.ndarray:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:
+def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Subject:
     if "embeddings" not in arrays:
         raise UsageError(
             f"embeddings must be there, found {', '.join(arrays) or 'nothing'}"
@@ -132,7 +176,8 @@ def _subject(path: Path, arrays: dict[str, np.ndarray]) -> Subject:
         junk=junk,
         cameras=cameras,
         pairs=pairs,
-        read=_pictures(path, arrays, n),
+        read=_pictures(path, arrays, n) if pictures else None,
+        paths=_paths(arrays, n),
     )
 
 
@@ -244,6 +289,15 @@ def _pairs(
     return Pairs(pairs, same, folds)
 
 
+def _paths(arrays: dict[str, np.ndarray], n: int) -> np.ndarray | None:
+    paths = arrays.get("paths")
+    if paths is not None and (paths.shape != (n,) or paths.dtype.kind != "U"):
+        raise UsageError(
+            f"paths must be strings [{n}], got {paths.dtype} {paths.shape}"
+        )
+    return paths
+
+
 def _pictures(
     path: Path, arrays: dict[str, np.ndarray], n: int
 ) -> Callable[[np.ndarray], Sequence[np.ndarray]] | None:
@@ -257,12 +311,8 @@ def _pictures(
                 f"{images.dtype} {images.shape}"
             )
         return lambda rows: images[rows]
-    if "paths" in arrays:
-        paths = arrays["paths"]
-        if paths.shape != (n,) or paths.dtype.kind != "U":
-            raise UsageError(
-                f"paths must be strings [{n}], got {paths.dtype} {paths.shape}"
-            )
+    paths = _paths(arrays, n)
+    if paths is not None:
         gone = [each for each in paths if not (path.parent / each).exists()]
         if gone:
             raise UsageError(

@@ -51,6 +51,8 @@ class Subject:
       protocol: what all this is for.
       recall_at: what the field reports; what is above the gallery is left out.
       read: pictures of rows, see `rankjax.report.Shown`.
+      paths: str [n], their files or other names; None where they are not known.
+      splits: str [n], or None.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Subject:
     pairs: Pairs | None = None
     recall_at: tuple[int, ...] | None = None
     read: Callable[[np.ndarray], Any] | None = None
+    paths: np.ndarray | None = None
+    splits: np.ndarray | None = None
 
     def shown(self) -> Shown:
         """The rows as a page shows them."""

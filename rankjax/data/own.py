@@ -21,7 +21,9 @@ SPLIT_OF = {split: split for split in SPLITS} | {
 }
 """The split that a folder or a value in a list means, by its name in small letters."""
 
-_COLUMNS = ("path", "label", "split", "camera", "super")
+_COLUMNS = ("path", "label", "split", "camera", "super", "exclude")
+_MARKED = ("1", "1.0", "x", "yes", "true")
+_NOT_MARKED = ("", "0", "0.0", "no", "false")
 
 
 class FolderImages(NamedTuple):
@@ -103,9 +105,10 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
     """The images that a CSV or Parquet file names, as RGB.
 
     The columns are `path` (from the folder of the list, or absolute) and `label`, and
-    maybe `split` (train, validation, test or query, gallery), `camera` and `super`, the
-    super-class; others are not used. Spaces around values do not count. A CSV file is
-    UTF-8 and has a line of headings.
+    maybe `split` (train, validation, test or query, gallery), `camera`, `super`, the
+    super-class, and `exclude`, whose rows with 1, x, yes or true are left out; others
+    are not used. Spaces around values do not count. A CSV file is UTF-8 and has a line
+    of headings.
 
     Raises:
       UsageError: no such file, no rows, a column that is missing, or a value that is
@@ -121,8 +124,8 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
         other = len(names) == 1 and re.search("[;\t]", names[0])
         hint = "; commas must part the columns" if other else ""
         raise UsageError(
-            f"{file} must have the columns path and label, and may have split, camera "
-            f"and super, got {', '.join(map(str, headings))}{hint}"
+            f"{file} must have the columns path and label, and may have split, camera, "
+            f"super and exclude, got {', '.join(map(str, headings))}{hint}"
         )
     twice = [column for column in used if names.count(column) > 1]
     if twice:
@@ -145,8 +148,9 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
         if column != "path":  # what looks alike is one class, accents and all
             values = [unicodedata.normalize("NFC", value) for value in values]
         missing = [i for i, value in enumerate(values, start=1) if not value]
-        if missing and (column in ("path", "label") or len(missing) < len(values)):
-            otherwise = "" if column in ("path", "label") else " or to none"
+        needed = column in ("path", "label")
+        if missing and (needed or (column != "exclude" and len(missing) < len(values))):
+            otherwise = "" if needed else " or to none"
             raise UsageError(
                 f"{file} must give a {column} to all images{otherwise}; it is missing "
                 f"in row {some(missing)}"
@@ -158,10 +162,23 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
                 f"split in row {number} of {file} must be one of "
                 f"{', '.join(SPLIT_OF)}, got {split}"
             )
+    excluded = [mark.casefold() for mark in columns.pop("exclude")]
+    for number, mark in enumerate(excluded, start=1):
+        if mark not in _MARKED + _NOT_MARKED:
+            raise UsageError(
+                f"exclude in row {number} of {file} must be one of "
+                f"{', '.join(_MARKED + _NOT_MARKED[1:])} or empty, got {mark}"
+            )
     rows = [
         Row(file.parent / path, label, SPLIT_OF.get(split.casefold(), ""), *more)
         for path, label, split, *more in zip(*columns.values(), strict=True)
     ]
+    marked = [mark in _MARKED for mark in excluded]
+    left_out = [str(row.image) for row, out in zip(rows, marked, strict=True) if out]
+    tell_left_out(name, {"images marked in the column exclude": left_out})
+    if len(left_out) == len(rows):
+        raise UsageError(f"{file} leaves out all of its rows, by the column exclude")
+    rows = [row for row, out in zip(rows, marked, strict=True) if not out]
     return _load_files(rows, name, options)
 
 

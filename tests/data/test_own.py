@@ -379,6 +379,31 @@ def test_list_of_paths_and_labels_is_split_by_class_as_folders_are(tmp_path):
     assert listed.gallery is None
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_rows_marked_in_the_column_exclude_are_left_out_and_counted(
+    kind, tmp_path, capsys
+):
+    fill(tmp_path, 6, images=4)
+    files = sorted(tmp_path.rglob("*.png"))
+    marks = ["", "x", "X ", "0", " No", "1", "true", "1.0", "Yes", "0.0", "FALSE", ""]
+    rows = [
+        {"path": str(file), "label": file.parent.name, "exclude": mark}
+        for file, mark in zip(files, marks + [""] * 12, strict=True)
+    ]
+    data = load_list(tmp_path / f"list.{kind}", rows)
+    kept = [(row["label"], int(row["path"][-5])) for row in rows]
+    kept = [kept[i] for i in range(24) if i not in (1, 2, 5, 6, 7, 8)]
+    found = []
+    for split in (data.train, data.test):
+        names = [split.class_names[label] for label in split.labels]
+        greens = split.images.read(np.arange(len(names)))[:, 2, 2, 1]
+        found += zip(names, greens.tolist(), strict=True)
+    assert sorted(found) == kept
+    said = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in said if "exclude" in line]
+    assert "6 images marked in the column exclude: " in line
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -399,6 +424,11 @@ def test_list_of_paths_and_labels_is_split_by_class_as_folders_are(tmp_path):
             "path,label,split\na.png,x,train\nb.png,y,\n",
             "split to all images or to none",
         ),
+        (
+            "path,label,exclude\na.png,x,\nb.png,y,maybe\n",
+            "exclude in row 2 of .* must be one of 1, .*x, yes, true, .*, got maybe",
+        ),
+        ("path,label,exclude\na.png,x,1\nb.png,y,x\n", "leaves out all of its rows"),
         ("path,label\na.png,x\n./a.png,y\n", "lists .*a.png twice, as 'x' and as 'y'"),
         ("path,label,split\na.png,x,train\nb.png,x,test\n", "class x of .* two splits"),
         ("path,label\na.png,x\n", "two or more classes to be split, got x"),

@@ -1,0 +1,319 @@
+"""What is probably wrong in an embedding, as a list with evidence."""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.evaluation.subjects import Subject
+from rankjax import metrics
+from rankjax.errors import RunError, UsageError
+from rankjax.files import printable, read_regular, write_atomic
+from rankjax.report import Table
+
+KINDS = {
+    "leak": "copies in two splits",
+    "other class": "copies in two classes",
+    "copy": "copies in one class",
+    "label": "labels that disagree with their neighbours",
+    "unlike its class": "rows far from all others of their class",
+    "unlike all": "rows far from everything",
+}
+"""What a row may be suspected of, the surest first."""
+
+NEIGHBOURS = 50
+_UNLIKE = 3.5  # robust standard deviations, see `rankjax.metrics.outliers`
+_TOGETHER = _APART = 0.5  # see `mixed_classes` and `modes`
+
+
+class Suspect(NamedTuple):
+    """A row and what speaks against it.
+
+    Attributes:
+      row: its number.
+      kind: of `KINDS`.
+      figure: the larger, the more suspect among those of its kind.
+      evidence: in words.
+      other: the row that it is compared with, or None.
+      label: number of the class that it may be of instead, or None.
+    """
+
+    row: int
+    kind: str
+    figure: float
+    evidence: str
+    other: int | None = None
+    label: int | None = None
+
+
+class Suspects(NamedTuple):
+    """All that is suspected.
+
+    Attributes:
+      rows: by kind, and the most suspect of a kind first; a row may be there twice.
+      together: numbers of two classes that may be one, and the figure.
+      apart: classes that may be two, the figure, and a row of either part.
+    """
+
+    rows: list[Suspect]
+    together: list[tuple[int, int, float]]
+    apart: list[tuple[int, float, tuple[int, int]]]
+
+
+def find(
+    subject: Subject, *, ratio: float = 2.0, near: float = 0.1, folder: Path = Path()
+) -> Suspects:
+    """Looks for what is wrong.
+
+    Args:
+      subject: embeddings with labels, and maybe splits and paths.
+      ratio: how many times as far as another class a row's own must lie for its label
+        to be suspected.
+      near: what part of the usual distance of nearest rows makes two rows copies.
+      folder: that relative paths begin in.
+
+    Raises:
+      UsageError: there are no labels, or fewer than three rows.
+      ValueError: near is out of range.
+    """
+    labels, n = subject.labels, len(subject.embeddings)
+    if labels is None:
+        raise UsageError(f"{subject.name} has no labels, only pairs")
+    if n < 3:
+        raise UsageError(f"rows must be at least 3 to be compared, got {n}")
+    neighbours = metrics.nearest(subject.embeddings, k=min(NEIGHBOURS, n - 1))
+    nearer = metrics.nearer_class(subject.embeddings, labels, neighbours)
+    rows = [
+        *_copies(subject, labels, neighbours, near, folder),
+        *_labels(subject, labels, neighbours, nearer, ratio),
+        *_unlike(neighbours, "unlike its class", nearer.own, labels),
+        *_unlike(neighbours, "unlike all", neighbours.similarities[:, :3].mean(1)),
+    ]
+    order = list(KINDS)
+    rows.sort(key=lambda each: (order.index(each.kind), -each.figure, each.row))
+    mixed, figures = metrics.mixed_classes(labels, neighbours)
+    together = [
+        (int(a), int(b), float(figure))
+        for (a, b), figure in zip(mixed, figures, strict=True)
+        if figure >= _TOGETHER
+    ]
+    parted, silhouettes, group = metrics.modes(subject.embeddings, labels)
+    apart = []
+    for label, figure in zip(parted, silhouettes, strict=True):
+        if figure >= _APART:
+            one, two = (
+                int(np.flatnonzero((labels == label) & (group == part))[0])
+                for part in (0, 1)
+            )
+            apart.append((int(label), float(figure), (one, two)))
+    return Suspects(rows, together, apart)
+
+
+def _copies(
+    subject: Subject,
+    labels: np.ndarray,
+    neighbours: metrics.Neighbours,
+    near: float,
+    folder: Path,
+) -> Iterator[Suspect]:
+    """Of each pair of copies one row: that of train, or else the later one."""
+    names, splits = subject.class_names, subject.splits
+    pairs, similarities = metrics.duplicates(neighbours, near=near)
+    for pair, value in zip(pairs.tolist(), similarities.tolist(), strict=True):
+        kind = "copy" if labels[pair[0]] == labels[pair[1]] else "other class"
+        kept, row = pair
+        where = ""
+        if splits is not None and splits[kept] != splits[row]:
+            kind = "leak"
+            if splits[kept] == "train":
+                kept, row = row, kept
+            where = f", {splits[kept]}"
+        label = int(labels[kept])
+        said = f"cosine {value:.6f} to"
+        if _same_file(subject, pair, folder):
+            said = "the same file as"
+        said += f" one of {printable(names[label])}{where}"
+        yield Suspect(
+            row, kind, value, said, kept, None if label == labels[row] else label
+        )
+
+
+def _labels(
+    subject: Subject,
+    labels: np.ndarray,
+    neighbours: metrics.Neighbours,
+    nearer: metrics.Nearer,
+    ratio: float,
+) -> Iterator[Suspect]:
+    found = nearer.ratio
+    for row in np.flatnonzero(found >= ratio).tolist():
+        own, other = (
+            printable(subject.class_names[label])
+            for label in (labels[row], nearer.label[row])
+        )
+        near = neighbours.rows[row]
+        yield Suspect(
+            row,
+            "label",
+            float(found[row]),
+            f"{found[row]:.1f} times as far from {own} (cosine {nearer.own[row]:.3f}) "
+            f"as from {other} ({nearer.other[row]:.3f})",
+            int(near[labels[near] == nearer.label[row]][0]),
+            int(nearer.label[row]),
+        )
+
+
+def _unlike(
+    neighbours: metrics.Neighbours,
+    kind: str,
+    similarities: np.ndarray,
+    labels: np.ndarray | None = None,
+) -> Iterator[Suspect]:
+    below = metrics.outliers(similarities, labels)
+    for row in np.flatnonzero(below > _UNLIKE).tolist():
+        yield Suspect(
+            row,
+            kind,
+            float(below[row]),
+            f"cosine {similarities[row]:.3f} to the nearest, {below[row]:.1f} robust "
+            "standard deviations below the usual",
+            int(neighbours.rows[row, 0]),
+        )
+
+
+def _same_file(subject: Subject, pair: Sequence[int], folder: Path) -> bool:
+    """Whether both rows have files with the same content."""
+    if subject.paths is None:
+        return False
+    try:
+        one, two = (read_regular(folder / subject.paths[row]) for row in pair)
+    except OSError:
+        return False
+    return one == two
+
+
+def by_row(suspects: Suspects) -> dict[int, list[Suspect]]:
+    """All that is said of a row, the rows in the order of what comes first."""
+    found: dict[int, list[Suspect]] = {}
+    for each in suspects.rows:
+        found.setdefault(each.row, []).append(each)
+    return found
+
+
+def tables(subject: Subject, suspects: Suspects, *, most: int) -> list[Table]:
+    """How many rows are suspected of what, the first few, and suspect classes."""
+    name, below = _namer(subject)
+    classes = [printable(each) for each in subject.class_names]
+    together = [
+        ("may be one", f"{classes[a]} and {classes[b]}", f"{figure:.2f}")
+        for a, b, figure in suspects.together
+    ]
+    apart = [
+        (
+            "may be two",
+            f"{classes[label]}, such as {name(a)} and {name(b)}",
+            f"{figure:.2f}",
+        )
+        for label, figure, (a, b) in suspects.apart
+    ]
+    counts = [
+        (kind, f"{sum(each.kind == kind for each in suspects.rows):,}", what)
+        for kind, what in KINDS.items()
+    ]
+    counts.append(
+        (
+            "may be one",
+            f"{len(together):,}",
+            "pairs of classes, 1 where mixed by chance",
+        )
+    )
+    counts.append(
+        ("may be two", f"{len(apart):,}", "classes, by the silhouette of two groups")
+    )
+    rows = []
+    for kind in KINDS:
+        of_kind = [each for each in suspects.rows if each.kind == kind]
+        rows += [(kind, name(each.row), each.evidence) for each in of_kind[:most]]
+    found = [Table("Suspects", "", ("", "number", "what"), counts, words=[2])]
+    if rows:
+        head = ("", f"row{below}", "evidence")
+        found.append(Table("Rows", "", head, rows, words=[1, 2]))
+    if together or apart:
+        rows = [*together[:most], *apart[:most]]
+        head = ("", "classes", "figure")
+        found.append(Table("Classes", "", head, rows, words=[1]))
+    return found
+
+
+def _namer(subject: Subject) -> tuple[Callable[[int], str], str]:
+    """Names of rows for display: what follows the folder of all, which comes second."""
+    if subject.paths is None:
+        return str, ""
+    paths = subject.paths
+    common = os.path.commonpath([os.path.dirname(each) for each in paths])
+    start = len(common) + 1 if common else 0
+    return lambda row: printable(paths[row][start:]), common and f" in {common}"
+
+
+def write_csv(
+    path: Path, subject: Subject, suspects: Suspects, *, folder: Path
+) -> None:
+    """Every row and what is said of it, the most suspect first, as a list of images.
+
+    Args:
+      path: of the file.
+      subject, suspects: the rows.
+      folder: that relative paths begin in; those in the file begin in its own folder.
+
+    Raises:
+      UsageError: a name is not UTF-8.
+      RunError: the file cannot be written.
+    """
+    assert subject.labels is not None
+    said = by_row(suspects)
+    order = [*said, *(row for row in range(len(subject.labels)) if row not in said)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    splits = [] if subject.splits is None else ["split"]
+    more = ("suspected", "figure", "evidence", "other", "label_of_other", "row")
+    writer.writerow(["path", "label", *splits, "exclude", *more])
+    for row in order:
+        each = said.get(row, [])
+        other = each[0].other if each else None
+        writer.writerow(
+            [
+                _path(path, subject, row, folder),
+                subject.class_names[subject.labels[row]],
+                *([] if subject.splits is None else [subject.splits[row]]),
+                "",
+                "; ".join(one.kind for one in each),
+                f"{each[0].figure:.6g}" if each else "",
+                "; ".join(one.evidence for one in each),
+                "" if other is None else _path(path, subject, other, folder),
+                "" if other is None else subject.class_names[subject.labels[other]],
+                row,
+            ]
+        )
+    try:
+        content = text.getvalue().encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"names must be UTF-8 to stand in {path}, got one that is not ({error})"
+        ) from error
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error}") from error
+
+
+def _path(csv_file: Path, subject: Subject, row: int, folder: Path) -> str:
+    if subject.paths is None:
+        return ""
+    path = str(subject.paths[row])
+    if os.path.isabs(path):
+        return path
+    return os.path.relpath(folder.absolute() / path, csv_file.absolute().parent)

@@ -1,0 +1,100 @@
+"""Lists what is probably wrong in an embedding: labels, copies, outliers, classes.
+
+python -m experiments.inspect RUN_OR_FILE [--csv suspects.csv] [--most 10]
+
+RUN_OR_FILE is a run of experiments.train, whose test images are embedded, or an .npz or
+Parquet file of embeddings, as experiments.embed writes it, with all of its splits.
+
+suspects.csv has a line for each row, the most suspect first, and is a list of images
+too: write x into its column exclude, mend its column label, and train with
+--dataset list:suspects.csv. Nothing is left out by itself.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankjax.errors import RunError, UsageError
+
+
+def run(options: argparse.Namespace) -> None:
+    """Looks, prints and writes what was asked for.
+
+    Raises:
+      UsageError: a setting or a file that cannot be meant.
+      RunError: something outside must be mended; no file is half written.
+    """
+    # What is typed is read before these, which take seconds.
+    from experiments.evaluation.npz import read_npz
+    from experiments.evaluation.runs import embed_run
+    from experiments.evaluation.suspects import find, tables, write_csv
+    from experiments.evaluation.tables import show
+
+    source: Path = options.source
+    if options.csv is not None and not options.csv.absolute().parent.is_dir():
+        raise UsageError(f"csv must be in a folder that exists, got {options.csv}")
+    for name, least in (("most", 1), ("ratio", 1)):
+        if getattr(options, name) < least:
+            raise UsageError(
+                f"{name} must be at least {least}, got {getattr(options, name)}"
+            )
+    if source.is_dir():
+        subject = embed_run(
+            source,
+            checkpoint=options.checkpoint,
+            data_dir=options.data_dir.expanduser(),
+            manual_dir=options.manual_dir and options.manual_dir.expanduser(),
+        )
+    elif source.exists():
+        subject = read_npz(source, pictures=False, every_split=True)
+    else:
+        raise UsageError(f"no run folder and no file {source}")
+    folder = source.parent
+    try:
+        found = find(subject, ratio=options.ratio, near=options.near, folder=folder)
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from error
+    for table in tables(subject, found, most=options.most):
+        show(table)
+    if options.csv is not None:
+        write_csv(options.csv, subject, found, folder=folder)
+        print(f"suspects: {options.csv}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, metavar="RUN_OR_FILE")
+    parser.add_argument("--csv", type=Path, help="file for all rows and suspicions")
+    parser.add_argument(
+        "--most", type=int, default=10, help="rows of a kind that are printed"
+    )
+    parser.add_argument(
+        "--ratio",
+        type=float,
+        default=2.0,
+        help="suspect a label where its class lies so many times as far as another",
+    )
+    parser.add_argument(
+        "--near",
+        type=float,
+        default=0.1,
+        help="copies are nearer than this part of the usual distance of nearest rows",
+    )
+    parser.add_argument("--checkpoint", choices=("latest", "best"), default="latest")
+    parser.add_argument("--data-dir", type=Path, default=Path("~/.cache/rankjax"))
+    parser.add_argument("--manual-dir", type=Path, help="of archives fetched by hand")
+    options = parser.parse_args(arguments)
+    try:
+        run(options)
+    except (RunError, UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

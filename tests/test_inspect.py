@@ -1,0 +1,154 @@
+"""The command that lists what is probably wrong in an embedding."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import evaluate
+from experiments.inspect import main
+from rankjax.data import load
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Embeddings of 40 pictures of 5 classes with faults, and where these are."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 5
+    rows = 4 * np.eye(5, 16)[labels] + 0.4 * rng.normal(size=(40, 16))
+    names = [f"{label}/{row}.png" for row, label in enumerate(labels)]
+    for name, row in zip(names, range(40), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (row, 0, 0)).save(tmp_path / name)
+    rows[21], rows[33], rows[14] = rows[1], rows[2], rows[4] + 1e-4
+    shutil.copy(tmp_path / names[1], tmp_path / names[21])
+    rows[30] = -4 * np.eye(16)[9]
+    labels[7] = 0
+    split = np.where(np.arange(40) < 20, "train", "test")
+    arrays = {
+        "embeddings": rows.astype(np.float32),
+        "labels": labels,
+        "class_names": np.array(
+            ["=a, b", '<b>"', "<script>alert(1)</script>", "ü", "e"]
+        ),
+        "paths": np.array(names),
+        "split": split,
+    }
+    np.savez(tmp_path / "photos.npz", **arrays)
+    return tmp_path, arrays
+
+
+def lines(file):
+    with open(file, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_planted_faults_come_first_with_their_evidence(photos, capsys):
+    folder, arrays = photos
+    (folder / "out").mkdir()
+    file = folder / "out" / "suspects.csv"
+    assert main([str(folder / "photos.npz"), "--csv", str(file)]) == 0
+    found = lines(file)
+    assert sorted(int(line["row"]) for line in found) == list(range(40))
+    by_row = {int(line["row"]): line for line in found}
+    first = {int(line["row"]) for line in found if line["suspected"]}
+    assert first == {int(line["row"]) for line in found[: len(first)]}
+    # Copies across splits are suspects in train, whose files are to go.
+    leaks = [line for line in found if line["suspected"].startswith("leak")]
+    assert {int(line["row"]) for line in leaks} == {1, 2}
+    assert by_row[1]["evidence"].startswith('the same file as one of <b>", test')
+    assert by_row[2]["evidence"].startswith("cosine 1.000000 to one of ü, test")
+    assert by_row[2]["label_of_other"] == "ü"
+    assert by_row[14]["suspected"].startswith("copy")
+    assert "label" in by_row[7]["suspected"]
+    assert "from =a, b" in by_row[7]["evidence"]
+    assert "unlike all" in by_row[30]["suspected"]
+    for row, line in by_row.items():
+        assert line["path"] == f"../{arrays['paths'][row]}"
+        assert line["label"] == arrays["class_names"][arrays["labels"][row]]
+        assert (line["split"], line["exclude"]) == (arrays["split"][row], "")
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "copies in two splits" in said.out
+    assert f"suspects: {file}" in said.out
+
+
+def test_the_same_file_is_a_list_of_images_to_train_on(photos, capsys):
+    folder, arrays = photos
+    # A class is in one split of a data set, hence without splits.
+    del arrays["split"]
+    np.savez(folder / "photos.npz", **arrays)
+    file = folder / "suspects.csv"
+    assert main([str(folder / "photos.npz"), "--csv", str(file)]) == 0
+    found = lines(file)
+    assert found[0]["suspected"].startswith("other class")
+    assert "copy" in {line["suspected"] for line in found}
+    out = [line["row"] for line in found[:3]]
+    with open(file, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, found[0])
+        writer.writeheader()
+        for line in found:
+            writer.writerow(line | {"exclude": "x" if line["row"] in out else ""})
+    data = load(f"list:{file}", data_dir=folder, image_size=4)
+    splits = [split for split in (data.train, data.test) if split is not None]
+    reds = [
+        split.images.read(np.arange(len(split.images)))[:, 0, 0, 0] for split in splits
+    ]
+    expected = {*range(40)} - {*map(int, out)}
+    expected = {1 if row == 21 else row for row in expected}  # a copied file
+    assert {*np.concatenate(reds).tolist()} == expected
+    assert "3 images marked in the column exclude" in capsys.readouterr().err
+
+
+def test_parquet_is_read_as_npz_is(photos, capsys):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder, arrays = photos
+    columns = {
+        "path": arrays["paths"],
+        "label": arrays["class_names"][arrays["labels"]],
+        "split": arrays["split"],
+        "embedding": pa.FixedSizeListArray.from_arrays(
+            arrays["embeddings"].ravel(), 16
+        ),
+    }
+    parquet.write_table(pa.table(columns), folder / "photos.parquet")
+    printed = {}
+    for name in ("photos.npz", "photos.parquet"):
+        assert main([str(folder / name), "--csv", str(folder / f"{name}.csv")]) == 0
+        printed[name] = capsys.readouterr().out.rpartition("suspects:")[0]
+    assert printed["photos.npz"] == printed["photos.parquet"]
+    texts = [(folder / f"{name}.csv").read_text() for name in printed]
+    assert texts[0] == texts[1]
+    words = ["--samples", "0", "--no-clustering", "--json"]
+    for name in printed:
+        file = folder / f"{name}.json"
+        assert evaluate.main([str(folder / name), *words, str(file)]) == 0
+    npz, table = capsys.readouterr().out.split("protocol: ")[1:]
+    assert npz.split("figures")[0] == table.split("figures")[0]
+
+
+def test_what_cannot_be_meant_is_one_line(photos, capsys):
+    folder, arrays = photos
+    file = folder / "photos.npz"
+    rows = arrays["embeddings"]
+    np.savez(folder / "few.npz", embeddings=rows[:2], labels=np.arange(2))
+    np.savez(folder / "pairs.npz", embeddings=rows, pairs=[[0, 1]], same=[True])
+    for words, line in {
+        ("nowhere",): "no run folder and no file nowhere",
+        (file, "--most", "0"): "most must be at least 1, got 0",
+        (file, "--ratio", "0.5"): "ratio must be at least 1, got 0.5",
+        (file, "--near", "2"): f"{file}: near must be from 0 to 1, got 2.0",
+        (
+            file,
+            "--csv",
+            folder / "no" / "x",
+        ): f"a folder that exists, got {folder}/no/x",
+        (folder / "few.npz",): "rows must be at least 3 to be compared, got 2",
+        (folder / "pairs.npz",): "pairs has no labels, only pairs",
+    }.items():
+        assert main([*map(str, words)]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith("error: ")
+        assert line in said
