@@ -1,7 +1,7 @@
 """How files name the weights of a network, and how their images were scaled."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 
@@ -68,6 +68,28 @@ class Layout(NamedTuple):
 
 OURS = Layout(lambda name: name, None, r"$^", transposed=False)
 """Of checkpoints of our own runs."""
+
+
+_FAMILIES: Mapping[str, str] = {
+    "ResNet": r"layer[1-4]\.\d+\.conv1\.|conv\d_block\d+_\d_conv\.",
+    "BN-Inception": r"inception_\d[a-e]_",
+    "GoogLeNet": r"inception\d[a-e]\.",
+    "DenseNet": r"denseblock\d+\.",
+    "ConvNeXt": r"\.conv_dw\.bias|\.dwconv\.|features\.\d+\.\d+\.layer_scale",
+    "MobileNet or an EfficientNet": r"conv_stem\.|features\.\d+(\.\d+)?\.block\.",
+    "CLIP": r"\.resblocks\.\d+\.|\.pre_layrnorm\.|norm_pre\.",
+    "SigLIP": r"attn_pool\.|head\.attention\.",
+    "DINOv3": r"blocks\.\d+\.gamma_1|layer\.\d+\.attention\.q_proj\.",
+    "DINOv2": r"\.ls1\.gamma|\.layer_scale1\.",
+    "ViT": r"\.attn\.qkv\.|\.encoder_layer_\d+\.|\.attention\.query\.",
+}
+
+
+def family_of(names: Iterable[str]) -> str | None:
+    """Whose weights a file seems to hold, by words that only these have."""
+    text = "\n".join(f".{name}" for name in names)
+    found = (family for family, word in _FAMILIES.items() if re.search(word, text))
+    return next(found, None)
 
 
 def replacing(*pairs: tuple[str, str]) -> Callable[[str], str]:

@@ -14,7 +14,7 @@ from flax import nnx
 
 from rankjax.errors import RunError, UsageError
 from rankjax.models.layers import Staged
-from rankjax.models.names import OURS, Layout, Names
+from rankjax.models.names import OURS, Layout, Names, family_of
 from rankjax.models.weight_files import Arrays, read_weights
 
 T = TypeVar("T")
@@ -260,8 +260,10 @@ def _match(
     unused = tuple(sorted(k for k in left if re.match(layout.unused, k)))
     unexpected = sorted(set(left) - set(unused))
     if missing or misshaped or unexpected:
+        family = family_of(arrays)
+        like = f", they look like those of a {family}" if family else ""
         raise RunError(
-            f"{source}: not the weights of this network: "
+            f"{source}: not the weights of this network{like}: "
             + "; ".join(
                 f"{len(names)} {what} ({', '.join(names[:4])}"
                 + (", ..." if len(names) > 4 else "")

@@ -19,7 +19,7 @@ from flax import nnx
 
 from rankjax import models
 from rankjax.errors import RunError, UsageError
-from rankjax.models.names import Layout, replacing
+from rankjax.models.names import Layout, family_of, replacing
 from rankjax.models.weight_files import read_weights
 
 SEEDED = np.random.default_rng(0)
@@ -484,6 +484,36 @@ def test_weights_of_another_network_are_refused(resnet18, tmp_path):
     path = written(tmp_path, safetensors(resnet18))
     with pytest.raises(RunError, match="missing"):
         models.load_weights(nnx.eval_shape(lambda: backbone("resnet34")), path)
+
+
+def test_the_family_that_a_file_is_of_is_told_from_its_names(resnet18):
+    from experiments.parity.backbones import stored
+
+    words = {
+        "resnet": "ResNet",
+        "bn_inception": "BN-Inception",
+        "densenet": "DenseNet",
+        **dict.fromkeys(("googlenet", "inception_v1"), "GoogLeNet"),
+        **dict.fromkeys(("clip", "open_clip"), "CLIP"),
+        "convnext": "ConvNeXt",
+        "vit": "ViT",
+        "siglip": "SigLIP",
+        "dinov2": "DINOv2",
+        "dinov3": "DINOv3",
+        **dict.fromkeys(
+            ("mobilenet", "efficientnet", "tf_efficientnet"),
+            "MobileNet or an EfficientNet",
+        ),
+    }
+    for name, entry in stored().items():
+        (expected,) = (each for word, each in words.items() if name.startswith(word))
+        names = [line.partition(" ")[0] for line in entry["weights"]]
+        assert family_of(names) == expected
+        assert family_of(f"module.{each}" for each in names) == expected
+    assert family_of(["weight", "bias"]) is None
+    vit = nnx.eval_shape(lambda: backbone("vit_small_patch32"))
+    with pytest.raises(RunError, match="network, they look like those of a ResNet: "):
+        models.use_arrays(vit, resnet18, source="x")
 
 
 def test_group_norm_cannot_take_weights_with_running_statistics(resnet18):
