@@ -13,7 +13,7 @@ import numpy as np
 from rankjax.pairs import BY_LABEL, EVERY, Pairs, Rows
 from rankjax.registry import Kind, LossInfo
 from rankjax.selections import SELECTIONS
-from rankjax.terms import Reduction, Terms
+from rankjax.terms import Reduction, Terms, mean, mean_active, total
 
 
 @jax.tree_util.register_dataclass
@@ -31,6 +31,10 @@ class References:
       guide: [m, guide's dim], or None; see `rankjax.Objective.__call__`.
       replicated: whether every device holds all of them, as with proxies, rather than
         its share.
+      sharded: whether each device has its share of them, and this stays where it is:
+        for classes that are too many to gather. Rows of the batch are gathered instead,
+        and sums over the references are added over devices. For softmax losses of class
+        rows, those with `info.sharded`. Of no effect without an axis.
     """
 
     embeddings: Any
@@ -39,6 +43,9 @@ class References:
     copy_of: Any = None
     guide: Any = dataclasses.field(default=None, kw_only=True)
     replicated: bool = dataclasses.field(default=False, metadata={"static": True})
+    sharded: bool = dataclasses.field(
+        default=False, kw_only=True, metadata={"static": True}
+    )
 
 
 @jax.tree_util.register_dataclass
@@ -307,6 +314,31 @@ def check_references(
                 "weights count rows of the batch, and this loss has a term per "
                 "reference; give weights=None"
             )
+
+
+def check_sharded(
+    references: References, info: LossInfo | None, mining: Any, reduction: Reduction
+) -> None:
+    """Raises a ValueError where something needs rows that are whole."""
+    if references.replicated:
+        raise ValueError("references cannot be both replicated and sharded")
+    if references.copy_of is not None or references.labels is None:
+        raise ValueError("references that are sharded must have labels, and no copy_of")
+    if info is None or not info.sharded:
+        raise ValueError(
+            "this loss needs all references of a row; sharded ones go with softmax "
+            "losses of class rows, such as rankjax.losses.arc_face_loss"
+        )
+    if mining is not None:
+        raise ValueError(
+            "mining must be None where references are sharded, for a miner chooses "
+            "among all of a row"
+        )
+    if reduction not in (mean, mean_active, total):
+        raise ValueError(
+            "reduction must be mean, mean_active or total where references are "
+            f"sharded, got {reduction.__name__}"
+        )
 
 
 def check_positives(
