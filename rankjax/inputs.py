@@ -115,7 +115,7 @@ def as_rows(
     if valid.dtype != bool:
         raise TypeError(f"{prefix}valid must be a bool mask, got {valid.dtype}")
     if labels is not None:
-        labels = _as_labels(f"{prefix}labels", labels)
+        labels = as_labels(f"{prefix}labels", labels)
         many = labels.shape[1:] if labels.dtype == bool and labels.ndim == 2 else ()
         check_shape(f"{prefix}labels", labels, (n, *many))
     index = jnp.arange(n, dtype=jnp.int32)
@@ -521,7 +521,13 @@ def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
 
-def _as_labels(name: str, labels: Any) -> jax.Array:
+def as_labels(name: str, labels: Any) -> jax.Array:
+    """Labels [n] as integers of the platform, or masks [n, classes].
+
+    Raises:
+      ValueError: labels would wrap around.
+      TypeError: a wrong type.
+    """
     integer = jax.dtypes.canonicalize_dtype(np.int64)
     if not isinstance(labels, jax.Array):
         labels = np.asarray(labels)

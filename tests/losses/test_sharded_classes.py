@@ -170,3 +170,92 @@ def compute_arc_face(**settings):
 def test_what_needs_whole_rows_is_refused_where_classes_are_sharded(settings, message):
     with pytest.raises(ValueError, match=message):
         compute_arc_face(**settings)
+
+
+def test_classes_of_the_batch_are_kept_and_others_are_equally_likely():
+    references = rankjax.References(ROWS, NAMES, KNOWN)
+    labels = np.array([4, 1, 9, 4])
+
+    @jax.jit
+    @jax.vmap
+    def kept(key):
+        some = rankjax.sampled_classes(references, labels, share=0.4, key=key)
+        return (
+            jax.numpy.zeros(CLASSES).at[some.labels].add(some.valid.astype(np.float32))
+        )
+
+    times = np.asarray(kept(jax.random.split(jax.random.key(0), 2000)))
+    wanted = np.isin(np.arange(CLASSES), labels)
+    known = np.bincount(NAMES[KNOWN], minlength=CLASSES)
+    assert np.all(times[:, wanted] == known[wanted])
+    assert np.all(times.sum(1) == 10)  # of 24 rows, 40% rounded up
+    chance = (10 - 4) / (known.sum() - 4)  # classes 1, 4 and 9 have four rows
+    others = times[:, ~wanted & (known > 0)].mean(0)
+    assert np.abs(others - chance).max() < 4 * np.sqrt(chance * (1 - chance) / 2000)
+
+
+def test_all_classes_at_a_share_of_one_give_the_loss_of_all():
+    references = rankjax.References(ROWS, NAMES, KNOWN)
+    some = rankjax.sampled_classes(references, LABELS, share=1.0, key=jax.random.key(0))
+    found = rankjax.arc_face_loss(EMBEDDINGS, LABELS, references=some)
+    expected = rankjax.arc_face_loss(EMBEDDINGS, LABELS, references=references)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_share_of_classes_on_devices_is_the_softmax_over_what_they_keep():
+    compute = rankjax.objective(losses.normalized_softmax_loss, axis_name=AXIS)
+
+    def step(x, y, rows, names):
+        def loss(rows):
+            some = rankjax.sampled_classes(
+                rankjax.References(rows, names, sharded=True),
+                y,
+                share=0.5,
+                key=jax.random.key(3),
+                axis_name=AXIS,
+            )
+            return compute(x, y, references=some), some.labels
+
+        (value, kept), slope = jax.value_and_grad(loss, has_aux=True)(rows)
+        return value, kept, slope
+
+    rows = RNG.normal(size=(8 * 16, DIM)).astype(np.float32) * 3
+    labels = (np.arange(8) * 13 % 128).astype(np.int32)
+    spread = jax.jit(
+        jax.shard_map(
+            step,
+            mesh=MESH,
+            in_specs=(SPREAD,) * 4,
+            out_specs=(WHOLE, SPREAD, SPREAD),
+        )
+    )
+    found, names, slope = spread(EMBEDDINGS[:8], labels, rows, np.arange(128))
+    kept = np.isin(np.arange(128), names)
+    assert kept.sum() == 64
+    assert kept[labels].all()
+    s = EMBEDDINGS[:8] @ rows.T
+    s /= np.linalg.norm(EMBEDDINGS[:8], axis=1)[:, None] * np.linalg.norm(rows, axis=1)
+    e = np.exp(s.astype(float) / 0.05)
+    own = np.arange(8), labels
+    np.testing.assert_allclose(
+        found, np.mean(np.log(e[:, kept].sum(1)) - np.log(e[own])), rtol=1e-4
+    )
+    assert np.any(slope[labels], axis=1).all()
+    assert not np.any(slope[~kept])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"share": 0.0}, r"^share must be above 0 and at most 1, got 0.0"),
+        ({"labels": [0.5]}, r"^labels must be integers, or a bool mask"),
+        (
+            {"references": rankjax.References(ROWS)},
+            r"^labels and references.labels must be integers, one per row",
+        ),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(changed, message):
+    given = {"references": rankjax.References(ROWS, NAMES), "labels": [1]} | changed
+    with pytest.raises((ValueError, TypeError), match=message):
+        rankjax.sampled_classes(key=jax.random.key(0), **given)
