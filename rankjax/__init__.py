@@ -8,6 +8,7 @@ from rankjax.inputs import Positives, References
 from rankjax.objective import Objective, objective
 from rankjax.pairs import Features, Pairs, from_tuples, masks_from_pairs
 from rankjax.regularizers import squared_norm
+from rankjax.sampling import sampled_classes
 from rankjax.simple import NAMES as _NAMES
 from rankjax.simple import ada_face_loss as ada_face_loss
 from rankjax.simple import angular_hinge_loss as angular_hinge_loss
@@ -130,6 +131,7 @@ __all__ = [
     "objective",
     "parallel",
     "regularizers",
+    "sampled_classes",
     "similarity",
     "squared_norm",
     "total",

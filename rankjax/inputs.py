@@ -13,7 +13,7 @@ import numpy as np
 from rankjax.pairs import BY_LABEL, EVERY, Pairs, Rows
 from rankjax.registry import Kind, LossInfo
 from rankjax.selections import SELECTIONS
-from rankjax.terms import Reduction, Terms
+from rankjax.terms import Reduction, Terms, mean, mean_active, total
 
 
 @jax.tree_util.register_dataclass
@@ -31,6 +31,10 @@ class References:
       guide: [m, guide's dim], or None; see `rankjax.Objective.__call__`.
       replicated: whether every device holds all of them, as with proxies, rather than
         its share.
+      sharded: whether each device has its share of them, and this stays where it is:
+        for classes that are too many to gather. Rows of the batch are gathered instead,
+        and sums over the references are added over devices. For softmax losses of class
+        rows, those with `info.sharded`. Of no effect without an axis.
     """
 
     embeddings: Any
@@ -39,6 +43,9 @@ class References:
     copy_of: Any = None
     guide: Any = dataclasses.field(default=None, kw_only=True)
     replicated: bool = dataclasses.field(default=False, metadata={"static": True})
+    sharded: bool = dataclasses.field(
+        default=False, kw_only=True, metadata={"static": True}
+    )
 
 
 @jax.tree_util.register_dataclass
@@ -108,7 +115,7 @@ def as_rows(
     if valid.dtype != bool:
         raise TypeError(f"{prefix}valid must be a bool mask, got {valid.dtype}")
     if labels is not None:
-        labels = _as_labels(f"{prefix}labels", labels)
+        labels = as_labels(f"{prefix}labels", labels)
         many = labels.shape[1:] if labels.dtype == bool and labels.ndim == 2 else ()
         check_shape(f"{prefix}labels", labels, (n, *many))
     index = jnp.arange(n, dtype=jnp.int32)
@@ -309,6 +316,31 @@ def check_references(
             )
 
 
+def check_sharded(
+    references: References, info: LossInfo | None, mining: Any, reduction: Reduction
+) -> None:
+    """Raises a ValueError where something needs rows that are whole."""
+    if references.replicated:
+        raise ValueError("references cannot be both replicated and sharded")
+    if references.copy_of is not None or references.labels is None:
+        raise ValueError("references that are sharded must have labels, and no copy_of")
+    if info is None or not info.sharded:
+        raise ValueError(
+            "this loss needs all references of a row; sharded ones go with softmax "
+            "losses of class rows, such as rankjax.losses.arc_face_loss"
+        )
+    if mining is not None:
+        raise ValueError(
+            "mining must be None where references are sharded, for a miner chooses "
+            "among all of a row"
+        )
+    if reduction not in (mean, mean_active, total):
+        raise ValueError(
+            "reduction must be mean, mean_active or total where references are "
+            f"sharded, got {reduction.__name__}"
+        )
+
+
 def check_positives(
     references: Any, positive: Any, negative: Any, *, symmetric: bool
 ) -> None:
@@ -489,7 +521,13 @@ def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
 
-def _as_labels(name: str, labels: Any) -> jax.Array:
+def as_labels(name: str, labels: Any) -> jax.Array:
+    """Labels [n] as integers of the platform, or masks [n, classes].
+
+    Raises:
+      ValueError: labels would wrap around.
+      TypeError: a wrong type.
+    """
     integer = jax.dtypes.canonicalize_dtype(np.int64)
     if not isinstance(labels, jax.Array):
         labels = np.asarray(labels)

@@ -47,6 +47,8 @@ Aux = dict[str, jax.Array]
 Value = TypeVar("Value")
 AxisName = str | tuple[str, ...]
 Block = int | Literal["auto"] | None
+Where = Literal["spread", "replicated", "sharded"]
+"""Whether references are gathered, held by every device, or stay where they are."""
 
 _PAIRS_AT_ONCE = {"cpu": 2**20}
 """Pairs in a block: on a CPU what its cache holds, elsewhere a share of the memory."""
@@ -155,6 +157,10 @@ class Objective(Generic[Value]):
             others = inputs.reference_rows(
                 references, batch, spread=self.axis_name is not None
             )
+            if references.sharded and self.axis_name is not None:
+                inputs.check_sharded(
+                    references, info_of(self.loss), self.mining, self.reduction
+                )
         batch = inputs.with_masks(batch, others, positive, negative)
         weights = inputs.as_weights(weights, len(batch.embeddings))
         numbers = dict(self.params) | dict(params or {})
@@ -167,7 +173,7 @@ class Objective(Generic[Value]):
             dataclasses.replace(
                 self, params=(), regularizers=penalties, dim_weights=()
             ),
-            isinstance(references, References) and references.replicated,
+            _where(references),
             (batch, others, weights, key),
             numbers,
             [strength for strength, _ in self.regularizers],
@@ -254,7 +260,7 @@ def objective(
         device's own rows, references everyone's, and the result is the loss of the
         whole batch, the same on every device. Differentiate inside the map and combine
         the gradients of parameters with `lax.pmean`. `references` are spread likewise
-        unless they are `replicated`.
+        unless they are `replicated`; they are gathered unless they are `sharded`.
       block: number of anchors at a time: memory for block x references instead of the
         whole matrix, value and gradient in one pass, reverse mode. 'auto' chooses the
         number by platform and batch. None is the plain whole matrix, differentiable in
@@ -322,10 +328,18 @@ def objective(
     )
 
 
+def _where(references: References | Positives | None) -> Where:
+    if isinstance(references, References) and references.replicated:
+        return "replicated"
+    if isinstance(references, References) and references.sharded:
+        return "sharded"
+    return "spread"
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _compiled(self: Objective[Any], replicated: bool, *operands: Any) -> Any:
+def _compiled(self: Objective[Any], where: Where, *operands: Any) -> Any:
     """Computes an objective whose numbers are operands."""
-    compute = functools.partial(_compute, self, replicated)
+    compute = functools.partial(_compute, self, where)
     mesh = jax.typeof(operands[0][0].embeddings).sharding.mesh
     if mesh.explicit_axes and not mesh.manual_axes:  # the compiler chooses between
         whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -335,7 +349,7 @@ def _compiled(self: Objective[Any], replicated: bool, *operands: Any) -> Any:
 
 def _compute(
     self: Objective[Any],
-    replicated: bool,
+    where: Where,
     given: tuple[Rows, Rows | None, jax.Array | None, jax.Array | None],
     params: dict[str, Any],
     strengths: list[Any],
@@ -357,8 +371,11 @@ def _compute(
     if others is not None:
         swapped = info is not None and info.anchors == "references"
         anchors, references = _between(
-            batch, _prepare(others), axis_name, replicated, swapped=swapped
+            batch, _prepare(others), axis_name, where, swapped=swapped
         )
+    reference_axis = axis_name if where == "sharded" else None
+    if reference_axis is not None and weights is not None:
+        weights = lax.all_gather(weights, axis_name, tiled=True)
     inputs.check_masks(anchors, references)
     varying = varying_axes(batch.embeddings)
 
@@ -376,7 +393,10 @@ def _compute(
             # The rows of positives are those of anchors, where all of these are here.
             known = pairs.similarity if whole else None
             pairs = dataclasses.replace(
-                pairs, reference_similarity=known, forward_mode=block is None
+                pairs,
+                reference_similarity=known,
+                forward_mode=block is None,
+                reference_axis=reference_axis,
             )
             if info is not None and info.kind is Kind.FEATURES:
                 results.append(self.loss(features(some, others), **params))
@@ -505,12 +525,14 @@ def _between(
     batch: Rows,
     references: Rows,
     axis_name: AxisName | None,
-    replicated: bool,
+    where: Where,
     *,
     swapped: bool,
 ) -> tuple[Rows, Rows]:
     """Takes the batch as anchors and other rows as references; or swaps them."""
-    if not replicated:
+    if where == "sharded":
+        batch = _gather(batch, axis_name)
+    if where == "spread":
         references = _gather(references, axis_name)
     # Where they are not copies, two batches share no rows: numbers that no anchor has.
     index = references.index

@@ -55,6 +55,8 @@ class Pairs:
       dim: length of the embeddings.
       forward_mode: whether `rows.per_positive` can be differentiated in forward mode,
         too. It then takes as many steps as there are references under `vmap`.
+      reference_axis: the mapped axis over which the references are spread, so that
+        this device has a part of each row; None where rows are whole.
     """
 
     similarity: jax.Array
@@ -76,6 +78,9 @@ class Pairs:
     measure: Similarity | None = dataclasses.field(default=None, metadata=_STATIC)
     dim: int | None = dataclasses.field(default=None, metadata=_STATIC)
     forward_mode: bool = dataclasses.field(default=False, metadata=_STATIC)
+    reference_axis: str | tuple[str, ...] | None = dataclasses.field(
+        default=None, metadata=_STATIC
+    )
 
     def narrow(self, positive: jax.Array, negative: jax.Array) -> "Pairs":
         """Keeps the pairs that the masks [anchor, reference] (or wider) keep."""

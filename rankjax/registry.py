@@ -54,6 +54,8 @@ class LossInfo:
       arrays: the settings that may be arrays; other numbers are scalars.
       tuned: settings that a study found by search, as text, or ''.
       guided: whether it needs the objective's `guide`.
+      sharded: whether references may be spread over devices, each with a part of every
+        row; see `References.sharded`.
       signed: whether terms may be negative, so that those above zero are no measure of
         the work that is left, and `mean_active` is refused.
     """
@@ -67,6 +69,7 @@ class LossInfo:
     guided: bool = False
     signed: bool = False
     arrays: tuple[str, ...] = ()
+    sharded: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +125,11 @@ def register(
     guided: bool = False,
     signed: bool = False,
     arrays: tuple[str, ...] = (),
+    sharded: bool = False,
 ) -> Callable[[Function], Function]:
     """Registers a loss or a regulariser, whose settings are checked at every call."""
     info = LossInfo(
-        kind, similarity, paper, batch, anchors, tuned, guided, signed, arrays
+        kind, similarity, paper, batch, anchors, tuned, guided, signed, arrays, sharded
     )
 
     def put(function: Function) -> Function:

@@ -48,6 +48,20 @@ def _log_sum_exp_jvp(
     return total, jnp.sum(share * tangents[0], -1)
 
 
+def log_sum_exp_over(
+    values: jax.Array, where: jax.Array, axis_name: str | tuple[str, ...] | None
+) -> jax.Array:
+    """`log_sum_exp` of rows whose parts lie on the devices of a mapped axis, if any."""
+    own = log_sum_exp(values, where)
+    if axis_name is None:
+        return own
+    shift = lax.pmax(lax.stop_gradient(own), axis_name)
+    some = shift != -jnp.inf
+    shift = jnp.where(some, shift, 0)
+    sums = lax.psum(jnp.exp(own - shift), axis_name)
+    return jnp.where(some, jnp.log(jnp.where(some, sums, 1)) + shift, -jnp.inf)
+
+
 def log_one_plus_sum_exp(values: jax.Array, where: jax.Array) -> jax.Array:
     """log(1 + sum(exp(values))) over the last axis where the mask holds, else 0."""
     some = where.any(-1)

@@ -13,7 +13,12 @@ from rankjax.terms import BatchSums, Terms
 _LEAST_DEVIATION = 1e-3  # the authors' code's, beside which rounding is no deviation
 
 
-@register(kind=Kind.ROW, batch="proxies", paper="Kim et al. (AdaFace), CVPR 2022")
+@register(
+    kind=Kind.ROW,
+    batch="proxies",
+    sharded=True,
+    paper="Kim et al. (AdaFace), CVPR 2022",
+)
 def ada_face_loss(
     pairs: Pairs,
     *,
@@ -65,16 +70,14 @@ def ada_face_loss(
         0.336
     """
     pairs.need("anchor_length")
-    counted = pairs.positive.any(-1)
     length = lax.stop_gradient(jnp.asarray(pairs.anchor_length))
+    times = jnp.sum(pairs.positive, -1, dtype=length.dtype)  # once per class row
 
     def terms(mean: Number, deviation: Number) -> Terms:
         z = concentration * (length - mean) / (deviation + _LEAST_DEVIATION)
         z = jnp.clip(z, -1, 1)[:, None]
         target = _within_half_turn(pairs.similarity, -margin * z) - margin * (1 + z)
-        return cross_entropy(
-            scale * target, scale * pairs.similarity, pairs.positive, pairs.negative
-        )
+        return cross_entropy(scale * target, scale * pairs.similarity, pairs)
 
     if length_mean is not None and length_deviation is not None:
         return terms(length_mean, length_deviation)
@@ -82,7 +85,7 @@ def ada_face_loss(
     def with_mean(sums: tuple[jax.Array, jax.Array]) -> BatchSums:
         count, total = sums
         mean = total / jnp.maximum(count, 1) if length_mean is None else length_mean
-        squares = jnp.sum((length - mean) ** 2, where=counted)
+        squares = jnp.sum(times * (length - mean) ** 2)
 
         def with_deviation(squares: jax.Array) -> Terms:
             if length_deviation is not None:
@@ -91,9 +94,9 @@ def ada_face_loss(
 
         return BatchSums(squares, with_deviation, constant=True)
 
-    count = jnp.sum(counted, dtype=length.dtype)
-    total = jnp.sum(length, where=counted)
-    return BatchSums((count, total), with_mean, constant=True)
+    return BatchSums(
+        (jnp.sum(times), jnp.sum(times * length)), with_mean, constant=True
+    )
 
 
 def _within_half_turn(cosine: jax.Array, radians: jax.Array) -> jax.Array:

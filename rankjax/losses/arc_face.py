@@ -17,6 +17,7 @@ Margin = Annotated[Number, Range(least=0, below=90)]
 @register(
     kind=Kind.ROW,
     batch="proxies",
+    sharded=True,
     paper="Deng et al., CVPR 2019",
     arrays=("margin",),
     tuned="margin / scale: CUB 23.2 / 100, Cars 20.5 / 49.5, SOP 18.6 / 220",
@@ -57,9 +58,7 @@ def arc_face_loss(
         0.344
     """
     target = widen(pairs.similarity, margin)
-    return cross_entropy(
-        scale * target, scale * pairs.similarity, pairs.positive, pairs.negative
-    )
+    return cross_entropy(scale * target, scale * pairs.similarity, pairs)
 
 
 def dynamic_margins(

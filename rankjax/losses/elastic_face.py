@@ -11,7 +11,10 @@ from rankjax.terms import Terms
 
 
 @register(
-    kind=Kind.ROW, batch="proxies", paper="Boutros et al. (ElasticFace), CVPRW 2022"
+    kind=Kind.ROW,
+    batch="proxies",
+    sharded=True,
+    paper="Boutros et al. (ElasticFace), CVPRW 2022",
 )
 def elastic_face_loss(
     pairs: Pairs,
@@ -57,6 +60,5 @@ def elastic_face_loss(
     return cross_entropy(
         scale * widen(pairs.similarity, margins[:, None]),
         scale * pairs.similarity,
-        pairs.positive,
-        pairs.negative,
+        pairs,
     )

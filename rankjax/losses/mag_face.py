@@ -11,7 +11,12 @@ from rankjax.registry import Kind, NonNegative, Positive, register
 from rankjax.terms import Terms
 
 
-@register(kind=Kind.ROW, batch="proxies", paper="Meng et al. (MagFace), CVPR 2021")
+@register(
+    kind=Kind.ROW,
+    batch="proxies",
+    sharded=True,
+    paper="Meng et al. (MagFace), CVPR 2021",
+)
 def mag_face_loss(
     pairs: Pairs,
     *,
@@ -66,8 +71,7 @@ def mag_face_loss(
     terms = cross_entropy(
         scale * widen(pairs.similarity, margin[:, None]),
         scale * pairs.similarity,
-        pairs.positive,
-        pairs.negative,
+        pairs,
     )
     cost = length_weight * (length / longest**2 + 1 / length)
     return dataclasses.replace(

@@ -12,6 +12,7 @@ from rankjax.terms import Terms
 @register(
     kind=Kind.ROW,
     batch="proxies",
+    sharded=True,
     paper="Zhai and Wu, BMVC 2019",
     tuned="temperature: CUB .109, Cars .089, SOP .063",
 )
@@ -42,12 +43,13 @@ def normalized_softmax_loss(pairs: Pairs, *, temperature: Positive = 0.05) -> Te
         0.206
     """
     logits = pairs.similarity / temperature
-    return cross_entropy(logits, logits, pairs.positive, pairs.negative)
+    return cross_entropy(logits, logits, pairs)
 
 
 @register(
     kind=Kind.ROW,
     batch="proxies",
+    sharded=True,
     paper="Wang et al., CVPR 2018",
     arrays=("margin",),
     tuned="margin / scale: CUB .618 / 100, Cars .432 / 161, SOP .336 / 100",
@@ -82,23 +84,21 @@ def cos_face_loss(
     """
     margins = jnp.asarray(margin, pairs.similarity.dtype)
     target = pairs.similarity - jnp.broadcast_to(margins, pairs.similarity.shape)
-    return cross_entropy(
-        scale * target, scale * pairs.similarity, pairs.positive, pairs.negative
-    )
+    return cross_entropy(scale * target, scale * pairs.similarity, pairs)
 
 
-def cross_entropy(
-    target: jax.Array, others: jax.Array, positive: jax.Array, negative: jax.Array
-) -> Terms:
+def cross_entropy(target: jax.Array, others: jax.Array, pairs: Pairs) -> Terms:
     """-log(exp(t) / (exp(t) + sum of exp(o))), one term per positive.
 
     Args:
       target: [anchor, class], logits t of classes in the role of the anchor's own.
       others: [anchor, class], logits o of the same classes in the role of another.
-      positive: [anchor, class] bool, where t counts.
-      negative: [anchor, class] bool, where o counts; a term is 0 if nowhere.
+      pairs: masks [anchor, class]: t counts where positive, and o where negative; a
+        term is 0 if there is no negative.
     """
-    some = negative.any(-1, keepdims=True)
-    every = rows.log_sum_exp(others, negative)[..., None]
-    gap = jnp.where(some, every, 0) - target
-    return Terms.over_references(jnp.where(some, jax.nn.softplus(gap), 0), positive)
+    every = rows.log_sum_exp_over(others, pairs.negative, pairs.reference_axis)
+    some = (every != -jnp.inf)[:, None]
+    gap = jnp.where(some, every[:, None], 0) - target
+    return Terms.over_references(
+        jnp.where(some, jax.nn.softplus(gap), 0), pairs.positive
+    )

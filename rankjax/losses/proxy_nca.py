@@ -50,6 +50,7 @@ def proxy_nca_loss(pairs: Pairs, *, scale: Positive = 1.0) -> Terms:
 @register(
     kind=Kind.ROW,
     batch="proxies",
+    sharded=True,
     paper="Teh et al., ECCV 2020",
     tuned="1 / temperature: CUB 14.0, Cars 7.97, SOP 10.7",
 )
@@ -83,4 +84,4 @@ def proxy_nca_pp_loss(pairs: Pairs, *, temperature: Positive = 1 / 9) -> Terms:
         0.206
     """
     logits = 2 * pairs.similarity / temperature
-    return cross_entropy(logits, logits, pairs.positive, pairs.negative)
+    return cross_entropy(logits, logits, pairs)

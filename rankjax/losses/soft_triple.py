@@ -64,12 +64,8 @@ def soft_triple_loss(
     similarity, positive, negative = by_class(pairs, centers)
     # The centres of a class are all positive or all negative.
     of_class = _soft_maximum(similarity, positive | negative, gamma)
-    return cross_entropy(
-        scale * (of_class - margin),
-        scale * of_class,
-        positive.any(-1),
-        negative.any(-1),
-    )
+    classes = Pairs(of_class, positive.any(-1), negative.any(-1))
+    return cross_entropy(scale * (of_class - margin), scale * of_class, classes)
 
 
 def _soft_maximum(values: jax.Array, where: jax.Array, gamma: Number) -> jax.Array:

@@ -11,7 +11,7 @@ from rankjax.registry import Count, Kind, Positive, register
 from rankjax.terms import Terms
 
 
-@register(kind=Kind.ROW, batch="proxies", paper="Liu et al., CVPR 2017")
+@register(kind=Kind.ROW, batch="proxies", sharded=True, paper="Liu et al., CVPR 2017")
 def sphere_face_loss(
     pairs: Pairs, *, margin: Count = 4, scale: Positive = 30.0
 ) -> Terms:
@@ -49,9 +49,7 @@ def sphere_face_loss(
         0.369
     """
     target = _multiply_angle(jnp.clip(pairs.similarity, -1, 1), margin)
-    return cross_entropy(
-        scale * target, scale * pairs.similarity, pairs.positive, pairs.negative
-    )
+    return cross_entropy(scale * target, scale * pairs.similarity, pairs)
 
 
 def _multiply_angle(cosine: jax.Array, margin: int) -> jax.Array:

@@ -55,7 +55,8 @@ def sub_center_arc_face_loss(
     other = rows.largest(similarity, negative)
     target = widen(jnp.where(some, own, 0), margin)
     others = jnp.where(negative.any(-1), other, 0)
-    return cross_entropy(scale * target, scale * others, some, negative.any(-1))
+    classes = Pairs(others, some, negative.any(-1))
+    return cross_entropy(scale * target, scale * others, classes)
 
 
 def by_class(pairs: Pairs, centers: int) -> tuple[jax.Array, jax.Array, jax.Array]:
