@@ -68,7 +68,10 @@ def table(rows: Sequence[dict[str, object]]) -> str:
         removed = 1 - (1 - _mean(row, "recall_at_1")) / (
             1 - _mean(pixels, "recall_at_1")
         )
-        figures = [f"{_mean(row, f):.3f} ± {row[f'{f}_sd']:.3f}" for f in FIGURES]
+        figures = [
+            f"{_mean(row, f):.3f} ± {row[f'{f}_sd']:.3f}" if f in row else ""
+            for f in FIGURES
+        ]
         lines.append(
             f"| {row['name']} | {row['seeds']} | {removed:.0%} | "
             + " | ".join(figures)
@@ -80,7 +83,9 @@ def table(rows: Sequence[dict[str, object]]) -> str:
 def _row(name: str, results: Sequence[dict[str, float]]) -> dict[str, object]:
     row: dict[str, object] = {"name": name, "seeds": len(results)}
     for figure in FIGURES:
-        values = [result[figure] for result in results]
+        values = [result[figure] for result in results if figure in result]
+        if results and not values:
+            continue
         row[figure] = statistics.mean(values) if values else 0.0
         row[f"{figure}_sd"] = statistics.stdev(values) if len(values) > 1 else 0.0
     return row

@@ -222,6 +222,8 @@ class Devices:
     """For several processes: auto, or HOST:PORT,PROCESSES,ID (HOST runs process 0)."""
     host_timeout: Count = 100
     """Seconds without a sign of life after which a process counts as dead."""
+    keep_compiled: bool = True
+    """Keep compiled programs in data_dir/compiled, where later runs find them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,6 +315,7 @@ _ELSEWHERE = {
         "wrapper",
         "hosts",
         "host_timeout",
+        "keep_compiled",
     ),
     *("fall_back", "profile", "dry_run", "on_damage", "check_images"),
 }

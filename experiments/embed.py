@@ -35,6 +35,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from experiments import hosts
+from experiments.compiled import keep_compiled
 from experiments.images import (
     CROPS,
     Listed,
@@ -435,9 +436,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--hosts", help="as of experiments.train")
     parser.add_argument("--host-timeout", type=int, default=100)
+    parser.add_argument(
+        "--keep-compiled",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep compiled programs in DATA_DIR/compiled for later commands",
+    )
     options = parser.parse_intermixed_args(arguments)
     try:
         hosts.join(options.hosts, timeout=options.host_timeout)
+        keep_compiled(options.data_dir, keep=options.keep_compiled)
         _check_out(options.out)
         if options.views < 0:
             raise UsageError(f"views must be at least 0, got {options.views}")

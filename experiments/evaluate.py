@@ -21,6 +21,7 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from experiments.compiled import keep_compiled
 from experiments.evaluation.measures import compare, measure, without_nan
 from experiments.evaluation.npz import read_npz
 from experiments.evaluation.options import Options
@@ -48,6 +49,7 @@ def run(options: Options, command: str) -> dict[str, Any]:
       RunError: something outside must be mended; no file is half written.
     """
     _check(options)
+    keep_compiled(options.data_dir, keep=options.keep_compiled)
     subject = read(options.source, options)
     # Before minutes of work, as it may not be there.
     other = None if options.compare is None else read(options.compare, options)

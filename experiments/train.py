@@ -28,6 +28,7 @@ import jax
 import numpy as np
 
 from experiments import hosts
+from experiments.compiled import keep_compiled
 from experiments.config import SETTINGS, Config
 from experiments.features import Features
 from experiments.recipes import EXPERIMENTS
@@ -203,6 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         name, config, typed = parse(words)
         hosts.join(config.devices.hosts, timeout=config.devices.host_timeout)
+        keep_compiled(config.data.data_dir, keep=config.devices.keep_compiled)
         if config.run.dry_run:
             return dry_run(name, config, typed)
         path = run(name, config, typed)

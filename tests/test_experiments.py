@@ -148,8 +148,11 @@ def test_a_run_leaves_all_its_results_in_its_folder(undisturbed):
         "nmi",
     ]
     assert set(summary) == {"test", "raw_pixels", "untrained"}
-    for figures in summary.values():
-        assert list(figures) == names
+    for who, figures in summary.items():
+        # Clusters of pixels would take longer than all else.
+        assert list(figures) == [
+            name for name in names if (who, name) != ("raw_pixels", "nmi")
+        ]
         assert all(0 <= value <= 1 for value in figures.values())
     config = json.loads(files["config.json"])
     assert config["dataset"].startswith("folder:")

@@ -229,7 +229,7 @@ def unseen_characters() -> Figure:
     y = np.arange(len(rows))
     named = {"recall_at_1": "Recall@1", "map_at_r": "MAP@R", "nmi": "NMI"}
     for i, (key, name) in enumerate(named.items()):
-        mean, sd = ([row[key + end] for row in rows] for end in ("", "_sd"))
+        mean, sd = ([row.get(key + end, np.nan) for row in rows] for end in ("", "_sd"))
         style: Any = {"fmt": MARKERS[i], "color": SERIES[i], "ms": 7, "elinewidth": 2}
         panel.errorbar(mean, y, xerr=2 * np.array(sd), label=name, **style)
     panel.set(yticks=y, yticklabels=[row["name"] for row in rows], xlim=(0, 1))

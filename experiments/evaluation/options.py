@@ -59,3 +59,5 @@ class Options:
     """Folder of prepared data sets, for a run."""
     manual_dir: Path | None = None
     """Folder of archives fetched by hand; by default data_dir/downloads/manual."""
+    keep_compiled: bool = True
+    """Keep compiled programs in data_dir/compiled, where later commands find them."""

@@ -75,7 +75,12 @@ def finish(
         ]
     elif sum(len(split.labels) for split in splits) <= _MOST_PIXELS:
         rows["raw_pixels"] = [pixels(split.images) for split in splits]
-    summary = {who: evaluate_test(data, *each, seed=seed) for who, each in rows.items()}
+    summary = {
+        who: evaluate_test(
+            data, *each, seed=seed, clusters=who in ("test", "untrained")
+        )
+        for who, each in rows.items()
+    }
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
     _show(data.name, {ROWS[who]: figures for who, figures in summary.items()})
     # Junk is in the gallery, which comes last; a report has no use for it.

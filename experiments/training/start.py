@@ -1,6 +1,6 @@
 """What a run begins with: network, optimiser, first state, and its step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -50,12 +50,15 @@ def start(
     """Builds the network and the optimiser for images to train on."""
     loss, dim = config.loss, config.model.embedding_dim
     rngs = nnx.Rngs(config.run.seed)
-    embedder = network(
-        config.model,
-        image_size=config.data.size(),
-        channels=train.images.shape[-1],
-        axis_name=axis_name,
-        rngs=rngs,
+    embedder = _drawn(
+        lambda rngs: network(
+            config.model,
+            image_size=config.data.size(),
+            channels=train.images.shape[-1],
+            axis_name=axis_name,
+            rngs=rngs,
+        ),
+        rngs,
     )
     loaded = None
     if config.model.weights is not None:
@@ -88,6 +91,28 @@ def start(
         shape = (len(batches.examples(0)), dim)
         state = state._replace(mined=jnp.zeros(shape, jnp.float32))
     return Start(definition, optimizer, schedule, state, loaded)
+
+
+def _drawn(
+    build: Callable[[nnx.Rngs], models.Embedder], rngs: nnx.Rngs
+) -> models.Embedder:
+    """`build(rngs)` as one program, which is not optimised as it runs once.
+
+    Otherwise each shape of weights has programs of its own, which take seconds.
+    """
+    source, drawn_from = nnx.split(rngs)
+    built: list[Any] = []
+
+    def draw(drawn_from: Any) -> Any:
+        inner = nnx.merge(source, drawn_from)
+        definition, variables = nnx.split(build(inner))
+        built.append(definition)
+        return variables, nnx.state(inner)
+
+    quick = {"xla_backend_optimization_level": 0}
+    variables, after = jax.jit(draw, compiler_options=quick)(drawn_from)
+    nnx.update(rngs, after)
+    return nnx.merge(built[0], variables)
 
 
 def build_step(
