@@ -42,6 +42,14 @@ def _below_the_limit_of_memory_maps():
             jax.clear_caches()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """One process has a file's tests, and makes its fixtures once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     """A folder in which `digits` is prepared."""

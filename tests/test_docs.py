@@ -24,7 +24,14 @@ README = (ROOT / "README.md").read_text()
 LISTED = rankjax.losses.LOSSES | rankjax.regularizers.REGULARIZERS
 
 
-@pytest.mark.parametrize("page", tables.TABLES)
+@pytest.mark.parametrize(
+    "page",
+    [
+        # The claims are tested anew for their table.
+        pytest.param(page, marks=[pytest.mark.slow] * page.endswith("results.md"))
+        for page in tables.TABLES
+    ],
+)
 def test_the_tables_are_those_of_the_package(page):
     """python -m experiments.tables writes them."""
     assert tables.filled(page) == (ROOT / page).read_text()
@@ -101,6 +108,7 @@ def test_the_code_blocks_run(tmp_path, monkeypatch):
     assert 0 <= names["figures"]["recall_at_1"] <= 1
 
 
+@pytest.mark.slow
 def test_the_cells_of_concepts_run_and_agree():
     text = (ROOT / "notebooks" / "concepts.md").read_text()
     names = {}

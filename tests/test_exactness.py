@@ -23,6 +23,7 @@ pytestmark = pytest.mark.xdist_group("exactness")
 UNLIKE = ["barlow_twins", "proxy_anchor", "mining.random_pairs"]
 
 
+@pytest.mark.slow
 def test_three_unlike_losses_are_the_same_on_eight_devices(tmp_path, capsys):
     file = tmp_path / "cells.json"
     words = ["--only", *UNLIKE, "--no-hosts", "--json", str(file)]

@@ -50,9 +50,13 @@ LOOKS = (
     *("contrastive", "triplet", "angular", "n_pairs", "margin_mse", "histogram"),
     *("quadruplet", "proxy_anchor", "soft_triple", "vic_reg"),
 )
+SLOW = {"quadruplet", "histogram", "vic_reg"}  # to compile
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=[pytest.mark.slow] * (x in SLOW)) for x in LOOKS],
+)
 def test_lengths_at_once_are_the_weighted_sum_of_the_losses_of_prefixes(name):
     """Whatever the loss, in one block and in several."""
     case = OF_LOSSES[name]

@@ -19,26 +19,27 @@ QUICK = (
     "vit_small_patch32, timm",
     "dinov2_small_registers, timm, resized",
     "dinov3_small, transformers",
-    "siglip_base_patch32, transformers",
-    "clip_base_patch32, open_clip",
+    *("dinov2_large, timm", "siglip_large_patch16, timm"),
 )
 COMPUTED = [name for name, entry in stored().items() if entry["stages"]]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+def cases(names):
+    """Those in `QUICK`, and the others with the slow tests."""
+    return [
         pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
-        for name in COMPUTED
-    ],
-)
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("name", cases(COMPUTED))
 def test_every_stage_equals_the_others_to_a_ten_thousandth(name):
     apart = differences(stored()[name])
     assert "features" in apart
     assert max(apart.values()) < 1e-4, apart
 
 
-@pytest.mark.parametrize("name", sorted(stored().keys() - set(COMPUTED)))
+@pytest.mark.parametrize("name", cases(sorted(stored().keys() - set(COMPUTED))))
 def test_other_sizes_of_a_family_have_the_names_and_shapes_of_their_files(name):
     entry = stored()[name]
     lines = (line.partition(" ") for line in entry["weights"])

