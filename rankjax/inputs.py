@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import jax
@@ -215,14 +215,17 @@ def check_functions(**functions: Any) -> None:
         function = value
         while isinstance(function, functools.partial):
             function = function.func
-        if function in SELECTIONS.values():
+        if callable(function) and function in SELECTIONS.values():
             raise TypeError(
                 f"{name} is a selection of negatives, which a triplet loss takes: "
                 "functools.partial(losses.triplet_loss, "
                 f"selection=mining.{function.__name__})"
             )
         if name == "reduction" and not isinstance(value, Reduction):
-            raise TypeError(f"reduction must be a rankjax.Reduction, got {value!r}")
+            raise TypeError(
+                "reduction must be a rankjax.Reduction, such as rankjax.mean, got "
+                f"{_shown(value)}"
+            )
         if name == "loss" and hasattr(value, "one_call"):
             raise TypeError(
                 "loss must map pairs to terms: write rankjax.losses."
@@ -231,8 +234,15 @@ def check_functions(**functions: Any) -> None:
         if value is None or callable(value):
             continue
         raise TypeError(
-            f"{name} must be a function, such as {_EXAMPLES[name]}, got {value!r}"
+            f"{name} must be a function, such as {_EXAMPLES[name]}, got {_shown(value)}"
         )
+
+
+def _shown(value: Any) -> str:
+    """A wrong value in a message, on one line."""
+    if hasattr(value, "shape"):
+        return f"an array of shape {value.shape}"
+    return repr(value)
 
 
 _EXAMPLES = {
@@ -254,10 +264,10 @@ def as_terms(result: Any, anchors: int) -> list[Terms]:
     if not (
         isinstance(terms, tuple | list) and all(isinstance(t, Terms) for t in terms)
     ):
+        found = _shown(result) if hasattr(result, "shape") else type(result).__name__
         raise TypeError(
             "a loss must return rankjax.Terms, one or a tuple, or rankjax.BatchSums, "
-            f"got {type(result).__name__}; Terms.over_references(values, mask) makes "
-            "them"
+            f"got {found}; Terms.over_references(values, mask) makes them"
         )
     for t in terms:
         for name in ("total", "count", "active"):
@@ -301,6 +311,11 @@ def check_same_space(batch: Rows, references: Rows) -> None:
             f"references.embeddings must have the embeddings' dtype {ours.dtype}, "
             f"got {theirs.dtype}"
         )
+    if (batch.guide is None) != (references.guide is None):
+        raise ValueError(
+            "guide and references.guide must be given together or not at all: "
+            "rankjax.References(embeddings, labels, guide=...)"
+        )
     if batch.guide is not None and references.guide is not None:
         wide = (len(theirs), batch.guide.shape[1])
         check_shape("references.guide", references.guide, wide)
@@ -335,6 +350,10 @@ def as_dims(dims: Any, weights: Any) -> dict[int, Any] | None:
         if weights is not None:
             raise ValueError("dim_weights need dims, got dims=None")
         return None
+    if isinstance(dims, Mapping | Set):
+        raise TypeError(
+            f"dims must be a tuple of lengths, their weights dim_weights, got {dims!r}"
+        )
     lengths = tuple(dims) if isinstance(dims, Iterable) else (dims,)
     if not all(isinstance(dim, numbers.Integral) for dim in lengths):
         raise TypeError(f"dims must be whole numbers, got {dims!r}")

@@ -174,7 +174,7 @@ def pair_rows(
     """Pairs every anchor with every reference.
 
     Raises:
-      ValueError: the similarity returns another shape.
+      ValueError: the similarity or the relevance returns another shape.
     """
     positive, negative = masks(anchors, references)
     single = anchors.label is not None and anchors.label.ndim == 1
@@ -260,7 +260,14 @@ def _relevance(
     if anchors.label is None or references.label is None:
         return None
     if of_labels is not None:
-        return of_labels(anchors.label, references.label)
+        grades = jnp.asarray(of_labels(anchors.label, references.label))
+        shape = len(anchors.label), len(references.label)
+        if grades.shape != shape:
+            raise ValueError(
+                f"relevance must return [anchor, reference], here {shape}, got "
+                f"{grades.shape}"
+            )
+        return at_least_float32(grades)
     if anchors.label.ndim == 1:
         same = anchors.label[:, None] == references.label[None, :]
         return same.astype(jnp.float32)

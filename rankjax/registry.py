@@ -54,6 +54,7 @@ class LossInfo:
       arrays: the settings that may be arrays; other numbers are scalars.
       tuned: settings that a study found by search, as text, or ''.
       guided: whether it needs the objective's `guide`.
+      graded: whether it reads `relevance`.
       signed: whether terms may be negative, so that those above zero are no measure of
         the work that is left, and `mean_active` is refused.
     """
@@ -65,6 +66,7 @@ class LossInfo:
     anchors: Literal["batch", "references"] = "batch"
     tuned: str = ""
     guided: bool = False
+    graded: bool = False
     signed: bool = False
     arrays: tuple[str, ...] = ()
 
@@ -120,12 +122,13 @@ def register(
     anchors: Literal["batch", "references"] = "batch",
     tuned: str = "",
     guided: bool = False,
+    graded: bool = False,
     signed: bool = False,
     arrays: tuple[str, ...] = (),
 ) -> Callable[[Function], Function]:
     """Registers a loss or a regulariser, whose settings are checked at every call."""
     info = LossInfo(
-        kind, similarity, paper, batch, anchors, tuned, guided, signed, arrays
+        kind, similarity, paper, batch, anchors, tuned, guided, graded, signed, arrays
     )
 
     def put(function: Function) -> Function:

@@ -99,6 +99,8 @@ def test_the_order_of_lengths_and_new_weights_change_no_program():
         ({"dims": (2, 2)}, r"^dims must be different lengths"),
         ({"dims": (0, 2)}, r"^dims must be different lengths"),
         ({"dims": (2.5,)}, r"^dims must be whole numbers, got \(2.5,\)"),
+        ({"dims": {2: 0.5, 4: 1}}, r"^dims must be a tuple of lengths, their weights"),
+        ({"dims": {2, 4}}, r"^dims must be a tuple of lengths"),
         ({"dims": "64"}, r"^dims must be whole numbers, got '64'"),
         ({"dims": (2, 4), "dim_weights": (1,)}, r"^dim_weights must be one number"),
         ({"dim_weights": (1,)}, r"^dim_weights need dims"),
