@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import numbers
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import jax
@@ -50,6 +50,14 @@ def check_regularizers(regularizers: Any) -> None:
             "regularizers must list pairs of weight and penalty, such as "
             f"[(0.1, rankjax.squared_norm)], got {regularizers!r}"
         )
+    for weight, _ in regularizers:
+        check_number("the weight of regularizers", weight)
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raises a TypeError for what is no number and holds none."""
+    if not (hasattr(value, "dtype") or isinstance(value, numbers.Real)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 def as_rows(
@@ -89,7 +97,7 @@ def as_rows(
 def _as_embeddings(name: str, embeddings: Any) -> jax.Array:
     if isinstance(embeddings, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be masked; leave rows out with valid")
-    embeddings = jnp.asarray(embeddings)
+    embeddings = _as_array(jnp.asarray, name, embeddings)
     if embeddings.ndim != 2 or not embeddings.size:
         raise ValueError(
             f"{name} must have shape [rows, dim], neither 0, got {embeddings.shape}"
@@ -359,7 +367,14 @@ def as_dims(dims: Any, weights: Any) -> dict[int, Any] | None:
         raise TypeError(f"dims must be whole numbers, got {dims!r}")
     if not lengths or min(lengths) < 1 or len(set(lengths)) < len(lengths):
         raise ValueError(f"dims must be different lengths of at least 1, got {dims!r}")
+    if isinstance(weights, Mapping | Set | str):
+        raise TypeError(
+            "dim_weights must be a tuple of numbers, one for each of dims, got "
+            f"{weights!r}"
+        )
     weights = [1] * len(lengths) if weights is None else list(weights)
+    for weight in weights:
+        check_number("a weight of dim_weights", weight)
     if len(weights) != len(lengths):
         raise ValueError(
             f"dim_weights must be one number for each of {len(lengths)} dims, "
@@ -385,10 +400,17 @@ def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
 
+def _as_array(make: Callable[[Any], Any], name: str, values: Any) -> Any:
+    try:
+        return make(values)
+    except ValueError as error:  # NumPy's does not say whose lists they are
+        raise ValueError(f"{name} must be an array, got {error}") from error
+
+
 def _as_labels(name: str, labels: Any) -> jax.Array:
     integer = jax.dtypes.canonicalize_dtype(np.int64)
     if not isinstance(labels, jax.Array):
-        labels = np.asarray(labels)
+        labels = _as_array(np.asarray, name, labels)
         if np.issubdtype(labels.dtype, np.integer) and labels.size:
             low, high = int(labels.min()), int(labels.max())
             limits = np.iinfo(integer)

@@ -132,6 +132,8 @@ class Objective(Generic[Value]):
             )
         batch = inputs.with_masks(batch, others, positive, negative)
         weights = inputs.as_weights(weights, len(batch.embeddings))
+        if not isinstance(params or {}, Mapping):
+            raise TypeError(f"params must be a dict of settings, got {params!r}")
         numbers = dict(self.params) | dict(params or {})
         info = info_of(self.loss)
         if info is not None:

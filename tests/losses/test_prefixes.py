@@ -103,6 +103,11 @@ def test_the_order_of_lengths_and_new_weights_change_no_program():
         ({"dims": {2, 4}}, r"^dims must be a tuple of lengths"),
         ({"dims": "64"}, r"^dims must be whole numbers, got '64'"),
         ({"dims": (2, 4), "dim_weights": (1,)}, r"^dim_weights must be one number"),
+        (
+            {"dims": (2, 4), "dim_weights": {2: 1, 4: 2}},
+            r"^dim_weights must be a tuple",
+        ),
+        ({"dims": (2,), "dim_weights": ("1",)}, r"^a weight .* must be a number, got"),
         ({"dim_weights": (1,)}, r"^dim_weights need dims"),
         ({"dims": (2, 64)}, r"^dims must be at most the embeddings' dim 5, got 64"),
     ],
