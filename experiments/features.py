@@ -103,7 +103,8 @@ def load_features(file: Path, data: Data, seed: int) -> Dataset:
       RunError: it is damaged.
     """
     if not file.is_file():
-        raise UsageError(f"there is no file of features {file}")
+        folder = f"; of the images in it, write folder:{file}" if file.is_dir() else ""
+        raise UsageError(f"there is no file of features {file}{folder}")
     read = read_parquet if file.suffix == ".parquet" else read_npz
     arrays, _, comment = read(file, _KEYS)
     job = job_of(file, comment)

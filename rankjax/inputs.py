@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import numbers
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import jax
@@ -86,6 +86,14 @@ def check_regularizers(regularizers: Any) -> None:
             "regularizers must list pairs of weight and penalty, such as "
             f"[(0.1, rankjax.squared_norm)], got {regularizers!r}"
         )
+    for weight, _ in regularizers:
+        check_number("the weight of regularizers", weight)
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raises a TypeError for what is no number and holds none."""
+    if not (hasattr(value, "dtype") or isinstance(value, numbers.Real)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 def as_rows(
@@ -125,7 +133,7 @@ def as_rows(
 def _as_embeddings(name: str, embeddings: Any) -> jax.Array:
     if isinstance(embeddings, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be masked; leave rows out with valid")
-    embeddings = jnp.asarray(embeddings)
+    embeddings = _as_array(jnp.asarray, name, embeddings)
     if embeddings.ndim != 2 or not embeddings.size:
         raise ValueError(
             f"{name} must have shape [rows, dim], neither 0, got {embeddings.shape}"
@@ -370,14 +378,17 @@ def check_functions(**functions: Any) -> None:
         function = value
         while isinstance(function, functools.partial):
             function = function.func
-        if function in SELECTIONS.values():
+        if callable(function) and function in SELECTIONS.values():
             raise TypeError(
                 f"{name} is a selection of negatives, which a triplet loss takes: "
                 "functools.partial(losses.triplet_loss, "
                 f"selection=mining.{function.__name__})"
             )
         if name == "reduction" and not isinstance(value, Reduction):
-            raise TypeError(f"reduction must be a rankjax.Reduction, got {value!r}")
+            raise TypeError(
+                "reduction must be a rankjax.Reduction, such as rankjax.mean, got "
+                f"{_shown(value)}"
+            )
         if name == "loss" and hasattr(value, "one_call"):
             raise TypeError(
                 "loss must map pairs to terms: write rankjax.losses."
@@ -386,8 +397,15 @@ def check_functions(**functions: Any) -> None:
         if value is None or callable(value):
             continue
         raise TypeError(
-            f"{name} must be a function, such as {_EXAMPLES[name]}, got {value!r}"
+            f"{name} must be a function, such as {_EXAMPLES[name]}, got {_shown(value)}"
         )
+
+
+def _shown(value: Any) -> str:
+    """A wrong value in a message, on one line."""
+    if hasattr(value, "shape"):
+        return f"an array of shape {value.shape}"
+    return repr(value)
 
 
 _EXAMPLES = {
@@ -409,10 +427,10 @@ def as_terms(result: Any, anchors: int) -> list[Terms]:
     if not (
         isinstance(terms, tuple | list) and all(isinstance(t, Terms) for t in terms)
     ):
+        found = _shown(result) if hasattr(result, "shape") else type(result).__name__
         raise TypeError(
             "a loss must return rankjax.Terms, one or a tuple, or rankjax.BatchSums, "
-            f"got {type(result).__name__}; Terms.over_references(values, mask) makes "
-            "them"
+            f"got {found}; Terms.over_references(values, mask) makes them"
         )
     for t in terms:
         for name in ("total", "count", "active"):
@@ -456,6 +474,11 @@ def check_same_space(batch: Rows, references: Rows) -> None:
             f"references.embeddings must have the embeddings' dtype {ours.dtype}, "
             f"got {theirs.dtype}"
         )
+    if (batch.guide is None) != (references.guide is None):
+        raise ValueError(
+            "guide and references.guide must be given together or not at all: "
+            "rankjax.References(embeddings, labels, guide=...)"
+        )
     if batch.guide is not None and references.guide is not None:
         wide = (len(theirs), batch.guide.shape[1])
         check_shape("references.guide", references.guide, wide)
@@ -490,12 +513,23 @@ def as_dims(dims: Any, weights: Any) -> dict[int, Any] | None:
         if weights is not None:
             raise ValueError("dim_weights need dims, got dims=None")
         return None
+    if isinstance(dims, Mapping | Set):
+        raise TypeError(
+            f"dims must be a tuple of lengths, their weights dim_weights, got {dims!r}"
+        )
     lengths = tuple(dims) if isinstance(dims, Iterable) else (dims,)
     if not all(isinstance(dim, numbers.Integral) for dim in lengths):
         raise TypeError(f"dims must be whole numbers, got {dims!r}")
     if not lengths or min(lengths) < 1 or len(set(lengths)) < len(lengths):
         raise ValueError(f"dims must be different lengths of at least 1, got {dims!r}")
+    if isinstance(weights, Mapping | Set | str):
+        raise TypeError(
+            "dim_weights must be a tuple of numbers, one for each of dims, got "
+            f"{weights!r}"
+        )
     weights = [1] * len(lengths) if weights is None else list(weights)
+    for weight in weights:
+        check_number("a weight of dim_weights", weight)
     if len(weights) != len(lengths):
         raise ValueError(
             f"dim_weights must be one number for each of {len(lengths)} dims, "
@@ -521,6 +555,13 @@ def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
 
+def _as_array(make: Callable[[Any], Any], name: str, values: Any) -> Any:
+    try:
+        return make(values)
+    except ValueError as error:  # NumPy's does not say whose lists they are
+        raise ValueError(f"{name} must be an array, got {error}") from error
+
+
 def as_labels(name: str, labels: Any) -> jax.Array:
     """Labels [n] as integers of the platform, or masks [n, classes].
 
@@ -530,7 +571,7 @@ def as_labels(name: str, labels: Any) -> jax.Array:
     """
     integer = jax.dtypes.canonicalize_dtype(np.int64)
     if not isinstance(labels, jax.Array):
-        labels = np.asarray(labels)
+        labels = _as_array(np.asarray, name, labels)
         if np.issubdtype(labels.dtype, np.integer) and labels.size:
             low, high = int(labels.min()), int(labels.max())
             limits = np.iinfo(integer)

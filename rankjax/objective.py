@@ -120,8 +120,8 @@ class Objective(Generic[Value]):
 
         Returns:
           The loss, a scalar of at least float32, which is not a number if a valid row
-          or its weight is not finite, or the weight is negative; with `has_aux`
-          also a dict of scalars.
+          or its weight is not finite, the weight is negative, or the relevance of two
+          rows is not in [0, 1]; with `has_aux` also a dict of scalars.
 
         Raises:
           ValueError, TypeError: shapes, types or combinations that are not allowed,
@@ -163,11 +163,17 @@ class Objective(Generic[Value]):
                 )
         batch = inputs.with_masks(batch, others, positive, negative)
         weights = inputs.as_weights(weights, len(batch.embeddings))
+        if not isinstance(params or {}, Mapping):
+            raise TypeError(f"params must be a dict of settings, got {params!r}")
         numbers = dict(self.params) | dict(params or {})
         info = info_of(self.loss)
         if info is not None:
             check_settings(self.loss, params or {})
             inputs.check_references(info, others, weights)
+            if self.mining is None and batch.guide is not None and not info.guided:
+                raise ValueError(
+                    "guide is given, and neither this loss nor mining reads it"
+                )
         penalties = tuple((0.0, penalty) for _, penalty in self.regularizers)
         value, aux = _compiled(
             dataclasses.replace(
@@ -282,7 +288,8 @@ def objective(
 
     Raises:
       ValueError: block is below 1, or a setting bound to the loss is out of range, or
-        dims are no different lengths with a weight each.
+        dims are no different lengths with a weight each, or relevance for a loss of
+        `rankjax.losses` without grades.
       TypeError: mining for a loss of features, or something else than functions.
     """
     if (
@@ -302,6 +309,16 @@ def objective(
     info = info_of(loss)
     if mining is not None and info is not None and info.kind is Kind.FEATURES:
         raise TypeError("mining chooses pairs, and this loss looks at features")
+    if (
+        relevance is not None
+        and info is not None
+        and not info.graded
+        and mining is None
+    ):
+        raise ValueError(
+            "relevance is given, and this loss does not read it; soft_target_loss, "
+            "cosent_loss and multi_sup_con_loss do"
+        )
     if reduction is mean_active and info is not None and info.signed:
         raise ValueError(
             "reduction=mean_active divides by the terms above zero, and this loss has "
@@ -412,9 +429,19 @@ def _compute(
                 of = Terms.over_references(pairs.similarity, getattr(pairs, name))
                 beside[name] = jnp.sum(of.total), jnp.sum(of.count)
 
+        trusted = None
+        if self.relevance is not None and pairs.relevance is not None:
+            held = (pairs.relevance >= 0) & (pairs.relevance <= 1)
+            trusted = (held | ~(pairs.positive | pairs.negative)).all(1)
+
         def place(terms: Terms) -> Terms:
-            given = None if weights is None else weights.astype(terms.total.dtype)
-            return dataclasses.replace(terms, weight=given, class_size=sizes)
+            total = terms.total
+            if trusted is not None:  # grades are known only now, too late to refuse
+                total = total * jnp.where(trusted, 1, jnp.nan).astype(total.dtype)
+            given = None if weights is None else weights.astype(total.dtype)
+            return dataclasses.replace(
+                terms, total=total, weight=given, class_size=sizes
+            )
 
         return _reduced(results, scales, anchors, self.reduction, place, beside)
 

@@ -188,7 +188,7 @@ def pair_rows(
     """Pairs every anchor with every reference.
 
     Raises:
-      ValueError: the similarity returns another shape.
+      ValueError: the similarity or the relevance returns another shape.
     """
     positive, negative = masks(anchors, references)
     single = anchors.label is not None and anchors.label.ndim == 1
@@ -294,7 +294,14 @@ def _relevance_of_labels(
     assert anchors.label is not None
     assert references.label is not None
     if of_labels is not None:
-        return of_labels(anchors.label, references.label)
+        grades = jnp.asarray(of_labels(anchors.label, references.label))
+        shape = len(anchors.label), len(references.label)
+        if grades.shape != shape:
+            raise ValueError(
+                f"relevance must return [anchor, reference], here {shape}, got "
+                f"{grades.shape}"
+            )
+        return at_least_float32(grades)
     if anchors.label.ndim == 1:
         same = anchors.label[:, None] == references.label[None, :]
         return same.astype(jnp.float32)

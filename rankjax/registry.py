@@ -56,6 +56,7 @@ class LossInfo:
       guided: whether it needs the objective's `guide`.
       sharded: whether references may be spread over devices, each with a part of every
         row; see `References.sharded`.
+      graded: whether it reads `relevance`.
       signed: whether terms may be negative, so that those above zero are no measure of
         the work that is left, and `mean_active` is refused.
     """
@@ -67,6 +68,7 @@ class LossInfo:
     anchors: Literal["batch", "references"] = "batch"
     tuned: str = ""
     guided: bool = False
+    graded: bool = False
     signed: bool = False
     arrays: tuple[str, ...] = ()
     sharded: bool = False
@@ -123,13 +125,24 @@ def register(
     anchors: Literal["batch", "references"] = "batch",
     tuned: str = "",
     guided: bool = False,
+    graded: bool = False,
     signed: bool = False,
     arrays: tuple[str, ...] = (),
     sharded: bool = False,
 ) -> Callable[[Function], Function]:
     """Registers a loss or a regulariser, whose settings are checked at every call."""
     info = LossInfo(
-        kind, similarity, paper, batch, anchors, tuned, guided, signed, arrays, sharded
+        kind,
+        similarity,
+        paper,
+        batch,
+        anchors,
+        tuned,
+        guided,
+        graded,
+        signed,
+        arrays,
+        sharded,
     )
 
     def put(function: Function) -> Function:

@@ -116,8 +116,6 @@ def _check_model(model: Model) -> None:
             f"pooling of convnet must be default, got {model.pooling}: it has no "
             "positions left"
         )
-    if model.pooling == "class_token" and not model.name.startswith("vit"):
-        raise UsageError(f"pooling: {model.name} has no class_token, vit_* have")
 
 
 def _check_loss(loss: Loss) -> None:

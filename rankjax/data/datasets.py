@@ -115,6 +115,7 @@ def load(
         return _OWN[kind](path, name=name, options=options)
     path = Path(name).expanduser()
     if path.exists():
-        kind = "folder" if path.is_dir() else "list"
+        kind = {".npz": "features"}.get(path.suffix, "list")
+        kind = "folder" if path.is_dir() else kind
         raise UsageError(f"no data set {name!r}, but a path: write {kind}:{name}")
     raise unknown_name("data set", name, (*CATALOGUE, *_KINDS))

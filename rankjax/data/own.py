@@ -358,12 +358,18 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
     for row in kept.values():
         other = first_of.setdefault(row.label, row)
         if other.split != row.split and {other.split, row.split} != {"test", "gallery"}:
-            raise UsageError(
-                f"class {row.label} of {name} is in two splits, with {other.image} and "
-                f"{row.image}; a network is tested on classes that it was not trained "
-                "on. Put all images of a class into one folder and leave out the "
+            instead = (
+                "Put all images of a class into one split, or leave out the column "
+                "split: half of the classes are for testing then"
+                if name.startswith("list:")
+                else "Put all images of a class into one folder and leave out the "
                 "folders of splits, or name them in a list, --dataset list:FILE, below "
                 f"the line path,label with lines such as "
                 f"{os.path.abspath(str(row.image))},{row.label}"
+            )
+            raise UsageError(
+                f"class {row.label} of {name} is in two splits, {other.split} with "
+                f"{other.image} and {row.split} with {row.image}; a network is tested "
+                f"on classes that it was not trained on. {instead}"
             )
     return split_rows(name, list(kept.values()), options)

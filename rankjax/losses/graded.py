@@ -10,7 +10,9 @@ from rankjax.registry import Kind, Positive, register
 from rankjax.terms import Terms
 
 
-@register(kind=Kind.ROW, batch="large", paper="Yang et al. (UniCL), CVPR 2022")
+@register(
+    kind=Kind.ROW, batch="large", graded=True, paper="Yang et al. (UniCL), CVPR 2022"
+)
 def soft_target_loss(pairs: Pairs, *, temperature: Positive = 0.1) -> Terms:
     """Cross-entropy of the softmax over all others with the share of each in relevance.
 
@@ -52,7 +54,7 @@ def soft_target_loss(pairs: Pairs, *, temperature: Positive = 0.1) -> Terms:
     return Terms.one_per_anchor(values, some[:, 0])
 
 
-@register(kind=Kind.ROW, paper="Huang et al., TASLP 2024")
+@register(kind=Kind.ROW, graded=True, paper="Huang et al., TASLP 2024")
 def cosent_loss(pairs: Pairs, *, scale: Positive = 20.0) -> Terms:
     """CoSENT: an anchor's references in the order of their relevance.
 

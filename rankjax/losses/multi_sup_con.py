@@ -9,6 +9,7 @@ from rankjax.terms import Terms
 @register(
     kind=Kind.ROW,
     batch="large",
+    graded=True,
     paper="Contrastive Learning for Multi-Label Classification, NeurIPS SSL 2022",
 )
 def multi_sup_con_loss(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from rankjax.errors import UsageError
 from rankjax.models.layers import Dropout, Staged
 from rankjax.models.names import SCALES, Scale
 from rankjax.similarity import at_least_float32, normalize
@@ -75,7 +76,15 @@ class Embedder(nnx.Module):
           grey_as_rgb: take greyscale images, and show them to a backbone of three
             channels in each.
           rngs: where the initial weights come from.
+
+        Raises:
+          UsageError: there is no class token to pool.
         """
+        if pooling == "class_token" and not backbone.has_class_token:
+            raise UsageError(
+                f"pooling is class_token, and this {type(backbone).__name__} has no "
+                "such token; vit_*, dino* and clip_* have"
+            )
         self.backbone = backbone
         self.pooling = pooling
         self.gem = GeM() if pooling == "gem" else None
@@ -107,8 +116,7 @@ class Embedder(nnx.Module):
           float32 [n, embedding_dim], of length 1 when `normalize` is set.
 
         Raises:
-          ValueError: the shape or the dtype is not the one above, or there is no class
-            token to pool.
+          ValueError: the shape or the dtype is not the one above.
         """
         x = self.features(images)
         if self.head_norm is not None:
@@ -141,8 +149,6 @@ class Embedder(nnx.Module):
         if self.pooling == "default":
             return self.backbone.pool(x)
         if self.pooling == "class_token":
-            if not self.backbone.has_class_token:
-                raise ValueError("pooling is class_token, but there is no such token")
             return x[:, 0]
         x = x.reshape(x.shape[0], -1, x.shape[-1])[:, self.backbone.others :]
         if self.gem is not None:

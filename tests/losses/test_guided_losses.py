@@ -253,6 +253,13 @@ def test_negatives_nearer_than_the_nearest_positive_are_dropped(by, relative):
             },
             r"^references.guide must have shape \(16, 3\), got \(16, 5\)",
         ),
+        (
+            {
+                "guide": GUIDE[LABELS],
+                "references": rankjax.References(EMBEDDINGS, LABELS),
+            },
+            r"^guide and references.guide must be given together",
+        ),
     ],
 )
 def test_a_guide_that_is_missing_or_does_not_fit_is_refused(given, message):
@@ -275,3 +282,45 @@ def test_scored_pairs_as_one_anchor_are_ordered_all_together():
     )
     value = rankjax.mean(losses.cosent_loss(pairs))
     np.testing.assert_allclose(value, math.log(1 + sum(wrong)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [losses.soft_target_loss, losses.cosent_loss])
+@pytest.mark.parametrize("wrong", [math.nan, -0.1, 1.1])
+@pytest.mark.parametrize("block", [None, 4])
+def test_grades_outside_0_to_1_make_the_loss_not_a_number(loss, wrong, block):
+    table = jnp.asarray(GRADES).at[1, 2].set(wrong)
+
+    def value(valid):
+        compute = rankjax.objective(
+            loss, relevance=lambda a, r: table[a][:, r], block=block
+        )
+        return compute(EMBEDDINGS, LABELS, valid=valid)
+
+    assert np.isnan(value(np.full(len(LABELS), True)))
+    assert np.isfinite(value(LABELS != 1))  # where none is asked for the wrong one
+
+
+@pytest.mark.parametrize(
+    ("relevance", "message"),
+    [
+        (
+            lambda a, r: a > 0,
+            r"\[anchor, reference\], here \(16, 16\), got \(16,",
+        ),
+        (GRADES, r"must be a function, such as lambda.*, got an array of shape"),
+    ],
+)
+def test_relevance_that_is_no_function_or_of_another_shape_is_refused(
+    relevance, message
+):
+    with pytest.raises((TypeError, ValueError), match=f"^relevance .*{message}"):
+        rankjax.soft_target_loss(EMBEDDINGS, LABELS, relevance=relevance)
+
+
+def test_a_guide_and_grades_that_nothing_reads_are_refused():
+    with pytest.raises(ValueError, match=r"^guide is given, and neither this loss"):
+        rankjax.sup_con_loss(EMBEDDINGS, LABELS, guide=GUIDE[LABELS])
+    with pytest.raises(
+        ValueError, match=r"^relevance is given, and this loss does not"
+    ):
+        rankjax.sup_con_loss(EMBEDDINGS, LABELS, relevance=lambda a, r: GRADES[a][:, r])

@@ -164,10 +164,6 @@ def test_the_folder_of_weights_must_be_that_of_a_run(train, tmp_path):
         ({"layer_decay": 0.0}, "layer_decay must be above 0 and at most 1"),
         ({"head_layers": (0,)}, "head_layers must be at least 1"),
         ({"pooling": "max"}, "pooling of convnet must be default, got max"),
-        (
-            {"pooling": "class_token", "model": "resnet18"},
-            "resnet18 has no class_token",
-        ),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(settings, message):

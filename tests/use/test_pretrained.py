@@ -105,6 +105,13 @@ def test_embeddings_are_evaluated(made, capsys):
         ),
         (
             [
+                *("photos", "--model", "mobilenet_v3_small"),
+                *("--weights", "w.safetensors", "--pooling", "class_token"),
+            ],
+            "pooling is class_token, and this MobileNet has no such token",
+        ),
+        (
+            [
                 *("photos", "--model", "dinov2_small", "--weights", "w.safetensors"),
                 *("--image-size", "100"),
             ],
