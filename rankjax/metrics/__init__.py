@@ -19,13 +19,19 @@ from rankjax.metrics.retrieval import (
     retrieval,
     retrieval_metrics,
 )
+from rankjax.metrics.revisited import graded_ndcg, revisited
 from rankjax.metrics.uncertainty import (
     Comparison,
     Interval,
     bootstrap,
     compare_models,
 )
-from rankjax.metrics.verification import Verification, open_set, verification
+from rankjax.metrics.verification import (
+    Verification,
+    global_average_precision,
+    open_set,
+    verification,
+)
 
 __all__ = [
     "Clusters",
@@ -43,6 +49,8 @@ __all__ = [
     "compress",
     "expand_gallery",
     "expand_queries",
+    "global_average_precision",
+    "graded_ndcg",
     "health",
     "k_reciprocal",
     "kmeans",
@@ -53,6 +61,7 @@ __all__ = [
     "query_gallery",
     "retrieval",
     "retrieval_metrics",
+    "revisited",
     "search_of",
     "some_queries",
     "verification",
