@@ -22,6 +22,8 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Commands keep no compiled programs, in the data folder of who runs the tests least.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
 
 
 _MAPS = Path("/proc/self/maps")

@@ -92,7 +92,7 @@ def rank(subject: Subject, protocol: Protocol, options: Options) -> SearchResult
     """A search and its figures."""
     search, query_rows, gallery_rows = subject.search(protocol)
     levels = subject.recall_levels(protocol, options.recall_at, search.most)
-    found = metrics.retrieval(search, recall_at=levels)
+    found = metrics.retrieval(search, recall_at=levels, map_at=options.map_at)
     return SearchResult(search, found, query_rows, gallery_rows)
 
 
@@ -186,9 +186,15 @@ def _open_set(ranked: SearchResult, options: Options) -> Figures:
     mated[found.queries] = True
     # Where a right and a wrong row are equally near, the right one ranks second.
     correct[found.queries] = found.values["mrr"] == 1
-    scores = metrics.nearest(search.queries, k=1, gallery=search.gallery).similarities
-    rates = metrics.open_set(scores[:, 0], correct, mated, firs=options.firs)
+    k = min(1 + (search.itself is not None), len(search.gallery))
+    best = metrics.nearest(search.queries, k=k, gallery=search.gallery)
+    scores = best.similarities[:, 0]
+    if search.itself is not None:
+        own = best.rows[:, 0] == search.itself
+        scores = np.where(own, best.similarities[:, -1], scores)
+    rates = metrics.open_set(scores, correct, mated, firs=options.firs)
     return {
+        "gap": metrics.global_average_precision(scores, correct, mated),
         "with_mate": int(mated.sum()),
         "without_mate": int((~mated).sum()),
         "dir_at_fir": {f"{fir:g}": rate for fir, rate in rates.items()},
@@ -226,7 +232,9 @@ def _variants(ranked: SearchResult, options: Options) -> list[Figures]:
             )
         )
     if (options.rerank or options.expand) and search.itself is not None:
-        raise UsageError("rerank and expand need a protocol with a gallery")
+        raise UsageError(
+            "rerank and expand need a protocol with a gallery of which no query is part"
+        )
     gallery_rows = len(search.gallery)
     if options.expand > gallery_rows:
         raise UsageError(
@@ -261,10 +269,16 @@ def _variant(
 ) -> Figures:
     found = ranked.retrieval
     if search is not None:
-        names = (key.partition("recall_at_")[2] for key in found.values)
-        levels = [int(name) for name in names if name]
+        recall_at, map_at = (
+            [int(k) for key in found.values if (k := key.partition(name)[2]).isdigit()]
+            for name in ("recall_at_", "map_at_")
+        )
         found = metrics.retrieval(
-            search, recall_at=levels, similarity=similarity, scores=scores
+            search,
+            recall_at=recall_at,
+            map_at=map_at,
+            similarity=similarity,
+            scores=scores,
         )
     size = {} if bytes_per_row is None else {"bytes_per_row": bytes_per_row}
     return {"name": name, **size, **found.means()}

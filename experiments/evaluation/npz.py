@@ -246,12 +246,11 @@ def _sides(
     junk = np.zeros(n, bool)
     if "junk" in arrays:
         junk = _mask("junk", arrays["junk"], n)
-    for key, mask in (("gallery", gallery), ("junk", junk)):
-        both = np.flatnonzero(query & mask)
-        if len(both):
-            raise UsageError(
-                f"query must have no row of {key}, got {len(both)}, the first {both[0]}"
-            )
+    both = np.flatnonzero(query & junk)
+    if len(both):
+        raise UsageError(
+            f"query must have no row of junk, got {len(both)}, the first {both[0]}"
+        )
     rows = np.flatnonzero(query), np.flatnonzero(gallery & ~junk)
     for key, side in zip(("query", "gallery"), rows, strict=True):
         if not len(side):

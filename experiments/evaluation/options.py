@@ -20,6 +20,8 @@ class Options:
     for reid, queries for query-gallery, and all else for leave-one-out."""
     recall_at: tuple[int, ...] = ()
     """The values of K; by default those that the field reports."""
+    map_at: tuple[int, ...] = ()
+    """Values of K for mAP@K, as Google Landmarks v2 and ILIAS report it."""
     json: Path | None = None
     """File for all figures."""
     report: Path | None = None

@@ -44,7 +44,7 @@ class Subject:
       label_values: [classes] integers or strings, the labels as they were given.
       class_names: of the classes.
       queries: [q] rows, or None where no row is a query more than another.
-      gallery: [g] rows, without junk.
+      gallery: [g] rows, rising, without junk; some may be queries, too.
       junk: rows that nobody is to meet.
       cameras: [n] integers, or None.
       pairs: or None.
@@ -88,12 +88,18 @@ class Subject:
         if self.labels is None:
             raise UsageError(f"protocol {protocol} needs labels, {self.name} has none")
         every = np.arange(len(self.labels))
-        sides, rows = [every], (every, every)
+        sides, rows, itself = [every], (every, every), None
         if protocol != "leave-one-out" and self.queries is not None:
             assert self.gallery is not None
             rows = (self.queries, self.gallery)
             sides = list(rows)
-        return search_of(protocol, *map(self._side, sides)), *rows
+            # Images that are both leave themselves out.
+            place = np.minimum(
+                np.searchsorted(self.gallery, self.queries), len(self.gallery) - 1
+            )
+            own = np.where(self.gallery[place] == self.queries, place, -1)
+            itself = own if (own >= 0).any() else None
+        return search_of(protocol, *map(self._side, sides), itself=itself), *rows
 
     def _side(self, rows: np.ndarray) -> Side:
         assert self.labels is not None

@@ -156,7 +156,9 @@ def _open_set(found: dict[str, Any]) -> Table:
     note = (
         f"{found['with_mate']:,} queries with a match in the gallery and "
         f"{found['without_mate']:,} without: how many of the former are identified, "
-        "where so many of the latter are taken for somebody."
+        "where so many of the latter are taken for somebody. GAP, the average "
+        "precision of all queries' nearest images in one ranking, is "
+        f"{_number(found['gap'])}."
     )
     rows = [(fir, _number(rate)) for fir, rate in found["dir_at_fir"].items()]
     return Table("Open set", note, ("false identification rate", "identified"), rows)
@@ -197,8 +199,9 @@ def _verification(figures: dict[str, Any]) -> Table:
 
 
 def _name(metric: str) -> str:
-    if metric.startswith("recall_at_"):
-        return f"Recall@{metric.removeprefix('recall_at_')}"
+    for start, name in (("recall_at_", "Recall@"), ("map_at_", "mAP@")):
+        if metric.startswith(start) and metric not in _NAMES:
+            return name + metric.removeprefix(start)
     return _NAMES.get(metric, metric)
 
 

@@ -33,6 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("queries", nargs="*", metavar="QUERY")
     parser.add_argument("--k", type=int, default=10, help="neighbours of each query")
     parser.add_argument(
+        "--threshold",
+        type=float,
+        default=-1.0,
+        metavar="COSINE",
+        help="leave out what is less similar; a query may then have nothing like it",
+    )
+    parser.add_argument(
         "--dim", type=int, metavar="N", help="by the first N numbers of embeddings"
     )
     parser.add_argument("--backend", choices=BACKENDS, default="exact")
@@ -67,6 +74,10 @@ def _search(options: argparse.Namespace) -> None:
     n = len(index.paths)
     if not 1 <= options.k <= n:
         raise UsageError(f"k must be from 1 to {n}, the images, got {options.k}")
+    if not -1 <= options.threshold <= 1:
+        raise UsageError(f"threshold must be from -1 to 1, got {options.threshold:g}")
+    if options.serve and options.threshold > -1:
+        raise UsageError("threshold is of queries; the page shows all similarities")
     if not options.serve and not options.queries and options.backend == "exact":
         raise UsageError("give a QUERY, or --serve for a web page")
     find = open_backend(options.backend, index)
@@ -82,10 +93,13 @@ def _search(options: argparse.Namespace) -> None:
         embed = QueryEmbedder(index, options.network, options.weights)
         found = answers(index, find(embed(paths), options.k))
         for path, neighbours in zip(paths, found, strict=True):
+            like = [x for x in neighbours if x["similarity"] >= options.threshold]
             if options.json:
-                print(json.dumps({"query": path, "neighbours": neighbours}))
+                print(json.dumps({"query": path, "neighbours": like}))
             else:
-                _show(index, path, neighbours)
+                _show(index, path, like)
+                if not like:
+                    print(f"      nothing like it: all below {options.threshold:g}")
     if options.serve:
         server = make_server(
             index,

@@ -19,6 +19,7 @@ from rankjax.metrics.retrieval import (
     retrieval,
     retrieval_metrics,
 )
+from rankjax.metrics.revisited import graded_ndcg, revisited
 from rankjax.metrics.suspects import (
     Nearer,
     duplicates,
@@ -33,7 +34,12 @@ from rankjax.metrics.uncertainty import (
     bootstrap,
     compare_models,
 )
-from rankjax.metrics.verification import Verification, open_set, verification
+from rankjax.metrics.verification import (
+    Verification,
+    global_average_precision,
+    open_set,
+    verification,
+)
 
 __all__ = [
     "Clusters",
@@ -53,6 +59,8 @@ __all__ = [
     "duplicates",
     "expand_gallery",
     "expand_queries",
+    "global_average_precision",
+    "graded_ndcg",
     "health",
     "k_reciprocal",
     "kmeans",
@@ -67,6 +75,7 @@ __all__ = [
     "query_gallery",
     "retrieval",
     "retrieval_metrics",
+    "revisited",
     "search_of",
     "some_queries",
     "verification",

@@ -1,6 +1,7 @@
 """Who looks for what among which rows: the protocols of retrieval."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +22,8 @@ class Search:
       query_labels: [q] integers of any size.
       gallery: [n, dim].
       gallery_labels: [n].
-      itself: [q] the gallery row that a query is, or None where queries are no rows
-        of the gallery.
+      itself: [q] the gallery row that a query is, -1 for none; None where no query is
+        a row of the gallery.
       query_cameras: [q] integers, or None.
       gallery_cameras: [n], or None.
     """
@@ -55,6 +56,13 @@ class Search:
             none |= same & (self.query_cameras[queries] == self.gallery_cameras[rows])
         return none
 
+    def masks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each query its positives, and what it skips; bool [n] each."""
+        every = np.arange(len(self.gallery))
+        for query, label in enumerate(self.query_labels):
+            skipped = self.skipped(np.array([query]), every)
+            yield (self.gallery_labels == label) & ~skipped, skipped
+
 
 class Side(NamedTuple):
     """The queries, or the gallery: embeddings [n, dim], labels [n], cameras [n]."""
@@ -65,7 +73,12 @@ class Side(NamedTuple):
 
 
 def search_of(
-    protocol: str, queries: Side, gallery: Side | None = None, *, junk: Any = None
+    protocol: str,
+    queries: Side,
+    gallery: Side | None = None,
+    *,
+    junk: Any = None,
+    itself: Any = None,
 ) -> Search:
     """The search that a protocol of this name is.
 
@@ -75,6 +88,7 @@ def search_of(
       queries: they and
       gallery: what they look through.
       junk: bool, rows of the gallery that no query meets.
+      itself: of `query_gallery`.
 
     Raises:
       ValueError: no such protocol, what it needs is not there, or as of
@@ -98,7 +112,9 @@ def search_of(
             "query_cameras": queries.cameras,
             "gallery_cameras": gallery.cameras,
         }
-    return query_gallery(*queries[:2], *gallery[:2], junk=junk, **cameras)
+    return query_gallery(
+        *queries[:2], *gallery[:2], junk=junk, itself=itself, **cameras
+    )
 
 
 def leave_one_out(embeddings: Any, labels: Any) -> Search:
@@ -128,8 +144,9 @@ def query_gallery(
     query_cameras: Any = None,
     gallery_cameras: Any = None,
     junk: Any = None,
+    itself: Any = None,
 ) -> Search:
-    """Queries look among the rows of a gallery, which they are no part of.
+    """Queries look among the rows of a gallery, and never at themselves.
 
     Without cameras the protocol of In-Shop. With cameras and junk that of Market-1501
     and DukeMTMC-reID: a query skips the images that its own camera took of the same
@@ -143,10 +160,12 @@ def query_gallery(
       query_cameras: [q] integers; both or neither.
       gallery_cameras: [n].
       junk: bool [n], rows of the gallery that no query meets (label -1 of Market-1501).
+      itself: [q] integers, where queries are images of the gallery, too: the row that a
+        query is, or -1.
 
     Raises:
       ValueError: a wrong shape, no query, an empty gallery, cameras of one side alone,
-        or an entry that is not finite.
+        an entry that is not finite, or a query that is a row of another label.
       TypeError: a wrong type.
     """
     queries = checks.as_embeddings("queries", queries)
@@ -165,10 +184,24 @@ def query_gallery(
         gallery_cameras = checks.as_labels(
             "gallery_cameras", gallery_cameras, len(gallery)
         )
+    if itself is not None:
+        itself = checks.as_labels("itself", itself, len(queries))
+        checks.within("itself", itself[itself != -1], len(gallery))
+        wrong = (itself >= 0) & (gallery_labels[itself] != query_labels)
+        if wrong.any():
+            at = np.flatnonzero(wrong)[0]
+            raise ValueError(
+                f"itself must be a row of the query's label, got row {itself[at]} of "
+                f"label {gallery_labels[itself[at]]} for query {at} of label "
+                f"{query_labels[at]}"
+            )
     if junk is not None:
         junk = checks.as_mask("junk", junk, len(gallery))
         if junk.all():
             raise ValueError(f"junk leaves nothing of a gallery of {len(gallery)} rows")
+        if itself is not None:
+            kept = np.where(junk, -1, np.cumsum(~junk) - 1)
+            itself = np.where(itself >= 0, kept[itself], -1)
         gallery, gallery_labels = gallery[~junk], gallery_labels[~junk]
         if gallery_cameras is not None:
             gallery_cameras = gallery_cameras[~junk]
@@ -177,6 +210,7 @@ def query_gallery(
         query_labels,
         gallery,
         gallery_labels,
+        itself=itself,
         query_cameras=query_cameras,
         gallery_cameras=gallery_cameras,
     )

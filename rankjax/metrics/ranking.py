@@ -10,7 +10,7 @@ depend on where they are.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,22 +52,26 @@ class Ranks(NamedTuple):
     positives: np.ndarray
 
 
-def ranks_of_scores(search: Search, scores: np.ndarray) -> Ranks:
-    """Ranks of the positives of all queries in given similarities [q, n], sorted."""
-    groups = _Groups.of(search)
-    widest = max(int(groups.size.max()), 1)
-    member = np.minimum(
-        groups.start[:, None] + np.arange(widest), len(groups.gallery_order) - 1
-    )
-    own = scores[groups.order[:, None], groups.gallery_order[member]]
-    thresholds, before, positives = _thresholds(search, groups, groups, own)
-    counts = np.stack(
-        [
-            scores.shape[1] - np.searchsorted(np.sort(scores[query]), some)
-            for query, some in zip(groups.order, thresholds, strict=True)
-        ]
-    )
-    return _ranks(groups.order, counts, before, positives)
+def ranks_of_scores(
+    scores: np.ndarray, masks: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> Ranks:
+    """Ranks of the positives of all queries in given similarities [q, n], sorted.
+
+    Args:
+      scores: [q, n].
+      masks: for each query which rows are positives, and which it skips; bool [n] each.
+    """
+    ranks = []
+    for row, (positive, skipped) in zip(scores, masks, strict=True):
+        negatives = np.sort(row[~positive & ~skipped])
+        own = -np.sort(-row[positive])
+        before = len(negatives) - np.searchsorted(negatives, own)
+        ranks.append(before + np.arange(1, len(own) + 1))
+    positives = np.array([len(own) for own in ranks])
+    padded = np.zeros((len(ranks), max(positives.max(), 1)), np.int64)
+    for filled, own in zip(padded, ranks, strict=True):
+        filled[: len(own)] = own
+    return Ranks(np.arange(len(ranks)), padded, positives)
 
 
 def ranks_of_positives(

@@ -1,7 +1,7 @@
 """Exact retrieval metrics: how well a query's ranking puts its class first."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -54,6 +54,7 @@ def retrieval(
     *,
     recall_at: int | Sequence[int] = (1, 2, 4, 8),
     precision_at: Sequence[int] = (),
+    map_at: Sequence[int] = (),
     first_only: bool = False,
     similarity: Similarity = cosine,
     scores: np.ndarray | None = None,
@@ -71,6 +72,8 @@ def retrieval(
         map           mean_i i / r_i                 (average precision)
         ndcg          sum_i 1 / log2(1 + r_i) over that of the best ranking
         precision_at_K  sum_i [r_i <= K] / K
+        map_at_K      sum_i [r_i <= K] i / r_i / min(R, K)   (Weyand, Araujo, Cao, Sim,
+                      "Google Landmarks Dataset v2", CVPR 2020; ILIAS)
         map_trapezoid mean_i ((i - 1) / (r_i - 1) + i / r_i) / 2, where the first term
                       is 1 for r_i = 1; of searches with cameras. Average precision as
                       the code of Market-1501 (Zheng et al., ICCV 2015) has it, the
@@ -94,7 +97,7 @@ def retrieval(
     Args:
       search: the protocol, from `leave_one_out` or `query_gallery`.
       recall_at: values of K, each from 1 to what a query can meet.
-      precision_at: values of K.
+      precision_at, map_at: values of K.
       first_only: compute `recall_at_K` and `mrr` alone, which takes one comparison per
         pair however large classes are.
       similarity: of queries and gallery, in full float32.
@@ -110,7 +113,8 @@ def retrieval(
     most = search.most
     if isinstance(recall_at, int):
         recall_at = (recall_at,)
-    for name, chosen in (("recall_at", recall_at), ("precision_at", precision_at)):
+    chosen_at = {"recall_at": recall_at, "precision_at": precision_at, "map_at": map_at}
+    for name, chosen in chosen_at.items():
         wrong = [k for k in chosen if not 1 <= k <= most or k != int(k)]
         if wrong:
             raise ValueError(
@@ -118,17 +122,15 @@ def retrieval(
                 f"query can meet, got "
                 f"{wrong[0]}"
             )
-    if first_only and precision_at:
-        raise ValueError("precision_at needs all positives, got first_only=True")
+    for name in ("precision_at", "map_at"):
+        if first_only and chosen_at[name]:
+            raise ValueError(f"{name} needs all positives, got first_only=True")
     if scores is not None:
         check_shape("scores", scores, (len(search.queries), len(search.gallery)))
         if not np.isfinite(scores).all():
             raise ValueError("scores must be finite")
-    n = len(search.queries)
-    values: dict[str, np.ndarray] = {}
-    scored = np.zeros(n, bool)
     parts: Iterable[Ranks] = (
-        [ranks_of_scores(search, scores)]
+        [ranks_of_scores(scores, search.masks())]
         if scores is not None
         else ranks_of_positives(
             search,
@@ -138,30 +140,52 @@ def retrieval(
             devices=devices,
         )
     )
-    for part in parts:
-        some = part.positives > 0
-        part = Ranks(*(x[some] for x in part))
-        scored[part.queries] = True
-        first = part.ranks[:, 0]
-        found: dict[str, np.ndarray] = {f"recall_at_{k}": first <= k for k in recall_at}
-        found["mrr"] = 1 / first
+
+    def figures(ranks: np.ndarray, positives: np.ndarray) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {
+            f"recall_at_{k}": ranks[:, 0] <= k for k in recall_at
+        }
+        found["mrr"] = 1 / ranks[:, 0]
         if not first_only:
-            found |= _of_all_positives(part.ranks, part.positives, precision_at)
+            found |= _of_all_positives(ranks, positives, precision_at, map_at)
             if search.query_cameras is not None:
-                found["map_trapezoid"] = _trapezoid(part.ranks, part.positives)
-        for name, metric in found.items():
-            values.setdefault(name, np.zeros(n))[part.queries] = metric
-    if not scored.any():
+                found["map_trapezoid"] = trapezoid(ranks, positives)
+        return found
+
+    found = of_queries(parts, search.query_labels, figures)
+    if not len(found.queries):
         raise ValueError(
             "labels must hold a class with two rows or more"
             if search.itself is not None
             else "gallery_labels must hold a query's label, on another camera if any"
         )
+    return found
+
+
+def of_queries(
+    parts: Iterable[Ranks],
+    labels: np.ndarray,
+    figures: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]],
+) -> Retrieval:
+    """Figures of the queries that have positives.
+
+    Args:
+      parts: ranks of all queries.
+      labels: [q] of the queries.
+      figures: ranks [some, positives] and how many -> metrics [some] by name.
+    """
+    values: dict[str, np.ndarray] = {}
+    scored = np.zeros(len(labels), bool)
+    for part in parts:
+        queries, ranks, positives = (x[part.positives > 0] for x in part)
+        scored[queries] = True
+        for name, metric in figures(ranks, positives).items():
+            values.setdefault(name, np.zeros(len(labels)))[queries] = metric
     return Retrieval(
         {name: metric[scored] for name, metric in values.items()},
         np.flatnonzero(scored),
-        search.query_labels[scored],
-        int(n - scored.sum()),
+        labels[scored],
+        int(len(labels) - scored.sum()),
     )
 
 
@@ -240,7 +264,10 @@ def _precisions(ranks: np.ndarray) -> np.ndarray:
 
 
 def _of_all_positives(
-    ranks: np.ndarray, positives: np.ndarray, precision_at: Sequence[int]
+    ranks: np.ndarray,
+    positives: np.ndarray,
+    precision_at: Sequence[int],
+    map_at: Sequence[int],
 ) -> dict[str, np.ndarray]:
     """Metrics [q] of ranks [q, positives], 0 where there is none, and of how many."""
     precisions, real = _precisions(ranks), ranks > 0
@@ -255,10 +282,14 @@ def _of_all_positives(
     }
     for k in precision_at:
         found[f"precision_at_{k}"] = (real & (ranks <= k)).sum(1) / k
+    for k in map_at:
+        first = (precisions * (ranks <= k)).sum(1)
+        found[f"map_at_{k}"] = first / np.minimum(positives, k)
     return found
 
 
-def _trapezoid(ranks: np.ndarray, positives: np.ndarray) -> np.ndarray:
+def trapezoid(ranks: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    """The area under straight lines through precision and recall, `map_trapezoid`."""
     place = np.arange(ranks.shape[1])
     before = np.where(ranks > 1, place / np.maximum(ranks - 1, 1), ranks == 1)
     return (before + _precisions(ranks)).sum(1) / 2 / positives

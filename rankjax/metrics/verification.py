@@ -188,16 +188,54 @@ def open_set(
         probe without a mate.
       TypeError: `correct` or `mated` is not bool.
     """
-    scores = checks.as_values("scores", scores)
-    correct = checks.as_mask("correct", correct, len(scores))
-    mated = checks.as_mask("mated", mated, len(scores))
+    scores, correct, mated = _probes(scores, correct, mated)
     if mated.all() or not mated.any():
         raise ValueError(
             "mated must hold probes with and without a mate, "
             f"got {mated.sum()} of {len(mated)} with one"
         )
+    detected = np.where(correct, scores, -np.inf)[mated]
+    return {x: _rate_at(detected, scores[~mated], x, "firs") for x in firs}
+
+
+def global_average_precision(scores: Any, correct: Any, mated: Any) -> float:
+    """Average precision of all probes' best matches in one ranking (GAP, micro-AP).
+
+    With probes sorted by the score of their best match, and M those that have a mate:
+
+        sum over ranks j of a correct match of P(j) / M
+
+    where P(j) is the share of correct ones among the first j (Perronnin, Liu, Renders,
+    "A Family of Contextual Measures of Similarity between Distributions with
+    Application to Image Retrieval", CVPR 2009, as the recognition tasks of Google
+    Landmarks and Met use it). Of equal scores the wrong ones come first.
+
+    Args:
+      scores, correct, mated: of `open_set`; all probes may have a mate.
+
+    Returns:
+      From 0 to 1.
+
+    Raises:
+      ValueError: NaN, a wrong shape, no probe with a mate, or a correct match of a
+        probe without one.
+      TypeError: `correct` or `mated` is not bool.
+    """
+    scores, correct, mated = _probes(scores, correct, mated)
+    if not mated.any():
+        raise ValueError("mated must hold a probe with a mate, got none")
+    hit = correct[np.lexsort((correct, -scores))]
+    precision = np.cumsum(hit) / np.arange(1, len(hit) + 1)
+    return float(precision[hit].sum() / mated.sum())
+
+
+def _probes(
+    scores: Any, correct: Any, mated: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    scores = checks.as_values("scores", scores)
+    correct = checks.as_mask("correct", correct, len(scores))
+    mated = checks.as_mask("mated", mated, len(scores))
     if np.any(correct & ~mated):
         at = np.flatnonzero(correct & ~mated)[0]
         raise ValueError(f"correct must be False without a mate, got True at {at}")
-    detected = np.where(correct, scores, -np.inf)[mated]
-    return {x: _rate_at(detected, scores[~mated], x, "firs") for x in firs}
+    return scores, correct, mated

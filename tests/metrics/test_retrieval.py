@@ -165,6 +165,35 @@ def test_queries_of_a_gallery_equal_slow_loops(cameras, most, monkeypatch):
         np.testing.assert_array_equal(values, got.values[name])
 
 
+def test_queries_of_the_gallery_leave_themselves_out_and_map_at_k_is_a_loop():
+    rng = np.random.default_rng(2)
+    gallery, labels = grid(30, rng), rng.integers(0, 5, 30)
+    own = np.array([3, 17, 29, -1, -1])
+    queries = np.where(own[:, None] >= 0, gallery[own], grid(5, rng))
+    query_labels = np.where(own >= 0, labels[own], rng.integers(0, 5, 5))
+    junk = np.arange(30) % 7 == 1  # the query 29 is junk
+    search = query_gallery(
+        queries, query_labels, gallery, labels, itself=own, junk=junk
+    )
+    options = {"recall_at": (1,), "map_at": (1, 2, 20)}
+    got = retrieval(search, similarity=similarity.dot, block=8, **options)
+    skipped = (own[:, None] == np.arange(30)) | junk
+    positive = np.array(same_class(query_labels, labels)) & ~skipped
+    scores = queries @ gallery.T
+    expected = slow_metrics(
+        scores.tolist(), positive.tolist(), skipped.tolist(), (1,), ()
+    )
+    for k in options["map_at"]:
+        found = []
+        for score, hits, out in zip(scores, positive, skipped, strict=True):
+            seen = np.flatnonzero(~out)
+            ranked = hits[seen[np.lexsort((hits[seen], -score[seen]))]]
+            precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
+            found.append((precision * ranked)[:k].sum() / min(k, ranked.sum()))
+        expected[f"map_at_{k}"] = np.mean(found)
+    assert_equal(got.means(), expected)
+
+
 def test_metrics_rank_by_cosine_by_default():
     rng = np.random.default_rng(0)
     embeddings, labels = rng.normal(size=(60, 4)), rng.integers(0, 9, 60)

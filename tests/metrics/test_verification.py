@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from rankjax.metrics import open_set, verification
+from rankjax.metrics import global_average_precision, open_set, verification
 
 
 def pairs(n, rng, levels=None):
@@ -110,6 +110,23 @@ def test_pairs_that_lie_apart_are_told_apart():
     got = verification(np.where(same, 0.9, 0.1), same, fars=(0.1,))
     assert (got.accuracy, got.standard_error, got.eer, got.auc) == (1, 0, 0, 1)
     assert got.tar_at_far == {0.1: 1}
+
+
+def test_gap_equals_a_loop_and_average_precision():
+    rng = np.random.default_rng(3)
+    mated = np.arange(70) < 40
+    for scores in (rng.normal(size=70), rng.integers(0, 6, 70)):
+        correct = mated & (rng.random(70) < 0.7)
+        total = hits = 0
+        order = sorted(range(70), key=lambda i: (-scores[i], correct[i]))
+        for place, probe in enumerate(order, start=1):
+            hits += correct[probe]
+            total += correct[probe] * hits / place
+        got = global_average_precision(scores, correct, mated)
+        assert got == pytest.approx(total / 40, abs=1e-12)
+        if len(np.unique(scores)) == 70:
+            peer = metrics.average_precision_score(correct, scores) * correct.sum() / 40
+            assert got == pytest.approx(peer, abs=1e-12)
 
 
 @settings(max_examples=50, deadline=None)

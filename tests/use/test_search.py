@@ -97,6 +97,28 @@ def test_an_image_of_the_index_finds_itself_then_the_largest_cosines(
     assert lines[1].split() == ["1", "1.0000", names[0], *paths[0].split()]
 
 
+def test_what_is_below_the_threshold_is_left_out_and_nothing_may_be_left(
+    photos, index, tmp_path, capsys
+):
+    known, new = str(sorted(photos.rglob("*.png"))[3]), tmp_path / "new.png"
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    Image.fromarray(noise).save(new)
+    words = [str(index), known, str(new), "--threshold", "0.9999"]
+    assert main(words) == 0
+    said = capsys.readouterr().out.splitlines()
+    at = said.index(str(new))
+    assert said[0] == known
+    assert said[1].split()[:2] == ["1", "1.0000"]
+    assert said[at + 1 :] == ["      nothing like it: all below 0.9999"]
+    assert main([*words, "--json"]) == 0
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    found = {line["query"]: line["neighbours"] for line in lines}
+    assert [each["path"] for each in found[known]][:1] == [known]
+    assert found[str(new)] == []
+    assert main([*words[:-1], "2"]) == 2
+    assert "threshold must be from -1 to 1, got 2" in capsys.readouterr().err
+
+
 def test_shorter_embeddings_are_the_first_numbers_in_files_searches_and_queries(
     run, photos, index, tmp_path, capsys
 ):
