@@ -7,21 +7,24 @@ const make = (tag, properties, ...children) => {
   element.append(...children);
   return element;
 };
-const text = (row, column) => row.cells[column].textContent.trim();
+const words = new Intl.Collator();
 const number = (word) => Number(word.replaceAll(",", ""));
 
 function sort(table, head) {
   const column = head.cellIndex;
   const rising = head.ariaSort !== "ascending";
-  const rows = [...table.tBodies[0].rows];
-  const numbers = rows.every((row) => !Number.isNaN(number(text(row, column))));
-  rows.sort((one, two) => {
-    const [a, b] = [text(one, column), text(two, column)];
-    return numbers ? number(a) - number(b) : a.localeCompare(b);
-  });
+  let keyed = [...table.tBodies[0].rows].map((row) => [row, row.cells[column].textContent]);
+  let order = words.compare;
+  if (keyed.every(([, word]) => !Number.isNaN(number(word)))) {
+    keyed = keyed.map(([row, word]) => [row, number(word)]);
+    order = (a, b) => a - b;
+  }
+  const rows = keyed.sort((one, two) => order(one[1], two[1])).map(([row]) => row);
   for (const other of table.tHead.rows[0].cells) other.ariaSort = null;
   head.ariaSort = rising ? "ascending" : "descending";
-  table.tBodies[0].append(...(rising ? rows : rows.reverse()));
+  const body = make("tbody", {});
+  table.tBodies[0].replaceWith(body); // rows that change places in it take seconds
+  body.append(...(rising ? rows : rows.reverse()));
 }
 
 function csv(table) {
