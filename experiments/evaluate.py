@@ -27,6 +27,7 @@ from experiments.evaluation.npz import read_npz
 from experiments.evaluation.options import Options
 from experiments.evaluation.runs import embed_run
 from experiments.evaluation.subjects import Subject
+from experiments.evaluation.suspects import cards, find
 from experiments.evaluation.tables import counts, health_table, result, show, tables
 from rankjax import __version__
 from rankjax.errors import RunError, UsageError
@@ -60,6 +61,14 @@ def run(options: Options, command: str) -> dict[str, Any]:
             say("comparison")
             with _blamed_on(options.compare):
                 found["comparison"] = compare(subject, outcome, other, options)
+        suspects = {}
+        # Fewer rows have no neighbours to disagree with.
+        if options.report is not None and subject.labels is not None:
+            say("suspects")
+            if len(subject.labels) > 2:
+                suspects = cards(
+                    subject, find(subject, folder=options.source.parent), most=8
+                )
     versions = {
         "python": platform.python_version(),
         "rankjax": __version__,
@@ -90,6 +99,7 @@ def run(options: Options, command: str) -> dict[str, Any]:
                 outcome=outcome,
                 shown=subject.shown(),
                 embeddings=subject.embeddings,
+                suspects=suspects,
                 settings=_settings(options),
                 command=command,
                 versions=versions,

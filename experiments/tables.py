@@ -150,6 +150,45 @@ def frozen_table(results: Path = RESULTS / "frozen.json") -> str:
     return "\n".join(lines)
 
 
+def suspects_table(results: Path = RESULTS / "suspects.json") -> str:
+    """Planted faults that are found, as precision / recall, means over seeds."""
+    rows = json.loads(results.read_text())
+
+    def cell(**key: Any) -> str:
+        found = [row for row in rows if key.items() <= row.items()]
+        figures = [
+            [row[name] for row in found if row[name] is not None]
+            for name in ("precision", "recall")
+        ]
+        return " / ".join(f"{mean(each):.2f}" for each in figures if each)
+
+    labels = [row for row in rows if row["fault"] == "label"]
+    methods = list(dict.fromkeys(row["method"] for row in labels))
+    lines = [
+        f"| changed labels | {' | '.join(methods)} |",
+        f"|---|{'---|' * len(methods)}",
+    ]
+    planted = {(r["data"], r["share"]): (r["planted"], r["rows"]) for r in labels}
+    for (data, share), (changed, of) in planted.items():
+        cells = [
+            cell(data=data, share=share, fault="label", method=method)
+            for method in methods
+        ]
+        cells.insert(0, f"{data}, {changed:,} of {of:,}")
+        lines.append(f"| {' | '.join(cells)} |")
+    copies = [row for row in rows if row["fault"] != "label"]
+    kinds = list(dict.fromkeys(row["fault"] for row in copies))
+    lines += [
+        "",
+        f"| doubled images | {' | '.join(kinds)} |",
+        f"|---|{'---|' * len(kinds)}",
+    ]
+    for data in dict.fromkeys(row["data"] for row in copies):
+        cells = [data, *(cell(data=data, fault=kind) for kind in kinds)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _mean(values: Sequence[float], digits: int) -> str:
     if not values:
         return ""
@@ -199,7 +238,11 @@ def _number(value: float | None, form: str) -> str:
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"measured": measured_table, "frozen": frozen_table},
     "notebooks/losses.md": {"losses": losses_table, "rules": rules_table},
-    "notebooks/about/results.md": {"speed": speed_table, "claims": claims_table},
+    "notebooks/about/results.md": {
+        "speed": speed_table,
+        "suspects": suspects_table,
+        "claims": claims_table,
+    },
 }
 
 

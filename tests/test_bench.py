@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from experiments.bench import input as loader
-from experiments.bench import losses, output, retrieval, scaling, step, timing
+from experiments.bench import (
+    losses,
+    output,
+    retrieval,
+    scaling,
+    step,
+    suspects,
+    timing,
+)
 from experiments.bench.cases import CASES, Case
 from experiments.bench.collectives import Traffic, collectives
 from experiments.bench.peer import Peer
@@ -214,6 +222,34 @@ def test_retrieval_finds_what_others_find(tmp_path):
     rows = {row["what"]: row for row in json.loads(file.read_text())}
     assert {"nearest", "metrics", "limit", "sklearn"} <= rows.keys()
     assert rows["sklearn"]["recall_at_1"] == rows["metrics"]["recall_at_1"]
+
+
+def test_planted_faults_are_found_or_not_as_they_must_be(tmp_path):
+    # Cleanlab says that a label is the better the higher its row's first number is.
+    peer = tmp_path / "python"
+    peer.write_text(
+        f"#!{sys.executable}\n"
+        "import sys, numpy as np\n"
+        "rows = np.load(sys.argv[-2])\n"
+        "np.savez(sys.argv[-1], first=rows['embeddings'][:, 0])\n"
+    )
+    peer.chmod(0o755)
+    labels = np.arange(600) % 12
+    rng = np.random.default_rng(0)
+    rows = np.eye(12, 20)[labels] + 0.1 * rng.normal(size=(600, 20))
+    other = rng.normal(size=rows.shape)
+    images = suspects.Images("x", {"copy": rows, "near": rows, "far": other}, labels)
+    found = [*suspects.measure(images, share=0.1, seed=0, peer=str(peer))]
+    by = {(row["fault"], row["method"]): row for row in found}
+    assert by["label", "rankjax"]["precision"] == 1
+    assert by["label", "rankjax"]["recall"] == 1
+    assert by["label", "random"]["recall"] < 0.3
+    # Rows of the first class have the highest first numbers.
+    assert by["label", "cleanlab, first"]["recall"] == pytest.approx(0.1, abs=0.08)
+    for kind, recall in (("copy", 1), ("near", 1), ("far", 0)):
+        row = by[kind, "rankjax"]
+        assert (row["planted"], row["recall"], row["precision"]) == (2, recall, 1)
+    assert by["label", "random"]["planted"] == 60
 
 
 def test_collectives_are_read_off_the_compiled_program():

@@ -449,7 +449,10 @@ def test_the_report_shows_what_the_file_has_of_rows(tmp_path, stored, capsys):
     words = [str(tmp_path / "rows.npz"), *QUICK, "--report", str(file)]
     assert main(words) == 0
     page = file.read_text()
-    assert page.count("<section") == 9
+    assert page.count("<section") == 10
+    suspects = page.partition('<section id="suspects">')[2]
+    assert "robust standard deviations below" in suspects.partition("</section>")[0]
+    assert (', 3.png"' in page) == (stored == "paths")
     assert (page.count("<image") == 30) == (stored != "nothing")
     assert (page.count("<circle") == 30) == (stored == "nothing")
     if stored == "paths":

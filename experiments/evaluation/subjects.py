@@ -76,7 +76,8 @@ class Subject:
         if self.labels is None:
             n = len(self.embeddings)
             return Shown(np.arange(n), [f"row {i}" for i in range(n)], self.read)
-        return Shown(self.labels, self.class_names, self.read)
+        paths = None if self.paths is None else self.paths.tolist()
+        return Shown(self.labels, self.class_names, self.read, paths)
 
     def search(self, protocol: Protocol) -> tuple[Search, np.ndarray, np.ndarray]:
         """The search of a protocol, and the rows that its queries and gallery are.

@@ -13,7 +13,7 @@ from experiments.evaluation.subjects import Subject
 from rankjax import metrics
 from rankjax.errors import RunError, UsageError
 from rankjax.files import printable, read_regular, write_atomic
-from rankjax.report import Table
+from rankjax.report import Card, Table
 
 KINDS = {
     "leak": "copies in two splits",
@@ -38,16 +38,14 @@ class Suspect(NamedTuple):
       kind: of `KINDS`.
       figure: the larger, the more suspect among those of its kind.
       evidence: in words.
-      other: the row that it is compared with, or None.
-      label: number of the class that it may be of instead, or None.
+      other: the row that it is compared with.
     """
 
     row: int
     kind: str
     figure: float
     evidence: str
-    other: int | None = None
-    label: int | None = None
+    other: int
 
 
 class Suspects(NamedTuple):
@@ -132,14 +130,11 @@ def _copies(
             if splits[kept] == "train":
                 kept, row = row, kept
             where = f", {splits[kept]}"
-        label = int(labels[kept])
         said = f"cosine {value:.6f} to"
         if _same_file(subject, pair, folder):
             said = "the same file as"
-        said += f" one of {printable(names[label])}{where}"
-        yield Suspect(
-            row, kind, value, said, kept, None if label == labels[row] else label
-        )
+        said += f" one of {printable(names[labels[kept]])}{where}"
+        yield Suspect(row, kind, value, said, kept)
 
 
 def _labels(
@@ -163,7 +158,6 @@ def _labels(
             f"{found[row]:.1f} times as far from {own} (cosine {nearer.own[row]:.3f}) "
             f"as from {other} ({nearer.other[row]:.3f})",
             int(near[labels[near] == nearer.label[row]][0]),
-            int(nearer.label[row]),
         )
 
 
@@ -249,6 +243,38 @@ def tables(subject: Subject, suspects: Suspects, *, most: int) -> list[Table]:
     return found
 
 
+def cards(subject: Subject, suspects: Suspects, *, most: int) -> dict[str, list[Card]]:
+    """The first few of each kind, as a page shows them: each row and its reason."""
+    assert subject.labels is not None
+    shown, first = subject.shown(), np.unique(subject.labels, return_index=True)[1]
+
+    def card(rows: Sequence[int], kinds: Sequence[str], note: str) -> Card:
+        notes = map(shown.note, rows)
+        return Card([*zip(rows, notes, kinds, strict=True)], note)
+
+    found: dict[str, list[Card]] = {}
+    for kind, what in KINDS.items():
+        of_kind = [each for each in suspects.rows if each.kind == kind]
+        found[f"{len(of_kind):,} {what}"] = [
+            card(
+                (each.row, each.other),
+                ("query", shown.verdict(each.row, each.other)),
+                each.evidence,
+            )
+            for each in of_kind[:most]
+        ]
+    plain = ("query", "query")
+    found[f"{len(suspects.together):,} pairs of classes that may be one"] = [
+        card((int(first[a]), int(first[b])), plain, f"mixed to {figure:.2f} of chance")
+        for a, b, figure in suspects.together[:most]
+    ]
+    found[f"{len(suspects.apart):,} classes that may be two"] = [
+        card(rows, plain, f"two groups with the silhouette {figure:.2f}")
+        for _, figure, rows in suspects.apart[:most]
+    ]
+    return {heading: some for heading, some in found.items() if some}
+
+
 def _namer(subject: Subject) -> tuple[Callable[[int], str], str]:
     """Names of rows for display: what follows the folder of all, which comes second."""
     if subject.paths is None:
@@ -275,6 +301,7 @@ def write_csv(
     """
     assert subject.labels is not None
     said = by_row(suspects)
+    classes = [subject.class_names[label] for label in subject.labels]
     order = [*said, *(row for row in range(len(subject.labels)) if row not in said)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -283,21 +310,17 @@ def write_csv(
     writer.writerow(["path", "label", *splits, "exclude", *more])
     for row in order:
         each = said.get(row, [])
+        line = [_path(path, subject, row, folder), classes[row]]
+        line += [] if subject.splits is None else [str(subject.splits[row])]
+        line += ["", "; ".join(one.kind for one in each)]
+        line += [f"{each[0].figure:.6g}" if each else ""]
+        line += ["; ".join(one.evidence for one in each)]
         other = each[0].other if each else None
-        writer.writerow(
-            [
-                _path(path, subject, row, folder),
-                subject.class_names[subject.labels[row]],
-                *([] if subject.splits is None else [subject.splits[row]]),
-                "",
-                "; ".join(one.kind for one in each),
-                f"{each[0].figure:.6g}" if each else "",
-                "; ".join(one.evidence for one in each),
-                "" if other is None else _path(path, subject, other, folder),
-                "" if other is None else subject.class_names[subject.labels[other]],
-                row,
-            ]
-        )
+        if other is None:
+            line += ["", ""]
+        else:
+            line += [_path(path, subject, other, folder), classes[other]]
+        writer.writerow([*line, row])
     try:
         content = text.getvalue().encode()
     except UnicodeEncodeError as error:

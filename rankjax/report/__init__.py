@@ -1,6 +1,7 @@
 """Self-contained pages: of a training run, with its figures, and of an evaluation."""
 
 from rankjax.report.inputs import (
+    Card,
     EvaluationInputs,
     PairResult,
     SearchResult,
@@ -12,6 +13,7 @@ from rankjax.report.thumbnails import Shown
 
 __all__ = [
     "ROWS",
+    "Card",
     "EvaluationInputs",
     "PairResult",
     "SearchResult",

@@ -30,16 +30,20 @@ class Map(NamedTuple):
 
 
 def confusions(
-    search: Search, failed: np.ndarray, *, limit: int = 12
+    search: Search, failed: np.ndarray, found: np.ndarray, *, limit: int = 12
 ) -> list[tuple[int, int, int]]:
     """The class pairs confused most often among queries [m] that fail.
+
+    Args:
+      search: what they are queries of.
+      failed: the queries [m], and
+      found: the gallery rows [m] that come first for them.
 
     Returns:
       Of each pair how often, one such query, and the gallery row that it found.
     """
     if not len(failed):
         return []
-    found = top_matches(search, failed, most=1)[:, 0]
     labels = search.query_labels[failed], search.gallery_labels[found]
     _, first, counts = np.unique(
         np.sort(np.stack(labels, axis=1), axis=1),

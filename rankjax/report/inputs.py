@@ -30,6 +30,13 @@ class Table(NamedTuple):
     bold: Container[tuple[int, int]] = ()
 
 
+class Card(NamedTuple):
+    """Rows side by side, each with a note and a kind of frame, and a note on them."""
+
+    thumbs: Sequence[tuple[int, str, str]]
+    note: str
+
+
 class SearchResult(NamedTuple):
     """A search, its figures, and the rows of `Shown` that its two sides are."""
 
@@ -63,6 +70,7 @@ class EvaluationInputs:
       embeddings: float [n, dim] of all rows.
       settings, command, versions: what it takes to do it again.
       baselines: float [n, dim] of all rows by name, whose similarities are shown first.
+      suspects: what is probably wrong, by a heading.
       history: of the run, where the page is a run's.
       seed: seeds every choice the page makes.
     """
@@ -79,5 +87,6 @@ class EvaluationInputs:
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
+    suspects: Mapping[str, Sequence[Card]] = field(default_factory=dict)
     history: list[dict[str, float]] | None = None
     seed: int = 0

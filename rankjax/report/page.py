@@ -1,9 +1,11 @@
 """The page of an evaluation or a run: what an embedding finds, and what it does not."""
 
+import base64
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -15,21 +17,21 @@ from rankjax.files import printable, write_atomic
 from rankjax.metrics import precision_recall, some_queries
 from rankjax.metrics.directions import cosines
 from rankjax.report import analysis, charts
-from rankjax.report.inputs import EvaluationInputs, PairResult, SearchResult
+from rankjax.report.inputs import (
+    Card,
+    EvaluationInputs,
+    PairResult,
+    SearchResult,
+    Table,
+)
 from rankjax.report.thumbnails import Found, Shown, gallery_figure
 
+_JS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 _CURVE_QUERIES = 4096
-_SHOWN, _QUERIES, _CLASSES, _PAIRS = 8, 12, 10, 12
+_SHOWN, _QUERIES, _PAIRS = 8, 12, 12
 
 Parts = dict[str, Any]
 """What the template's sections are made of, by their names."""
-
-
-class Card(NamedTuple):
-    """Rows side by side, each with a note and a kind of frame, and a note on them."""
-
-    thumbs: Sequence[tuple[int, str, str]]
-    note: str
 
 
 def write_evaluation(path: Path, inputs: EvaluationInputs) -> None:
@@ -46,13 +48,17 @@ def write_evaluation(path: Path, inputs: EvaluationInputs) -> None:
 
 
 def render(inputs: EvaluationInputs) -> tuple[str, dict[str, bytes | str]]:
-    """The page, which asks nothing of the network or of scripts, and its figures.
+    """The page, which asks nothing of the network, and its figures.
+
+    Its one script is allowed by its hash: nothing that a name holds can run.
 
     The same inputs give the same bytes. Figures are by file name, in the colours of a
     light page.
     """
     shown = inputs.shown
     parts: Parts = {"metrics": inputs.tables, "reproduce": True}
+    if inputs.suspects:
+        parts["suspects"] = inputs.suspects
     if inputs.history is not None:
         parts["training"] = {
             "chart": charts.training(inputs.history),
@@ -90,7 +96,12 @@ def render(inputs: EvaluationInputs) -> tuple[str, dict[str, bytes | str]]:
     if parts.get("gallery") and shown.read is not None:
         figures["gallery.png"] = gallery_figure(shown, parts["gallery"])
     page = environment.get_template("page.html.j2").render(
-        css=Markup(charts.CSS), inputs=inputs, shown=shown, parts=parts
+        css=Markup(charts.CSS),
+        js=Markup(_JS),
+        js_hash=base64.b64encode(hashlib.sha256(_JS.encode()).digest()).decode(),
+        inputs=inputs,
+        shown=shown,
+        parts=parts,
     )
     return page, figures
 
@@ -139,12 +150,14 @@ def _of_a_search(ranked: SearchResult | None, inputs: EvaluationInputs) -> Parts
     spaces["Trained" if spaces else ""] = scores
     rng = np.random.default_rng((inputs.seed, 1))
     first = np.rint(1 / ranked.retrieval.values["mrr"]).astype(np.int64)
+    failed = queries[first > 1]
+    found = analysis.top_matches(search, failed, most=1)[:, 0]
     return {
         "curves": _curves(ranked, scores, rng),
         "similarity": _similarity(spaces),
         "gallery": _gallery(ranked, first, rng),
-        "classes": _classes(ranked, inputs.shown),
-        "confusions": _confusions(ranked, queries[first > 1], inputs.shown),
+        "classes": _classes(ranked, first, failed, found, inputs.shown),
+        "confusions": _confusions(ranked, failed, found, inputs.shown),
     }
 
 
@@ -187,36 +200,81 @@ def _gallery(
                 int(ranked.query_rows[query]),
                 ranked.gallery_rows[rows[rows >= 0]],
                 f"first right match at rank {rank:,}",
+                cosines(
+                    ranked.search.queries,
+                    np.stack([np.full_like(rows, query), rows], 1)[rows >= 0],
+                    ranked.search.gallery,
+                ),
             )
             for query, rows, rank in zip(queries, top, first[at], strict=True)
         ]
     return found
 
 
-def _classes(ranked: SearchResult, shown: Shown) -> Parts:
-    classes, means = ranked.retrieval.class_means()
-    counts = np.unique(ranked.retrieval.labels, return_counts=True)[1]
-    values = means["map_at_r"]
-    # Of classes that are equally good those say most that have most queries.
-    rising, falling = (np.lexsort((-counts, x)) for x in (values, -values))
-    worst = rising[: min(_CLASSES, -(-len(classes) // 2))]
-    best = falling[~np.isin(falling, worst)][: len(worst)]
-    bars = {
-        heading: [
-            (shown.class_name(classes[i]), values[i], f"{counts[i]:,}") for i in chosen
-        ]
-        for heading, chosen in {"Worst": worst, "Best": best}.items()
-    }
-    return {"number": len(classes), **bars}
+def _classes(
+    ranked: SearchResult,
+    first: np.ndarray,
+    failed: np.ndarray,
+    found: np.ndarray,
+    shown: Shown,
+) -> Table:
+    """All classes, the worst first; of queries' first ranks, failures and matches."""
+    codes, group, counts = np.unique(
+        ranked.retrieval.labels, return_inverse=True, return_counts=True
+    )
+    right = np.bincount(group, first == 1)
+    precision = np.bincount(group, ranked.retrieval.values["map_at_r"]) / counts
+    low, high = _wilson(right / counts, counts)
+    search = ranked.search
+    pairs, often = np.unique(
+        np.stack([search.query_labels[failed], search.gallery_labels[found]]),
+        axis=1,
+        return_counts=True,
+    )
+    rising = np.argsort(often, kind="stable")
+    confused = {int(pairs[0, i]): (pairs[1, i], often[i]) for i in rising}
+    rows = []
+    for i in np.lexsort((-counts, precision)):
+        other = ""
+        if int(codes[i]) in confused:
+            label, times = confused[int(codes[i])]
+            other = f"{shown.class_name(label)} ({times:,})"
+        rows.append(
+            (
+                shown.class_name(codes[i]),
+                f"{counts[i]:,}",
+                f"{right[i] / counts[i]:.3f}",
+                f"{low[i]:.3f} to {high[i]:.3f}",
+                f"{precision[i]:.3f}",
+                other,
+            )
+        )
+    head = ("class", "queries", "Recall@1", "95% of it", "MAP@R", "most confused with")
+    note = (
+        f"All {len(codes):,} classes, those with the lowest MAP@R first. The interval "
+        "of Recall@1 is Wilson's, of queries that count alike; in brackets, how many "
+        "queries find a row of that class first."
+    )
+    return Table("", note, head, rows, words=[5])
 
 
-def _confusions(ranked: SearchResult, failed: np.ndarray, shown: Shown) -> list[Card]:
+def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 95% score interval of a binomial proportion, Wilson, JASA 1927."""
+    z = 1.959964
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
+
+
+def _confusions(
+    ranked: SearchResult, failed: np.ndarray, found: np.ndarray, shown: Shown
+) -> list[Card]:
     sizes = np.bincount(ranked.search.query_labels, minlength=len(shown.class_names))
     cards = []
-    for count, query, found in analysis.confusions(ranked.search, failed):
-        rows = int(ranked.query_rows[query]), int(ranked.gallery_rows[found])
+    for count, query, nearest in analysis.confusions(ranked.search, failed, found):
+        rows = int(ranked.query_rows[query]), int(ranked.gallery_rows[nearest])
         thumbs = [
-            (row, f"{what}: {shown.name(row)}", kind)
+            (row, f"{what}: {shown.note(row)}", kind)
             for row, what, kind in zip(
                 rows, ("query", "nearest"), ("query", "miss"), strict=True
             )
@@ -239,7 +297,7 @@ def _of_pairs(outcome: PairResult, shown: Shown) -> Parts:
         cards[heading] = [
             Card(
                 [
-                    (row, shown.name(row), "hit" if same[at] else "miss")
+                    (row, shown.note(row), "hit" if same[at] else "miss")
                     for row in outcome.pairs[at].tolist()
                 ],
                 f"similarity {scores[at]:.3f}",

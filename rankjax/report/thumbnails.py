@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from rankjax.report.charts import LIGHT
 
-_SIDE = 64  # pixels, at most
+_LARGE, _SMALL = 192, 64  # pixels, at most
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,13 @@ class Shown:
       labels: int [n], indices into `class_names`.
       class_names: any text.
       read: rows -> uint8 [h, w, c] each, c 1 or 3; None where there are no pictures.
+      paths: of the rows, any text, or None.
     """
 
     labels: np.ndarray
     class_names: Sequence[str]
     read: Callable[[np.ndarray], Any] | None
+    paths: Sequence[str] | None = None
     _small: dict[int, Image.Image] = field(default_factory=dict, init=False, repr=False)
 
     def name(self, row: int) -> str:
@@ -36,6 +38,11 @@ class Shown:
     def class_name(self, label: int) -> str:
         """The name of a class; no name is empty."""
         return self.class_names[label] or "(empty)"
+
+    def note(self, row: int, *more: str) -> str:
+        """What there is to say of a row: its class, more, and its path."""
+        path = [] if self.paths is None else [self.paths[row]]
+        return ", ".join([self.name(row), *more, *path])
 
     def verdict(self, query: int, row: int) -> str:
         """`hit` where the two are of one class, else `miss`."""
@@ -48,12 +55,15 @@ class Shown:
             image = self.read(np.array([row]))[0]
             grey = image.shape[2] == 1
             self._small[row] = Image.fromarray(image[..., 0] if grey else image)
-            self._small[row].thumbnail((_SIDE, _SIDE))
+            self._small[row].thumbnail((_LARGE, _LARGE))
         return self._small[row]
 
-    def uri(self, row: int) -> str:
+    def uri(self, row: int, side: int = _SMALL) -> str:
         """The thumbnail as a URI; drawings stay exact, photographs stay small."""
         small, buffer = self.thumbnail(row), io.BytesIO()
+        if max(small.size) > side:
+            small = small.copy()
+            small.thumbnail((side, side))
         grey = small.mode == "L"
         small.save(
             buffer, *(("png",) if grey else ("jpeg",)), optimize=grey, quality=88
@@ -63,11 +73,12 @@ class Shown:
 
 
 class Found(NamedTuple):
-    """A query, the rows found for it in order, and what there is to say of it."""
+    """A query, rows found for it in order, what to say of it, and the rows' cosines."""
 
     query: int
     rows: np.ndarray
     note: str = ""
+    cosines: np.ndarray | None = None
 
 
 def gallery_figure(shown: Shown, groups: Mapping[str, Sequence[Found]]) -> bytes:
@@ -78,7 +89,7 @@ def gallery_figure(shown: Shown, groups: Mapping[str, Sequence[Found]]) -> bytes
     top = 24
     for (caption, group), height in zip(groups.items(), heights, strict=True):
         _write(sheet, 48, top + 14, caption, 27, LIGHT.muted)
-        for place, (query, rows, _) in enumerate(group):
+        for place, (query, rows, *_) in enumerate(group):
             x, y = 48 + 872 * (place % 2), top + 68 + line * (place // 2)
             _frame(sheet, x, y, "query", shown.thumbnail(query))
             for rank, row in enumerate(rows.tolist()):

@@ -1,15 +1,18 @@
 import base64
 import io
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import binomtest
 
 from rankjax.errors import RunError
 from rankjax.metrics import leave_one_out, query_gallery, retrieval, verification
 from rankjax.metrics.directions import cosines
 from rankjax.report import (
+    Card,
     EvaluationInputs,
     PairResult,
     SearchResult,
@@ -95,7 +98,7 @@ def test_sections_are_there_and_nothing_is_fetched_or_run(leave_one_out_page):
     assert names[:4] == ["metrics", "curves", "similarity", "gallery"]
     assert names[4:] == ["classes", "confusions", "map", "health", "reproduce"]
     assert re.findall(r'<a href="#(\w+)">', leave_one_out_page) == names
-    assert not re.search(r"https?://|url\(|@import|<script", leave_one_out_page)
+    assert not re.search(r"https?://|url\(|@import|<script ", leave_one_out_page)
     assert "a &lt; b" in leave_one_out_page
 
 
@@ -125,23 +128,51 @@ def test_failures_are_the_queries_whose_first_positive_ranks_last(leave_one_out_
     assert {(rank, tuple(frames)) for rank, frames in random + failures} <= known
 
 
-def test_bars_are_the_worst_and_the_best_classes(leave_one_out_page):
+def test_the_table_has_all_classes_the_worst_first(leave_one_out_page):
     rows, labels = points()
-    precision = []
+    precision, confused = [], [Counter() for _ in range(5)]
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     for i in range(40):
         hits = np.array(slow_ranking(rows, labels, i)[:7])
         precision.append((hits * np.cumsum(hits) / np.arange(1, 8)).sum() / 7)
+        nearest = max(set(range(40)) - {i}, key=lambda j: unit[i] @ unit[j])
+        confused[labels[i]][labels[nearest]] += 1
+    table = sections(leave_one_out_page)["classes"]
+    found = re.findall(r"<tr><th scope=.row.>.*? (\d)</th>(.*?)</tr>", table)
     means = [np.mean(np.array(precision)[labels == k]) for k in range(5)]
-    order = np.argsort(means)
-    bars = re.findall(
-        r"(\d)</bdi><span style=\"--share: ([\d.]+)\"></span><b>([\d.]+)</b>"
-        r"<small>8</small>",
-        sections(leave_one_out_page)["classes"],
-    )
-    expected = [*order[:3], *order[:2:-1]]
-    assert [int(name) for name, _, _ in bars] == expected
-    assert [value for _, _, value in bars] == [f"{means[k]:.3f}" for k in expected]
-    assert all(f"{float(share):.3f}" == value for _, share, value in bars)
+    assert [int(name) for name, _ in found] == np.argsort(means).tolist()
+    for name, line in found:
+        k = int(name)
+        queries, recall, interval, value, other = re.findall("<td.*?>(.*?)</td>", line)
+        right = confused[k].pop(k, 0)
+        assert (queries, recall) == ("8", f"{right / 8:.3f}")
+        bounds = binomtest(right, 8).proportion_ci(method="wilson")
+        assert interval == f"{bounds.low:.3f} to {bounds.high:.3f}"
+        assert value == f"{means[k]:.3f}"
+        often = max(confused[k].values(), default=0)
+        most = [f" {label} ({often})" for label, n in confused[k].items() if n == often]
+        assert any(map(other.endswith, most)) if often else other == ""
+
+
+def test_suspects_are_cards_with_their_evidence(tmp_path):
+    rows, labels = points()
+    given = Shown(labels, [BAD] * 5, None, [f"{BAD}/{i}.png" for i in range(40)])
+    outcome = ranked(leave_one_out(rows, labels))
+    suspects = {f"3 {BAD}": [Card([(4, given.note(4), "query")], f"twice {BAD}")]}
+    made = page(tmp_path / "a.html", outcome, rows, given, suspects=suspects)
+    assert "<i id" not in made
+    found = sections(made)["suspects"]
+    escaped = "&lt;i id=&#39;x&#39;&gt;&amp;U+D800"
+    assert f"<h3>3 {escaped}</h3>" in found
+    assert f"<small>twice {escaped}</small>" in found
+    # Every neighbour tells its similarity and its path.
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    notes = re.findall(r'title="\d+: (.*?)"', sections(made)["gallery"])
+    assert len(notes) >= 8 * 12
+    for note in notes:
+        (cosine, row) = re.findall(r"cosine (-?[\d.]+), .*/(\d+)\.png$", note)[0]
+        nearest = np.abs(unit @ unit[int(row)] - float(cosine)).min()
+        assert nearest < 1e-3
 
 
 def test_pictures_are_those_of_the_rows_and_junk_cameras_are_left_out(tmp_path):
@@ -199,7 +230,7 @@ def test_one_class_and_few_rows_are_no_crash(tmp_path):
     assert "No curves" in found["curves"]
     assert "No map" in found["map"]
     assert "Worst failures" not in found["gallery"]
-    assert ">Best<" not in found["classes"]
+    assert "1.000" in found["classes"]
 
 
 def test_charts_show_their_curves():

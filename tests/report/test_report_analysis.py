@@ -43,7 +43,7 @@ def test_confusions_count_both_directions(rng):
         pair = frozenset([int(labels[query]), int(labels[neighbours[query]])])
         expected.setdefault(pair, []).append(query)
     among = leave_one_out(points, labels)
-    found = analysis.confusions(among, failed, limit=99)
+    found = analysis.confusions(among, failed, neighbours[failed], limit=99)
     assert len(found) == len(expected) > 1
     counts = [count for count, _, _ in found]
     assert counts == sorted(counts, reverse=True)
@@ -52,8 +52,9 @@ def test_confusions_count_both_directions(rng):
         assert row == neighbours[query]
         assert count == len(expected[pair])
         assert query in expected[pair]
-    assert analysis.confusions(among, failed, limit=1) == found[:1]
-    assert analysis.confusions(among, failed[:0]) == []
+    first = analysis.confusions(among, failed, neighbours[failed], limit=1)
+    assert first == found[:1]
+    assert analysis.confusions(among, failed[:0], neighbours[:0]) == []
 
 
 def test_top_matches_of_many_queries_are_the_slow_loops(rng):

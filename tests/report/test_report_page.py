@@ -1,16 +1,19 @@
 import base64
 import functools
+import hashlib
 import io
 import math
 import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
+from rankjax import report
 from rankjax.errors import RunError
 from rankjax.report import (
     ROWS,
@@ -280,12 +283,20 @@ def test_config_versions_and_command_are_there(page, inputs):
 
 
 def test_nothing_is_fetched_or_run(page):
-    assert not {"script", "link", "iframe", "object"} & {e[0] for e in page.elements}
+    assert not {"link", "iframe", "object"} & {e[0] for e in page.elements}
+    # The one script that may run is known by its hash.
+    (script,) = page.find("script")
+    assert script[3] == Path(report.__file__).with_name("page.js").read_text()
+    assert script[1] == {}
+    digest = base64.b64encode(hashlib.sha256(script[3].encode()).digest()).decode()
+    (policy,) = (e[1]["content"] for e in page.find("meta") if "http-equiv" in e[1])
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in policy
+    assert policy.endswith(f"; script-src 'sha256-{digest}'")
     for _, attributes, _, _ in page.elements:
         for name in ("src", "srcset", "href"):
             assert attributes.get(name, "#").startswith(("data:image/", "#"))
         assert not any(name.startswith("on") for name in attributes)
-    assert not re.search(r"https?://|url\(|@import", page.source)
+    assert not re.search(r"https?://|url\(|@import|fetch\(", page.source)
 
 
 def test_every_image_has_an_alternative_text(page):
@@ -358,7 +369,8 @@ def test_text_is_escaped_wherever_it_comes_from(tmp_path):
     nasty = replace(nasty, config={bad: bad}, versions={bad: bad})
     page = Page(write(tmp_path, nasty))
     assert page.open == []
-    assert not any(e[1].get("id") == "x" or e[0] == "script" for e in page.elements)
+    assert not any(e[1].get("id") == "x" for e in page.elements)
+    assert len(page.find("script")) == 1
     assert page.find("h1")[0][3] == page.find("code")[0][3] == bad
     names = {title[3] for title in page.find("title", page.section("map"))}
     assert names == {*NASTY[:3], "(empty)", "U+D800", "U+0000U+E000U+202E"}
@@ -412,8 +424,9 @@ def test_odd_runs_have_all_sections_and_small_thumbnails(odd_run, name):
     absent = {"curves", "gallery", "similarity"} if alone else set()
     absent |= {"curves"} if name in ("two images", "one class") else set()
     pictures = [image[1]["src"] for image in page.find("img", page.section("gallery"))]
-    pictures += [image[1]["href"] for image in page.find("image")]
-    assert all(max(decode(uri).shape) <= 64 for uri in pictures)
+    assert all(max(decode(uri).shape) <= 192 for uri in pictures)
+    small = [image[1]["href"] for image in page.find("image")]
+    assert all(max(decode(uri).shape) <= 64 for uri in small)
     written = {path.stem for path in (odd_run(name) / "figures").iterdir()}
     if not page.find("svg", page.section("map")):
         absent.add("map")
