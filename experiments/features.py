@@ -108,7 +108,7 @@ def load_features(file: Path, data: Data, seed: int) -> Dataset:
     read = read_parquet if file.suffix == ".parquet" else read_npz
     arrays, _, comment = read(file, _KEYS)
     job = job_of(file, comment)
-    if "embeddings" not in arrays:
+    if not {"embeddings", "labels"} <= arrays.keys():
         raise UsageError(
             f"{file} must have embeddings and labels, got {', '.join(arrays) or 'none'}"
         )
@@ -132,6 +132,13 @@ def load_features(file: Path, data: Data, seed: int) -> Dataset:
         if not np.isfinite(views).all():
             raise UsageError(f"{file}: views must be finite, got NaN or infinity")
         values = np.concatenate([values, views], 1)
+    limits, largest = np.finfo(np.float32), np.abs(values).max(2)
+    lost = (largest > limits.max) | ((largest > 0) & (largest < limits.tiny))
+    if lost.any():
+        raise UsageError(
+            f"{file}: embeddings and views must be numbers that float32 holds, got a row "
+            f"whose largest is {largest[lost].flat[0]:.3g}; scale them"
+        )
     values = np.ascontiguousarray(values, np.float32)
     rows = _rows(file, arrays, n)
     missing = [row.image for row in rows if not Path(str(row.image)).is_file()]
@@ -167,7 +174,8 @@ def _rows(file: Path, arrays: dict[str, np.ndarray], n: int) -> list[Row]:
     unknown = sorted({split for split in splits if split.casefold() not in SPLIT_OF})
     if "split" in arrays and unknown:
         raise UsageError(
-            f"{file}: split must be one of {', '.join(SPLIT_OF)}, got {some(unknown)}"
+            f"{file}: split must be one of {', '.join(SPLIT_OF)}, got "
+            f"{some([each or 'none' for each in unknown])}"
         )
     splits = [SPLIT_OF.get(split.casefold(), "") for split in splits]
     sides = ["evaluated" if split in ("test", "gallery") else split for split in splits]
