@@ -136,8 +136,8 @@ def load_features(file: Path, data: Data, seed: int) -> Dataset:
     lost = (largest > limits.max) | ((largest > 0) & (largest < limits.tiny))
     if lost.any():
         raise UsageError(
-            f"{file}: embeddings and views must be numbers that float32 holds, got a row "
-            f"whose largest is {largest[lost].flat[0]:.3g}; scale them"
+            f"{file}: embeddings and views must be numbers that float32 holds, got a "
+            f"row whose largest is {largest[lost].flat[0]:.3g}; scale them"
         )
     values = np.ascontiguousarray(values, np.float32)
     rows = _rows(file, arrays, n)
