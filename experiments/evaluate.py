@@ -1,6 +1,6 @@
-"""Evaluates an embedding: a run of experiments.train, or an .npz file of any framework.
+"""Evaluates an embedding: a run of experiments.train, or a file of any framework.
 
-python -m experiments.evaluate RUN_OR_NPZ [--protocol NAME] [--json FILE]
+python -m experiments.evaluate RUN_OR_FILE [--protocol NAME] [--json FILE]
     [--report FILE.html]
 """
 

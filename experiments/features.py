@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from experiments.config import Data
-from experiments.evaluation.npz import classes, numeric_embeddings, read_parquet
+from experiments.evaluation.npz import classes, numeric_embeddings, read_columns
 from experiments.pretrained import job_of
 from rankjax.data import CATALOGUE, Dataset, Split
 from rankjax.data.images import ImageRows, ImageSource
 from rankjax.data.own import SPLIT_OF
 from rankjax.data.splits import LoadOptions, Row, some, split_rows
 from rankjax.errors import UsageError
-from rankjax.files import printable, read_npz
+from rankjax.files import printable
 
 _KEYS = (
     *("embeddings", "labels", "class_names", "paths", "split", "cameras", "views"),
@@ -105,8 +105,7 @@ def load_features(file: Path, data: Data, seed: int) -> Dataset:
     if not file.is_file():
         folder = f"; of the images in it, write folder:{file}" if file.is_dir() else ""
         raise UsageError(f"there is no file of features {file}{folder}")
-    read = read_parquet if file.suffix == ".parquet" else read_npz
-    arrays, _, comment = read(file, _KEYS)
+    arrays, _, comment = read_columns(file, _KEYS)
     job = job_of(file, comment)
     if not {"embeddings", "labels"} <= arrays.keys():
         raise UsageError(

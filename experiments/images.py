@@ -122,6 +122,8 @@ class _Contents(Sequence[bytes]):
 
 def _meant(path: str) -> list[tuple[str, str, str]]:
     """The files that a path means, each with its class and split."""
+    if path.endswith((".csv", ".parquet")) and os.path.isfile(path):
+        raise UsageError(f"{path} is no image; of a list, write --dataset list:{path}")
     if not os.path.isdir(path):
         return [(path, "", "")] if os.path.exists(path) else []
     try:

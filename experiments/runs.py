@@ -161,7 +161,9 @@ def load_run(
         an unknown network, or of one that is not there.
     """
     if not (path / "config.json").is_file():
-        raise RunError(f"{path} holds no run: it has no config.json")
+        why = "it has no config.json" if path.is_dir() else "there is no such folder"
+        why = "it is a file" if path.is_file() else why
+        raise RunError(f"{path} holds no run: {why}")
     config = _config(path / "config.json")
     stored = dict(read_json(path / INPUTS))
     on_damage = stored.pop("on_damage", config.data.on_damage)

@@ -567,3 +567,16 @@ def test_a_run_with_a_gallery_is_judged_by_the_data_sets_protocol(protocol, tmp_
         assert figures[name] == pytest.approx(value, abs=1e-6), name
     page = (run_dir / "report.html").read_text()
     assert f"{summary['recall_at_1']:.3f}" in page
+
+
+def test_one_class_is_said_to_be_found_always(evaluate):
+    rows = np.random.default_rng(0).normal(size=(6, 3))
+    _, printed = evaluate(embeddings=rows, labels=np.zeros(6, int))
+    assert "classes: 1 (all that is found is of it, hence right)" in printed
+
+
+def test_a_length_that_is_asked_for_twice_is_refused(tmp_path, capsys):
+    rows = np.random.default_rng(0).normal(size=(6, 3))
+    np.savez(tmp_path / "x.npz", embeddings=rows, labels=[0, 0, 0, 1, 1, 1])
+    assert main([str(tmp_path / "x.npz"), "--dims", "2", "2"]) == 2
+    assert "dims must differ, got 2 2" in capsys.readouterr().err

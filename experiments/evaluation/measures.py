@@ -210,6 +210,8 @@ def _variants(ranked: SearchResult, options: Options) -> list[Figures]:
             f"dims must be from 1 to {longest}, the numbers of an embedding, got "
             f"{' '.join(map(str, options.dims))}"
         )
+    if options.dims and len({*options.dims}) < len(options.dims):
+        raise UsageError(f"dims must differ, got {' '.join(map(str, options.dims))}")
     rows = [_variant("float32", ranked, bytes_per_row=4 * search.gallery.shape[1])]
     one = search.queries is search.gallery  # it stays so: ranked in half the time
     for dim in options.dims:

@@ -42,8 +42,7 @@ def read_npz(path: Path, *, pictures: bool, every_split: bool = False) -> Subjec
       UsageError: a key that is missing, or of a wrong shape or type.
       RunError: the file cannot be read.
     """
-    read = read_parquet if path.suffix == ".parquet" else read_arrays
-    arrays, others, _ = read(path, KEYS if pictures else set(KEYS) - {"images"})
+    arrays, others, _ = read_columns(path, KEYS if pictures else set(KEYS) - {"images"})
     unknown = [_unused(key) for key in others if key not in KEYS]
     if unknown:
         print(f"{path}: not used: {', '.join(unknown)}", file=sys.stderr)
@@ -57,13 +56,16 @@ def read_npz(path: Path, *, pictures: bool, every_split: bool = False) -> Subjec
         raise UsageError(f"{path}: {error}") from error
 
 
-def read_parquet(path: Path, wanted: Container[str]) -> Npz:
-    """The columns that `experiments.embed` writes, as the arrays of its .npz.
+def read_columns(path: Path, wanted: Container[str]) -> Npz:
+    """As `rankjax.files.read_npz`; of Parquet, the columns that `experiments.embed`
+    writes, by the names of its .npz.
 
     Raises:
       UsageError: pyarrow is not installed.
       RunError: it cannot be read, or is no Parquet file of embeddings.
     """
+    if path.suffix != ".parquet":
+        return read_arrays(path, wanted)
     try:
         import pyarrow as pa
         from pyarrow import parquet

@@ -14,7 +14,8 @@ class Options:
     """Settings of an evaluation."""
 
     source: tyro.conf.Positional[Path]
-    """A run folder of experiments.train, or an .npz file of embeddings and labels."""
+    """A run folder of experiments.train, or an .npz or Parquet file of embeddings
+    and labels."""
     protocol: Protocol | None = None
     """By default what the data is for: pairs are for verification, queries with cameras
     for reid, queries for query-gallery, and all else for leave-one-out."""

@@ -78,6 +78,8 @@ def counts(figures: dict[str, Any]) -> dict[str, str]:
         }.items()
         if number is not None
     }
+    if figures.get("classes") == 1:
+        found["classes"] += " (all that is found is of it, hence right)"
     for name, number in figures.get("pairs", {}).items():
         found[f"{name} pairs"] = f"{number:,}"
     for name, number in figures.get("queries", {}).items():

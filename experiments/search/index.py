@@ -10,12 +10,11 @@ import jax
 import numpy as np
 
 from experiments.embed import embed_views
-from experiments.evaluation.npz import numeric_embeddings
+from experiments.evaluation.npz import numeric_embeddings, read_columns
 from experiments.images import Views
 from experiments.pretrained import job_of
 from experiments.runs import load_network, network_of
 from rankjax.errors import RunError, UsageError
-from rankjax.files import read_npz
 from rankjax.metrics import Neighbours, nearest
 from rankjax.metrics.directions import unit_rows
 from rankjax.similarity import dot
@@ -79,7 +78,7 @@ def read_index(file: Path) -> Index:
     """
     if not file.exists():
         raise UsageError(f"there is no index {file}")
-    arrays, _, comment = read_npz(file, _KEYS)
+    arrays, _, comment = read_columns(file, _KEYS)
     for name in ("embeddings", "paths"):
         if name not in arrays:
             raise UsageError(

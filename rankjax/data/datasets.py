@@ -113,6 +113,10 @@ def load(
     if kind in _OWN and rest:
         path = Path(rest).expanduser()  # shells do not expand it behind the colon
         return _OWN[kind](path, name=name, options=options)
+    if kind == "features" and rest:
+        raise UsageError(
+            f"{name} has embeddings and no images; only experiments.train takes it"
+        )
     path = Path(name).expanduser()
     if path.exists():
         kind = {".npz": "features"}.get(path.suffix, "list")

@@ -572,3 +572,14 @@ def test_fold_takes_the_validation_classes_of_the_data_set_in(tmp_path):
     found = [classes_of(load_folder(tmp_path, fold=f, folds=2)) for f in range(2)]
     assert all(test == {"x", "y"} for _, _, test in found)
     assert sorted([*found[0][1], *found[1][1]]) == list("abcdefgh")
+
+
+def test_a_file_of_embeddings_is_no_data_set_of_images(tmp_path):
+    file = tmp_path / "x.npz"
+    with pytest.raises(
+        UsageError, match=r"features:x.npz has embeddings and no images"
+    ):
+        load("features:x.npz", data_dir=tmp_path, image_size=8)
+    file.touch()
+    with pytest.raises(UsageError, match="a path: write features:"):
+        load(str(file), data_dir=tmp_path, image_size=8)

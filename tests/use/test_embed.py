@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from experiments.embed import embed_views, main
+from experiments.evaluation.npz import read_npz
 from experiments.images import Views, list_images
 from experiments.runs import load_network, load_run
+from experiments.search.index import read_index
 from rankjax.data import load
 from rankjax.data.images import EncodedImages, resize
 from rankjax.errors import RunError, UsageError
@@ -173,6 +175,9 @@ def test_words_mean_files_folders_and_patterns_each_file_once(tmp_path):
     assert names == ["b/2.png", "[x].png", "a.png", "b/1.JPG"]
     assert found.classes == []  # a.png is in no folder of a folder that was named
     assert list_images([str(tmp_path / "b")]).classes == []
+    (tmp_path / "list.csv").write_text("path,label\n")
+    with pytest.raises(UsageError, match=r"no image; .* --dataset list:.*list.csv$"):
+        list_images([str(tmp_path / "list.csv")])
     with pytest.raises(UsageError, match=r"x\*y means no image"):
         list_images([str(tmp_path / "x*y")])
 
@@ -254,6 +259,13 @@ def test_parquet_has_a_row_per_image(run, photos, index, tmp_path, capsys):
         embeddings = np.stack(table["embedding"].to_numpy())
         np.testing.assert_allclose(embeddings, whole["embeddings"], atol=1e-5)
     assert json.loads(table.schema.metadata[b"rankjax"])["step"] == 5
+    first, second = read_index(out), read_index(index)
+    assert (first.paths, first.labels) == (second.paths, second.labels)
+    np.testing.assert_allclose(first.embeddings, second.embeddings, atol=1e-5)
+    assert first.job == second.job
+    found = [read_npz(each, pictures=False) for each in (out, index)]
+    np.testing.assert_array_equal(found[0].labels, found[1].labels)
+    assert [*found[0].class_names] == [*found[1].class_names]
 
 
 def test_names_that_are_not_utf_8_are_embedded_and_found(run, photos, tmp_path):
