@@ -580,3 +580,15 @@ def test_a_length_that_is_asked_for_twice_is_refused(tmp_path, capsys):
     np.savez(tmp_path / "x.npz", embeddings=rows, labels=[0, 0, 0, 1, 1, 1])
     assert main([str(tmp_path / "x.npz"), "--dims", "2", "2"]) == 2
     assert "dims must differ, got 2 2" in capsys.readouterr().err
+
+
+def test_a_value_that_is_missing_in_parquet_is_refused_with_its_row(tmp_path, capsys):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"label": ["x", "x", "y", None], "embedding": np.eye(4).tolist()}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    assert main([str(tmp_path / "x.parquet")]) == 2
+    said = capsys.readouterr().err
+    assert "label must be given to all rows, it is missing in 1, the first" in said
+    assert said.rstrip().endswith("row 3")

@@ -61,7 +61,7 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
     writes, by the names of its .npz.
 
     Raises:
-      UsageError: pyarrow is not installed.
+      UsageError: pyarrow is not installed, or a value is missing.
       RunError: it cannot be read, or is no Parquet file of embeddings.
     """
     if path.suffix != ".parquet":
@@ -83,6 +83,12 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
                 others.append(column)
                 continue
             values = table[column].combine_chunks()
+            if values.null_count:
+                rows = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
+                raise UsageError(
+                    f"{path}: {column} must be given to all rows, it is missing in "
+                    f"{len(rows):,}, the first of which is row {rows[0]}"
+                )
             if pa.types.is_fixed_size_list(values.type):
                 array = values.flatten().to_numpy().reshape(len(values), -1)
             else:

@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("index", type=Path, metavar="INDEX.npz")
     parser.add_argument("queries", nargs="*", metavar="QUERY")
-    parser.add_argument("--k", type=int, default=10, help="neighbours of each query")
+    parser.add_argument(
+        "--k", type=int, help="neighbours of each query; by default 10, or all images"
+    )
     parser.add_argument(
         "--threshold",
         type=float,
@@ -72,6 +74,8 @@ def _search(options: argparse.Namespace) -> None:
     if options.dim is not None:
         index = index.shortened(options.dim)
     n = len(index.paths)
+    if options.k is None:
+        options.k = min(10, n)
     if not 1 <= options.k <= n:
         raise UsageError(f"k must be from 1 to {n}, the images, got {options.k}")
     if not -1 <= options.threshold <= 1:

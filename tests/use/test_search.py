@@ -190,7 +190,7 @@ def test_where_fewer_than_k_are_found_there_are_fewer(backend, queries, random_i
 
 
 def test_a_network_of_another_dimension_is_one_line(run, tmp_path, capsys):
-    file, words = tmp_path / "x.npz", ["--network", str(run), "--k", "1"]
+    file, words = tmp_path / "x.npz", ["--network", str(run)]  # fewer than 10
     np.savez(file, embeddings=np.eye(3), paths=np.array(list("abc")))
     for mode in ([__file__], ["--serve"]):
         assert main([str(file), *mode, *words]) == 2
