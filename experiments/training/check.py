@@ -125,6 +125,7 @@ def _check_loss(loss: Loss) -> None:
         for d in (jnp.float32, jnp.int32)
     )
     given: dict[str, Any] = {"params": dict.fromkeys(learned(loss), rows(()))}
+    given["key"] = jax.random.key(0)
     proxies, dim = 2 * loss.proxies_per_class, max((2, *loss.dims))
     if proxies:
         given["references"] = References(rows((proxies, dim)), labels((proxies,)))

@@ -64,7 +64,8 @@ def cosent_loss(pairs: Pairs, *, scale: Positive = 20.0) -> Terms:
     Args:
       pairs: similarities [anchor, reference] (cosines by default), masks and relevance:
         the Jaccard index of labels, or by `objective(relevance=...)`. A list of scored
-        pairs that are all to be ordered is one anchor.
+        pairs that are all to be ordered is one anchor. With the similarity
+        `complex_angle` this is AnglE's loss of angles.
       scale: multiplies S; that of the authors' code and of sentence-transformers.
 
     Returns:

@@ -57,7 +57,7 @@ def n_pairs_loss(
 
     Raises:
       ValueError: another direction than 'row' where anchors and references come from
-        different batches (swap them and average instead).
+        different batches (there is `objective(symmetric=True)` instead).
 
     Source: Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss
     Objective", NIPS 2016; several positives: TensorFlow's `npairs_loss`.
@@ -127,7 +127,7 @@ def assign_roles(pairs: Pairs, negatives: Negatives, direction: Direction) -> Pa
         if direction != "row":
             raise ValueError(
                 f"direction={direction!r} needs anchors and references from one batch; "
-                "for two, swap anchors and references and average the two losses"
+                "for two, take objective(symmetric=True) and rankjax.Positives"
             )
         return pairs
     anchor_role = pairs.anchor_occurrence[:, None] % 2

@@ -11,7 +11,7 @@ import reference
 from cases import EMBEDDINGS, GRADES, GUIDE, LABELS, Case
 
 import rankjax
-from rankjax import losses, mining
+from rankjax import losses, mining, similarity
 
 COSINE = "cosine"
 
@@ -136,6 +136,26 @@ def slow_hard_nt_xent(x, y, temperature=0.07, hardness=5.0):
     return reference.mean(values)
 
 
+def slow_angle(x, y, scale=20.0):
+    half = (x.shape[1] + 1) // 2
+    z = [row[:half] + 1j * np.append(row[half:], [0] * (len(row) % 2)) for row in x]
+    values = []
+    for a in range(len(x)):
+        others = [j for j in range(len(x)) if j != a]
+        s = {}
+        for j in others:
+            ratio = z[a] * z[j].conj() / (np.linalg.norm(z[a]) * np.linalg.norm(z[j]))
+            s[j] = abs(ratio.real.sum() + ratio.imag.sum())
+        wrong = [
+            math.exp(scale * (s[j] - s[i]))
+            for i in others
+            for j in others
+            if grade(y, a, i) > grade(y, a, j)
+        ]
+        values.append(math.log(1 + sum(wrong)))
+    return reference.mean(values)
+
+
 hard = functools.partial(losses.debiased_contrastive_loss, hardness=1.0)
 hard_nt_xent = functools.partial(losses.nt_xent_loss, hardness=5.0)
 
@@ -151,6 +171,13 @@ CASES = {
     "margin_mse": Case(slow_margin_mse, params={"guide_scale": 1.5}, guided=True),
     "soft_target": Case(slow_soft_target, params={"temperature": 0.4}, graded=True),
     "cosent": Case(slow_cosent, params={"scale": 5.0}, graded=True),
+    "cosent, AnglE": Case(
+        slow_angle,
+        loss=losses.cosent_loss,
+        similarity=similarity.complex_angle,
+        params={"scale": 5.0},
+        graded=True,
+    ),
     "debiased_contrastive": Case(
         slow_debiased, params={"temperature": 0.7, "positive_share": 0.05}
     ),
