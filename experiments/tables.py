@@ -189,6 +189,37 @@ def suspects_table(results: Path = RESULTS / "suspects.json") -> str:
     return "\n".join(lines)
 
 
+def peer_training_table(results: Path = RESULTS / "peer-training.json") -> str:
+    """One row per data set and loss: quality and costs, and PyTorch's beside them."""
+    rows = json.loads(results.read_text())
+    lines = [
+        "| images | loss | Recall@1 | CPU ms per step | CPU s to the first step | "
+        "CPU s in all | MB | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for key in dict.fromkeys((row["data"], row["loss"]) for row in rows):
+        ours, peer = (
+            [r for r in rows if (r["data"], r["loss"], r["library"]) == (*key, library)]
+            for library in ("rankjax", "pytorch")
+        )
+        cells = [
+            f"{_mean([r[name] for r in ours], digits)} / "
+            f"{_mean([r[name] for r in peer], digits)}"
+            for name, digits in (
+                ("recall_at_1", 3),
+                ("step_cpu_ms", 0),
+                ("first_step_cpu_s", 1),
+                ("total_cpu_s", 0),
+                ("peak_mb", 0),
+            )
+        ]
+        again = _mean([r["first_step_again_cpu_s"] for r in ours], 1)
+        cells[2] = cells[2].replace(" / ", f", {again} again / ")
+        names = f"{key[0]} | {key[1].replace('_', ' ')}"
+        lines.append(f"| {names} | {' | '.join(cells)} | {len(ours)} |")
+    return "\n".join(lines)
+
+
 def _mean(values: Sequence[float], digits: int) -> str:
     if not values:
         return ""
@@ -236,7 +267,11 @@ def _number(value: float | None, form: str) -> str:
 
 # The pages that have tables between `<!-- NAME -->` and `<!-- end -->`.
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"measured": measured_table, "frozen": frozen_table},
+    "README.md": {
+        "measured": measured_table,
+        "frozen": frozen_table,
+        "peer-training": peer_training_table,
+    },
     "notebooks/losses.md": {"losses": losses_table, "rules": rules_table},
     "notebooks/about/results.md": {
         "speed": speed_table,
