@@ -57,10 +57,11 @@ def run(options: Options, command: str) -> dict[str, Any]:
     with _progress() as say:
         with _blamed_on(options.source):
             found, outcome = measure(subject, options, say=say)
+        theirs = None
         if other is not None and isinstance(outcome, SearchResult):
             say("comparison")
             with _blamed_on(options.compare):
-                found["comparison"] = compare(subject, outcome, other, options)
+                found["comparison"], theirs = compare(subject, outcome, other, options)
         suspects = {}
         # Fewer rows have no neighbours to disagree with.
         if options.report is not None and subject.labels is not None:
@@ -99,6 +100,8 @@ def run(options: Options, command: str) -> dict[str, Any]:
                 outcome=outcome,
                 shown=subject.shown(),
                 embeddings=subject.embeddings,
+                other=theirs,
+                other_name=str(options.compare),
                 suspects=suspects,
                 settings=_settings(options),
                 command=command,

@@ -81,6 +81,15 @@ def pictures_of(
     return None if None in sources else ImageRows(*sources, rows=kept)
 
 
+def names_of(splits: Sequence[Split]) -> np.ndarray | None:
+    """What the images of splits are called; None where they have no names."""
+    sources: list[Any]
+    sources = [getattr(split.images, "pictures", split.images) for split in splits]
+    if not all(hasattr(source, "name") for source in sources):
+        return None
+    return np.array([source.name(i) for source in sources for i in range(len(source))])
+
+
 def network_name(job: dict[str, Any]) -> str:
     """What made a file of features, for display."""
     made = job.get("pretrained")

@@ -1,6 +1,7 @@
 """Lists what is probably wrong in an embedding: labels, copies, outliers, classes.
 
 python -m experiments.inspect RUN_OR_FILE [--csv suspects.csv] [--most 10]
+    [--projector FOLDER] [--parquet FILE]
 
 RUN_OR_FILE is a run of experiments.train, whose test images are embedded, or an .npz or
 Parquet file of embeddings, as experiments.embed writes it, with all of its splits.
@@ -8,9 +9,13 @@ Parquet file of embeddings, as experiments.embed writes it, with all of its spli
 suspects.csv has a line for each row, the most suspect first, and is a list of images
 too: write x into its column exclude, mend its column label, and train with
 --dataset list:suspects.csv. Nothing is left out by itself.
+
+FOLDER is made for TensorBoard's embedding projector. FILE is Parquet with paths,
+labels, embeddings, figures of retrieval and suspicions.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,14 +31,19 @@ def run(options: argparse.Namespace) -> None:
       RunError: something outside must be mended; no file is half written.
     """
     # What is typed is read before these, which take seconds.
+    from experiments.evaluation.elsewhere import write_parquet, write_projector
     from experiments.evaluation.npz import read_npz
     from experiments.evaluation.runs import embed_run
     from experiments.evaluation.suspects import find, tables, write_csv
     from experiments.evaluation.tables import show
 
     source: Path = options.source
-    if options.csv is not None and not options.csv.absolute().parent.is_dir():
-        raise UsageError(f"csv must be in a folder that exists, got {options.csv}")
+    for name in ("csv", "projector", "parquet"):
+        path: Path | None = getattr(options, name)
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"{name} must be in a folder that exists, got {path}")
+    if options.projector is not None and options.projector.exists():
+        raise UsageError(f"projector must be a new folder, {options.projector} exists")
     for name, least in (("most", 1), ("ratio", 1)):
         if getattr(options, name) < least:
             raise UsageError(
@@ -47,7 +57,8 @@ def run(options: argparse.Namespace) -> None:
             manual_dir=options.manual_dir and options.manual_dir.expanduser(),
         )
     elif source.exists():
-        subject = read_npz(source, pictures=False, every_split=True)
+        pictures = options.projector is not None
+        subject = read_npz(source, pictures=pictures, every_split=True)
     else:
         raise UsageError(f"no run folder and no file {source}")
     folder = source.parent
@@ -60,6 +71,12 @@ def run(options: argparse.Namespace) -> None:
     if options.csv is not None:
         write_csv(options.csv, subject, found, folder=folder)
         print(f"suspects: {options.csv}")
+    if options.parquet is not None:
+        write_parquet(options.parquet, subject, found)
+        print(f"rows: {options.parquet}")
+    if options.projector is not None:
+        write_projector(options.projector, subject, found)
+        print(f"projector: tensorboard --logdir {shlex.quote(str(options.projector))}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("source", type=Path, metavar="RUN_OR_FILE")
     parser.add_argument("--csv", type=Path, help="file for all rows and suspicions")
+    parser.add_argument("--parquet", type=Path, metavar="FILE", help="for others")
+    parser.add_argument("--projector", type=Path, metavar="FOLDER", help="likewise")
     parser.add_argument(
         "--most", type=int, default=10, help="rows of a kind that are printed"
     )

@@ -316,6 +316,15 @@ def test_two_embeddings_of_the_same_rows_are_compared(evaluate, tmp_path, capsys
     assert found["difference"] == pytest.approx(hit[0].mean() - hit[1].mean())
     assert found["sentence"] == expected.sentence
     assert found["verdict"] in printed
+    one, two = (values.astype(bool) for values in hit)
+    counted = {
+        "only_here": (one & ~two).sum(),
+        "only_there": (~one & two).sum(),
+        "both": (one & two).sum(),
+        "neither": (~one & ~two).sum(),
+    }
+    assert got["comparison"]["first_row_right"] == counted
+    assert f"{counted['only_here']} find a row of their class first here" in printed
 
     np.savez(tmp_path / "other.npz", embeddings=rows[::-1], labels=labels[::-1])
     words = [str(tmp_path / f"{name}.npz") for name in ("rows", "other")]

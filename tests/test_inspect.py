@@ -129,6 +129,16 @@ def test_parquet_is_read_as_npz_is(photos, capsys):
     assert npz.split("figures")[0] == table.split("figures")[0]
 
 
+def test_of_many_copies_each_row_is_named_once(tmp_path):
+    rows = np.repeat(np.eye(3, 8), 70, axis=0).astype(np.float32)
+    np.savez(tmp_path / "x.npz", embeddings=rows, labels=np.repeat(np.arange(3), 70))
+    file = tmp_path / "x.csv"
+    assert main([str(tmp_path / "x.npz"), "--csv", str(file)]) == 0
+    kinds = [line["suspected"] for line in lines(file)]
+    # The first of each class is what the others are copies of.
+    assert kinds == ["copy"] * 207 + [""] * 3
+
+
 def test_what_cannot_be_meant_is_one_line(photos, capsys):
     folder, arrays = photos
     file = folder / "photos.npz"
@@ -152,3 +162,69 @@ def test_what_cannot_be_meant_is_one_line(photos, capsys):
         (said,) = capsys.readouterr().err.splitlines()
         assert said.startswith("error: ")
         assert line in said
+
+
+def test_the_projector_has_a_line_and_a_picture_for_each_row(photos, capsys):
+    folder, arrays = photos
+    arrays["class_names"] = np.array(["a\tb", "c\nd", "", "ü", '"e'])
+    np.savez(folder / "photos.npz", **arrays)
+    out = folder / "projector"
+    words = [str(folder / "photos.npz"), "--projector", str(out)]
+    assert main(words) == 0
+    assert f"tensorboard --logdir {out}" in capsys.readouterr().out
+    tensors = np.loadtxt(out / "tensors.tsv", delimiter="\t")
+    np.testing.assert_allclose(tensors, arrays["embeddings"], rtol=1e-6)
+    head, *lines = (out / "metadata.tsv").read_text().splitlines()
+    assert head.split("\t") == ["label", "row", "path", "split", "suspected"]
+    names = np.array(["aU+0009b", "cU+000Ad", "(empty)", "ü", '"e'])
+    for row, line in enumerate(lines):
+        label, number, path, split, suspected = line.split("\t")
+        assert (label, number) == (names[arrays["labels"][row]], str(row))
+        assert (path, split) == (arrays["paths"][row], arrays["split"][row])
+        assert ("leak" in suspected) == (row in (1, 2))
+    assert len(lines) == 40
+    sprite = np.asarray(Image.open(out / "sprite.png"))
+    assert sprite.shape == (7 * 64, 7 * 64, 3)
+    # The pictures are four pixels wide, and the red of each is its row's number.
+    corners = sprite[::64, ::64, 0].ravel()[:40]
+    expected = np.where(np.arange(40) == 21, 1, np.arange(40))  # a copied file
+    assert corners.tolist() == expected.tolist()
+    assert not sprite.reshape(7, 64, 7, 64, 3)[:, 4:].any()
+    assert main(words) == 2
+    assert f"must be a new folder, {out} exists" in capsys.readouterr().err
+
+
+def test_parquet_has_the_figures_and_suspicions_of_each_row(photos, capsys):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder, arrays = photos
+    labels = arrays["labels"]
+    labels[0] = 4  # and one row alone in its class
+    arrays["labels"] = np.where(
+        np.arange(40) == 39, 0, np.where(labels == 0, 1, labels)
+    )
+    np.savez(folder / "photos.npz", **arrays)
+    file = folder / "rows.parquet"
+    assert main([str(folder / "photos.npz"), "--parquet", str(file)]) == 0
+    table = parquet.read_table(file)
+    assert table["path"].to_pylist() == arrays["paths"].tolist()
+    assert table["split"].to_pylist() == arrays["split"].tolist()
+    names = arrays["class_names"][arrays["labels"]]
+    assert table["label"].to_pylist() == names.tolist()
+    embeddings = np.stack(table["embedding"].to_numpy())
+    np.testing.assert_array_equal(embeddings, arrays["embeddings"])
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    scores = unit.astype(float) @ unit.T.astype(float) - 9 * np.eye(40)
+    right = arrays["labels"][scores.argmax(1)] == arrays["labels"]
+    found = table["recall_at_1"].to_pylist()
+    assert found[39] is None
+    # Where a right and a wrong copy are equally near, the wrong one counts.
+    first, second = np.sort(scores, axis=1)[:, :-3:-1].T
+    sure = [i for i in range(39) if first[i] - second[i] > 1e-4]
+    assert len(sure) > 20
+    assert [found[i] for i in sure] == right[sure].astype(float).tolist()
+    assert table["map_at_r"].null_count == 1
+    assert "leak" in table["suspected"].to_pylist()[1]
+    assert table["other"].to_pylist()[1] == 21
+    # Its own reader, and that of training on features, take it.
+    assert main([str(file), "--most", "1"]) == 0
+    assert "not used: recall_at_1, map_at_r" in capsys.readouterr().err

@@ -288,8 +288,8 @@ def _variant(
 
 def compare(
     subject: Subject, ranked: SearchResult, other: Subject, options: Options
-) -> Figures:
-    """Each metric of two embeddings of the same rows.
+) -> tuple[Figures, SearchResult]:
+    """Each metric of two embeddings of the same rows, and the other's search.
 
     Raises:
       UsageError: the rows are others.
@@ -314,7 +314,19 @@ def compare(
         names=names,
     )
     verdicts = {name: _comparison(one) for name, one in found.items()}
-    return {"other": str(options.compare), "metrics": verdicts}
+    right, there = (each.retrieval.values["mrr"] == 1 for each in (ranked, theirs))
+    first = {
+        "only_here": int((right & ~there).sum()),
+        "only_there": int((~right & there).sum()),
+        "both": int((right & there).sum()),
+        "neither": int((~right & ~there).sum()),
+    }
+    figures = {
+        "other": str(options.compare),
+        "metrics": verdicts,
+        "first_row_right": first,
+    }
+    return figures, theirs
 
 
 def _given(subject: Subject, search: metrics.Search, side: str) -> Any:

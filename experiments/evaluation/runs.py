@@ -1,6 +1,5 @@
 """Embeddings of a run's test images."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,10 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.evaluation.subjects import Pairs, Subject
-from experiments.features import pictures_of
+from experiments.features import names_of, pictures_of
 from experiments.images import fit_of
 from experiments.runs import Which, load_run
 from experiments.training.images import load_data
-from rankjax.data import Split
 from rankjax.train import forward_of, over_images
 
 
@@ -77,14 +75,5 @@ def embed_run(
         pairs=None if pairs is None else Pairs(pairs.indices, pairs.same, pairs.folds),
         recall_at=data.recall_at,
         read=None if pictures is None else pictures.read,
-        paths=_names(splits),
+        paths=names_of(splits),
     )
-
-
-def _names(splits: Sequence[Split]) -> np.ndarray | None:
-    """What images are called; None where they are none of files or of an archive."""
-    sources: list[Any]
-    sources = [getattr(split.images, "pictures", split.images) for split in splits]
-    if not all(hasattr(source, "name") for source in sources):
-        return None
-    return np.array([source.name(i) for source in sources for i in range(len(source))])

@@ -52,7 +52,8 @@ class Suspects(NamedTuple):
     """All that is suspected.
 
     Attributes:
-      rows: by kind, and the most suspect of a kind first; a row may be there twice.
+      rows: by kind, and the most suspect of a kind first; a row is there once for each
+        kind.
       together: numbers of two classes that may be one, and the figure.
       apart: classes that may be two, the figure, and a row of either part.
     """
@@ -93,6 +94,9 @@ def find(
     ]
     order = list(KINDS)
     rows.sort(key=lambda each: (order.index(each.kind), -each.figure, each.row))
+    # Of many copies of a row the nearest is evidence enough.
+    once = {(each.row, each.kind): each for each in reversed(rows)}
+    rows = [each for each in rows if once[each.row, each.kind] is each]
     mixed, figures = metrics.mixed_classes(labels, neighbours)
     together = [
         (int(a), int(b), float(figure))

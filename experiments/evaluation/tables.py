@@ -185,7 +185,13 @@ def _variants(variants: Sequence[dict[str, Any]]) -> Table:
 def _comparison(found: dict[str, Any]) -> Table:
     rows = [(_name(k), one["sentence"]) for k, one in found["metrics"].items()]
     heading = f"Against {found['other']}"
-    return Table(heading, "", ("", "verdict"), rows, words=[1])
+    first = found["first_row_right"]
+    note = (
+        f"Of {sum(first.values()):,} queries {first['only_here']:,} find a row of "
+        f"their class first here alone, {first['only_there']:,} there alone, "
+        f"{first['both']:,} in both and {first['neither']:,} in neither."
+    )
+    return Table(heading, note, ("", "verdict"), rows, words=[1])
 
 
 def _verification(figures: dict[str, Any]) -> Table:

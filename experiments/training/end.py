@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.bench.output import Row, show
 from experiments.config import Config
-from experiments.features import pictures_of
+from experiments.features import names_of, pictures_of
 from experiments.training.loop import Records
 from experiments.training.validation import Validation
 from rankjax import __version__
@@ -88,7 +88,7 @@ def finish(
     if data.junk is not None:
         kept[-len(data.junk) :] = ~data.junk
     embeddings = {who: np.concatenate(each)[kept] for who, each in rows.items()}
-    pictures = pictures_of(splits, kept)
+    pictures, names = pictures_of(splits, kept), names_of(splits)
     write_report(
         folder.path,
         title=f"{data.name}, {config.loss.name}",
@@ -110,6 +110,7 @@ def finish(
         read=None if pictures is None else pictures.read,
         labels=np.concatenate([split.labels for split in splits])[kept],
         class_names=data.test.class_names,
+        paths=None if names is None else names[kept].tolist(),
         embeddings=embeddings.pop("test"),
         baselines=embeddings,
         seed=seed,

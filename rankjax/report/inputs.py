@@ -70,6 +70,7 @@ class EvaluationInputs:
       embeddings: float [n, dim] of all rows.
       settings, command, versions: what it takes to do it again.
       baselines: float [n, dim] of all rows by name, whose similarities are shown first.
+      other, other_name: another search for the same queries, to compare with.
       suspects: what is probably wrong, by a heading.
       history: of the run, where the page is a run's.
       seed: seeds every choice the page makes.
@@ -87,6 +88,8 @@ class EvaluationInputs:
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
+    other: SearchResult | None = None
+    other_name: str = ""
     suspects: Mapping[str, Sequence[Card]] = field(default_factory=dict)
     history: list[dict[str, float]] | None = None
     seed: int = 0

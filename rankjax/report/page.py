@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from scipy.stats import t as student_t
 from sklearn.metrics import roc_curve
 
 from rankjax.errors import RunError
@@ -28,7 +29,7 @@ from rankjax.report.thumbnails import Found, Shown, gallery_figure
 
 _JS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 _CURVE_QUERIES = 4096
-_SHOWN, _QUERIES, _PAIRS = 8, 12, 12
+_SHOWN, _QUERIES, _PAIRS, _COMPARED = 8, 12, 12, 6
 
 Parts = dict[str, Any]
 """What the template's sections are made of, by their names."""
@@ -149,7 +150,7 @@ def _of_a_search(ranked: SearchResult | None, inputs: EvaluationInputs) -> Parts
     }
     spaces["Trained" if spaces else ""] = scores
     rng = np.random.default_rng((inputs.seed, 1))
-    first = np.rint(1 / ranked.retrieval.values["mrr"]).astype(np.int64)
+    first = _first_ranks(ranked)
     failed = queries[first > 1]
     found = analysis.top_matches(search, failed, most=1)[:, 0]
     return {
@@ -158,6 +159,11 @@ def _of_a_search(ranked: SearchResult | None, inputs: EvaluationInputs) -> Parts
         "gallery": _gallery(ranked, first, rng),
         "classes": _classes(ranked, first, failed, found, inputs.shown),
         "confusions": _confusions(ranked, failed, found, inputs.shown),
+        **(
+            {"comparison": _compared(ranked, inputs.other, inputs)}
+            if inputs.other is not None
+            else {}
+        ),
     }
 
 
@@ -189,26 +195,96 @@ def _gallery(
         "Worst failures: queries whose first right match ranks last, of "
         f"{failed:,} that find another class first": last[first[last] > 1],
     }
-    found = {}
-    for caption, at in groups.items():
-        if not len(at):
-            continue
-        queries = ranked.retrieval.queries[at]
-        top = analysis.top_matches(ranked.search, queries, most=_SHOWN)
-        found[caption] = [
+    return {
+        caption: _found(ranked, at, first) for caption, at in groups.items() if len(at)
+    }
+
+
+def _found(
+    ranked: SearchResult, at: np.ndarray, first: np.ndarray, where: str = ""
+) -> list[Found]:
+    """What some scored queries found, of the ranks of all first right matches."""
+    queries, search = ranked.retrieval.queries[at], ranked.search
+    top = analysis.top_matches(search, queries, most=_SHOWN)
+    found = []
+    for query, rows, rank in zip(queries, top, first[at], strict=True):
+        rows = rows[rows >= 0]
+        pairs = np.stack([np.full_like(rows, query), rows], 1)
+        found.append(
             Found(
                 int(ranked.query_rows[query]),
-                ranked.gallery_rows[rows[rows >= 0]],
-                f"first right match at rank {rank:,}",
-                cosines(
-                    ranked.search.queries,
-                    np.stack([np.full_like(rows, query), rows], 1)[rows >= 0],
-                    ranked.search.gallery,
-                ),
+                ranked.gallery_rows[rows],
+                f"{where}first right match at rank {rank:,}",
+                cosines(search.queries, pairs, search.gallery),
             )
-            for query, rows, rank in zip(queries, top, first[at], strict=True)
-        ]
+        )
     return found
+
+
+def _compared(
+    ours: SearchResult, theirs: SearchResult, inputs: EvaluationInputs
+) -> Parts:
+    """Queries that one search answers and the other does not, and classes."""
+    here, there = _first_ranks(ours), _first_ranks(theirs)
+    galleries = {}
+    for what, better, worse in (("Won", here, there), ("Lost", there, here)):
+        at = np.flatnonzero((better == 1) & (worse > 1))
+        chosen = at[np.argsort(-worse[at], kind="stable")[:_COMPARED]]
+        if len(at):
+            pairs = zip(
+                _found(ours, chosen, here, "here: "),
+                _found(theirs, chosen, there, "there: "),
+                strict=True,
+            )
+            caption = f"{what}: {len(at):,} queries, here and there, the clearest first"
+            galleries[caption] = [each for pair in pairs for each in pair]
+    labels = ours.retrieval.labels
+    codes, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    gain = ours.retrieval.values["map_at_r"] - theirs.retrieval.values["map_at_r"]
+    mean = np.bincount(group, gain) / counts
+    known = np.maximum(counts - 1, 1)
+    variance = np.bincount(group, (gain - mean[group]) ** 2) / known
+    half = student_t.ppf(0.975, known) * np.sqrt(variance / counts)
+    won, lost = (np.bincount(group, one) for one in ((here < there), (here > there)))
+    rows = [
+        (
+            inputs.shown.class_name(codes[i]),
+            f"{counts[i]:,}",
+            f"{won[i]:,.0f}",
+            f"{lost[i]:,.0f}",
+            f"{mean[i]:+.3f}",
+            f"{mean[i] - half[i]:+.3f} to {mean[i] + half[i]:+.3f}"
+            if counts[i] > 1
+            else "",
+        )
+        for i in np.argsort(mean, kind="stable")
+    ]
+    head = ("class", "queries", "better", "worse", "MAP@R difference", "95% of it")
+    note = (
+        "All classes, the largest loss first: how many queries find their first right "
+        "match earlier or later than there, and the mean difference of MAP@R with "
+        "Student's interval over the class's queries."
+    )
+    counted = [
+        f"{((here == 1) == a)[(there == 1) == b].sum():,} {said}"
+        for a, b, said in (
+            (True, False, "only here"),
+            (False, True, "only there"),
+            (True, True, "both here and there"),
+            (False, False, "neither here nor there"),
+        )
+    ]
+    return {
+        "counted": f"Of {len(here):,} queries {', '.join(counted)} find a row of their "
+        "class first.",
+        "galleries": galleries,
+        "table": Table("", note, head, rows),
+    }
+
+
+def _first_ranks(ranked: SearchResult) -> np.ndarray:
+    """The rank of the first right match of each scored query."""
+    return np.rint(1 / ranked.retrieval.values["mrr"]).astype(np.int64)
 
 
 def _classes(

@@ -46,6 +46,7 @@ def write_report(
     class_names: Sequence[str],
     embeddings: np.ndarray,
     baselines: Mapping[str, np.ndarray],
+    paths: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Path:
     """Writes `figures/` and `report.html`, the evaluation of a run's test images.
@@ -68,6 +69,7 @@ def write_report(
       class_names: any text, also text that no font can draw.
       embeddings: float [n, dim], of any length.
       baselines: float [n, dim] by the names of `summary`.
+      paths: of the images, any text; None where they have none.
       seed: of every choice that the page makes.
 
     Returns:
@@ -103,7 +105,7 @@ def write_report(
             tables=[_table(summary)],
             health=None,
             outcome=outcome,
-            shown=Shown(labels, class_names, read),
+            shown=Shown(labels, class_names, read, paths),
             embeddings=embeddings,
             command=command,
             settings={

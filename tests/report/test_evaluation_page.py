@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 from rankjax.errors import RunError
 from rankjax.metrics import leave_one_out, query_gallery, retrieval, verification
@@ -173,6 +173,64 @@ def test_suspects_are_cards_with_their_evidence(tmp_path):
         (cosine, row) = re.findall(r"cosine (-?[\d.]+), .*/(\d+)\.png$", note)[0]
         nearest = np.abs(unit @ unit[int(row)] - float(cosine)).min()
         assert nearest < 1e-3
+
+
+def test_a_comparison_has_won_and_lost_queries_and_all_classes(tmp_path):
+    rows, labels = points()
+    others = points(seed=3)[0]
+    outcomes = [ranked(leave_one_out(each, labels)) for each in (rows, others)]
+    made = page(
+        tmp_path / "a.html",
+        outcomes[0],
+        rows,
+        shown(labels),
+        other=outcomes[1],
+        other_name=BAD,
+    )
+    assert "<i id" not in made
+    found = sections(made)["comparison"]
+    rankings = [
+        [slow_ranking(each, labels, i) for i in range(40)] for each in (rows, others)
+    ]
+    first = np.array([[r.index(True) + 1 for r in each] for each in rankings])
+    right = first == 1
+    won, lost = right[0] & ~right[1], right[1] & ~right[0]
+    counted = (
+        f"Of 40 queries {won.sum()} only here, {lost.sum()} only there, "
+        f"{right.all(0).sum()} both here and there, {(~right).all(0).sum()} neither"
+    )
+    assert counted in found
+    for caption, mask, side in (("Won", won, 1), ("Lost", lost, 0)):
+        assert mask.sum() > 3
+        part = found.partition(f"<h3>{caption}: {mask.sum()} queries")[2]
+        assert part
+        figures = rows_of(part.partition("<h3>")[0])
+        # Here and there in turns, the rank of the one that fails falling.
+        ranks = [rank for rank, _ in figures]
+        failing = np.sort(first[side][mask])[::-1][:6].tolist()
+        assert ranks[side::2] == failing
+        assert ranks[1 - side :: 2] == [1] * len(failing)
+    precision = np.array(
+        [
+            [(r[:7] * np.cumsum(r[:7]) / np.arange(1, 8)).sum() / 7 for r in each]
+            for each in np.array(rankings)
+        ]
+    )
+    gain = precision[0] - precision[1]
+    lines = re.findall(r"<tr><th scope=.row.>.*? (\d)</th>(.*?)</tr>", found)
+    means = [gain[labels == k].mean() for k in range(5)]
+    assert [int(name) for name, _ in lines] == np.argsort(means).tolist()
+    for name, line in lines:
+        own = gain[labels == int(name)]
+        better, worse = (
+            (sign * (first[1] - first[0])[labels == int(name)] > 0).sum()
+            for sign in (1, -1)
+        )
+        interval = ttest_1samp(own, 0).confidence_interval(0.95)
+        assert re.findall("<td.*?>(.*?)</td>", line) == [
+            *("8", str(better), str(worse), f"{own.mean():+.3f}"),
+            f"{interval.low:+.3f} to {interval.high:+.3f}",
+        ]
 
 
 def test_pictures_are_those_of_the_rows_and_junk_cameras_are_left_out(tmp_path):

@@ -365,7 +365,8 @@ NASTY = (
 
 def test_text_is_escaped_wherever_it_comes_from(tmp_path):
     bad = '<b id="x">&amp;\''
-    nasty = make(class_names=NASTY, title=bad, command=bad)
+    paths = [f"{bad}/{row}.png" for row in range(30)]
+    nasty = make(class_names=NASTY, title=bad, command=bad, paths=paths)
     nasty = replace(nasty, config={bad: bad}, versions={bad: bad})
     page = Page(write(tmp_path, nasty))
     assert page.open == []
@@ -376,6 +377,8 @@ def test_text_is_escaped_wherever_it_comes_from(tmp_path):
     assert names == {*NASTY[:3], "(empty)", "U+D800", "U+0000U+E000U+202E"}
     for image in page.find("img", page.section("gallery")):
         assert any(name in image[1]["alt"] for name in names)
+        row = index_of(decode(image[1]["src"]), nasty.images)
+        assert image[1]["title"].endswith(f", {bad}/{row}.png")
 
 
 def sampled(**changes):
