@@ -10,7 +10,6 @@ from typing import Any
 import jinja2
 import numpy as np
 from markupsafe import Markup
-from scipy.stats import t as student_t
 from sklearn.metrics import roc_curve
 
 from rankjax.errors import RunError
@@ -18,13 +17,8 @@ from rankjax.files import printable, write_atomic
 from rankjax.metrics import precision_recall, some_queries
 from rankjax.metrics.directions import cosines
 from rankjax.report import analysis, charts
-from rankjax.report.inputs import (
-    Card,
-    EvaluationInputs,
-    PairResult,
-    SearchResult,
-    Table,
-)
+from rankjax.report.classes import class_table, difference_table, first_ranks
+from rankjax.report.inputs import Card, EvaluationInputs, PairResult, SearchResult
 from rankjax.report.thumbnails import Found, Shown, gallery_figure
 
 _JS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
@@ -150,21 +144,19 @@ def _of_a_search(ranked: SearchResult | None, inputs: EvaluationInputs) -> Parts
     }
     spaces["Trained" if spaces else ""] = scores
     rng = np.random.default_rng((inputs.seed, 1))
-    first = _first_ranks(ranked)
+    first = first_ranks(ranked)
     failed = queries[first > 1]
     found = analysis.top_matches(search, failed, most=1)[:, 0]
-    return {
+    parts: Parts = {
         "curves": _curves(ranked, scores, rng),
         "similarity": _similarity(spaces),
         "gallery": _gallery(ranked, first, rng),
-        "classes": _classes(ranked, first, failed, found, inputs.shown),
+        "classes": class_table(ranked, failed, found, inputs.shown),
         "confusions": _confusions(ranked, failed, found, inputs.shown),
-        **(
-            {"comparison": _compared(ranked, inputs.other, inputs)}
-            if inputs.other is not None
-            else {}
-        ),
     }
+    if inputs.other is not None:
+        parts["comparison"] = _compared(ranked, inputs.other, inputs.shown)
+    return parts
 
 
 def _curves(
@@ -221,11 +213,9 @@ def _found(
     return found
 
 
-def _compared(
-    ours: SearchResult, theirs: SearchResult, inputs: EvaluationInputs
-) -> Parts:
+def _compared(ours: SearchResult, theirs: SearchResult, shown: Shown) -> Parts:
     """Queries that one search answers and the other does not, and classes."""
-    here, there = _first_ranks(ours), _first_ranks(theirs)
+    here, there = first_ranks(ours), first_ranks(theirs)
     galleries = {}
     for what, better, worse in (("Won", here, there), ("Lost", there, here)):
         at = np.flatnonzero((better == 1) & (worse > 1))
@@ -238,33 +228,6 @@ def _compared(
             )
             caption = f"{what}: {len(at):,} queries, here and there, the clearest first"
             galleries[caption] = [each for pair in pairs for each in pair]
-    labels = ours.retrieval.labels
-    codes, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    gain = ours.retrieval.values["map_at_r"] - theirs.retrieval.values["map_at_r"]
-    mean = np.bincount(group, gain) / counts
-    known = np.maximum(counts - 1, 1)
-    variance = np.bincount(group, (gain - mean[group]) ** 2) / known
-    half = student_t.ppf(0.975, known) * np.sqrt(variance / counts)
-    won, lost = (np.bincount(group, one) for one in ((here < there), (here > there)))
-    rows = [
-        (
-            inputs.shown.class_name(codes[i]),
-            f"{counts[i]:,}",
-            f"{won[i]:,.0f}",
-            f"{lost[i]:,.0f}",
-            f"{mean[i]:+.3f}",
-            f"{mean[i] - half[i]:+.3f} to {mean[i] + half[i]:+.3f}"
-            if counts[i] > 1
-            else "",
-        )
-        for i in np.argsort(mean, kind="stable")
-    ]
-    head = ("class", "queries", "better", "worse", "MAP@R difference", "95% of it")
-    note = (
-        "All classes, the largest loss first: how many queries find their first right "
-        "match earlier or later than there, and the mean difference of MAP@R with "
-        "Student's interval over the class's queries."
-    )
     counted = [
         f"{((here == 1) == a)[(there == 1) == b].sum():,} {said}"
         for a, b, said in (
@@ -278,68 +241,8 @@ def _compared(
         "counted": f"Of {len(here):,} queries {', '.join(counted)} find a row of their "
         "class first.",
         "galleries": galleries,
-        "table": Table("", note, head, rows),
+        "table": difference_table(ours, theirs, shown),
     }
-
-
-def _first_ranks(ranked: SearchResult) -> np.ndarray:
-    """The rank of the first right match of each scored query."""
-    return np.rint(1 / ranked.retrieval.values["mrr"]).astype(np.int64)
-
-
-def _classes(
-    ranked: SearchResult,
-    first: np.ndarray,
-    failed: np.ndarray,
-    found: np.ndarray,
-    shown: Shown,
-) -> Table:
-    """All classes, the worst first; of queries' first ranks, failures and matches."""
-    codes, group, counts = np.unique(
-        ranked.retrieval.labels, return_inverse=True, return_counts=True
-    )
-    right = np.bincount(group, first == 1)
-    precision = np.bincount(group, ranked.retrieval.values["map_at_r"]) / counts
-    low, high = _wilson(right / counts, counts)
-    search = ranked.search
-    pairs, often = np.unique(
-        np.stack([search.query_labels[failed], search.gallery_labels[found]]),
-        axis=1,
-        return_counts=True,
-    )
-    rising = np.argsort(often, kind="stable")
-    confused = {int(pairs[0, i]): (pairs[1, i], often[i]) for i in rising}
-    rows = []
-    for i in np.lexsort((-counts, precision)):
-        other = ""
-        if int(codes[i]) in confused:
-            label, times = confused[int(codes[i])]
-            other = f"{shown.class_name(label)} ({times:,})"
-        rows.append(
-            (
-                shown.class_name(codes[i]),
-                f"{counts[i]:,}",
-                f"{right[i] / counts[i]:.3f}",
-                f"{low[i]:.3f} to {high[i]:.3f}",
-                f"{precision[i]:.3f}",
-                other,
-            )
-        )
-    head = ("class", "queries", "Recall@1", "95% of it", "MAP@R", "most confused with")
-    note = (
-        f"All {len(codes):,} classes, those with the lowest MAP@R first. The interval "
-        "of Recall@1 is Wilson's, of queries that count alike; in brackets, how many "
-        "queries find a row of that class first."
-    )
-    return Table("", note, head, rows, words=[5])
-
-
-def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95% score interval of a binomial proportion, Wilson, JASA 1927."""
-    z = 1.959964
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
 
 
 def _confusions(
