@@ -93,7 +93,7 @@ class Model:
     lora: Whole = 0
     """Rank of adapters of the backbone's linear maps; 0 for none. With them no block is
     trained otherwise."""
-    lora_scale: Factor = 1.0
+    lora_scale: Annotated[float, Range(above=0)] = 1.0
     """Of adapters: alpha / rank of the paper."""
     lora_places: tuple[str, ...] = ()
     """Maps that have adapters: qkv and proj of attention, fc1 and fc2 of MLPs; by

@@ -94,6 +94,8 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
             else:
                 array = np.array(values.to_pylist())
             arrays[name] = array
+    except UsageError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(f"{path} is no Parquet file of features: {error}") from error
     return Npz(arrays, tuple(others), comment)

@@ -162,6 +162,7 @@ def test_the_folder_of_weights_must_be_that_of_a_run(train, tmp_path):
         ({"train_blocks": ("5:all",)}, "must begin without a step, and train more"),
         ({"train_blocks": ("all", "9:last:2")}, "train more at each later one"),
         ({"layer_decay": 0.0}, "layer_decay must be above 0 and at most 1"),
+        ({"lora_scale": 0.0}, "lora_scale must be above 0, got 0.0"),
         ({"head_layers": (0,)}, "head_layers must be at least 1"),
         ({"pooling": "max"}, "pooling of convnet must be default, got max"),
     ],
