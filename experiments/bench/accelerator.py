@@ -77,11 +77,11 @@ class Sizes:
 
 
 def wall(call: Callable[[], Any]) -> float:
-    """Seconds of one call, the least of up to nine or of one second."""
+    """Seconds of one call, the least of up to fifty or of one second."""
     jax.block_until_ready(call())
     found = timing.interleaved(
         {"": lambda: timing.timed(lambda: jax.block_until_ready(call()))},
-        reps=9,
+        reps=50,
         seconds=1.0,
     )
     reps: list[Rep] = found[0][""]

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rankjax.data import Protocol
 from rankjax.errors import UsageError
 from rankjax.metrics import Search, Side, search_of
-from rankjax.report import Shown
+
+if TYPE_CHECKING:
+    from rankjax.report import Shown
 
 RECALL_AT: dict[Protocol, tuple[int, ...]] = {
     "leave-one-out": (1, 2, 4, 8),
@@ -71,8 +73,11 @@ class Subject:
     paths: np.ndarray | None = None
     splits: np.ndarray | None = None
 
-    def shown(self) -> Shown:
+    def shown(self) -> "Shown":
         """The rows as a page shows them."""
+        # Training imports this module, and need not wait for what draws pages.
+        from rankjax.report import Shown
+
         if self.labels is None:
             n = len(self.embeddings)
             return Shown(np.arange(n), [f"row {i}" for i in range(n)], self.read)
