@@ -5,7 +5,7 @@ python peer_labels.py GIVEN.npz QUALITY.npz
 As its tutorials do with embeddings: the probabilities of a classifier that did not see
 the row, of five folds, and `get_label_quality_scores` of them. The classifier is a
 logistic regression, and one of ten neighbours. Of several hundred classes the former
-takes a quarter of an hour, and is left out.
+takes many minutes, and is left out.
 """
 
 import argparse
