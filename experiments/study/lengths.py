@@ -18,7 +18,7 @@ import argparse
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +42,45 @@ ARM = Arm("sup_con", classes=16, per_class=4)
 FIRST_SEED = 200
 
 
-def _drawn(seeds: int) -> tuple[Any, Data, Any, Any]:
-    """Keys, data, row numbers and labels of all batches, by a leading axis of seeds."""
+def drawn(seeds: int, noise: float = 0.0) -> tuple[Any, Data, Any, Any]:
+    """Keys, data, row numbers and labels of all batches, by a leading axis of seeds.
+
+    Args:
+      seeds: how many.
+      noise: share of training rows that get the label of another class.
+    """
     keys, made, rows, labels = [], [], [], []
-    bench = glyphs()
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        data = bench.make(seed, bench.settings)
-        drawn = batches(ARM, data, seed, STEPS)
+        data = glyphs().make(seed, {"noise": noise})
+        batch_rows, batch_labels = batches(ARM, data, seed, STEPS)
         keys.append(jax.random.key(seed))
         made.append(data)
-        rows.append(drawn[0])
-        labels.append(drawn[1])
+        rows.append(batch_rows)
+        labels.append(batch_labels)
     stacked = jax.tree.map(lambda *x: np.stack(x), *made)
     return jnp.stack(keys), stacked, np.stack(rows), np.stack(labels)
+
+
+def fit(
+    loss: Callable[[Any, Any, Any], Any], layers: Sequence[int], key: Any, *batches: Any
+) -> Any:
+    """Parameters of a network after a step of Adam for each batch.
+
+    Args:
+      loss: of parameters, and of row numbers and labels of a batch.
+      layers: widths, from input to embedding.
+      key: of the first parameters.
+      batches: row numbers and labels, [steps, rows] each.
+    """
+    optimizer = optax.adam(LEARNING_RATE)
+
+    def step(state: Any, batch: Any) -> Any:
+        params, moments = state
+        updates, moments = optimizer.update(jax.grad(loss)(params, *batch), moments)
+        return (optax.apply_updates(params, updates), moments), None
+
+    params = first_params(key, layers)
+    return lax.scan(step, (params, optimizer.init(params)), batches)[0][0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -66,18 +92,9 @@ def _trained(
     compute = objective(losses.sup_con_loss, dims=dims, block=None)
     layers = (*glyphs().layers[:-1], length)
     inputs = data.train.inputs.reshape(-1, layers[0])
-    optimizer = optax.adam(LEARNING_RATE)
-
-    def step(state: Any, batch: Any) -> Any:
-        params, moments = state
-        slopes = jax.grad(lambda p: compute(network(p, inputs[batch[0]]), batch[1]))(
-            params
-        )
-        updates, moments = optimizer.update(slopes, moments)
-        return (optax.apply_updates(params, updates), moments), None
-
-    params = first_params(key, layers)
-    (params, _), _ = lax.scan(step, (params, optimizer.init(params)), (rows, y))
+    params = fit(
+        lambda p, rows, y: compute(network(p, inputs[rows]), y), layers, key, rows, y
+    )
     outputs = network(params, data.test.inputs)
     found = {}
     for cut in [d for d in LENGTHS if d <= length]:
@@ -88,7 +105,7 @@ def _trained(
 
 def measure(seeds: int) -> dict[str, Any]:
     """Figures [seed] of every way and length, and the differences from `own`."""
-    given = _drawn(seeds)
+    given = drawn(seeds)
     everything = jax.device_get(
         {
             "all": _trained(LENGTHS[-1], LENGTHS, *given),
