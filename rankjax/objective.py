@@ -422,26 +422,22 @@ def _compute(
                 inputs.check_mined(mined)
                 results.append(self.loss(mined, **params))
         sizes = class_sizes(anchors, *batch)
-        beside = None
+        beside: dict[str, Any] | None = None
         if self.has_aux:
             beside = {}
             for name in ("positive", "negative"):
                 of = Terms.over_references(pairs.similarity, getattr(pairs, name))
                 beside[name] = jnp.sum(of.total), jnp.sum(of.count)
 
-        trusted = None
         if self.relevance is not None and pairs.relevance is not None:
+            # Grades are known only now, too late to refuse.
             held = (pairs.relevance >= 0) & (pairs.relevance <= 1)
-            trusted = (held | ~(pairs.positive | pairs.negative)).all(1)
+            lost = jnp.sum((pairs.positive | pairs.negative) & ~held, dtype=jnp.int32)
+            beside = (beside or {}) | {"wrong": lost}
 
         def place(terms: Terms) -> Terms:
-            total = terms.total
-            if trusted is not None:  # grades are known only now, too late to refuse
-                total = total * jnp.where(trusted, 1, jnp.nan).astype(total.dtype)
-            given = None if weights is None else weights.astype(total.dtype)
-            return dataclasses.replace(
-                terms, total=total, weight=given, class_size=sizes
-            )
+            given = None if weights is None else weights.astype(terms.total.dtype)
+            return dataclasses.replace(terms, weight=given, class_size=sizes)
 
         return _reduced(results, scales, anchors, self.reduction, place, beside)
 
@@ -467,7 +463,7 @@ def _compute(
     )
     for strength, penalty in zip(strengths, self.regularizers, strict=True):
         value += strength * _penalize(penalty[1], own, self.block, add)
-    finite = add(wrong + not_finite(references)) == 0
+    finite = add(wrong + not_finite(references)) + sums.get("wrong", 0) == 0
     value = value * jnp.where(finite, 1, jnp.nan).astype(value.dtype)
     if not self.has_aux:
         return value, {}

@@ -224,9 +224,9 @@ def _to_ball(
     """Points [row, dim] of the ball, and their f [row]; root is sqrt(c)."""
     length = lengths(embeddings)
     clipped = root * jnp.minimum(length, clip)
-    some = length > _TINY
-    factor = jnp.tanh(clipped) / (root * jnp.where(some, length, 1))
-    return jnp.where(some, factor, 1)[:, None] * embeddings, jnp.cosh(clipped)
+    some = (length > _TINY)[:, None]
+    inside = (jnp.tanh(clipped) / root)[:, None] * normalize(embeddings)
+    return jnp.where(some, inside, embeddings), jnp.cosh(clipped)
 
 
 def lengths(embeddings: jax.Array) -> jax.Array:

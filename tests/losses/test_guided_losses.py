@@ -317,13 +317,17 @@ def test_scored_pairs_as_one_anchor_are_ordered_all_together():
 def test_grades_outside_0_to_1_make_the_loss_not_a_number(loss, wrong, block):
     table = jnp.asarray(GRADES).at[1, 2].set(wrong)
 
-    def value(valid):
+    def value(valid, reduction=rankjax.mean):
         compute = rankjax.objective(
-            loss, relevance=lambda a, r: table[a][:, r], block=block
+            loss,
+            relevance=lambda a, r: table[a][:, r],
+            block=block,
+            reduction=reduction,
         )
         return compute(EMBEDDINGS, LABELS, valid=valid)
 
     assert np.isnan(value(np.full(len(LABELS), True)))
+    assert np.isnan(value(np.full(len(LABELS), True), rankjax.mean_per_anchor))
     assert np.isfinite(value(LABELS != 1))  # where none is asked for the wrong one
 
 

@@ -229,6 +229,11 @@ def test_rows_beyond_the_clip_keep_their_direction_alone():
     close((grad * beyond).sum(1), np.zeros(7))
 
 
+def test_hyperbolic_sees_the_direction_alone_of_rows_whose_length_overflows():
+    x = jnp.asarray([[3e38, 3e38, 1e38], [-3e38, 2e38, 3e38]], jnp.float32)
+    close(negative_hyperbolic(x, x), negative_hyperbolic(x * 1e-30, x * 1e-30), 1e-5)
+
+
 def test_hyperbolic_has_the_gradient_of_the_limit_at_zero():
     """Near the origin the distance is twice the Euclidean one."""
     r = jnp.array([[1e-3, 0.0]])
