@@ -87,7 +87,7 @@ def prepare(archives: Archives, background: str, folder: Path) -> None:
     classes = answers(archives)
     for file, read in archives.images("all_runs.zip"):
         run, part, name = file.split("/")[-3:]
-        path = _save(cut(read()), folder / "runs" / run / part / name)
+        path = _save(cut(read()), folder / "runs" / run / f"{part}_{name}")
         known = classes.get(f"{run}/{part}/{name}", f"{run}/{part}/{name}")
         train.append((path, known, "gallery" if part == "training" else "query"))
     for name, rows in (("all.csv", train), ("trial.csv", trial)):
@@ -111,12 +111,17 @@ def wrong_of_runs(embedded: Path, classes: dict[str, str]) -> list[int]:
     """How many of its drawings each run gets wrong.
 
     Args:
-      embedded: of `experiments.embed`, with all drawings of the runs.
+      embedded: of `experiments.embed`, with all drawings of the runs, below folders
+        of runs: run01/test_item01.png.
       classes: see `answers`.
     """
     arrays = read_npz(embedded, ("embeddings", "paths")).arrays
-    paths = ["/".join(Path(path).parts[-3:]) for path in arrays["paths"].tolist()]
-    row = {path: arrays["embeddings"][i] for i, path in enumerate(paths)}
+    row = {}
+    for path, embedding in zip(
+        arrays["paths"].tolist(), arrays["embeddings"], strict=True
+    ):
+        run, name = Path(path).parts[-2:]
+        row[f"{run}/{name.replace('_', '/')}"] = embedding
     wrong: dict[str, int] = {}
     for item, known in sorted(classes.items()):
         run = item.partition("/")[0]
