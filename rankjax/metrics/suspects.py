@@ -228,10 +228,7 @@ def modes(embeddings: Any, labels: Any, *, least: int = 3) -> tuple[Any, Any, An
             continue
         own = rows[members]
         centred = own - own.mean(0)
-        axis = centred[np.argmax(np.vecdot(centred, centred))]
-        for _ in range(20):  # power iteration
-            axis = centred.T @ (centred @ axis)
-            axis /= max(np.linalg.norm(axis), 1e-30)
+        axis = np.linalg.svd(centred, full_matrices=False)[2][0]
         second = centred @ axis > 0
         for _ in range(10):
             if not 0 < second.sum() < len(own):
