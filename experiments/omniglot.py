@@ -16,6 +16,7 @@ file has already is not done again.
 
 import argparse
 import csv
+import importlib.metadata
 import io
 import json
 import sys
@@ -131,6 +132,11 @@ def wrong_of_runs(embedded: Path, classes: dict[str, str]) -> list[int]:
     return list(wrong.values())
 
 
+def _versions() -> dict[str, str]:
+    packages = ("jax", "flax", "optax", "numpy", "pillow")
+    return {name: importlib.metadata.version(name) for name in packages}
+
+
 def _save(image: Image.Image, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
@@ -192,7 +198,8 @@ class _Measured:
             wrong = wrong_of_runs(embedded, self._classes)
             row = {"set": self._set, "loss": loss, "setting": setting, "seed": seed}
             row |= {"steps": steps, "wrong": wrong, "error": sum(wrong) / 400}
-            self.rows.append(row | {"cpu_minutes": round(seconds / 60, 1)})
+            row |= {"cpu_minutes": round(seconds / 60, 1)}
+            self.rows.append(row | {"versions": _versions()})
             save(self._options.json, self.rows)
 
 
