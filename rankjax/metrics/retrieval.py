@@ -52,7 +52,7 @@ class Retrieval:
 def retrieval(
     search: Search,
     *,
-    recall_at: int | Sequence[int] = (1, 2, 4, 8),
+    recall_at: int | Sequence[int] | None = None,
     precision_at: Sequence[int] = (),
     map_at: Sequence[int] = (),
     first_only: bool = False,
@@ -96,7 +96,8 @@ def retrieval(
 
     Args:
       search: the protocol, from `leave_one_out` or `query_gallery`.
-      recall_at: values of K, each from 1 to what a query can meet.
+      recall_at: values of K, each from 1 to what a query can meet; by default those of
+        1, 2, 4 and 8 that are.
       precision_at, map_at: values of K.
       first_only: compute `recall_at_K` and `mrr` alone, which takes one comparison per
         pair however large classes are.
@@ -111,7 +112,9 @@ def retrieval(
       ValueError: no query has a positive, a K is out of range, or scores do not fit.
     """
     most = search.most
-    if isinstance(recall_at, int):
+    if recall_at is None:
+        recall_at = [k for k in (1, 2, 4, 8) if k <= most]
+    elif isinstance(recall_at, int):
         recall_at = (recall_at,)
     chosen_at = {"recall_at": recall_at, "precision_at": precision_at, "map_at": map_at}
     for name, chosen in chosen_at.items():
@@ -193,7 +196,7 @@ def retrieval_metrics(
     embeddings: Any,
     labels: Any,
     *,
-    recall_at: int | Sequence[int] = (1, 2, 4, 8),
+    recall_at: int | Sequence[int] | None = None,
     similarity: Similarity = cosine,
 ) -> dict[str, float]:
     """The means of `retrieval` of every row against all others, in one call.
@@ -201,7 +204,7 @@ def retrieval_metrics(
     Args:
       embeddings: [n, dim].
       labels: [n] integers.
-      recall_at: the values of K.
+      recall_at: as of `retrieval`.
       similarity: of queries and gallery.
 
     Raises:

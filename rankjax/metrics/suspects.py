@@ -252,6 +252,11 @@ def modes(embeddings: Any, labels: Any, *, least: int = 3) -> tuple[Any, Any, An
 
 
 def _check(neighbours: Neighbours, n: int) -> None:
+    if not isinstance(neighbours, Neighbours):
+        raise TypeError(
+            "neighbours must be what rankjax.metrics.nearest gives, got "
+            f"{type(neighbours).__name__}"
+        )
     if len(neighbours.rows) != n:
         raise ValueError(
             f"neighbours must be of all {n} rows, got those of {len(neighbours.rows)}"

@@ -404,7 +404,7 @@ EYE = np.eye(3, dtype=np.float32)
     [
         (lambda: retrieval_metrics(EYE, [1, 2, 3], recall_at=(1,)), "two rows"),
         (
-            lambda: retrieval_metrics(EYE, [1, 1, 3]),
+            lambda: retrieval_metrics(EYE, [1, 1, 3], recall_at=4),
             r"recall_at .* from 1 to 2.* got 4",
         ),
         (lambda: retrieval_metrics(EYE, [1, 1]), r"labels must have shape \(3,\)"),
@@ -518,3 +518,8 @@ def test_recall_at_takes_one_whole_number_and_no_fraction():
     assert one == retrieval_metrics(x, labels, recall_at=(3,))
     with pytest.raises(ValueError, match=r"^recall_at must be from 1 to 3, .* got 1.5"):
         retrieval_metrics(x, labels, recall_at=(1.5,))
+
+
+def test_values_of_k_that_nobody_asked_for_fit_the_rows():
+    few = retrieval_metrics(np.eye(4, dtype=np.float32), [0, 0, 1, 1])
+    assert {k for k in few if k.startswith("recall")} == {"recall_at_1", "recall_at_2"}
