@@ -183,5 +183,5 @@ def test_what_cannot_be_meant_is_refused_by_name():
         metrics.mixed_classes(labels[:40], found)
     with pytest.raises(ValueError, match="least must be at least 2, got 1"):
         metrics.modes(rows, labels, least=1)
-    with pytest.raises(TypeError, match="^neighbours must be what"):
+    with pytest.raises(TypeError, match=r"^neighbours must be what"):
         metrics.nearer_class(rows, labels, 3)
