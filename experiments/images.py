@@ -101,6 +101,27 @@ def list_dataset(data: Dataset) -> Listed:
     )
 
 
+class Held:
+    """Images in memory, as `rankjax.data.ImageSource` has them."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        """`images` is uint8 [n, height, width, channels]."""
+        self._images, self.dtype = images, images.dtype
+        height, width, channels = images.shape[1:]
+        self.shape = height, width, channels
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Some of them."""
+        return self._images[indices]
+
+    def originals(self, indices: np.ndarray) -> list[np.ndarray]:
+        """The same."""
+        return list(self._images[indices])
+
+
 class _Contents(Sequence[bytes]):
     """The encoded images of sources one after the other, read when asked for."""
 

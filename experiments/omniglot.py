@@ -16,7 +16,6 @@ file has already is not done again.
 
 import argparse
 import csv
-import importlib.metadata
 import io
 import json
 import sys
@@ -29,6 +28,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from experiments.bench.output import Row, save, show
+from experiments.bench.timing import versions
 from experiments.children import run_module
 from rankjax.data.archives import Archives
 from rankjax.files import read_npz
@@ -49,6 +49,7 @@ LOSSES: dict[str, tuple[str, str]] = {
 
 _AUGMENTATION = ("rotation=15", "scale=0.2", "shear=0.3", "shift=0.06", "strength=0.06")
 _SIDE = 105  # of a drawing, in pixels
+_PACKAGES = ("jax", "flax", "optax", "numpy", "pillow")
 _SHARE_OF_STEPS = 0.3  # that a trial takes
 
 
@@ -132,11 +133,6 @@ def wrong_of_runs(embedded: Path, classes: dict[str, str]) -> list[int]:
     return list(wrong.values())
 
 
-def _versions() -> dict[str, str]:
-    packages = ("jax", "flax", "optax", "numpy", "pillow")
-    return {name: importlib.metadata.version(name) for name in packages}
-
-
 def _save(image: Image.Image, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
@@ -199,7 +195,7 @@ class _Measured:
             row = {"set": self._set, "loss": loss, "setting": setting, "seed": seed}
             row |= {"steps": steps, "wrong": wrong, "error": sum(wrong) / 400}
             row |= {"cpu_minutes": round(seconds / 60, 1)}
-            self.rows.append(row | {"versions": _versions()})
+            self.rows.append(row | {"versions": versions(*_PACKAGES)})
             save(self._options.json, self.rows)
 
 

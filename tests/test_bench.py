@@ -13,6 +13,7 @@ import pytest
 from experiments.bench import input as loader
 from experiments.bench import (
     losses,
+    many_classes,
     output,
     retrieval,
     scaling,
@@ -222,6 +223,14 @@ def test_retrieval_finds_what_others_find(tmp_path):
     rows = {row["what"]: row for row in json.loads(file.read_text())}
     assert {"nearest", "metrics", "limit", "sklearn"} <= rows.keys()
     assert rows["sklearn"]["recall_at_1"] == rows["metrics"]["recall_at_1"]
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_steps_over_many_classes_hold_no_more_than_devices_have_of_them(share):
+    found = many_classes.train(1 << 15, 16, 8, 8, share, steps=1)
+    own = found["matrix_gb"] / 8
+    assert 0 < found["temp_gb_per_device"] < 6 * own
+    assert 0 < found["losses"][0] < 100
 
 
 def test_planted_faults_are_found_or_not_as_they_must_be(tmp_path):

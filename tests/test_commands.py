@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from experiments import embed, evaluate, exactness, many_classes, search, tables
+from experiments import embed, evaluate, exactness, search, tables
 from experiments.search.__main__ import main as search_main
 
 ROOT = Path(__file__).parent.parent
@@ -150,14 +150,6 @@ def test_exactness_shows_how_far_it_is(tmp_path, capsys):
     assert "2 processes" in said
     assert "50%" in said
     assert "100%" in said
-
-
-@pytest.mark.parametrize("share", [0.25, 1.0])
-def test_steps_over_many_classes_hold_no_more_than_devices_have_of_them(share):
-    found = many_classes.train(1 << 15, 16, 8, 8, share, steps=1)
-    own = found["matrix_gb"] / 8
-    assert 0 < found["temp_gb_per_device"] < 6 * own
-    assert 0 < found["losses"][0] < 100
 
 
 def test_options_may_stand_between_what_is_searched_and_the_queries(tmp_path, capsys):

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import tables
 from experiments.bench import peer_arms, peer_training
+from experiments.images import Held
 from rankjax.data import Split
 
 
@@ -17,7 +18,7 @@ def runs(monkeypatch):
     commands = []
     patterns = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
     labels = np.repeat(np.arange(4, dtype=np.int32), 4)
-    images = peer_arms._Stored(
+    images = Held(
         patterns[labels] // 2 + np.arange(16, dtype=np.uint8)[:, None, None, None]
     )
     split = Split(images, labels, tuple("abcd"))

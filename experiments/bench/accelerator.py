@@ -22,9 +22,6 @@ memory, of time, or of a package.
 
 import argparse
 import functools
-import importlib.metadata
-import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,11 +36,10 @@ from flax import nnx
 from jax import lax
 
 from experiments.bench import timing
+from experiments.bench.output import Row, save
 from experiments.bench.timing import Rep, Shape
 from rankjax import losses, metrics, models, objective
-from rankjax.files import write_atomic
 
-Row = dict[str, Any]
 Case = tuple[Row, Callable[[], Row]]
 
 LOSSES: dict[str, Callable[..., Any]] = {
@@ -289,15 +285,11 @@ def bench(sizes: Sizes, seconds: float, *, say: Callable[[Row], None]) -> None:
 def about() -> Row:
     """The device, and versions."""
     device = jax.devices()[0]
-    packages = {
-        name: importlib.metadata.version(name)
-        for name in ("jax", "jaxlib", "flax", "optax", "numpy")
-    }
     return {
         "part": "device",
         "what": device.device_kind,
         "platform": device.platform,
-        "versions": {"python": platform.python_version(), **packages},
+        "versions": timing.versions("jax", "jaxlib", "flax", "optax", "numpy"),
     }
 
 
@@ -317,8 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {k: round(v, 9) if isinstance(v, float) else v for k, v in row.items()}
         )
         print("  ".join(f"{k} {_text(v)}" for k, v in row.items()), flush=True)
-        lines = ",\n".join(map(json.dumps, rows))
-        write_atomic(options.json, f"[\n{lines}\n]\n")
+        save(options.json, rows)
 
     first = about()
     say(first)

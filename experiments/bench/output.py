@@ -5,10 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from rankjax.files import write_atomic
 
 Row = dict[str, Any]
@@ -16,12 +12,19 @@ Row = dict[str, Any]
 
 def show(title: str, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     """Prints rows; `columns` maps a key to how its values are written."""
+    # Rows can be saved where rich is not installed.
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table()
     for name in columns:
         text = any(isinstance(row.get(name), str) for row in rows)
         table.add_column(name, justify="left" if text else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(_text(row.get(k), form) for k, form in columns.items()))
+        # What is in brackets, as in rankjax[tf], is no markup.
+        cells = (_text(row.get(k), form) for k, form in columns.items())
+        table.add_row(*map(escape, cells))
     console = Console()
     # Cells cut short are of no use in a log; a terminal keeps its own width.
     console = Console(width=None if console.is_terminal else 200)
@@ -40,5 +43,4 @@ def save(path: Path | None, rows: Sequence[Row]) -> None:
 def _text(value: Any, form: str) -> str:
     if value is None:
         return ""
-    # What is in brackets, as in rankjax[tf], is no markup.
-    return escape(value) if isinstance(value, str) else format(value, form)
+    return value if isinstance(value, str) else format(value, form)

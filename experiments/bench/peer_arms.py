@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.bench import timing
+
 LOG_EVERY = 20
 """Steps between readings of the loss, and of the clock; the first so many compile."""
 _BATCH = 512
@@ -30,24 +32,22 @@ class Arm(NamedTuple):
     Attributes:
       step: (number, images, labels) -> the loss, which need not be there yet.
       embed: uint8 [n, height, width, channels] -> [n, dim], in eval mode.
-      versions: of packages.
+      packages: whose versions are kept.
     """
 
     step: Callable[[int, np.ndarray, np.ndarray], Any]
     embed: Callable[[np.ndarray], np.ndarray]
-    versions: dict[str, str]
+    packages: tuple[str, ...]
 
 
 def rankjax_arm(job: Job) -> Arm:
     """What `experiments.train` runs."""
-    import flax
     import jax
-    import optax
 
     from experiments.compiled import keep_compiled
     from experiments.config import Config
+    from experiments.images import Held
     from experiments.training.start import build_step, start
-    from rankjax import __version__
     from rankjax.data import Split
     from rankjax.parallel import axis_of, replicate
     from rankjax.train import make_embed
@@ -61,7 +61,7 @@ def rankjax_arm(job: Job) -> Arm:
     devices = jax.devices()[:1]
     classes = tuple(map(str, range(job["classes"])))
     shape = tuple(job["shape"])
-    split = Split(_Stored(np.zeros((1, *shape), np.uint8)), np.zeros(1, int), classes)
+    split = Split(Held(np.zeros((1, *shape), np.uint8)), np.zeros(1, int), classes)
     begun = start(config, split, axis_name=axis_of(config.devices.wrapper))
     step = build_step(config, begun.definition, begun.optimizer, devices)
     embed = make_embed(begun.definition, devices=devices, batch_size=_BATCH)
@@ -72,35 +72,12 @@ def rankjax_arm(job: Job) -> Arm:
         state, metrics = step(state, {"image": images, "label": labels})
         return metrics["loss"]
 
-    versions = {"rankjax": __version__} | {
-        module.__name__: module.__version__ for module in (jax, flax, optax)
-    }
-    return Arm(one, lambda images: embed(state, _Stored(images)), versions)
-
-
-class _Stored:
-    """Images in memory, as `rankjax.data.ImageSource` has them."""
-
-    def __init__(self, images: np.ndarray) -> None:
-        self._images, self.dtype = images, images.dtype
-        height, width, channels = images.shape[1:]
-        self.shape = height, width, channels
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        """Some of them."""
-        return self._images[indices]
-
-    def originals(self, indices: np.ndarray) -> list[np.ndarray]:
-        """The same."""
-        return list(self._images[indices])
+    packages = ("rankjax", "jax", "flax", "optax")
+    return Arm(one, lambda images: embed(state, Held(images)), packages)
 
 
 def torch_arm(job: Job) -> Arm:
     """The same network and optimiser as a user of PyTorch writes them."""
-    import pytorch_metric_learning
     import torch
     from pytorch_metric_learning import distances, losses, miners
     from torch import nn
@@ -167,11 +144,7 @@ def torch_arm(job: Job) -> Arm:
             parts = torch.from_numpy(images).split(_BATCH)
             return np.concatenate([network(part).numpy() for part in parts])
 
-    versions = {
-        "torch": torch.__version__,
-        "pytorch-metric-learning": pytorch_metric_learning.__version__,
-    }
-    return Arm(one, embed, versions)
+    return Arm(one, embed, ("torch", "pytorch-metric-learning"))
 
 
 ARMS = {"rankjax": rankjax_arm, "pytorch": torch_arm}
@@ -202,19 +175,9 @@ def run(library: str, place: Path, steps: int | None) -> None:
         with np.load(place / "test.npz") as test:
             np.save(place / "embeddings.npy", arm.embed(test["images"]))
     found["total_cpu_s"] = time.process_time()
-    found["peak_mb"] = _peak_mb()
-    found["versions"] = {"python": sys.version.split()[0], "numpy": np.__version__}
-    found["versions"] |= arm.versions
+    found["peak_mb"] = timing.status_mb("VmHWM") if sys.platform == "linux" else None
+    found["versions"] = timing.versions("numpy", *arm.packages)
     (place / "found.json").write_text(json.dumps(found))
-
-
-def _peak_mb() -> float | None:
-    """The most memory that this process held."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines["VmHWM"].split()[0]) / 1024
 
 
 def main() -> None:

@@ -57,18 +57,6 @@ class Images(NamedTuple):
     labels: np.ndarray
 
 
-class _Array(NamedTuple):
-    """Images that are held, as a source of them."""
-
-    images: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        return self.images[indices]
-
-
 def embedded(path: Path, *, data_dir: Path, manual_dir: Path | None) -> Images:
     """The test images of a run.
 
@@ -77,6 +65,7 @@ def embedded(path: Path, *, data_dir: Path, manual_dir: Path | None) -> Images:
     """
     import jax
 
+    from experiments.images import Held
     from experiments.runs import load_run
     from experiments.training.images import load_data
     from rankjax.train import make_embed
@@ -91,7 +80,7 @@ def embedded(path: Path, *, data_dir: Path, manual_dir: Path | None) -> Images:
         "copy, as JPEG": np.stack([_as_jpeg(image) for image in images]),
         "copy, moved by a pixel": np.roll(images, 1, axis=2),
     }
-    found = {name: embed(run.state, _Array(each)) for name, each in changed.items()}
+    found = {name: embed(run.state, Held(each)) for name, each in changed.items()}
     return Images(config.data.dataset, found, test.labels)
 
 

@@ -5,6 +5,8 @@ Nothing here needs JAX, so that a peer's process measures with the same code.
 
 import ctypes
 import dataclasses
+import importlib.metadata
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -137,9 +139,9 @@ def peak_mb(call: Callable[[], Any]) -> float | None:
         time.sleep(0.05)  # other threads free what they used after it returns
         libc.malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-        before = _status_mb("VmRSS")
+        before = status_mb("VmRSS")
         call()
-        return max(_status_mb("VmHWM") - before, 0.0)
+        return max(status_mb("VmHWM") - before, 0.0)
     except OSError:
         return None
     finally:
@@ -166,7 +168,18 @@ def _keep_at_most(libc: ctypes.CDLL, block: int, unused: int) -> None:
     libc.mallopt(trim_threshold, unused)
 
 
-def _status_mb(name: str) -> float:
+def versions(*packages: str) -> dict[str, str]:
+    """Those of Python and of installed packages."""
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **found}
+
+
+def status_mb(name: str) -> float:
+    """What Linux says of this process, such as VmHWM, the most memory it held.
+
+    Raises:
+      OSError: there is no such line.
+    """
     for line in Path("/proc/self/status").read_text().splitlines():
         key, _, value = line.partition(":")
         if key == name:

@@ -149,12 +149,22 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Runs the command."""
+def run(
+    about: str | None,
+    words: Sequence[str] | None,
+    measure: Callable[[int], Any],
+    table: Callable[[Any], str],
+) -> int:
+    """The command line of a measurement over seeds, which prints its table.
+
+    Args:
+      about: the module's docstring.
+      words: the arguments; None for those of the process.
+      measure: of the number of seeds.
+      table: of what was measured, as text.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.study.lengths",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=24)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
@@ -166,6 +176,11 @@ def main(words: Sequence[str] | None = None) -> int:
     if given.json is not None:
         write_atomic(given.json, json.dumps(found, indent=1) + "\n")
     return 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    return run(__doc__, words, measure, table)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,9 @@ Printed are mean Recall@1 over seeds and differences from the first of each kind
 95 % bootstrap intervals over seeds. Settings are not searched. Two CPU minutes.
 """
 
-import argparse
 import functools
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,10 +30,9 @@ import numpy as np
 
 from experiments.study import measures, statistics
 from experiments.study.benches import Data, glyphs
-from experiments.study.lengths import drawn, fit
+from experiments.study.lengths import drawn, fit, run
 from experiments.study.training import network
 from rankjax import losses, mining
-from rankjax.files import write_atomic
 from rankjax.objective import objective
 
 NOISE = (0.0, 0.1, 0.3)
@@ -141,21 +137,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.study.supervision",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--seeds", type=int, default=24)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    given = parser.parse_args(words)
-    if given.seeds < 2:
-        parser.error(f"--seeds must be at least 2, got {given.seeds}")
-    rows = measure(given.seeds)
-    print(table(rows))
-    if given.json is not None:
-        write_atomic(given.json, json.dumps(rows, indent=1) + "\n")
-    return 0
+    return run(__doc__, words, measure, table)
 
 
 if __name__ == "__main__":

@@ -83,8 +83,7 @@ def sphere_face2_bias(
     middle = scale * (2 * 0.5**power - 1)
     positive, negative = middle - scale * margin, middle + scale * margin
     root = math.sqrt((1 - odds) ** 2 + 4 * odds * math.exp(positive - negative))
-    if (
-        odds > 1
-    ):  # two forms of one number, of which each subtracts where the other adds
+    # Two forms of one number, of which each subtracts where the other adds.
+    if odds > 1:
         return math.log((odds - 1 + root) / 2) - positive
     return math.log(2 * odds / (1 - odds + root)) - negative

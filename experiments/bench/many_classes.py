@@ -1,6 +1,6 @@
 """A training step over more classes than one device holds.
 
-python -m experiments.many_classes [--classes 1000000] [--dim 512] [--batch 64]
+python -m experiments.bench.many_classes [--classes 1000000] [--dim 512] [--batch 64]
     [--devices 8] [--share 0.1 1.0] [--steps 2] [--json FILE]
 
 A linear network and ArcFace's class rows take steps of gradient descent on simulated
@@ -11,7 +11,6 @@ far, in GB (1e9 bytes). With the defaults it takes minutes and about 12 GB.
 """
 
 import argparse
-import json
 import resource
 import sys
 import time
@@ -28,7 +27,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import rankjax
-from rankjax.files import write_atomic
+from experiments.bench.output import save
 from rankjax.parallel import AXIS
 
 RATE = 0.1
@@ -116,11 +115,8 @@ def train(
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs the command."""
-    doc = __doc__ or ""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.many_classes",
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--classes", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=512)
@@ -146,8 +142,7 @@ def main(words: Sequence[str] | None = None) -> int:
             ),
             flush=True,
         )
-    if given.json is not None:
-        write_atomic(given.json, json.dumps(rows, indent=1) + "\n")
+    save(given.json, rows)
     return 0
 
 
