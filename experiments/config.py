@@ -140,6 +140,13 @@ class Loss:
     """default (the loss's own), or a name in rankjax.similarity, such as cosine."""
     mining: str = "all"
     """all, or a name in rankjax.mining, such as hardest."""
+    mining_options: tuple[str, ...] = ()
+    """Settings of the miner, such as by=guide."""
+    guide: Path | None = None
+    """File of experiments.embed with what another model makes of the images for
+    training, for losses and miners that hand it on."""
+    symmetric: bool = False
+    """With a list's column positive: also compare positives with the images."""
     reduction: str = "mean"
     """mean, mean_active (over terms above zero), mean_per_anchor, total, ..."""
     memory: Whole = 0
@@ -295,7 +302,7 @@ class Config:
     def settings(self) -> dict[str, Any]:
         """What makes two runs the same run: all but where it is kept and computed."""
         values = {k: v for k, v in self.flat().items() if k not in _ELSEWHERE}
-        return values | {"weights": self.model.weights and str(self.model.weights)}
+        return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
 
 
 _GROUPS: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(Config)}

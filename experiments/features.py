@@ -4,7 +4,9 @@
 position; see `FrozenFeatures`.
 """
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,58 @@ def load_features(file: Path, data: Data, seed: int) -> Dataset:
         recall_at=entry.recall_at if entry else None,
         instead=instead,
     )
+
+
+def guided(train: Split, file: Path) -> Split:
+    """A split for training, with what another model makes of each of its images.
+
+    Args:
+      train: its images are found in the file by their paths, and so are partners.
+      file: .npz with embeddings [m, any] and paths [m], or Parquet with embedding and
+        path, as `experiments.embed` writes them, of these images and maybe others.
+
+    Raises:
+      UsageError: its arrays are missing or do not fit, or an image is missing.
+      RunError: it cannot be read.
+    """
+    arrays, *_ = read_columns(file, ("embeddings", "paths"))
+    if len(arrays) < 2:
+        raise UsageError(
+            f"guide {file} must have embeddings and paths, got "
+            f"{', '.join(arrays) or 'none'}"
+        )
+    values = numeric_embeddings(file, arrays["embeddings"]).astype(np.float32)
+    if arrays["paths"].shape != (len(values),):
+        raise UsageError(
+            f"guide {file}: paths must have shape {(len(values),)}, got "
+            f"{arrays['paths'].shape}"
+        )
+    row_of: dict[str, int] = {}
+    for row, path in enumerate(arrays["paths"].astype(str).tolist()):
+        # A data set's own names stay as they are.
+        row_of |= {printable(path): row}
+        row_of |= {printable(os.path.abspath(file.parent / path)): row}
+
+    def of(images: Any) -> np.ndarray:
+        images = getattr(images, "pictures", images)
+        if not hasattr(images, "name"):
+            raise UsageError("guide needs images with names, and features have none")
+        names = [images.name(i) for i in range(len(images))]
+        rows = [
+            row_of.get(name, row_of.get(os.path.abspath(name), -1)) for name in names
+        ]
+        missing = [name for name, row in zip(names, rows, strict=True) if row < 0]
+        if missing:
+            raise UsageError(
+                f"guide {file} must have all {len(names):,} images for training, "
+                f"{len(missing):,} are missing: {some(missing)}"
+            )
+        return values[rows]
+
+    partners = train.partners
+    if partners is not None:
+        partners = replace(partners, guide=of(partners.images))
+    return replace(train, partners=partners, guide=of(train.images))
 
 
 def _rows(file: Path, arrays: dict[str, np.ndarray], n: int) -> list[Row]:

@@ -265,6 +265,7 @@ def _config(file: Path) -> Config:
         raise RunError(
             f"{file} has settings that this version does not know: {', '.join(unknown)}"
         )
-    if settings.get("weights"):
-        settings["weights"] = Path(settings["weights"])
+    for name in ("weights", "guide"):
+        if settings.get(name):
+            settings[name] = Path(settings[name])
     return Config().replace(**settings)

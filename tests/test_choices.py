@@ -35,10 +35,9 @@ from rankjax.models import Norm, Pooling, Staged
 from rankjax.registry import info_of
 from rankjax.train import Checkpoints
 
-TRAINED = [name for name, loss in losses.LOSSES.items() if not loss.info.guided]
-
 # Beside the triplet loss, which trains in `finished`: with proxies, and with views.
 FAST = {"proxy_anchor", "vic_reg"}
+GUIDED = {name for name, loss in losses.LOSSES.items() if loss.info.guided}
 
 
 def make_photos(folder, classes, images, *, train=None, mode="RGB", seed=0):
@@ -59,6 +58,34 @@ def make_photos(folder, classes, images, *, train=None, mode="RGB", seed=0):
 def photos(tmp_path_factory):
     """Eight classes of six images, of which half are trained on."""
     return make_photos(tmp_path_factory.mktemp("data") / "photos", 8, 6)
+
+
+@pytest.fixture(scope="module")
+def guide(photos):
+    """A file of what another model makes of them, some by paths from its folder."""
+    files = sorted(photos.rglob("*.png"))
+    paths = [
+        str(x if i % 2 else x.relative_to(photos.parent)) for i, x in enumerate(files)
+    ]
+    embeddings = np.random.default_rng(0).normal(size=(len(files), 5))
+    file = photos.parent / "guide.npz"
+    np.savez(file, embeddings=embeddings, paths=paths)
+    return file
+
+
+@pytest.fixture(scope="module")
+def triplets(photos):
+    """A list in which each image to train on has a positive and a negative."""
+    lines = ["path,label,split,positive,negative"]
+    for i in range(8):
+        split = "train" if i < 4 else "test"
+        for j in range(6):
+            near = f"photos/class{i}/{(j + 1) % 6}.png"
+            others = f"{near},photos/class{(i + 1) % 4}/{j}.png" if i < 4 else ","
+            lines.append(f"photos/class{i}/{j}.png,class{i},{split},{others}")
+    file = photos.parent / "triplets.csv"
+    file.write_text("\n".join(lines))
+    return file
 
 
 class Linear(nnx.Module):
@@ -115,10 +142,14 @@ def finished(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(x, marks=[] if x in FAST else pytest.mark.slow) for x in TRAINED],
+    [
+        pytest.param(x, marks=[] if x in FAST else pytest.mark.slow)
+        for x in losses.LOSSES
+    ],
 )
-def test_every_loss_trains_as_typed(name, photos, tmp_path):
+def test_every_loss_trains_as_typed(name, photos, guide, tmp_path):
     words = ["--dataset", f"folder:{photos}", "--loss", name, "--steps", "2"]
+    words += ["--guide", str(guide)] if name in GUIDED else []
     words += ["--log-every", "1", "--run-dir", str(tmp_path / "run")]
     assert train(*words) == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -127,11 +158,70 @@ def test_every_loss_trains_as_typed(name, photos, tmp_path):
     assert all(np.isfinite(row["loss"]) for row in rows)
 
 
+def test_a_list_of_triplets_trains_with_a_guide(triplets, guide, tmp_path):
+    words = ["--dataset", f"list:{triplets}", "--loss", "nt_xent", "--symmetric"]
+    words += ["--guide", str(guide), "--mining", "likely_true_negatives"]
+    words += ["--mining-options", "by=guide", "margin=0.1", "--steps", "2"]
+    words += ["--run-dir", str(tmp_path / "run"), "--log-every", "1"]
+    assert train(*words) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if "loss" in row]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert len(rows) == 2
+
+
+def test_the_guide_of_an_image_is_its_own(triplets, guide):
+    words = ["--dataset", f"list:{triplets}", "--loss", "margin_mse"]
+    _, config, typed = parse([*words, "--guide", str(guide)])
+    train = load_fitted(config, typed, 1, 1)[1].train
+    with np.load(guide) as arrays:
+        rows = [Path(path).parts[-2:] for path in arrays["paths"].tolist()]
+        of = dict(zip(rows, arrays["embeddings"].astype(np.float32), strict=True))
+    for part in (train, train.partners):
+        names = [Path(part.images.name(i)).parts[-2:] for i in range(len(part.images))]
+        np.testing.assert_array_equal(part.guide, [of[name] for name in names])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--dataset folder:{photos} --symmetric", "symmetric needs images with a pos"),
+        ("--dataset list:{list} --loss proxy_nca", "proxies and partners exclude each"),
+        ("--dataset list:{list} --memory 500", "memory and partners exclude each oth"),
+        ("--dataset list:{list} --loss vic_reg", "loss vic_reg .*negatives must be N"),
+        ("--loss margin_mse", "loss margin_mse needs --guide FILE, what another mo"),
+        ("--loss margin_mse --guide nowhere", "guide must be a file of experiments.em"),
+        (
+            "--guide {guide}",
+            "guide is given, and neither this loss nor mining reads it",
+        ),
+        (
+            "--guide {guide} --loss margin_mse --memory 500",
+            "memory and guide exclude each other: give no guide, or a loss without mem",
+        ),
+        (
+            "--dataset digits --guide {guide} --loss margin_mse",
+            r"guide .* must have all [\d,]+ images for training, .* are missing: digit",
+        ),
+        ("--mining-options by=guide", "no option of all 'by'"),
+    ],
+)
+def test_partners_and_guides_that_do_not_fit_are_refused(
+    words, message, photos, triplets, guide, data_dir
+):
+    places = {"photos": photos, "list": triplets, "guide": guide}
+    _, config, typed = parse(words.format(**places).split())
+    with pytest.raises(UsageError, match=message):
+        load_fitted(config.replace(data_dir=data_dir), typed, 1, 1)
+
+
 @pytest.mark.parametrize("experiment", ["glyphs", "cub_proxy_anchor"])
-@pytest.mark.parametrize("name", TRAINED)
-def test_settings_of_any_experiment_fit_any_loss(experiment, name):
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_settings_of_any_experiment_fit_any_loss(experiment, name, guide):
     own = EXPERIMENTS[experiment]()
     config = fit_to_choices(own, own.replace(loss=name), {"loss"})
+    if name in GUIDED:
+        config = config.replace(guide=guide)
     if experiment == "glyphs":
         check(config, 1)
     if name != own.loss.name:

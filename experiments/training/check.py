@@ -20,22 +20,35 @@ from experiments.training.choices import (
     with_options,
 )
 from experiments.training.fitting import without_images
-from rankjax.data import BATCHES
+from rankjax.data import BATCHES, Split
 from rankjax.errors import RunError, UsageError
-from rankjax.inputs import References
+from rankjax.inputs import Positives, References
 from rankjax.models import MODELS
 from rankjax.registry import Range, hyper_parameters, info_of
 
 
-def check(config: Config, devices: int, hosts: int = 1) -> None:
-    """Raises a UsageError for settings that cannot be meant, before anything runs."""
+def check(
+    config: Config, devices: int, hosts: int = 1, *, train: Split | None = None
+) -> None:
+    """Raises a UsageError for settings that cannot be meant, before anything runs.
+
+    What depends on whether images have partners is seen where `train` is given.
+    """
     _check_features(config)
     if not config.data.features():
         look_up("model", config.model.name, dict.fromkeys(MODELS))
     look_up("batches", config.batch.batches, BATCHES)
     _check_ranges(config)
     _check_model(config.model)
-    _check_loss(config.loss)
+    partners = None if train is None else train.partners
+    if config.loss.symmetric and train is not None and partners is None:
+        raise UsageError(
+            "symmetric needs images with a positive each, from a list with the column "
+            f"positive, got {config.data.dataset}"
+        )
+    # Of a data set that is not loaded yet, what the settings want.
+    others = int(config.loss.symmetric) if partners is None else partners.rows.shape[1]
+    _check_loss(config.loss, others)
     if max(config.loss.dims, default=0) > config.model.embedding_dim:
         raise UsageError(
             f"dims must be at most embedding_dim, {config.model.embedding_dim}, "
@@ -118,8 +131,13 @@ def _check_model(model: Model) -> None:
         )
 
 
-def _check_loss(loss: Loss) -> None:
-    """Traces the objective on a batch of four, where bad hyper-parameters show."""
+def _check_loss(loss: Loss, others: int) -> None:
+    """Traces the objective on a batch of four, where bad hyper-parameters show.
+
+    Args:
+      loss: the settings.
+      others: each image's partners, a positive and negatives; 0 for none.
+    """
     rows, labels = (
         functools.partial(jax.ShapeDtypeStruct, dtype=d)
         for d in (jnp.float32, jnp.int32)
@@ -129,12 +147,36 @@ def _check_loss(loss: Loss) -> None:
     proxies, dim = 2 * loss.proxies_per_class, max((2, *loss.dims))
     if proxies:
         given["references"] = References(rows((proxies, dim)), labels((proxies,)))
+    guide = None if loss.guide is None else rows((4, 2))
+    if loss.guide is not None:
+        if not loss.guide.expanduser().is_file():
+            raise UsageError(
+                f"guide must be a file of experiments.embed, got {loss.guide}"
+            )
+        given["guide"] = guide
+    for name, number in {"proxies": proxies, "memory": loss.memory}.items():
+        if number and (others or guide is not None):
+            raise UsageError(
+                f"{name} and {'partners' if others else 'guide'} exclude each other: "
+                "give "
+                + ("a list without positive" if others else "no guide")
+                + f", or a loss without {name}"
+            )
+    if others:
+        given["references"] = Positives(rows((4, dim)), guide=guide)
+    if others > 1:
+        given["references"] = Positives(
+            rows((4, dim)),
+            rows((4, others - 1, dim)),
+            guide=guide,
+            negatives_guide=guide and rows((4, others - 1, 2)),
+        )
     function = with_options(loss)
     info = info_of(function)
-    if info is not None and info.guided:
+    if info is not None and info.guided and guide is None:
         raise UsageError(
-            f"loss {loss.name} needs a guide, what another model makes of each image, "
-            "which this command does not read: use rankjax.objective and guide="
+            f"loss {loss.name} needs --guide FILE, what another model makes of each "
+            "image, as experiments.embed writes it"
         )
     if info is not None and info.batch == "proxies" and not proxies:
         raise UsageError(

@@ -43,6 +43,10 @@ def build_objective(
         "similarity", loss.similarity, {"default": None} | similarity.SIMILARITIES
     )
     miner = look_up("miner", loss.mining, {"all": None} | mining.MINERS)
+    if loss.mining_options:
+        known = _defaults(miner or (lambda: None))
+        settings = _options("mining_options", loss.mining, loss.mining_options, known)
+        miner = functools.partial(miner, **settings)
     penalized = regularized and loss.l2_weight
     return objective(
         with_options(loss),
@@ -52,6 +56,7 @@ def build_objective(
         regularizers=[(loss.l2_weight, squared_norm)] if penalized else [],
         axis_name=axis_name,
         dims=loss.dims or None,
+        symmetric=loss.symmetric,
         has_aux=True,
     )
 
@@ -125,11 +130,8 @@ def build_batches(batch: Batch, split: "Split", seed: int) -> "Batches":
     from rankjax.data import BATCHES, make_batches
 
     maker = look_up("batches", batch.batches, BATCHES)
-    known = {
-        key: each.default
-        for key, each in inspect.signature(maker).parameters.items()
-        if each.default is not inspect.Parameter.empty and key != "per_class"
-    }
+    known = _defaults(maker)
+    known.pop("per_class", None)
     options = _options("batch_options", batch.batches, batch.batch_options, known)
     try:
         return make_batches(
@@ -176,6 +178,15 @@ def look_up(kind: str, name: str, known: dict[str, Any]) -> Any:
     if name not in known:
         raise unknown_name(kind, name, list(known))
     return known[name]
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    """The settings of a function that have a default, and that."""
+    return {
+        key: each.default
+        for key, each in inspect.signature(function).parameters.items()
+        if each.default is not inspect.Parameter.empty
+    }
 
 
 def _options(

@@ -117,8 +117,14 @@ class _Trial:
         )
         with loader:
             ((_, self._batch),) = loader
+        beside = [
+            f", each with {name} {' x '.join(map(str, self._batch[key].shape[1:]))}"
+            for key, name in {"others": "partners", "guide": "a guide's"}.items()
+            if key in self._batch
+        ]
         return (
-            f"{' x '.join(map(str, self._batch['image'].shape))}; an epoch is "
+            f"{' x '.join(map(str, self._batch['image'].shape))}"
+            f"{''.join(beside)}; an epoch is "
             f"{self._batches.epoch:.4g} steps"
         )
 

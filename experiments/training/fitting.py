@@ -30,7 +30,8 @@ _BELONG_TO = {
         "lora",
         "lora_places",
     ),
-    "dataset": ("manual_dir",),
+    "mining": ("mining_options",),
+    "dataset": ("manual_dir", "guide", "symmetric"),
 }
 _PER_CLASS: dict[Kind, int] = {
     "pairs": 2,

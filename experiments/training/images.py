@@ -1,10 +1,11 @@
 """The images of a run, and settings that fit them."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from experiments.config import Config, Data
-from experiments.features import Features, load_features
+from experiments.features import Features, guided, load_features
 from experiments.pretrained import as_json
 from experiments.training.check import check
 from experiments.training.fitting import fit_batch, fit_to_data
@@ -38,11 +39,14 @@ def load_fitted(
         # A recipe's fold needs more classes than a person may have.
         config = config.replace(fold=None)
         data = load_data(config.data, config.run.seed)
+    if config.loss.guide is not None:
+        guide = config.loss.guide.expanduser()
+        data = replace(data, train=guided(data.train, guide))
     config = fit_batch(
         config, typed, devices=devices, hosts=processes, split=data.train
     )
     config = fit_to_data(config, typed, data.train)
-    check(config, devices, processes)
+    check(config, devices, processes, train=data.train)
     return config, data
 
 

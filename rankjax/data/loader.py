@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from rankjax.data.augmentation import Augmentation
+from rankjax.data.images import ImageSource
 from rankjax.data.random import Stream, generator
 from rankjax.data.splits import Split
 
@@ -22,11 +23,14 @@ _PART = 16  # images at most that a thread takes at once, so that all threads ha
 class Loader:
     """The augmented batches of steps `start_step` to `stop_step` - 1, in order.
 
-    Iterating gives `(step, {"image": uint8 [n, h, w, c], "label": int32 [n]})`. The
-    batch of a step depends on `seed` and the step alone, whatever the number of
-    threads and wherever the run started. Use it as a context manager: leaving it,
-    also through an exception, ends the threads. An exception met while a batch was
-    made is raised to the consumer at that batch's turn.
+    Iterating gives `(step, {"image": uint8 [n, h, w, c], "label": int32 [n]})`. Where
+    the split has partners, there are `others` [n, 1 + k, h, w, c], the positive of each
+    image and its negatives, and `others_valid` [n, 1 + k] bool; where it has a guide,
+    `guide` [n, any] and `others_guide` [n, 1 + k, any]. The batch of a step depends on
+    `seed` and the step alone, whatever the number of threads and wherever the run
+    started. Use it as a context manager: leaving it, also through an exception, ends
+    the threads. An exception met while a batch was made is raised to the consumer at
+    that batch's turn.
 
     Each of several hosts reads and augments a share of the batch, rows side by side in
     the order of the hosts. Joined they are the batch of one host, bit for bit.
@@ -91,23 +95,51 @@ class Loader:
                 f"{len(batch)} rows do not divide over {self._hosts} hosts"
             )
         # Drawn for all rows, so that no row's draws depend on how many hosts there are.
-        draws = generator(self._seed, Stream.AUGMENTATION, step).random(
-            (len(batch), self._augment.draws)
-        )
+        random = generator(self._seed, Stream.AUGMENTATION, step).random
         rows = len(batch) // self._hosts
         share = slice(self._host * rows, (self._host + 1) * rows)
-        indices, draws = batch[share], draws[share]
-        source = self._split.images
+        indices, width = batch[share], self._augment.draws
+        draws = random((len(batch), width))[share]
+        images, parts = self._begin_images(self._split.images, indices, draws)
+        begun = {"image": images, "label": self._split.labels[indices]}
+        if self._split.guide is not None:
+            begun["guide"] = self._split.guide[indices]
+        partners = self._split.partners
+        if partners is not None:
+            others = partners.rows[indices]
+            draws = random((len(batch), others.shape[1], width))[share]
+            images, more = self._begin_images(
+                partners.images,
+                np.maximum(others, 0).ravel(),
+                draws.reshape(others.size, width),
+            )
+            begun["others"] = images.reshape(*others.shape, *images.shape[1:])
+            begun["others_valid"] = others >= 0
+            if partners.guide is not None:
+                begun["others_guide"] = partners.guide[np.maximum(others, 0)]
+            parts += more
+        return begun, parts
+
+    def _begin_images(
+        self, source: ImageSource, indices: np.ndarray, draws: np.ndarray
+    ) -> tuple[np.ndarray, list[Future[None]]]:
+        rows = len(indices)
         images = np.empty((rows, *source.shape), source.dtype)
         each = min(-(-rows // self._threads), _PART)
-        parts = [
-            self._pool.submit(self._fill, images[part], indices[part], draws[part])
+        return images, [
+            self._pool.submit(
+                self._fill, source, images[part], indices[part], draws[part]
+            )
             for part in (slice(i, i + each) for i in range(0, rows, each))
         ]
-        return {"image": images, "label": self._split.labels[indices]}, parts
 
-    def _fill(self, images: np.ndarray, indices: np.ndarray, draws: np.ndarray) -> None:
-        source = self._split.images
+    def _fill(
+        self,
+        source: ImageSource,
+        images: np.ndarray,
+        indices: np.ndarray,
+        draws: np.ndarray,
+    ) -> None:
         read = source.originals if self._augment.whole else source.read
         changed = self._augment(read(indices), draws, source.shape[:2])
         for row, image in zip(images, changed, strict=True):

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankjax.data.images import is_image
-from rankjax.data.splits import SPLITS, Dataset, LoadOptions, Row, some, split_rows
+from rankjax.data.splits import (
+    SPLITS,
+    Dataset,
+    LoadOptions,
+    Row,
+    some,
+    split_rows,
+    tell_without_partners,
+)
 from rankjax.errors import RunError, UsageError
 
 SPLIT_OF = {split: split for split in SPLITS} | {
@@ -22,6 +30,7 @@ SPLIT_OF = {split: split for split in SPLITS} | {
 """The split that a folder or a value in a list means, by its name in small letters."""
 
 _COLUMNS = ("path", "label", "split", "camera", "super", "exclude")
+_PARTNERS = re.compile(r"positive|negative(_\d+)?")
 _MARKED = ("1", "1.0", "x", "yes", "true")
 _NOT_MARKED = ("", "0", "0.0", "no", "false")
 
@@ -110,6 +119,11 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
     are not used. Spaces around values do not count. A CSV file is UTF-8 and has a line
     of headings.
 
+    For training, `positive` is the path of an image that belongs with that of the row,
+    and `negative`, `negative_1`, ... are those of images that do not. They need no rows
+    of their own. A row may have fewer negatives than there are columns, and an image
+    several rows with other partners.
+
     Raises:
       UsageError: no such file, no rows, a column that is missing, or a value that is
         missing or not allowed, with the numbers of the rows.
@@ -120,19 +134,29 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
     headings, table = _parquet(file) if file.suffix == ".parquet" else _csv(file)
     names = [_text(heading).lower() for heading in headings]
     used = [column for column in _COLUMNS if column in names]
+    partners = sorted(
+        (name for name in names if _PARTNERS.fullmatch(name)), key=_by_number
+    )
     if not {"path", "label"} <= {*used}:
         other = len(names) == 1 and re.search("[;\t]", names[0])
         hint = "; commas must part the columns" if other else ""
         raise UsageError(
             f"{file} must have the columns path and label, and may have split, camera, "
-            f"super and exclude, got {', '.join(map(str, headings))}{hint}"
+            f"super, exclude, positive and negative, got "
+            f"{', '.join(map(str, headings))}{hint}"
         )
+    if partners and "positive" not in partners:
+        raise UsageError(
+            f"{file} must have the column positive beside {partners[0]}: negatives are "
+            "compared with an image that belongs with the row's"
+        )
+    used += partners
     twice = [column for column in used if names.count(column) > 1]
     if twice:
         raise UsageError(f"{file} must have the column {twice[0]} once, got {headings}")
     if not table:
         raise UsageError(f"{file} has headings but no rows")
-    unused = [each for each in names if each not in _COLUMNS]
+    unused = [each for each in names if each not in used]
     if unused:
         print(f"columns of {file} that are not used: {some(unused)}", file=sys.stderr)
     for number, values in enumerate(table, start=1):
@@ -141,10 +165,13 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
                 f"row {number} of {file} has {len(values)} values, the headings are "
                 f"{len(headings)}; a value that has a comma must stand in quotes"
             )
-    columns = {column: [""] * len(table) for column in _COLUMNS}
+    columns = {column: [""] * len(table) for column in (*_COLUMNS, *partners)}
     for column in used:
         place = names.index(column)
         values = [_text(line[place]) if place < len(line) else "" for line in table]
+        if column in partners:
+            columns[column] = values
+            continue
         if column != "path":  # what looks alike is one class, accents and all
             values = [unicodedata.normalize("NFC", value) for value in values]
         missing = [i for i, value in enumerate(values, start=1) if not value]
@@ -169,11 +196,27 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
                 f"exclude in row {number} of {file} must be one of "
                 f"{', '.join(_MARKED + _NOT_MARKED[1:])} or empty, got {mark}"
             )
+    named = list(zip(*(columns.pop(name) for name in partners), strict=True))
     rows = [
         Row(file.parent / path, label, SPLIT_OF.get(split.casefold(), ""), *more)
         for path, label, split, *more in zip(*columns.values(), strict=True)
     ]
     marked = [mark in _MARKED for mark in excluded]
+    for number, others in enumerate(named):
+        row = rows[number]
+        if row.split not in ("", "train") or marked[number]:
+            continue
+        if not others[0]:
+            raise UsageError(
+                f"{file} must give a positive to all images for training; it is "
+                f"missing in row {number + 1}"
+            )
+        paths = tuple(file.parent / path if path else None for path in others)
+        if file.parent / columns["path"][number] in paths:
+            raise UsageError(
+                f"{file} names the image of row {number + 1} as its own partner"
+            )
+        rows[number] = row._replace(others=paths)
     left_out = [str(row.image) for row, out in zip(rows, marked, strict=True) if out]
     tell_left_out(name, {"images marked in the column exclude": left_out})
     if len(left_out) == len(rows):
@@ -293,6 +336,16 @@ def _text(value: Any) -> str:
     return text.strip()
 
 
+def _is_used(column: str) -> bool:
+    return column in _COLUMNS or _PARTNERS.fullmatch(column) is not None
+
+
+def _by_number(partner: str) -> tuple[bool, int]:
+    """The positive first, then negatives by their numbers."""
+    number = partner.rpartition("_")[2]
+    return partner != "positive", int(number) if number.isdigit() else 0
+
+
 def _csv(file: Path) -> tuple[list[str], list[list[str]]]:
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
@@ -314,7 +367,7 @@ def _parquet(file: Path) -> tuple[list[str], Sequence[Sequence[Any]]]:
     try:
         names = pyarrow.parquet.read_schema(file).names
         # Columns that are not used may hold the images themselves.
-        used = [name for name in names if name.strip().lower() in _COLUMNS]
+        used = [name for name in names if _is_used(name.strip().lower())]
         columns = pyarrow.parquet.read_table(file, columns=used).to_pydict()
     except (pyarrow.ArrowException, OSError) as error:
         raise UsageError(f"{file} is not a Parquet file: {error}") from error
@@ -331,29 +384,37 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
         gallery).
       RunError: a file that is missing or listed twice, unless damage is to be skipped.
     """
-    kept: dict[str, Row] = {}
-    faults, missing = [], set()
+    kept: dict[tuple[str, Any], Row] = {}
+    known: dict[str, Row] = {}
+    faults, missing, twice = [], set(), []
     for row in rows:
         path = os.path.normpath(str(row.image))
-        first = kept.setdefault(path, row)
-        if first[1:] != row[1:]:
-            one, two = (" ".join(map(str, each[1:])).strip() for each in (first, row))
+        first = known.setdefault(path, row)
+        if first[1:-1] != row[1:-1]:
+            one, two = (" ".join(map(str, each[1:-1])).strip() for each in (first, row))
             raise UsageError(
                 f"{name} lists {row.image} twice, as {one!r} and as {two!r}"
             )
-        if first is not row:
-            faults.append(f"{row.image} is listed twice")
-        elif not os.path.exists(path):
+        if kept.setdefault((path, row.others), row) is not row:
+            twice.append(f"{row.image} is listed twice")
+    images = [row.image for row in known.values()]
+    partners = dict.fromkeys(path for row in rows for path in row.others if path)
+    for image in dict.fromkeys([*images, *partners]):
+        path = str(image)
+        if not os.path.exists(path):
             what = "a link to nothing" if os.path.islink(path) else "missing"
-            faults.append(f"{row.image} is {what}")
-            missing.add(path)
+            faults.append(f"{path} is {what}")
+            missing.add(image)
+    faults += twice
     if faults and options.on_damage == "stop":
         more = f", and {len(faults) - 1:,} more are in {name}" * (len(faults) > 1)
         raise RunError(f"{faults[0]}{more}; --on-damage skip leaves such images out")
     if faults:
         print(f"left out of {name}:", *faults, sep="\n", file=sys.stderr)
     if options.on_damage == "skip":
-        kept = {path: row for path, row in kept.items() if path not in missing}
+        kept = {key: row for key, row in kept.items() if row.image not in missing}
+        alone = [k for k, row in kept.items() if not missing.isdisjoint(row.others)]
+        tell_without_partners([kept.pop(key) for key in alone])
     first_of: dict[str | int, Row] = {}
     for row in kept.values():
         other = first_of.setdefault(row.label, row)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -60,6 +60,8 @@ class Row(NamedTuple):
       camera: a number, or a name, of the camera that took it; empty for unknown.
       super_class: the name of its class's super-class; empty for unknown.
       name: what messages call the image; by default its path.
+      others: for training, the image that belongs with it and then those that do not,
+        None for one that is missing; or empty.
     """
 
     image: Path | Record | Callable[[], bytes]
@@ -68,6 +70,23 @@ class Row(NamedTuple):
     camera: str | int = ""
     super_class: str | int = ""
     name: str = ""
+    others: tuple[Path | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Partners:
+    """For each image of a split, one that belongs with it and some that do not.
+
+    Attributes:
+      images: m images.
+      rows: int32 [n, 1 + k], which of them is the image's positive, and which its
+        negatives; -1 for none.
+      guide: float32 [m, any], what another model makes of them; or None.
+    """
+
+    images: ImageSource
+    rows: np.ndarray
+    guide: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,8 @@ class Split:
       class_names: for display.
       cameras: int32 [n], which camera took the image; None where that is not known.
       super_labels: int32 [n], groups of classes; None where there are none.
+      partners: of images for training; None where no source names any.
+      guide: float32 [n, any], what another model makes of the images; or None.
     """
 
     images: ImageSource
@@ -87,6 +108,8 @@ class Split:
     class_names: tuple[str, ...]
     cameras: np.ndarray | None = None
     super_labels: np.ndarray | None = None
+    partners: Partners | None = None
+    guide: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -210,13 +233,17 @@ def split_rows(
     parts = _parts(name, rows, numbers, names, options.seed)
     _check_counts(name, parts, numbers, counts or {}, folder)
 
-    def fetch(indices: np.ndarray) -> list[bytes]:
-        return contents_of([rows[i] for i in indices.tolist()])
+    partners = dict.fromkeys(path for row in rows for path in row.others if path)
+    known = {row.image for row in rows} if partners else set()
+    listed = [*rows, *(Row(path, "") for path in partners if path not in known)]
 
-    every = np.concatenate(list(parts.values()))
-    infos = _inspect(name, rows, fetch, every, options)
+    def fetch(indices: np.ndarray) -> list[bytes]:
+        return contents_of([listed[i] for i in indices.tolist()])
+
+    every = np.concatenate([*parts.values(), np.arange(len(rows), len(listed))])
+    infos = _inspect(name, listed, fetch, every, options)
     if options.on_damage == "skip":
-        kept = _undamaged(name, rows, parts, infos)
+        kept = _undamaged(name, listed, parts, infos)
         pairs = pairs and pairs.among(np.isin(parts["test"], kept["test"]))
         parts = kept
     fit = options.fit
@@ -226,21 +253,24 @@ def split_rows(
     cameras = _numbers([row.camera for row in rows])
     super_labels = _numbers([row.super_class for row in rows])
 
+    def encoded(chosen: np.ndarray) -> EncodedImages:
+        return EncodedImages(
+            lambda indices: fetch(chosen[indices]),
+            len(chosen),
+            (*options.size, channels),
+            name=lambda index: image_name(listed[chosen[index]]),
+            short_side=options.short_side,
+            fit=fit,
+            alpha=options.alpha,
+        )
+
     def split(*among: str) -> Split | None:
         """The first split of some; its labels count the classes of all these."""
         if among[0] not in parts:
             return None
         chosen = parts[among[0]]
         classes = np.unique(np.concatenate([numbers[parts[s]] for s in among]))
-        images = EncodedImages(
-            lambda indices: fetch(chosen[indices]),
-            len(chosen),
-            (*options.size, channels),
-            name=lambda index: image_name(rows[chosen[index]]),
-            short_side=options.short_side,
-            fit=fit,
-            alpha=options.alpha,
-        )
+        images = encoded(chosen)
         return Split(
             instead(images, chosen) if instead else images,
             np.searchsorted(classes, numbers[chosen]).astype(np.int32),
@@ -261,6 +291,13 @@ def split_rows(
     train, test = split("train"), split(*both)
     assert train is not None
     assert test is not None
+    if partners:
+        place_of = {row.image: place for place, row in enumerate(listed)}
+        number_of = {path: i for i, path in enumerate(partners)}
+        others = [rows[i].others for i in parts["train"]]
+        numbered = [[number_of.get(path, -1) for path in each] for each in others]
+        images = encoded(np.array([place_of[path] for path in partners]))
+        train = replace(train, partners=Partners(images, np.array(numbered, np.int32)))
     return Dataset(
         name,
         train,
@@ -284,6 +321,13 @@ def some(names: Sequence[object]) -> str:
 def image_name(row: Row) -> str:
     """What messages call an image."""
     return row.name or printable(str(row.image))
+
+
+def tell_without_partners(rows: Sequence[Row]) -> None:
+    """Names on stderr images that are left out because a partner is."""
+    if rows:
+        names = some([image_name(row) for row in rows])
+        print(f"left out, as a partner is: {names}", file=sys.stderr)
 
 
 def contents_of(rows: Sequence[Row]) -> list[bytes]:
@@ -463,6 +507,10 @@ def _undamaged(
         title = f"left out {len(lines)} damaged images of {name}:"
         print(title, *lines, sep="\n", file=sys.stderr)
     lost = [info.row for info in damaged]
+    paths = {rows[i].image for i in lost}
+    alone = [i for i, row in enumerate(rows) if not paths.isdisjoint(row.others)]
+    tell_without_partners([rows[i] for i in alone])
+    lost += alone
     kept = {split: part[~np.isin(part, lost)] for split, part in parts.items()}
     for split, part in kept.items():
         if not len(part):

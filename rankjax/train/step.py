@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jax import lax
 
+from rankjax.inputs import Positives
 from rankjax.memory import Memory
 from rankjax.models.layers import Dropout
 from rankjax.models.proxies import WithLoss
@@ -129,7 +130,10 @@ def make_step(
 
     Returns:
       A pure function. The batch holds `image` [rows, ...], `label` [rows], and for the
-      losses that need it `guide` [rows, any]; metrics are scalars: loss, grad_norm,
+      losses that need it `guide` [rows, any]. With `others` [rows, 1 + k, ...],
+      `others_valid` [rows, 1 + k] and maybe `others_guide` [rows, 1 + k, any], as of
+      `rankjax.data.Loader`, rows are compared with these instead of each other, see
+      `rankjax.Positives`. Metrics are scalars: loss, grad_norm,
       embedding_norm (mean length), mean_cosine (of all pairs in the batch),
       active_share, positive_similarity, negative_similarity, and memory_loss where
       there is a memory. The step raises a ValueError for rows that microbatches do not
@@ -155,8 +159,11 @@ def make_step(
     ) -> tuple[jax.Array, Any]:
         model, label = network(params, state), batch["label"]
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        guide = {name: x for name, x in batch.items() if name == "guide"}
-        value, aux = objective(embeddings, label, key=key, **guide, **_beside(model))
+        given = {name: x for name, x in batch.items() if name == "guide"}
+        given |= _beside(model)
+        if "others" in batch:
+            embeddings, given["references"] = _with_partners(embeddings, batch)
+        value, aux = objective(embeddings, label, key=key, **given)
         memory = state.memory
         if memory is not None:
             memory = memory.add(embeddings, label, axis_name=axis_name)
@@ -171,18 +178,19 @@ def make_step(
 
     def at_once(state: TrainState, batch: PyTree) -> Any:
         def of_params(params: PyTree) -> Any:
-            embeddings, rest = embed(params, state, batch["image"])
+            embeddings, rest = embed(params, state, _images(batch))
             value, aux = loss(params, embeddings, state, batch)
             return value, (rest, aux)
 
         return jax.value_and_grad(of_params, has_aux=True)(state.params)
 
     def in_parts(state: TrainState, batch: PyTree, size: int) -> Any:
-        rows = len(batch["image"])
+        images = _images(batch)
+        rows = len(images)
         if rows % size:
             raise ValueError(f"microbatch is {size}, must divide the {rows} rows")
         count = rows // size
-        images = batch["image"].reshape(count, size, *batch["image"].shape[1:])
+        images = images.reshape(count, size, *images.shape[1:])
         parts = images, jnp.arange(count, dtype=jnp.int32)
         embeddings, rests = lax.map(
             lambda part: embed(state.params, state, part[0], (part[1], count)),
@@ -234,6 +242,26 @@ def make_step(
         return state, metrics
 
     return step
+
+
+def _images(batch: PyTree) -> jax.Array:
+    """All images of a batch, each beside its partners, as on any number of devices."""
+    images: jax.Array = batch["image"]
+    if "others" not in batch:
+        return images
+    joined = jnp.concatenate([images[:, None], batch["others"]], 1)
+    return joined.reshape(-1, *images.shape[1:])
+
+
+def _with_partners(embeddings: jax.Array, batch: PyTree) -> tuple[jax.Array, Positives]:
+    """Embeddings of rows, and those of their partners, from all of them in a row."""
+    valid, guide = batch["others_valid"], batch.get("others_guide")
+    rows = embeddings.reshape(len(valid), -1, embeddings.shape[-1])
+    given: dict[str, Any] = {"guide": None if guide is None else guide[:, 0]}
+    if valid.shape[1] > 1:
+        given |= {"negatives": rows[:, 2:], "negatives_valid": valid[:, 1:]}
+        given["negatives_guide"] = None if guide is None else guide[:, 1:]
+    return rows[:, 0], Positives(rows[:, 1], **given)
 
 
 def _mean_of_parts(x: jax.Array) -> jax.Array:

@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 import time
 
@@ -12,6 +13,7 @@ from rankjax.data import (
     class_balanced_batches,
 )
 from rankjax.data.random import Stream, generator
+from rankjax.data.splits import Partners
 from rankjax.errors import RunError
 
 
@@ -93,6 +95,46 @@ def test_hosts_share_the_batch_of_one_host_by_classes(hosts, augmentation):
             np.testing.assert_array_equal(joined, expected)
         classes = [set(part["label"].tolist()) for _, part in parts]
         assert sum(map(len, classes)) == len(set.union(*classes)) == 4
+
+
+def test_partners_and_a_guide_come_with_their_images():
+    split, rng = _split(), np.random.default_rng(1)
+    rows = rng.integers(-1, 60, (60, 3)).astype(np.int32)
+    guide = rng.normal(size=(60, 4)).astype(np.float32)
+    partners = Partners(split.images, rows, 2 * guide)
+    split = dataclasses.replace(split, partners=partners, guide=guide)
+    batches = class_balanced_batches(split.labels, classes=4, per_class=2, seed=0)
+    with _loader(split, batches, stop=2, augmentation="none") as loader:
+        whole = list(loader)
+    for step, batch in whole:
+        chosen, others = batches(step), rows[batches(step)]
+        np.testing.assert_array_equal(batch["image"], split.images.images[chosen])
+        np.testing.assert_array_equal(batch["guide"], guide[chosen])
+        np.testing.assert_array_equal(batch["others_valid"], others >= 0)
+        there = others >= 0
+        np.testing.assert_array_equal(
+            batch["others"][there], split.images.images[others[there]]
+        )
+        np.testing.assert_array_equal(
+            batch["others_guide"][there], 2 * guide[others[there]]
+        )
+
+
+def test_hosts_share_partners_as_they_share_images():
+    split = _split()
+    rows = np.random.default_rng(1).integers(-1, 60, (60, 3)).astype(np.int32)
+    split = dataclasses.replace(split, partners=Partners(split.images, rows))
+    batches = class_balanced_batches(split.labels, classes=4, per_class=2, seed=0)
+
+    def first(**options):
+        with _loader(split, batches, stop=1, **options) as loader:
+            ((_, batch),) = loader
+        return batch
+
+    shares = [first(host=host, hosts=2) for host in range(2)]
+    for name, expected in first().items():
+        joined = np.concatenate([share[name] for share in shares])
+        np.testing.assert_array_equal(joined, expected)
 
 
 def test_a_host_reads_no_image_of_another():

@@ -404,6 +404,81 @@ def test_rows_marked_in_the_column_exclude_are_left_out_and_counted(
     assert "6 images marked in the column exclude: " in line
 
 
+def triplets(folder):
+    """Twelve images to train on and two to test on; every second has two negatives."""
+    fill(folder, 7)
+    save(folder, "far/1.png", colour=(90, 0, 0))
+    rows = []
+    for i, j in ((i, j) for i in range(7) for j in range(2)):
+        row = {"path": f"c{i:02d}/{j}.png", "label": f"c{i:02d}"}
+        row |= {"split": "test" if i == 6 else "train", "positive": "", "negative": ""}
+        row |= {"negative_10": "", "negative_2": ""}
+        if i < 6:
+            row |= {"positive": f"c{i:02d}/{1 - j}.png", "negative": "far/1.png"}
+            row |= {"negative_10": "c00/0.png" if i == 5 else ""}
+            row |= {"negative_2": f"c{(i + 1) % 6:02d}/{j}.png" if j else ""}
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_partners_of_a_list_go_with_the_images_to_train_on(kind, tmp_path):
+    rows = triplets(tmp_path)
+    rows.append(rows[0] | {"negative": "c03/0.png"})  # an image may have several rows
+    data = load_list(tmp_path / f"list.{kind}", rows)
+    partners, anchors = data.train.partners, reds(data.train)
+    assert data.test.partners is None
+    assert anchors == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 0]
+    assert partners.rows.shape == (13, 4)
+    assert len(np.unique(partners.rows)) == len(partners.images) + 1
+    red, green = partners.images.read(np.maximum(partners.rows, 0).ravel())[
+        :, 2, 2, :2
+    ].T.reshape(2, 13, 4)
+    assert red[:, 0].tolist() == anchors
+    assert green[:, 0].tolist() == [1, 0] * 6 + [1]
+    assert red[:, 1].tolist() == [90] * 12 + [3]
+    two = partners.rows[:, 2] >= 0
+    assert two.tolist() == [False, True] * 6 + [False]
+    assert red[two, 2].tolist() == [1, 2, 3, 4, 5, 0]
+    assert (partners.rows[:, 3] >= 0).tolist() == [False] * 10 + [True, True, False]
+
+
+def test_partners_that_are_damaged_are_named_and_may_be_left_out(tmp_path, capfd):
+    rows = triplets(tmp_path)
+    (tmp_path / "c03" / "0.png").write_bytes(b"torn")
+    save(tmp_path, "near.png")
+    rows[0]["positive"] = rows[4]["positive"] = "near.png"
+    (tmp_path / "near.png").write_bytes(b"torn, too")
+    with pytest.raises(RunError, match=r"cannot read .*\(2 of 16 images are damaged"):
+        load_list(tmp_path / "list.csv", rows)
+    data = load_list(tmp_path / "list.csv", rows, on_damage="skip")
+    assert reds(data.train) == [0, 1, 1, 2, 4, 4, 5, 5]
+    assert "left out, as a partner is: " in capfd.readouterr().err
+    (tmp_path / "near.png").unlink()
+    with pytest.raises(RunError, match=r"near.png is missing; --on-damage"):
+        load_list(tmp_path / "list.csv", rows)
+    data = load_list(tmp_path / "list.csv", rows, on_damage="skip")
+    assert reds(data.train) == [0, 1, 1, 2, 4, 4, 5, 5]
+    assert "left out, as a partner is: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("row", "changed", "message"),
+    [
+        (2, {"positive": ""}, r"must give a positive to .* it is missing in row 3$"),
+        (1, {"negative": "c00/1.png"}, "names the image of row 2 as its own partner"),
+    ],
+)
+def test_partners_that_cannot_be_meant_are_refused(row, changed, message, tmp_path):
+    rows = triplets(tmp_path)
+    rows[row] |= changed
+    with pytest.raises(UsageError, match=message):
+        load_list(tmp_path / "list.csv", rows)
+    rows = [{k: v for k, v in row.items() if k != "positive"} for row in rows]
+    with pytest.raises(UsageError, match="must have the column positive beside negat"):
+        load_list(tmp_path / "list.csv", rows)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -6,6 +6,7 @@ float64: in float32 one pre-activation in a million lies so close to zero that r
 decides whether ReLU passes it on, and from there two right runs part.
 """
 
+import dataclasses
 import functools
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
+from rankjax.inputs import Positives
 from rankjax.losses import LOSSES
 from rankjax.memory import empty
 from rankjax.models import ConvNet, Embedder
@@ -218,6 +220,63 @@ def test_summed_gradients_have_another_curve(monkeypatch):
     losses, expected = eight_devices.__wrapped__("pmap")[0], one_device()[0]
     np.testing.assert_allclose(losses[0], expected[0], rtol=1e-10)
     assert abs(losses / expected - 1).max() > 0.01
+
+
+def with_partners(guided):
+    """A batch of which every row has a positive and one or two negatives."""
+    rng, batch = np.random.default_rng(1), batches()[0]
+    n = len(batch["label"])
+    others = np.concatenate([batch["image"][:, None]] * 3, 1)
+    others += rng.normal(size=others.shape).astype(np.float32)
+    others[:, 1:] = others[rng.permutation(n), 1:]
+    valid = np.stack([np.ones(n), np.ones(n), np.arange(n) % 2], 1).astype(bool)
+    batch = batch | {"others": others, "others_valid": valid}
+    batch["label"] = np.arange(n, dtype=np.int32)
+    if guided:
+        guides = rng.normal(size=(n, 4, 3)).astype(np.float32)
+        batch |= {"guide": guides[:, 0], "others_guide": guides[:, 1:]}
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("loss", "wrapper"),
+    [
+        pytest.param("nt_xent", "pmap", marks=pytest.mark.slow),
+        ("similarity_distillation", "shard_map"),
+    ],
+)
+def test_partners_are_compared_as_in_the_objective_on_any_devices(loss, wrapper):
+    guided = LOSSES[loss].info.guided
+    batch, options = with_partners(guided), {"norm_kind": "group"}
+    network = model(OneLayer, None, True, norm_kind="group")
+    x = [network(batch["image"]), *(network(batch["others"][:, i]) for i in range(3))]
+    positives = Positives(
+        x[1], jnp.stack(x[2:], 1), negatives_valid=batch["others_valid"][:, 1:]
+    )
+    if guided:
+        positives = dataclasses.replace(
+            positives,
+            guide=batch["others_guide"][:, 0],
+            negatives_guide=batch["others_guide"][:, 1:],
+        )
+    guide = {"guide": batch["guide"]} if guided else {}
+    expected = objective(LOSSES[loss])(
+        x[0], batch["label"], references=positives, **guide
+    )
+    found = []
+    ways = [(None, None), (AXIS, None if guided else 8)]  # rows at a time
+    for axis, parts in ways:
+        step, state = pieces(loss, axis_name=axis, microbatch=parts, **options)
+        devices = jax.devices()[: 8 if axis else 1]
+        run = jax.jit(step)
+        if axis:
+            run = data_parallel(step, devices=devices, wrapper=wrapper)
+        with jax.enable_x64(True):
+            state, metrics = run(replicate(in_float64(state), devices), batch)
+        found.append((metrics["loss"], state))
+    np.testing.assert_allclose(found[0][0], expected, rtol=1e-5)
+    for each in found[1:]:
+        assert_same(each, found[0])
 
 
 @functools.cache
