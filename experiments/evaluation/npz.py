@@ -188,6 +188,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
         pairs=pairs,
         read=_pictures(path, arrays, n) if pictures else None,
         paths=_paths(arrays, n),
+        folder=path.parent if pictures and "images" not in arrays else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,7 @@ class Subject:
       recall_at: what the field reports; what is above the gallery is left out.
       read: pictures of rows, see `rankjax.report.Shown`.
       paths: str [n], their files or other names; None where they are not known.
+      folder: where paths are files of the pictures, and begin; else None.
       splits: str [n], or None.
     """
 
@@ -71,6 +73,7 @@ class Subject:
     recall_at: tuple[int, ...] | None = None
     read: Callable[[np.ndarray], Any] | None = None
     paths: np.ndarray | None = None
+    folder: Path | None = None
     splits: np.ndarray | None = None
 
     def shown(self) -> "Shown":
@@ -82,7 +85,7 @@ class Subject:
             n = len(self.embeddings)
             return Shown(np.arange(n), [f"row {i}" for i in range(n)], self.read)
         paths = None if self.paths is None else self.paths.tolist()
-        return Shown(self.labels, self.class_names, self.read, paths)
+        return Shown(self.labels, self.class_names, self.read, paths, self.folder)
 
     def search(self, protocol: Protocol) -> tuple[Search, np.ndarray, np.ndarray]:
         """The search of a protocol, and the rows that its queries and gallery are.

@@ -5,12 +5,15 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy.optimize import linear_sum_assignment
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
-from rankjax.metrics import Search
+from rankjax.metrics import Search, nearest
 from rankjax.metrics.directions import directions
 from rankjax.similarity import cosine
+
+LAID_OUT = 1000
+"""Rows, at most, that t-SNE lays out."""
 
 
 class SamplePairs(NamedTuple):
@@ -18,15 +21,6 @@ class SamplePairs(NamedTuple):
 
     positive: np.ndarray
     negative: np.ndarray
-
-
-class Map(NamedTuple):
-    """Images on a grid of `columns` x `rows` cells, no cell used twice."""
-
-    indices: np.ndarray  # int [m], the images shown
-    cells: np.ndarray  # int [m, 2], column and row of each
-    columns: int
-    rows: int
 
 
 def confusions(
@@ -116,39 +110,39 @@ def series(history: list[dict[str, float]], key: str) -> np.ndarray:
     return np.array(rows, float).reshape(-1, 2).T
 
 
-def lay_out(
-    embeddings: np.ndarray,
-    labels: np.ndarray,
-    *,
-    seed: int,
-    classes: int = 30,
-    limit: int = 400,
-) -> Map | None:
-    """A t-SNE map of random classes, every image moved to the nearest free cell.
+def one_of_each(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """All rows at random, but one of each class first, then a second of each."""
+    drawn = rng.permutation(len(labels))
+    drawn = drawn[np.argsort(labels[drawn], kind="stable")]
+    turn = np.arange(len(drawn)) - np.searchsorted(labels[drawn], labels[drawn])
+    return drawn[np.argsort(turn + rng.random(len(drawn)))]
 
-    None where there is nothing to lay out: under ten images, or all in one point.
+
+def lay_out(embeddings: np.ndarray, *, seed: int) -> np.ndarray | None:
+    """Places [n, 2] from 0 to 1 on a map.
+
+    The first `LAID_OUT` rows are laid out by t-SNE; each of the others stands between
+    the three of these that are nearest, by Shepard's inverse squared distances (A
+    two-dimensional interpolation function, 1968).
+
+    None where there is nothing to lay out: under ten rows, or all in one point.
     """
-    rng = np.random.default_rng((seed, 2))
-    present = np.unique(labels)
-    chosen = rng.choice(present, min(classes, len(present)), replace=False)
-    share = limit // len(chosen)
-    members = (rng.permutation(np.flatnonzero(labels == label)) for label in chosen)
-    indices = np.concatenate([images[:share] for images in members])
-    points = embeddings[indices].astype(np.float64)
-    points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-30)
-    if len(points) < 10 or np.ptp(points, axis=0).max() < 1e-6:
+    points = directions(embeddings).astype(np.float64)
+    known = points[:LAID_OUT]
+    if len(known) < 10 or np.ptp(known, axis=0).max() < 1e-6:
         return None
-    if points.shape[1] == 1:
-        points = np.pad(points, ((0, 0), (0, 1)))
-    perplexity = min(30.0, len(points) / 4)
-    # For so few points "exact" is the faster method, and it has no threads to race.
-    tsne = TSNE(init="pca", method="exact", perplexity=perplexity, random_state=seed)
-    places = tsne.fit_transform(points)
-    rows = int(np.ceil(np.sqrt(len(points))))
-    columns = int(np.ceil(1.5 * rows))
-    size = np.array([columns - 1, rows - 1])
+    if known.shape[1] == 1:
+        known = np.pad(known, ((0, 0), (0, 1)))
+    perplexity = min(30.0, len(known) / 4)
+    # With one thread sums are in one order; with several they wait for each other.
+    with threadpool_limits(1):
+        tsne = TSNE(init="pca", perplexity=perplexity, random_state=seed)
+        places = tsne.fit_transform(known).astype(np.float64)
+    if len(points) > LAID_OUT:
+        near = nearest(points[LAID_OUT:], k=3, gallery=points[:LAID_OUT])
+        weights = 1 / np.maximum(2 - 2 * near.similarities, 1e-6)
+        weights /= weights.sum(axis=1, keepdims=True)
+        between = (weights[..., None] * places[near.rows]).sum(axis=1)
+        places = np.concatenate([places, between])
     low, high = places.min(axis=0), places.max(axis=0)
-    places = (places - low) / np.maximum(high - low, 1e-12) * size
-    cells = np.stack(np.meshgrid(range(columns), range(rows)), axis=-1).reshape(-1, 2)
-    distance = ((places[:, None] - cells) ** 2).sum(axis=-1)
-    return Map(indices, cells[linear_sum_assignment(distance)[1]], columns, rows)
+    return (places - low) / np.maximum(high - low, 1e-12)

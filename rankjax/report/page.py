@@ -17,6 +17,7 @@ from rankjax.files import printable, write_atomic
 from rankjax.metrics import precision_recall, some_queries
 from rankjax.metrics.directions import cosines
 from rankjax.report import analysis, charts
+from rankjax.report.atlas import MOST, atlas
 from rankjax.report.classes import class_table, difference_table, first_ranks
 from rankjax.report.inputs import Card, EvaluationInputs, PairResult, SearchResult
 from rankjax.report.thumbnails import Found, Shown, gallery_figure
@@ -35,17 +36,18 @@ def write_evaluation(path: Path, inputs: EvaluationInputs) -> None:
     Raises:
       RunError: the file cannot be written, and is what it was.
     """
-    page, _ = render(inputs)
+    page, _ = render(inputs, path)
     try:
         write_atomic(path, page)
     except OSError as error:
         raise RunError(f"cannot write the report {path}: {error}") from error
 
 
-def render(inputs: EvaluationInputs) -> tuple[str, dict[str, bytes | str]]:
-    """The page, which asks nothing of the network, and its figures.
+def render(inputs: EvaluationInputs, path: Path) -> tuple[str, dict[str, bytes | str]]:
+    """The page that will stand at a path, and its figures.
 
-    Its one script is allowed by its hash: nothing that a name holds can run.
+    It asks nothing of the network; pictures that are files it takes from where they
+    lie. Its one script is allowed by its hash: nothing that a name holds can run.
 
     The same inputs give the same bytes. Figures are by file name, in the colours of a
     light page.
@@ -67,8 +69,10 @@ def render(inputs: EvaluationInputs) -> tuple[str, dict[str, bytes | str]]:
         parts |= _of_pairs(inputs.outcome, shown)
     else:
         parts |= _of_a_search(inputs.outcome, inputs)
-    layout = analysis.lay_out(inputs.embeddings, shown.labels, seed=inputs.seed)
-    parts["map"] = layout and _map(layout, shown)
+    rng = np.random.default_rng((inputs.seed, 2))
+    rows = analysis.one_of_each(shown.labels, rng)[:MOST]
+    places = analysis.lay_out(inputs.embeddings[rows], seed=inputs.seed)
+    parts["map"] = None if places is None else _map(rows, places, shown)
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -86,12 +90,13 @@ def render(inputs: EvaluationInputs) -> tuple[str, dict[str, bytes | str]]:
     }
     if parts["map"]:
         macros: Any = environment.get_template("macros.html.j2").module
-        svg = macros.map(shown, **parts["map"])
+        svg = macros.map(shown, parts["map"]["size"], parts["map"]["classes"])
         figures["map.svg"] = svg.replace("<svg", f"<svg {charts.XMLNS}", 1)
     if parts.get("gallery") and shown.read is not None:
         figures["gallery.png"] = gallery_figure(shown, parts["gallery"])
     page = environment.get_template("page.html.j2").render(
         css=Markup(charts.CSS),
+        atlas=atlas(inputs, rows, places, path),
         js=Markup(_JS),
         js_hash=base64.b64encode(hashlib.sha256(_JS.encode()).digest()).decode(),
         inputs=inputs,
@@ -111,14 +116,19 @@ def _finite(row: dict[str, float]) -> bool:
     return all(math.isfinite(x) for x in row.values() if isinstance(x, float))
 
 
-def _map(layout: analysis.Map, shown: Shown) -> Parts:
-    labels = shown.labels[layout.indices]
-    marks = np.column_stack([layout.indices, layout.cells])
+def _map(rows: np.ndarray, places: np.ndarray, shown: Shown) -> Parts:
+    """The map as a picture: in each of its cells the first row that lies there."""
+    size = np.array([24, 16])
+    cells = np.minimum(places[: analysis.LAID_OUT] * size, size - 1).astype(int)
+    cells, first = np.unique(cells, axis=0, return_index=True)
+    labels, marks = shown.labels[rows[first]], np.column_stack([rows[first], cells])
+    codes = np.unique(shown.labels[rows])
     classes = [
-        (shown.class_name(label), charts.class_colour(i), marks[labels == label])
-        for i, label in enumerate(np.unique(labels))
+        (shown.class_name(code), charts.class_colour(i), marks[labels == code])
+        for i, code in enumerate(codes)
+        if (labels == code).any()
     ]
-    return {"layout": layout, "classes": classes}
+    return {"rows": len(rows), "all": len(codes), "size": size, "classes": classes}
 
 
 def _similarity(spaces: dict[str, Sequence[np.ndarray]]) -> Parts:

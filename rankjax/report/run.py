@@ -92,6 +92,7 @@ def write_report(
         found = retrieval(search, recall_at=(1,))
         outcome = SearchResult(search, found, every, every)
     classes = len(np.unique(labels))
+    folder, target = run_dir / "figures", run_dir / "report.html"
     page, figures = render(
         EvaluationInputs(
             title=title,
@@ -122,9 +123,9 @@ def write_report(
             },
             history=history,
             seed=seed,
-        )
+        ),
+        target,
     )
-    folder, target = run_dir / "figures", run_dir / "report.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in figures.items():

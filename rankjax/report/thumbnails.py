@@ -4,11 +4,13 @@ import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from rankjax.data.images import to_pil
 from rankjax.report.charts import LIGHT
 
 _LARGE, _SMALL = 192, 64  # pixels, at most
@@ -23,12 +25,14 @@ class Shown:
       class_names: any text.
       read: rows -> uint8 [h, w, c] each, c 1 or 3; None where there are no pictures.
       paths: of the rows, any text, or None.
+      folder: where they are files, and relative ones begin; else None.
     """
 
     labels: np.ndarray
     class_names: Sequence[str]
     read: Callable[[np.ndarray], Any] | None
     paths: Sequence[str] | None = None
+    folder: Path | None = None
     _small: dict[int, Image.Image] = field(default_factory=dict, init=False, repr=False)
 
     def name(self, row: int) -> str:
@@ -52,24 +56,41 @@ class Shown:
         """The row's picture, in grey or colour, shrunk where it is large."""
         if row not in self._small:
             assert self.read is not None
-            image = self.read(np.array([row]))[0]
-            grey = image.shape[2] == 1
-            self._small[row] = Image.fromarray(image[..., 0] if grey else image)
+            self._small[row] = to_pil(self.read(np.array([row]))[0])
             self._small[row].thumbnail((_LARGE, _LARGE))
         return self._small[row]
 
     def uri(self, row: int, side: int = _SMALL) -> str:
         """The thumbnail as a URI; drawings stay exact, photographs stay small."""
-        small, buffer = self.thumbnail(row), io.BytesIO()
+        small = self.thumbnail(row)
         if max(small.size) > side:
             small = small.copy()
             small.thumbnail((side, side))
-        grey = small.mode == "L"
-        small.save(
-            buffer, *(("png",) if grey else ("jpeg",)), optimize=grey, quality=88
+        return uri_of(small, "png" if small.mode == "L" else "jpeg")
+
+
+def uri_of(image: Image.Image, kind: str) -> str:
+    """A picture as a URI, as "png", "jpeg" or "webp"."""
+    buffer = io.BytesIO()
+    quality = {"jpeg": 88, "webp": 60}.get(kind)
+    image.save(
+        buffer, kind, **({"quality": quality} if quality else {"optimize": True})
+    )
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def sheet(
+    read: Callable[[np.ndarray], Any], rows: np.ndarray, side: int
+) -> Image.Image:
+    """Small pictures of rows, line by line in a square of squares of `side` pixels."""
+    columns = int(np.ceil(np.sqrt(len(rows))))
+    whole = Image.new("RGBA", (columns * side, columns * side))
+    for at, row in enumerate(rows.tolist()):
+        picture = ImageOps.pad(
+            to_pil(read(np.array([row]))[0]).convert("RGBA"), (side, side)
         )
-        content = base64.b64encode(buffer.getvalue()).decode("ascii")
-        return f"data:image/{'png' if grey else 'jpeg'};base64,{content}"
+        whole.paste(picture, (at % columns * side, at // columns * side))
+    return whole
 
 
 class Found(NamedTuple):

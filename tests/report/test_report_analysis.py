@@ -105,33 +105,43 @@ def test_series_takes_the_rows_that_hold_the_key():
     assert analysis.series([], "loss").shape == (2, 0)
 
 
-def test_the_map_gives_every_image_a_cell_of_its_own(rng):
-    points, labels = blobs(rng, *[6] * 9)
-    layout = analysis.lay_out(points, labels, seed=3, classes=5, limit=20)
-    assert layout is not None
-    shown = labels[layout.indices]
-    assert np.unique(shown, return_counts=True)[1].tolist() == [4] * 5
-    assert len(np.unique(layout.indices)) == 20
-    assert len(np.unique(layout.cells, axis=0)) == 20
-    assert (layout.cells >= 0).all()
-    assert (layout.cells < [layout.columns, layout.rows]).all()
+def test_the_rows_of_a_map_begin_with_one_of_each_class(rng):
+    labels = rng.permutation(np.repeat(np.arange(9), [1, 2, 3, 3, 3, 6, 6, 6, 8]))
+    rows = analysis.one_of_each(labels, rng)
+    assert sorted(rows) == list(range(38))
+    turns = [9, 8, 7, 4, 4, 4, 1, 1]  # classes that have so many rows
+    for part in np.split(labels[rows], np.cumsum(turns)[:-1]):
+        assert len({*part}) == len(part)
+    assert (np.diff(labels[rows[:9]]) < 0).any()  # and not in their order
 
 
-def test_the_map_puts_far_classes_apart(rng):
-    labels = np.repeat([0, 1], 15)
+def test_the_map_puts_far_classes_apart_also_what_tsne_has_not_seen(rng, monkeypatch):
+    monkeypatch.setattr(analysis, "LAID_OUT", 30)
+    labels = np.arange(42) % 2
     points = np.where(labels[:, None] == 0, [1.0, 0, 0], [0, 1.0, 0])
     points = points + 0.05 * rng.normal(size=points.shape)
-    layout = analysis.lay_out(points, labels, seed=0)
-    assert layout is not None
-    cells = {label: layout.cells[labels[layout.indices] == label] for label in (0, 1)}
-    between = np.linalg.norm(cells[0].mean(axis=0) - cells[1].mean(axis=0))
-    spread = np.linalg.norm(cells[0] - cells[0].mean(axis=0), axis=1).mean()
+    places = analysis.lay_out(points, seed=0)
+    assert places is not None
+    assert places.min(axis=0).tolist() == [0, 0]
+    assert places.max(axis=0).tolist() == [1, 1]
+    ours, theirs = (places[:30][labels[:30] == label] for label in (0, 1))
+    between = np.linalg.norm(ours.mean(axis=0) - theirs.mean(axis=0))
+    spread = np.linalg.norm(ours - ours.mean(axis=0), axis=1).mean()
     assert between > spread
+    # Shepard's mean of the three that are nearest.
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    for row in range(30, 42):
+        squares = ((unit[row] - unit[:30]) ** 2).sum(axis=1)
+        near = np.argsort(squares)[:3]
+        mean = (places[near] / squares[near, None]).sum(axis=0) / (
+            1 / squares[near]
+        ).sum()
+        np.testing.assert_allclose(places[row], mean, atol=1e-3)
 
 
 def test_there_is_no_map_of_one_point_or_few_images(rng):
-    assert analysis.lay_out(np.ones((20, 4)), np.arange(20) // 4, seed=0) is None
-    assert analysis.lay_out(rng.normal(size=(9, 4)), np.arange(9), seed=0) is None
+    assert analysis.lay_out(np.ones((20, 4)), seed=0) is None
+    assert analysis.lay_out(rng.normal(size=(9, 4)), seed=0) is None
 
 
 def test_pairs_of_a_gallery_are_all_but_those_of_the_querys_camera(rng):

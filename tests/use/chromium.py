@@ -75,10 +75,7 @@ class Page:
         """Until a script gives something true."""
         end = time.monotonic() + seconds
         while not (found := self.evaluate(script)):
-            assert time.monotonic() < end, (
-                script,
-                self.evaluate("document.body.innerText"),
-            )
+            assert time.monotonic() < end, script
             time.sleep(0.05)
         return found
 

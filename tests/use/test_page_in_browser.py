@@ -1,8 +1,9 @@
-"""The script of a page, in a browser: it sorts, filters, saves and enlarges."""
+"""The script of a page, in a browser: tables, enlarged pictures and the map."""
 
 import base64
 import csv
 import io
+import time
 
 import chromium
 import numpy as np
@@ -26,10 +27,15 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory, images):
+def rows():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(5, 6))[np.arange(30) % 5] + rng.normal(size=(30, 6))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory, images, rows):
     """A browser at the page of thirty rows, whose names are hostile."""
-    rng, labels = np.random.default_rng(0), np.arange(30) % 5
-    rows = rng.normal(size=(5, 6))[labels] + rng.normal(size=(30, 6))
+    labels = np.arange(30) % 5
     search = leave_one_out(rows, labels)
     every = np.arange(30)
     folder = tmp_path_factory.mktemp("page")
@@ -54,7 +60,7 @@ def browser(tmp_path_factory, images):
         yield page
         assert page.logged == []
         assert page.evaluate("document.title") == "Rows | rankjax report"
-        assert page.evaluate("document.scripts.length") == 1
+        assert page.evaluate("document.scripts.length") == 2
 
 
 def column(browser, number):
@@ -63,8 +69,9 @@ def column(browser, number):
 
 
 def key(browser, name):
+    more = {"windowsVirtualKeyCode": 27} if name == "Escape" else {}
     for kind in ("keyDown", "keyUp"):
-        browser.call("Input.dispatchKeyEvent", type=kind, key=name, code=name)
+        browser.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, **more)
 
 
 def test_a_heading_sorts_by_numbers_or_by_words_and_turns(browser):
@@ -103,36 +110,181 @@ def test_the_filter_shows_and_saves_the_rows_with_its_words(browser):
     assert {line[0] for line in saved[1:]} == {"'=1+1", *NAMES[1:]}
 
 
-def test_a_picture_is_enlarged_by_a_click_and_by_keys(browser, images):
-    first = "document.querySelector('#gallery .row')"
-    notes = browser.evaluate(f"[...{first}.querySelectorAll('img')].map(i => i.title)")
-    assert notes[1].startswith("1: ")
-    assert ", cosine " in notes[1]
-    said = "document.querySelector('dialog[open] p')?.textContent ?? ''"
-    browser.evaluate(f"{first}.querySelectorAll('.thumb')[1].click()")
-    assert browser.evaluate(said) == notes[1]
-    uri = browser.evaluate("document.querySelector('dialog > img').src")
+def test_the_table_is_downloaded(browser, tmp_path):
+    browser.call(
+        "Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path)
+    )
+    browser.evaluate("document.querySelector('.tools button').click()")
+    end = time.monotonic() + 10
+    while not (tmp_path / "classes.csv").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    text = (tmp_path / "classes.csv").read_text(encoding="utf-8")
+    saved = list(csv.reader(io.StringIO(text)))
+    assert {line[0] for line in saved[1:]} == {"'=1+1", *NAMES[1:]}
+
+
+SAID = "(document.querySelector('dialog[open] p')?.textContent ?? '')"
+
+
+def row_of(note):
+    return int(note.rpartition(" ")[2].removesuffix(".png"))
+
+
+def pictured(uri, images):
+    """The row that a picture is of."""
     picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
-    row = int(notes[1].rpartition(" ")[2].removesuffix(".png"))
-    near = np.abs(np.asarray(picture, float) - images).mean((1, 2, 3))
-    assert near.argmin() == row
-    key(browser, "ArrowRight")
-    assert browser.evaluate(said) == notes[2]
-    key(browser, "ArrowLeft")
-    key(browser, "ArrowLeft")
-    key(browser, "ArrowLeft")  # before the first there is none
-    assert browser.evaluate(said) == notes[0]
-    strip = "document.querySelectorAll('dialog .strip .thumb')"
-    assert browser.evaluate(f"{strip}.length") == len(notes)
-    browser.evaluate(f"{strip}[3].click()")
-    assert browser.evaluate(said) == notes[3]
-    # What was enlarged last has the focus again.
-    focused = f"document.activeElement == {first}.querySelectorAll('.thumb')[%d]"
-    browser.evaluate("document.querySelector('dialog').close()")
-    assert browser.evaluate(said) == ""
-    browser.wait(focused % 3, seconds=5)
-    browser.evaluate(f"{first}.querySelectorAll('.thumb')[2].focus()")
+    picture = np.asarray(picture.convert("RGB").resize((6, 6)), float)
+    return np.abs(picture - images).mean((1, 2, 3)).argmin()
+
+
+def test_from_an_enlarged_picture_one_goes_on_to_any_neighbour_and_back(
+    browser, images, rows
+):
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = unit @ unit.T - 2 * np.eye(30)
+    first = "document.querySelector('#gallery .row')"
+    thumbs = f"{first}.querySelectorAll('.thumb')"
+    notes = browser.evaluate(f"[...{first}.querySelectorAll('img')].map(i => i.title)")
+    assert ", cosine " in notes[1]
+    strip = "document.querySelectorAll('dialog .strip figure')"
+    browser.evaluate(f"{thumbs}[1].focus()")
     key(browser, "Enter")
-    assert browser.evaluate(said) == notes[2]
-    browser.evaluate("document.querySelector('dialog').close()")
-    browser.wait(focused % 2, seconds=5)
+    row, visited = row_of(notes[1]), []
+    for step in range(3):
+        assert row_of(browser.evaluate(SAID)) == row
+        uri = browser.evaluate("document.querySelector('.large img')?.src ?? ''")
+        if uri:
+            assert pictured(uri, images) == row
+        near = np.argsort(-cosines[row])[:6]
+        said = browser.evaluate(f"[...{strip}].map(f => f.innerText.trim())")
+        expected = [cosines[row, other] for other in near]
+        assert [float(one) for one in said] == pytest.approx(expected, abs=6e-4)
+        kinds = browser.evaluate(f"[...{strip}].map(f => f.firstChild.className)")
+        same = (near - row) % 5 == 0
+        assert kinds == [f"thumb {'hit' if one else 'miss'}" for one in same]
+        visited.append(row)
+        row = near[step + 1]
+        browser.evaluate(f"{strip}[{step + 1}].firstChild.click()")
+    for row in reversed(visited):
+        browser.evaluate("history.back()")
+        browser.wait(f"{SAID}.endsWith(' {row}.png')", seconds=5)
+    browser.evaluate("[...document.querySelectorAll('dialog > button')].at(-1).click()")
+    browser.wait(f"{SAID} === '' && location.hash === ''", seconds=5)
+    # What was enlarged first has the focus again.
+    browser.wait(f"document.activeElement === {thumbs}[1]", seconds=5)
+    browser.evaluate(f"{thumbs}[2].click()")
+    assert row_of(browser.evaluate(SAID)) == row_of(notes[2])
+    key(browser, "Escape")
+    browser.wait(f"{SAID} === '' && location.hash === ''", seconds=5)
+
+
+def test_an_address_with_a_row_opens_it(browser):
+    address = browser.evaluate("location.href.split('#')[0]")
+    browser.evaluate("location.hash = '#row-17'")
+    browser.wait(f"{SAID}.endsWith(' 17.png')", seconds=5)
+    browser.evaluate("location.hash = '#row-99'")  # there is none
+    browser.wait(f"{SAID} === ''", seconds=5)
+    browser.evaluate("history.replaceState(null, '', '#')")
+    assert browser.evaluate("location.href.split('#')[0]") == address
+
+
+@pytest.fixture
+def on_the_map(browser):
+    """Where rows are on the screen, at the map's first view."""
+    canvas = "document.querySelector('.map canvas')"
+    browser.evaluate("document.querySelector('[aria-label=\"Show all\"]').click()")
+    browser.evaluate(f"{canvas}.scrollIntoView({{block: 'center'}})")
+    box = browser.evaluate(f"{canvas}.getBoundingClientRect().toJSON()")
+    places = np.array(browser.evaluate("['x', 'y'].map(name => [...unpack(name)])")).T
+    rows = browser.evaluate("[...rows]")
+    place = ((places / 65535 - 0.5) * 0.94 + 0.5) * [box["width"], box["height"]]
+    return dict(zip(rows, place + np.array([box["x"], box["y"]]), strict=True))
+
+
+def mouse(browser, kind, x, y, **more):
+    browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
+
+MARKED = "(document.querySelector('.map .shown span')?.textContent ?? '')"
+
+
+def alone(places):
+    """The row that is the farthest from all others."""
+    rows, found = list(places), np.array([*places.values()])
+    apart = np.linalg.norm(found[:, None] - found, axis=2) + 1e9 * np.eye(len(rows))
+    return rows[apart.min(axis=1).argmax()]
+
+
+def test_the_map_names_the_row_under_the_pointer_and_a_click_enlarges_it(
+    browser, on_the_map
+):
+    row = alone(on_the_map)
+    mouse(browser, "mouseMoved", *on_the_map[row])
+    browser.wait(f"{MARKED}.endsWith(' {row}.png')", seconds=5)
+    assert browser.evaluate("!!document.querySelector('.map .shown > :is(img,canvas)')")
+    for kind in ("mousePressed", "mouseReleased"):
+        mouse(browser, kind, *on_the_map[row], button="left", clickCount=1)
+    browser.wait(f"{SAID}.endsWith(' {row}.png')", seconds=5)
+    key(browser, "Escape")
+    browser.wait(f"{SAID} === '' && location.hash === ''", seconds=5)
+
+
+def test_the_map_zooms_where_the_wheel_turns_and_is_dragged(browser, on_the_map):
+    row = alone(on_the_map)
+    x, y = on_the_map[row]
+    mouse(browser, "mouseMoved", x, y)
+    mouse(browser, "mouseWheel", x, y, deltaX=0, deltaY=-800)
+    # What was under the pointer stays there; all else has moved away.
+    mouse(browser, "mouseMoved", x + 1, y)
+    browser.wait(f"{MARKED}.endsWith(' {row}.png')", seconds=5)
+    mouse(browser, "mousePressed", x, y, button="left", clickCount=1)
+    for step in range(1, 9):
+        mouse(browser, "mouseMoved", x + 10 * step, y, button="left", buttons=1)
+    mouse(browser, "mouseReleased", x + 80, y, button="left", clickCount=1)
+    assert browser.evaluate(SAID) == ""  # a drag is no click
+    mouse(browser, "mouseMoved", x + 80, y + 1)
+    browser.wait(f"{MARKED}.endsWith(' {row}.png')", seconds=5)
+
+
+def test_the_map_is_driven_by_keys_and_shows_a_class(browser, on_the_map):
+    canvas = "document.querySelector('.map canvas')"
+    look = f"{canvas}.toDataURL()"
+    settled = "new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
+    browser.evaluate(settled)
+    looks = [browser.evaluate(look)]
+    browser.evaluate(f"{canvas}.focus()")
+    for name in ("+", "ArrowLeft"):
+        browser.call("Input.dispatchKeyEvent", type="keyDown", key=name, text="")
+        browser.evaluate(settled)
+        looks.append(browser.evaluate(look))
+    marked = browser.evaluate(MARKED)
+    assert marked
+    key(browser, "Enter")
+    assert browser.evaluate(SAID) == marked
+    key(browser, "Escape")
+    browser.wait(f"{SAID} === '' && document.activeElement === {canvas}", seconds=5)
+    choose = "i = document.querySelector('.map input'); i.value = %r; i.oninput()"
+    colour = "i = document.querySelector('.map select'); i.selectedIndex = %d; "
+    colour += "i.onchange()"
+    for script in (choose % "10", colour % 1, choose % "", colour % 0):
+        browser.evaluate("{let " + script + "}")
+        browser.evaluate(settled)
+        looks.append(browser.evaluate(look))
+    assert len({*looks}) == len(looks) - 1  # the last view is that before them
+    assert looks[-1] == looks[-5]
+
+
+def test_two_fingers_zoom_the_map(browser, on_the_map):
+    look = "document.querySelector('.map canvas').toDataURL()"
+    browser.evaluate(f"window.before = {look}; 0")
+    (x, y), touch = on_the_map[alone(on_the_map)], "Input.dispatchTouchEvent"
+    for kind, apart in (("Start", 10), ("Move", 20), ("Move", 40), ("End", None)):
+        points = [
+            {"x": x + side * apart, "y": y, "id": id}
+            for id, side in ((1, -1), (2, 1))
+            if apart is not None
+        ]
+        browser.call(touch, type=f"touch{kind}", touchPoints=points)
+    browser.wait(f"{look} !== window.before", seconds=5)
+    assert browser.evaluate(SAID) == ""
