@@ -134,6 +134,9 @@ class Loss:
     """Hyper-parameters that are trained too, from where loss_options have them."""
     proxies_per_class: Whole = 0
     """Learned rows per training class that the batch is compared with; 0 for none."""
+    class_share: Annotated[float, Range(above=0, most=1)] = 1.0
+    """Share of the proxies that a step compares with: those of the batch and random
+    others (Partial FC, whose paper has 0.1)."""
     proxy_learning_rate: Factor = 100.0
     """Of the proxies, as a multiple of learning_rate."""
     similarity: str = "default"

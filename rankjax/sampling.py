@@ -36,13 +36,15 @@ def sampled_classes(
     not kept have gradient 0; optimizers with momentum move them all the same.
 
     Args:
-      references: class rows with labels [m]; over devices those of this device, and
-        `sharded`. Rows that are not valid come last.
+      references: class rows with labels [m]; over devices all of them and
+        `replicated`, or those of this device and `sharded`. Rows that are not valid
+        come last.
       labels: [n] integers, of the batch; over devices those of this device.
       share: of the rows, above 0 and at most 1; the paper's. Never fewer rows are kept
         than the batch has, over all devices, so that all its classes are among them.
       key: from `jax.random.key`, the same on every device and a new one in each step.
-      axis_name: the mapped axis over which classes and batch are spread, or None.
+      axis_name: the mapped axis over which the batch is spread, and classes if they
+        are sharded, or None.
 
     Returns:
       The references that are kept, as many for every batch of this size. Rows of
@@ -73,7 +75,8 @@ def sampled_classes(
     if references.copy_of is not None or references.guide is not None:
         raise ValueError("references must be class rows, without copy_of and guide")
     if axis_name is not None:
-        wanted = lax.all_gather(wanted, axis_name, tiled=True)
+        wanted = lax.all_gather(wanted, axis_name, tiled=True, to="invarying")
+    if axis_name is not None and not references.replicated:
         key = jax.random.fold_in(key, lax.axis_index(axis_name))
     wanted = jnp.sort(wanted)
     place = jnp.minimum(jnp.searchsorted(wanted, rows.label), len(wanted) - 1)

@@ -204,9 +204,17 @@ def test_the_guide_of_an_image_is_its_own(triplets, guide):
             r"guide .* must have all [\d,]+ images for training, .* are missing: digit",
         ),
         ("--mining-options by=guide", "no option of all 'by'"),
+        (
+            "--loss proxy_nca --class-share 0.1",
+            "class_share must be 1 for loss proxy_nc",
+        ),
+        (
+            "--loss arc_face --class-share 0",
+            "class_share must be above 0 and at most 1",
+        ),
     ],
 )
-def test_partners_and_guides_that_do_not_fit_are_refused(
+def test_partners_guides_and_shares_that_do_not_fit_are_refused(
     words, message, photos, triplets, guide, data_dir
 ):
     places = {"photos": photos, "list": triplets, "guide": guide}

@@ -23,6 +23,7 @@ from experiments.training.fitting import without_images
 from rankjax.data import BATCHES, Split
 from rankjax.errors import RunError, UsageError
 from rankjax.inputs import Positives, References
+from rankjax.losses import LOSSES
 from rankjax.models import MODELS
 from rankjax.registry import Range, hyper_parameters, info_of
 
@@ -182,6 +183,12 @@ def _check_loss(loss: Loss, others: int) -> None:
         raise UsageError(
             f"loss {loss.name} compares the batch with proxies; proxies_per_class "
             "must be at least 1, got 0"
+        )
+    if loss.class_share < 1 and (info is None or not info.sharded):
+        names = [name for name, each in LOSSES.items() if each.info.sharded]
+        raise UsageError(
+            f"class_share must be 1 for loss {loss.name}, got {loss.class_share}; a "
+            f"share of classes goes with {', '.join(names)}"
         )
     if loss.memory and proxies:
         raise UsageError(

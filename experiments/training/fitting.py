@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Settings that are of one loss, one augmentation, ..., and mean nothing to another.
 _BELONG_TO = {
-    "loss": ("loss_options", "learn", "similarity"),
+    "loss": ("loss_options", "learn", "similarity", "class_share"),
     "augmentation": ("augmentation_options",),
     "batches": ("batch_options",),
     "model": (

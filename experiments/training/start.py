@@ -136,6 +136,7 @@ def build_step(
                 memory_weight=config.loss.memory_weight,
                 memory_warmup=config.loss.memory_warmup,
                 weight_ema=config.optimizer.weight_ema,
+                class_share=config.loss.class_share,
                 seed=config.run.seed,
             ),
             axis,

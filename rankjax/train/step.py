@@ -15,6 +15,7 @@ from rankjax.memory import Memory
 from rankjax.models.layers import Dropout
 from rankjax.models.proxies import WithLoss
 from rankjax.parallel import Step
+from rankjax.sampling import sampled_classes
 from rankjax.similarity import normalize
 
 PyTree = Any
@@ -101,6 +102,7 @@ def make_step(
     memory_weight: float = 1.0,
     memory_warmup: int = 0,
     weight_ema: float = 0.999,
+    class_share: float = 1.0,
     seed: int = 0,
 ) -> Step:
     """Builds `step(state, batch) -> (state, metrics)`.
@@ -126,6 +128,8 @@ def make_step(
       memory_warmup: steps before it is; the memory fills from the first step on.
       weight_ema: decay of the state's averages, if it keeps any; at most
         (1 + step) / (10 + step), so that they forget the first weights soon.
+      class_share: of the model's proxies, with which a step compares; see
+        `rankjax.sampled_classes`.
       seed: of the objective's random choices, which are other ones in each step.
 
     Returns:
@@ -163,6 +167,14 @@ def make_step(
         given |= _beside(model)
         if "others" in batch:
             embeddings, given["references"] = _with_partners(embeddings, batch)
+        if class_share < 1:
+            given["references"] = sampled_classes(
+                given["references"],
+                label,
+                share=class_share,
+                key=jax.random.fold_in(key, 1),
+                axis_name=axis_name,
+            )
         value, aux = objective(embeddings, label, key=key, **given)
         memory = state.memory
         if memory is not None:

@@ -93,6 +93,7 @@ def pieces(
     dtype=None,
     remat=False,
     memory=0,
+    classes=CLASSES,
     **options,
 ):
     """A step and its first state; without `axis_name` nothing knows of an axis."""
@@ -101,7 +102,7 @@ def pieces(
     layers = {"norm_kind": norm_kind, "dtype": dtype, "remat": remat}
     network = model(backbone, norm_axis, normalize, dropout, **layers)
     if loss in LEARNED:
-        proxies = Proxies(CLASSES, 8, rngs=nnx.Rngs(1))
+        proxies = Proxies(classes, 8, rngs=nnx.Rngs(1))
         network = WithLoss(network, proxies=proxies, learned=LEARNED[loss])
     ring = empty(memory, 8) if memory else None
     definition, state = create_state(network, optimizer, memory=ring)
@@ -220,6 +221,25 @@ def test_summed_gradients_have_another_curve(monkeypatch):
     losses, expected = eight_devices.__wrapped__("pmap")[0], one_device()[0]
     np.testing.assert_allclose(losses[0], expected[0], rtol=1e-10)
     assert abs(losses / expected - 1).max() > 0.01
+
+
+def test_a_share_of_classes_is_the_same_on_eight_devices():
+    """Of 80 classes half, among them the 16 of the batch; others are left alone."""
+    share = {"classes": 80, "class_share": 0.5, "backbone": OneLayer}
+    found = []
+    for axis in (None, AXIS):
+        step, state = pieces("normalized_softmax", axis_name=axis, **share)
+        devices = jax.devices()[: 8 if axis else 1]
+        run = data_parallel(step, devices=devices, wrapper="shard_map")
+        run = run if axis else jax.jit(step)
+        with jax.enable_x64(True):
+            found.append(train(run, in_float64(state), devices, steps=1))
+    assert_same(found[1], found[0])
+    before = np.asarray(jax.tree.leaves(state.params["proxies"])[0], float)
+    after = jax.tree.leaves(found[0][1].params["proxies"])[0]
+    moved = np.any(np.asarray(after) != before, 1)
+    assert moved[:CLASSES].all()
+    assert moved.sum() == 40
 
 
 def with_partners(guided):
