@@ -34,7 +34,7 @@ class Memory:
 
     Attributes:
       embeddings: [size, dim].
-      labels: [size] integers.
+      labels: [size] integers, or [size, classes] bool.
       index: [size] int32, which row of the newest batch this is; -1 for one of an
         earlier batch, -2 for a place that is still empty.
       start: [] int32, the place of the next row.
@@ -59,22 +59,27 @@ class Memory:
 
         Args:
           embeddings: [n, dim], n at most the size.
-          labels: [n] integers.
+          labels: [n] integers, or [n, classes] bool, as the memory holds them.
           axis_name: the mapped axis over which the batch is spread, or None.
 
         Raises:
           ValueError: shapes that do not fit, or a batch larger than the memory.
-          TypeError: labels that are not integers, or wider than the memory's.
+          TypeError: labels of another type than the memory's.
         """
+        rows = inputs.as_rows("", embeddings, labels, None)
+        dim = self.embeddings.shape[1]
+        if rows.label is None or rows.label.shape[1:] != self.labels.shape[1:]:
+            held = ", ".join(["n", *map(str, self.labels.shape[1:])])
+            raise TypeError(
+                f"labels must be [{held}] for this memory, got "
+                f"{None if rows.label is None else rows.label.shape}; "
+                "rankjax.memory.empty(..., classes=...) holds several labels per row"
+            )
         if jnp.asarray(labels).dtype.itemsize > self.labels.dtype.itemsize:
             raise TypeError(
                 f"labels are {jnp.asarray(labels).dtype}, the memory holds "
                 f"{self.labels.dtype}"
             )
-        rows = inputs.as_rows("", embeddings, labels, None)
-        dim = self.embeddings.shape[1]
-        if rows.label is None or rows.label.ndim == 2:
-            raise TypeError("labels must be integers [n], one class per row")
         if rows.embeddings.shape[1] != dim:
             raise ValueError(
                 f"embeddings must have the memory's dim {dim}, "
@@ -125,7 +130,12 @@ class Memory:
 
 
 def empty(
-    size: int, dim: int, dtype: Any = jnp.float32, *, replicated: bool = True
+    size: int,
+    dim: int,
+    dtype: Any = jnp.float32,
+    *,
+    classes: int | None = None,
+    replicated: bool = True,
 ) -> Memory:
     """A memory without rows.
 
@@ -133,17 +143,22 @@ def empty(
       size: number of rows that it will hold, on each device.
       dim: length of an embedding.
       dtype: of the embeddings.
+      classes: their number, where rows have several labels [n, classes]; None where
+        each has one.
       replicated: see `Memory`.
 
     Raises:
       ValueError: a number is below 1.
     """
-    for name, value in (("size", size), ("dim", dim)):
-        if value < 1:
+    sizes = {"size": size, "dim": dim, "classes": classes}
+    for name, value in sizes.items():
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     return Memory(
         jnp.zeros((size, dim), dtype),
-        jnp.zeros(size, jax.dtypes.canonicalize_dtype(int)),
+        jnp.zeros(size, jax.dtypes.canonicalize_dtype(int))
+        if classes is None
+        else jnp.zeros((size, classes), bool),
         jnp.full(size, -2, jnp.int32),
         jnp.zeros((), jnp.int32),
         replicated,

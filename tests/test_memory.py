@@ -159,6 +159,40 @@ def test_labels_that_are_not_integers_are_refused():
         memory.empty(8, DIM).add(jnp.ones((2, DIM)), np.zeros(2))
 
 
+def test_rows_of_several_labels_are_held_and_compared_by_what_they_share():
+    """Multi-SupCon of the newest ten rows, in loops over the last batch and them."""
+    rng = np.random.default_rng(0)
+    compute = rankjax.objective(losses.sup_con_loss)
+    ring, seen, sets = memory.empty(10, DIM, classes=4), [], []
+    for seed in range(3):
+        embeddings, _ = rows(4, seed)
+        labels = rng.random((4, 4)) < 0.4
+        ring = ring.add(embeddings, labels)
+        seen, sets = [*seen, *embeddings], [*sets, *labels]
+    got = compute(embeddings, labels, references=ring.references(holds_batch=True))
+    terms = []
+    for row in range(6, 10):  # the last batch
+        cosines, alike = [], []
+        for place in {*range(10)} - {row}:
+            x, z = seen[-10:][row], seen[-10:][place]
+            cosines.append(x @ z / np.linalg.norm(x) / np.linalg.norm(z))
+            alike.append(np.any(sets[-10:][row] & sets[-10:][place]))
+        scores, alike = np.exp(np.array(cosines) / 0.1), np.array(alike)
+        if alike.any():
+            terms.append(-np.mean(np.log(scores[alike] / scores.sum())))
+    np.testing.assert_allclose(got, np.mean(terms), rtol=1e-5)
+
+
+def test_labels_of_another_shape_than_the_memorys_are_refused():
+    sets = np.zeros((2, 4), bool)
+    for classes, labels in ((None, sets), (4, np.zeros(2, int)), (5, sets)):
+        ring = memory.empty(8, DIM, classes=classes)
+        with pytest.raises(
+            TypeError, match=r"labels must be \[n.*for this memory, got"
+        ):
+            ring.add(jnp.ones((2, DIM)), labels)
+
+
 @pytest.mark.parametrize(("size", "dim"), [(0, 3), (3, 0)])
 def test_a_memory_without_room_is_refused(size, dim):
     with pytest.raises(ValueError, match="must be at least 1"):

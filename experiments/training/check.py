@@ -185,7 +185,8 @@ def _check_loss(loss: Loss, others: int) -> None:
             "must be at least 1, got 0"
         )
     if loss.class_share < 1 and (info is None or not info.sharded):
-        names = [name for name, each in LOSSES.items() if each.info.sharded]
+        infos = {name: info_of(each) for name, each in LOSSES.items()}
+        names = [name for name, each in infos.items() if each and each.sharded]
         raise UsageError(
             f"class_share must be 1 for loss {loss.name}, got {loss.class_share}; a "
             f"share of classes goes with {', '.join(names)}"

@@ -15,11 +15,12 @@ from rankjax.metrics.protocols import (
 from rankjax.metrics.reranking import expand_gallery, expand_queries, k_reciprocal
 from rankjax.metrics.retrieval import (
     Retrieval,
+    graded_ndcg,
     precision_recall,
     retrieval,
     retrieval_metrics,
 )
-from rankjax.metrics.revisited import graded_ndcg, revisited
+from rankjax.metrics.revisited import revisited
 from rankjax.metrics.suspects import (
     Nearer,
     duplicates,

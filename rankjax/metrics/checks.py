@@ -58,6 +58,26 @@ def as_labels(name: str, labels: Any, n: int | None = None) -> np.ndarray:
     return labels
 
 
+def as_label_sets(name: str, labels: Any, n: int) -> np.ndarray:
+    """Integers [n] as they are, or masks bool [n, classes] of rows with several.
+
+    Raises:
+      ValueError: a wrong shape, or none.
+      TypeError: neither.
+    """
+    sets = np.asarray(labels)
+    if sets.ndim != 2:
+        return as_labels(name, labels, n)
+    if sets.dtype != bool:
+        raise TypeError(
+            f"{name} must be integers [n], or a bool mask [n, classes], got "
+            f"{sets.dtype} {sets.shape}; of 0 and 1 take {name}.astype(bool)"
+        )
+    if len(sets) != n or not sets.size:
+        raise ValueError(f"{name} must have shape ({n}, classes), got {sets.shape}")
+    return sets
+
+
 def as_values(name: str, values: Any, n: int | None = None) -> np.ndarray:
     """Numbers [n] in float64, none of them NaN.
 

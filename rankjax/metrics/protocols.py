@@ -15,13 +15,14 @@ class Search:
 
     A gallery row of the query's label is a positive, every other row a negative. Two
     kinds of rows are neither, and are left out of the query's ranking: the query
-    itself, and rows of its label that its own camera took.
+    itself, and rows of its label that its own camera took. Where rows have several
+    labels, those that share one with the query are positives.
 
     Attributes:
       queries: [q, dim] floating point.
-      query_labels: [q] integers of any size.
+      query_labels: [q] integers of any size, or [q, classes] bool.
       gallery: [n, dim].
-      gallery_labels: [n].
+      gallery_labels: [n], or [n, classes].
       itself: [q] the gallery row that a query is, -1 for none; None where no query is
         a row of the gallery.
       query_cameras: [q] integers, or None.
@@ -52,7 +53,7 @@ class Search:
         if self.itself is not None:
             none |= self.itself[queries] == rows
         if self.query_cameras is not None and self.gallery_cameras is not None:
-            same = self.query_labels[queries] == self.gallery_labels[rows]
+            same = _alike(self.query_labels[queries], self.gallery_labels[rows])
             none |= same & (self.query_cameras[queries] == self.gallery_cameras[rows])
         return none
 
@@ -61,7 +62,26 @@ class Search:
         every = np.arange(len(self.gallery))
         for query, label in enumerate(self.query_labels):
             skipped = self.skipped(np.array([query]), every)
-            yield (self.gallery_labels == label) & ~skipped, skipped
+            yield _alike(label[None], self.gallery_labels) & ~skipped, skipped
+
+    def relevance(self) -> Iterator[np.ndarray]:
+        """For each query the Jaccard index of its labels and those of rows, [n].
+
+        That is the share of all their labels that both have, 0 where there are none;
+        -1 of rows that the query skips. Of one label per row it is their equality.
+        """
+        every = np.arange(len(self.gallery))
+        for query, label in enumerate(self.query_labels):
+            index = _alike(label[None], self.gallery_labels).astype(np.float64)
+            if label.ndim:
+                common = (self.gallery_labels & label).sum(1)
+                index = common / np.maximum((self.gallery_labels | label).sum(1), 1)
+            yield np.where(self.skipped(np.array([query]), every), -1, index)
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether rows have equal labels, or share one where they have several."""
+    return one == other if one.dtype != bool else (one & other).any(-1)
 
 
 class Side(NamedTuple):
@@ -124,14 +144,14 @@ def leave_one_out(embeddings: Any, labels: Any) -> Search:
 
     Args:
       embeddings: [n, dim] floating point.
-      labels: [n] integers.
+      labels: [n] integers; or [n, classes] bool, where a row has several.
 
     Raises:
       ValueError: a wrong shape, no row, or an entry that is not finite.
       TypeError: a wrong type.
     """
     rows = checks.as_embeddings("embeddings", embeddings)
-    labels = checks.as_labels("labels", labels, len(rows))
+    labels = checks.as_label_sets("labels", labels, len(rows))
     return Search(rows, labels, rows, labels, itself=np.arange(len(rows)))
 
 
@@ -154,9 +174,9 @@ def query_gallery(
 
     Args:
       queries: [q, dim] floating point.
-      query_labels: [q] integers.
+      query_labels: [q] integers; or [q, classes] bool, where a row has several.
       gallery: [n, dim].
-      gallery_labels: [n].
+      gallery_labels: [n], or [n, classes].
       query_cameras: [q] integers; both or neither.
       gallery_cameras: [n].
       junk: bool [n], rows of the gallery that no query meets (label -1 of Market-1501).
@@ -175,8 +195,15 @@ def query_gallery(
             f"queries and gallery must have equally many dimensions, got "
             f"{queries.shape[1]} and {gallery.shape[1]}"
         )
-    query_labels = checks.as_labels("query_labels", query_labels, len(queries))
-    gallery_labels = checks.as_labels("gallery_labels", gallery_labels, len(gallery))
+    query_labels = checks.as_label_sets("query_labels", query_labels, len(queries))
+    gallery_labels = checks.as_label_sets(
+        "gallery_labels", gallery_labels, len(gallery)
+    )
+    if query_labels.shape[1:] != gallery_labels.shape[1:]:
+        raise ValueError(
+            "query_labels and gallery_labels must be of equally many classes, got "
+            f"{query_labels.shape} and {gallery_labels.shape}"
+        )
     if (query_cameras is None) != (gallery_cameras is None):
         raise ValueError("query_cameras and gallery_cameras must be given together")
     if query_cameras is not None:
@@ -187,7 +214,7 @@ def query_gallery(
     if itself is not None:
         itself = checks.as_labels("itself", itself, len(queries))
         checks.within("itself", itself[itself != -1], len(gallery))
-        wrong = (itself >= 0) & (gallery_labels[itself] != query_labels)
+        wrong = (itself >= 0) & ~_alike(gallery_labels[itself], query_labels)
         if wrong.any():
             at = np.flatnonzero(wrong)[0]
             raise ValueError(

@@ -10,6 +10,7 @@ depend on where they are.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -74,6 +75,19 @@ def ranks_of_scores(
     return Ranks(np.arange(len(ranks)), padded, positives)
 
 
+def scores_of_blocks(
+    search: Search, similarity: Similarity, block: int = 512
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Similarities of some queries and the gallery, [some, n], and the first's number.
+
+    Of rows with several labels, whose positives are not side by side in any order.
+    """
+    compute = jax.jit(similarity)
+    for begin in range(0, len(search.queries), block):
+        scores = compute(search.queries[begin : begin + block], search.gallery)
+        yield begin, np.asarray(scores)
+
+
 def ranks_of_positives(
     search: Search,
     *,
@@ -95,6 +109,12 @@ def ranks_of_positives(
     devices = jax.local_devices() if devices is None else devices
     if block is None:
         block = 512 if devices[0].platform == "cpu" else 4096
+    if search.query_labels.ndim == 2:
+        masks = search.masks()
+        for begin, scores in scores_of_blocks(search, similarity, block):
+            some = ranks_of_scores(scores, itertools.islice(masks, len(scores)))
+            yield some._replace(queries=begin + some.queries)
+        return
     groups = _Groups.of(search)
     widest = max(int(groups.size.max()), 1)
     # Each tile serves both its rows and its columns, where they are the same set, the

@@ -1,6 +1,7 @@
 """Exact retrieval metrics: how well a query's ranking puts its class first."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,7 +10,12 @@ import numpy as np
 
 from rankjax.inputs import check_shape
 from rankjax.metrics.protocols import Search, leave_one_out
-from rankjax.metrics.ranking import Ranks, ranks_of_positives, ranks_of_scores
+from rankjax.metrics.ranking import (
+    Ranks,
+    ranks_of_positives,
+    ranks_of_scores,
+    scores_of_blocks,
+)
 from rankjax.similarity import Similarity, cosine
 
 
@@ -20,7 +26,7 @@ class Retrieval:
     Attributes:
       values: each metric by name, float64 [scored], from 0 to 1.
       queries: [scored] row numbers of the queries that have a positive, rising.
-      labels: [scored] their labels.
+      labels: [scored] their labels; or [scored, classes].
       excluded: how many queries have none. They are in no mean.
     """
 
@@ -35,6 +41,10 @@ class Retrieval:
 
     def class_means(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The classes [classes], and each metric's mean over each one's queries."""
+        if self.labels.ndim == 2:  # a query counts for each of its classes
+            classes = np.flatnonzero(self.labels.any(0))
+            shares = self.labels[:, classes] / self.labels[:, classes].sum(0)
+            return classes, {k: values @ shares for k, values in self.values.items()}
         classes, group, counts = np.unique(
             self.labels, return_inverse=True, return_counts=True
         )
@@ -78,6 +88,8 @@ def retrieval(
                       is 1 for r_i = 1; of searches with cameras. Average precision as
                       the code of Market-1501 (Zheng et al., ICCV 2015) has it, the
                       area under straight lines; later code has `map`
+        graded_ndcg   where rows have several labels, which positives share in part: the
+                      nDCG of the Jaccard index of their labels (`metrics.graded_ndcg`)
 
     of which each figure that is quoted is the mean over queries.
 
@@ -156,6 +168,8 @@ def retrieval(
         return found
 
     found = of_queries(parts, search.query_labels, figures)
+    if search.query_labels.ndim == 2 and not first_only:
+        found.values["graded_ndcg"] = _graded(search, similarity, scores)[found.queries]
     if not len(found.queries):
         raise ValueError(
             "labels must hold a class with two rows or more"
@@ -163,6 +177,21 @@ def retrieval(
             else "gallery_labels must hold a query's label, on another camera if any"
         )
     return found
+
+
+def _graded(
+    search: Search, similarity: Similarity, scores: np.ndarray | None
+) -> np.ndarray:
+    """The nDCG [q] of the Jaccard index; rows that a query skips come last, as 0."""
+    relevance = search.relevance()
+    found = []
+    blocks = scores_of_blocks(search, similarity) if scores is None else [(0, scores)]
+    for _, some in blocks:
+        wanted = np.stack(list(itertools.islice(relevance, len(some))))
+        lowest = np.finfo(some.dtype).min
+        some = np.where(wanted < 0, lowest, some)
+        found.append(graded_ndcg(some, np.maximum(wanted, 0)))
+    return np.concatenate(found)
 
 
 def of_queries(
@@ -203,7 +232,7 @@ def retrieval_metrics(
 
     Args:
       embeddings: [n, dim].
-      labels: [n] integers.
+      labels: [n] integers; or [n, classes] bool, where a row has several.
       recall_at: as of `retrieval`.
       similarity: of queries and gallery.
 
@@ -296,3 +325,45 @@ def trapezoid(ranks: np.ndarray, positives: np.ndarray) -> np.ndarray:
     place = np.arange(ranks.shape[1])
     before = np.where(ranks > 1, place / np.maximum(ranks - 1, 1), ranks == 1)
     return (before + _precisions(ranks)).sum(1) / 2 / positives
+
+
+def graded_ndcg(scores: Any, relevance: Any, *, k: int | None = None) -> np.ndarray:
+    """Normalised discounted cumulative gain of graded relevance, for each query.
+
+    With g_j the relevance of the row at rank j:
+
+        sum_{j <= k} g_j / log2(1 + j)
+
+    over that of the best ranking (Jaervelin, Kekaelaeinen, "Cumulated Gain-Based
+    Evaluation of IR Techniques", TOIS 2002, with the logarithm from the first rank on).
+    For gains 2^g - 1 hand over those. Ties count against the query: of equal scores the
+    least relevant comes first.
+
+    Args:
+      scores: similarities [q, n].
+      relevance: [q, n], at least 0; 0 for none.
+      k: ranks that count; None for all.
+
+    Returns:
+      [q] float64 from 0 to 1; NaN for a query of which no row is relevant.
+
+    Raises:
+      ValueError: a wrong shape, an entry that is not finite or negative relevance, or a
+        k that is not from 1 to n.
+    """
+    scores, relevance = np.asarray(scores), np.asarray(relevance, np.float64)
+    if scores.ndim != 2 or not scores.size:
+        raise ValueError(f"scores must have shape [q, n], got {scores.shape}")
+    check_shape("relevance", relevance, scores.shape)
+    if not (np.isfinite(scores).all() and np.isfinite(relevance).all()):
+        raise ValueError("scores and relevance must be finite")
+    if (relevance < 0).any():
+        raise ValueError(f"relevance must be at least 0, got {relevance.min()}")
+    n = scores.shape[1]
+    if k is not None and not 1 <= k <= n:
+        raise ValueError(f"k must be from 1 to {n}, the rows, got {k}")
+    discounts = (1 / np.log2(2 + np.arange(n)))[:k]
+    ranked = np.take_along_axis(relevance, np.lexsort((relevance, -scores)), 1)[:, :k]
+    best = -np.sort(-relevance, axis=1)[:, :k]
+    with np.errstate(invalid="ignore"):
+        return (ranked @ discounts) / (best @ discounts)

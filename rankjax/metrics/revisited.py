@@ -1,11 +1,10 @@
-"""Protocols in which each query has lists of its own, and grades of relevance."""
+"""The protocol of Revisited Oxford and Paris: each query has lists of its own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from rankjax.inputs import check_shape
 from rankjax.metrics import checks
 from rankjax.metrics.ranking import ranks_of_scores
 from rankjax.metrics.retrieval import Retrieval, of_queries, trapezoid
@@ -107,45 +106,3 @@ def _masks(name: str, lists: Lists, shape: tuple[int, ...]) -> np.ndarray:
         if len(rows):
             mask[checks.within(name, np.asarray(rows), shape[1])] = True
     return masks
-
-
-def graded_ndcg(scores: Any, relevance: Any, *, k: int | None = None) -> np.ndarray:
-    """Normalised discounted cumulative gain of graded relevance, for each query.
-
-    With g_j the relevance of the row at rank j:
-
-        sum_{j <= k} g_j / log2(1 + j)
-
-    over that of the best ranking (Jaervelin, Kekaelaeinen, "Cumulated Gain-Based
-    Evaluation of IR Techniques", TOIS 2002, with the logarithm from the first rank on).
-    For gains 2^g - 1 hand over those. Ties count against the query: of equal scores the
-    least relevant comes first.
-
-    Args:
-      scores: similarities [q, n].
-      relevance: [q, n], at least 0; 0 for none.
-      k: ranks that count; None for all.
-
-    Returns:
-      [q] float64 from 0 to 1; NaN for a query of which no row is relevant.
-
-    Raises:
-      ValueError: a wrong shape, an entry that is not finite or negative relevance, or a
-        k that is not from 1 to n.
-    """
-    scores, relevance = np.asarray(scores), np.asarray(relevance, np.float64)
-    if scores.ndim != 2 or not scores.size:
-        raise ValueError(f"scores must have shape [q, n], got {scores.shape}")
-    check_shape("relevance", relevance, scores.shape)
-    if not (np.isfinite(scores).all() and np.isfinite(relevance).all()):
-        raise ValueError("scores and relevance must be finite")
-    if (relevance < 0).any():
-        raise ValueError(f"relevance must be at least 0, got {relevance.min()}")
-    n = scores.shape[1]
-    if k is not None and not 1 <= k <= n:
-        raise ValueError(f"k must be from 1 to {n}, the rows, got {k}")
-    discounts = (1 / np.log2(2 + np.arange(n)))[:k]
-    ranked = np.take_along_axis(relevance, np.lexsort((relevance, -scores)), 1)[:, :k]
-    best = -np.sort(-relevance, axis=1)[:, :k]
-    with np.errstate(invalid="ignore"):
-        return (ranked @ discounts) / (best @ discounts)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import ndcg_score
 
 from rankjax import similarity
 from rankjax.metrics import (
@@ -192,6 +193,59 @@ def test_queries_of_the_gallery_leave_themselves_out_and_map_at_k_is_a_loop():
             found.append((precision * ranked)[:k].sum() / min(k, ranked.sum()))
         expected[f"map_at_{k}"] = np.mean(found)
     assert_equal(got.means(), expected)
+
+
+def jaccard(one, other):
+    one, other = set(np.flatnonzero(one)), set(np.flatnonzero(other))
+    return len(one & other) / max(len(one | other), 1)
+
+
+@pytest.mark.parametrize("cameras", [False, True])
+def test_rows_of_several_labels_are_found_by_any_and_graded_by_how_many(cameras):
+    """Against loops, and scikit-learn's nDCG, as there are no ties.
+
+    Some rows have no label, and a block is smaller than the queries.
+    """
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.normal(size=(9, 4)), rng.normal(size=(20, 4))
+    query_labels, labels = rng.random((9, 6)) < 0.25, rng.random((20, 6)) < 0.25
+    query_labels[3] = labels[5] = False
+    given, skipped = {}, np.zeros((9, 20), bool)
+    relevance = np.array([[jaccard(a, b) for b in labels] for a in query_labels])
+    if cameras:
+        taken = rng.integers(0, 2, 9), rng.integers(0, 2, 20)
+        given = dict(zip(("query_cameras", "gallery_cameras"), taken, strict=True))
+        skipped = (relevance > 0) & (taken[0][:, None] == taken[1])
+    search = query_gallery(queries, query_labels, gallery, labels, **given)
+    recalls = {"recall_at": (1, 5), "precision_at": (3,)}
+    got = retrieval(search, **recalls, similarity=similarity.dot, block=4)
+    scores = np.asarray(similarity.dot(queries, gallery))
+    expected = slow_metrics(
+        scores, relevance > 0, skipped, (1, 5), (3,), trapezoid=cameras
+    )
+    graded = []
+    for query in got.queries:
+        kept = ~skipped[query]
+        graded.append(
+            ndcg_score(relevance[query][kept][None], scores[query][kept][None])
+        )
+    assert_equal(got.means(), expected | {"graded_ndcg": np.mean(graded)})
+    assert 0 < got.excluded < 9
+    again = retrieval(search, **recalls, scores=scores)
+    assert_equal(got.means(), again.means())
+    classes, means = got.class_means()
+    for label, mean in zip(classes, means["map"], strict=True):
+        of_class = got.values["map"][query_labels[got.queries, label]]
+        assert mean == pytest.approx(of_class.mean())
+
+
+def test_sets_of_one_label_have_the_figures_of_labels():
+    rng = np.random.default_rng(1)
+    embeddings, labels = rng.normal(size=(40, 5)), rng.integers(0, 9, 40)
+    sets = np.eye(9, dtype=bool)[labels]
+    found = retrieval_metrics(embeddings, sets)
+    assert found.pop("graded_ndcg") == pytest.approx(found["ndcg"])
+    assert_equal(found, retrieval_metrics(embeddings, labels))
 
 
 def test_metrics_rank_by_cosine_by_default():
@@ -440,6 +494,12 @@ def test_bad_input_is_named(call, message):
 def test_wrong_types_are_named():
     with pytest.raises(TypeError, match="labels must be integers, got float64"):
         leave_one_out(EYE, [1.0, 1.0, 2.0])
+    with pytest.raises(TypeError, match=r"labels .* bool mask \[n, classes\], got int"):
+        leave_one_out(np.eye(3), np.eye(3, dtype=int))
+    with pytest.raises(
+        ValueError, match=r"must be of equally many classes, got \(2, 3"
+    ):
+        query_gallery(np.eye(2), np.ones((2, 3), bool), np.eye(2), [0, 1])
     with pytest.raises(TypeError, match="embeddings must be floating point, got int64"):
         leave_one_out(np.eye(3, dtype=np.int64), [1, 1, 2])
     with pytest.raises(TypeError, match="junk must be a bool mask, got int64"):
