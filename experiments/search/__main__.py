@@ -5,7 +5,7 @@ python -m experiments.search INDEX.npz --serve [--port 8000]
 
 INDEX.npz is from experiments.embed; QUERY are image files, folders and patterns. Other
 backends than exact keep their index beside it and are compared with exact search.
---serve shows a web page on which to drop an image.
+--serve shows a web page on which to drop an image, or click at one.
 """
 
 import argparse
@@ -80,8 +80,6 @@ def _search(options: argparse.Namespace) -> None:
         raise UsageError(f"k must be from 1 to {n}, the images, got {options.k}")
     if not -1 <= options.threshold <= 1:
         raise UsageError(f"threshold must be from -1 to 1, got {options.threshold:g}")
-    if options.serve and options.threshold > -1:
-        raise UsageError("threshold is of queries; the page shows all similarities")
     if not options.serve and not options.queries and options.backend == "exact":
         raise UsageError("give a QUERY, or --serve for a web page")
     find = open_backend(options.backend, index)
@@ -110,6 +108,7 @@ def _search(options: argparse.Namespace) -> None:
             find,
             QueryEmbedder(index, options.network, options.weights),
             k=options.k,
+            least=options.threshold,
             host=options.host,
             port=options.port,
             allowed=options.allow_host,

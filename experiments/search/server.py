@@ -29,7 +29,8 @@ SECONDS = 30
 """Within which a request must have arrived."""
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_THUMBNAIL = 320, 320
+_SIDES = {"image": 320, "large": 1600}  # pixels, by what a path begins with
+_FOUND, _EXAMPLES = 100, 12
 _PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -64,20 +65,22 @@ def make_server(
     embed: Embed,
     *,
     k: int,
+    least: float = -1,
     host: str = "127.0.0.1",
     port: int = 8000,
     allowed: Sequence[str] = (),
 ) -> ThreadingHTTPServer:
     """A server that is bound, and serves once `serve_forever` is called.
 
-    It answers GET of the page, of /about and of /image/ROW, a small copy of an image of
-    the index, and POST of an image to /search.
+    It answers GET of the page, of /about, of /image/ROW and /large/ROW, copies of an
+    image of the index, of /near/ROW, its neighbours, and POST of an image to /search.
 
     Args:
       index: what is searched.
       find: by what; see `open_backend`.
       embed: see `QueryEmbedder`.
-      k: neighbours that are shown.
+      k: neighbours that are shown at first, of the hundred that are sent.
+      least: similarity that is shown at first.
       host, port: where it listens; 0 for any free port.
       allowed: names of this machine that requests may be addressed to, beside `host`
         and localhost. Others are refused: a page of another site whose name was made
@@ -91,7 +94,7 @@ def make_server(
         raise UsageError(f"port must be from 0 to 65535, got {port}")
 
     class Handler(_Handler):
-        searched = _Searched(index, find, embed, k)
+        searched = _Searched(index, find, embed, k, least)
 
     try:
         server = _Server((host, port), Handler)
@@ -105,44 +108,74 @@ def make_server(
 class _Searched:
     """The index and what is done with it, by several requests at the same time."""
 
-    def __init__(self, index: Index, find: Find, embed: Embed, k: int) -> None:
-        self.index, self._find, self._embed, self._k = index, find, embed, k
+    def __init__(
+        self, index: Index, find: Find, embed: Embed, k: int, least: float = -1
+    ) -> None:
+        self.index, self._find, self._embed = index, find, embed
+        self._k, self._least = k, least
         self._root = os.path.commonpath([os.path.dirname(p) for p in index.paths])
         self._one = threading.Lock()  # other libraries' indexes are not made for two
 
     def about(self) -> dict[str, Any]:
+        labels = self.index.labels
+        drawn = np.random.default_rng(0).permutation(len(self.index.paths))
+        if labels:  # of each class one
+            drawn = drawn[
+                np.unique([labels[row] for row in drawn], return_index=True)[1]
+            ]
+            drawn = np.random.default_rng(0).permutation(drawn)
         return {
             "images": len(self.index.paths),
-            "classes": len(set(self.index.labels)) if self.index.labels else 0,
+            "classes": len(set(labels)) if labels else 0,
             "k": self._k,
+            "least": self._least,
+            "examples": [self._described(int(row)) for row in drawn[:_EXAMPLES]],
         }
 
-    def neighbours(self, content: bytes) -> list[dict[str, Any]]:
+    def near_image(self, content: bytes) -> dict[str, Any]:
+        """The neighbours of an image."""
         _check_image(content)
+        return {"neighbours": self._near(lambda: self._embed([content]))}
+
+    def near_row(self, text: str) -> dict[str, Any]:
+        """A row of the index, and the neighbours that it has beside itself."""
+        row = self._row(text)
+        found = self._near(lambda: self.index.embeddings[row : row + 1])
+        others = [each for each in found if each["row"] != row]
+        return {"query": self._described(row), "neighbours": others}
+
+    def _near(self, embedded: Callable[[], np.ndarray]) -> list[dict[str, Any]]:
+        most = min(max(self._k, _FOUND) + 1, len(self.index.paths))
         with self._one:
             try:
-                near = self._find(self._embed([content]), self._k)
+                near = self._find(embedded(), most)
             except RunError as error:
                 raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
         (found,) = answers(self.index, near)
-        for each in found:
-            path = os.path.relpath(each["path"], self._root)
-            each["path"] = printable(path)
-            each["label"] = each["label"] and printable(each["label"])
-        return found
+        return [each | self._described(each["row"]) for each in found]
 
-    def thumbnail(self, row: str) -> bytes:
-        number = _number(row, len(self.index.paths) - 1)
+    def _described(self, row: int) -> dict[str, Any]:
+        label = printable(self.index.labels[row]) if self.index.labels else None
+        path = os.path.relpath(self.index.paths[row], self._root)
+        return {"row": row, "label": label, "path": printable(path)}
+
+    def _row(self, text: str) -> int:
+        number = _number(text, len(self.index.paths) - 1)
         if number is None:
             raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such image")
+        return number
+
+    def picture(self, text: str, side: int) -> bytes:
+        """A copy of an image, of at most so many pixels across."""
+        number = self._row(text)
         try:
             content = read_regular(self.index.paths[number])
-            pixels = decode(content, channels=3, at_least=max(_THUMBNAIL))
+            pixels = decode(content, channels=3, at_least=side)
         except (OSError, DamagedImage) as error:
             reason = "the image is not there any more, or damaged"
             raise _RefusedError(HTTPStatus.NOT_FOUND, reason) from error
         image = to_pil(pixels)
-        image.thumbnail(_THUMBNAIL)
+        image.thumbnail((side, side))
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=85)
         return buffer.getvalue()
@@ -229,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
         status = HTTPStatus.OK
         try:
             self._check_origin()
-            self.path = self.path.partition("?")[0]  # a query says nothing here
+            self.path = self.path.partition("?")[0]  # the rest is for the page's script
             kind, content = find()
         except _RefusedError as refused:
             status, self.close_connection = refused.status, True
@@ -265,9 +298,11 @@ class _Handler(BaseHTTPRequestHandler):
             return kind, Path(__file__).with_name(name).read_bytes()
         if self.path == "/about":
             return _json(self.searched.about())
-        if self.path.startswith("/image/"):
-            row = self.path.removeprefix("/image/")
-            return "image/jpeg", self.searched.thumbnail(row)
+        what, _, row = self.path.removeprefix("/").partition("/")
+        if what in _SIDES:
+            return "image/jpeg", self.searched.picture(row, _SIDES[what])
+        if what == "near":
+            return _json(self.searched.near_row(row))
         raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
 
     def _post(self) -> tuple[str, bytes]:
@@ -292,7 +327,7 @@ class _Handler(BaseHTTPRequestHandler):
         except TimeoutError as error:
             reason = f"the file took longer than {SECONDS} seconds to arrive"
             raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT, reason) from error
-        return _json({"neighbours": self.searched.neighbours(content)})
+        return _json(self.searched.near_image(content))
 
     def log_message(self, *ignored: object) -> None:
         """Nothing: standard error is for errors."""

@@ -265,7 +265,7 @@ def test_an_uploaded_image_is_answered_with_its_neighbours(served, photos, index
     )
     assert status == 200
     found = json.loads(body)["neighbours"]
-    assert len(found) == 6
+    assert len(found) == 50  # all
     assert found[0] == {
         "row": 3,
         "similarity": 1.0,
@@ -274,7 +274,24 @@ def test_an_uploaded_image_is_answered_with_its_neighbours(served, photos, index
     }
     assert headers["X-Content-Type-Options"] == "nosniff"
     about = json.loads(_ask(f"{url}/about")[2])
-    assert about == {"images": 50, "classes": 5, "k": 6}
+    examples = about.pop("examples")
+    assert about == {"images": 50, "classes": 5, "k": 6, "least": -1}
+    assert sorted(each["label"] for each in examples) == [f"数字{i}" for i in range(5)]
+
+
+def test_a_row_is_answered_with_its_neighbours_beside_itself(served, index):
+    _, url = served
+    status, _, body = _ask(f"{url}/near/7")
+    assert status == 200
+    answer = json.loads(body)
+    rows = read_index(index).embeddings
+    cosines = rows @ rows[7]
+    order = [int(row) for row in np.argsort(-cosines, kind="stable") if row != 7]
+    assert answer["query"]["row"] == 7
+    assert [each["row"] for each in answer["neighbours"]] == order
+    found = [each["similarity"] for each in answer["neighbours"]]
+    np.testing.assert_allclose(found, cosines[order], atol=1e-4)
+    assert _ask(f"{url}/near/50")[0] == 404
 
 
 def test_the_page_may_load_nothing_from_elsewhere(served):
@@ -431,11 +448,11 @@ def test_names_on_the_page_do_not_reorder_it_and_pipes_are_no_images(tmp_path):
     np.savez(file, embeddings=np.eye(3), paths=paths, labels=labels)
     index = read_index(file)
     searched = module._Searched(index, index.exact, lambda _: np.eye(3)[:1], 1)
-    (found,) = searched.neighbours(_png(8, 8))
+    found = searched.near_image(_png(8, 8))["neighbours"][0]
     assert (found["path"], found["label"]) == ("gpj.U+202Egnp", "U+2067a")
     for row in ("1", "2"):
         with pytest.raises(module._RefusedError, match="not there any more"):
-            searched.thumbnail(row)
+            searched.picture(row, 9)
 
 
 def test_a_port_that_is_no_port_is_one_line(random_index):
@@ -488,6 +505,63 @@ def test_a_port_that_is_taken_is_one_line(served, random_index):
         )
 
 
+@pytest.mark.skipif(chromium.find() is None, reason="no Chromium on this machine")
+def test_a_person_goes_from_an_example_to_its_neighbours_and_theirs(served, tmp_path):
+    server, url = served
+    near = server.RequestHandlerClass.searched.near_row
+    items = "[...document.querySelectorAll('#neighbours li')]"
+    rows = f"{items}.map(i => Number(i.querySelector('img').src.split('/').at(-1)))"
+
+    def shown(page, expected):
+        page.wait(f"{rows}.join() === '{','.join(map(str, expected))}'", seconds=10)
+
+    with chromium.Page(tmp_path / "profile") as page:
+
+        def set_to(name, value):
+            form = "document.querySelector('#controls').oninput()"
+            page.evaluate(
+                f"document.querySelector('#{name}').value = '{value}'; {form}"
+            )
+
+        page.call("Page.navigate", url=url)
+        page.wait(f"{items}.length === 5")
+        first = page.evaluate(rows)[0]
+        page.evaluate(f"{items}[0].querySelector('a').click()")
+        found = near(str(first))["neighbours"]
+        shown(page, [each["row"] for each in found[:6]])
+        assert page.evaluate("location.search") == f"?row={first}"
+        set_to("k", 9)
+        shown(page, [each["row"] for each in found[:9]])
+        label = found[8]["label"]
+        set_to("label", label)
+        like = [each for each in found if each["label"] == label]
+        shown(page, [each["row"] for each in like[:9]])
+        set_to("least", like[1]["similarity"])
+        shown(page, [each["row"] for each in like[:2]])
+        # An address has all of it; a result is searched from with the same controls.
+        page.call("Page.reload")
+        page.wait("document.readyState === 'complete'")
+        shown(page, [each["row"] for each in like[:2]])
+        set_to("least", -1)
+        set_to("label", "")
+        page.evaluate(f"{items}[0].querySelector('a').click()")
+        then = near(str(like[0]["row"]))["neighbours"]
+        shown(page, [each["row"] for each in then[:9]])
+        copied = (
+            "navigator.clipboard.writeText = async text => { window.copied = text }"
+        )
+        page.evaluate(f"{copied}; {items}[0].querySelector('button').click()")
+        assert page.evaluate("window.copied") == then[0]["path"]
+        opened = page.evaluate(f"{items}[0].querySelector('[target]').href")
+        with Image.open(io.BytesIO(_ask(opened)[2])) as image:
+            assert image.format == "JPEG"
+        page.evaluate("history.back()")
+        shown(page, [each["row"] for each in found[:9]])
+        set_to("least", 1.1)
+        page.wait("document.querySelector('#status').textContent.startsWith('None of')")
+        assert page.logged == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(chromium.find() is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("dark", [False, True])
@@ -514,9 +588,8 @@ def test_a_person_sees_the_neighbours_of_an_image(served, photos, tmp_path, dark
             "[...document.querySelectorAll('li')].map(x => x.innerText)"
         )
         assert items[0].splitlines() == [
-            "数字2",
-            "cosine 1.000",
-            f"{query.parent.name}/{query.name}",
+            *("数字2", "cosine 1.000", f"{query.parent.name}/{query.name}"),
+            "opencopy path",
         ]
         page.screenshot(tmp_path / "neighbours.png")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
