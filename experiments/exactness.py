@@ -5,7 +5,8 @@ python -m experiments.exactness [--only NAME ...] [--no-hosts] [--json FILE]
 A network with batch norm over the axis and dropout embeds 32 rows whose classes are
 spread over the devices, and `rankjax.train.make_step` takes the loss of the whole batch
 and its gradient by all parameters: the network's, and any proxies and hyper-parameters
-of the loss. One device with all rows is held against
+of the loss. So it does for rows with partners of their own, and for classes of which
+each device compares with its share. One device with all rows is held against
 
     pmap         8 devices
     shard_map    8 devices, with its check of what is the same everywhere

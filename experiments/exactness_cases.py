@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rankjax import losses, mining, rows
+from rankjax.inputs import References
 from rankjax.mining import Miner
 from rankjax.models.layers import Dropout, Layers
 from rankjax.models.proxies import Proxies, WithLoss
@@ -39,11 +41,22 @@ class Subject:
 
     Numbers among the loss's settings are parameters with gradients where it is listed,
     and constants beside a miner or a selection: both are ways to call a loss.
+
+    Attributes:
+      loss, mining: of the objective.
+      learned: hyper-parameters of the loss, and where they start.
+      partners: whether each row has a positive of its own and two negatives, of which
+        some are missing.
+      symmetric: of the objective.
+      sharded: whether each device compares with its share of the classes alone.
     """
 
     loss: Callable[..., Any]
     mining: Miner | None = None
     learned: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    partners: bool = False
+    symmetric: bool = False
+    sharded: bool = False
 
 
 def learnable(loss: Callable[..., Any]) -> dict[str, float]:
@@ -68,7 +81,8 @@ def soft_triplets(pairs: Pairs, *, selection: mining.Selection) -> Terms:
 
 
 def _subjects() -> dict[str, Subject]:
-    """Everything by its name; miners and selections as `mining.NAME`."""
+    """Everything by its name; miners, partners and sharded classes as `mining.NAME`,
+    ..."""
     settings: dict[str, dict[str, Any]] = {
         "thresholds": {"positive_below": 0.9, "negative_above": -0.5},
         "top_k": {"positives": 2, "negatives": 5},
@@ -88,10 +102,41 @@ def _subjects() -> dict[str, Subject]:
         loss = soft_triplets if name == "easy" else losses.triplet_loss
         loss = functools.partial(loss, selection=selection)
         found[f"mining.{name}"] = Subject(loss)
+    by_guide = functools.partial(mining.likely_true_negatives, by="guide")
+    found |= {
+        "partners.nt_xent": Subject(losses.nt_xent_loss, partners=True),
+        "partners.symmetric": Subject(
+            losses.sup_con_loss, partners=True, symmetric=True
+        ),
+        "partners.guided": Subject(losses.margin_mse_loss, by_guide, partners=True),
+    }
+    for name in ("arc_face", "ada_face", "elastic_face"):
+        found[f"sharded.{name}"] = Subject(losses.LOSSES[name], sharded=True)
     return found
 
 
 SUBJECTS = _subjects()
+
+
+class ShareOfProxies(Proxies):
+    """Proxies of which each device compares with its share alone, if there is an axis.
+
+    All of them are in the state of every device, which other cases are held against.
+    """
+
+    def __init__(self, axis_name: str | None, *sizes: int, **given: Any) -> None:
+        """Draws the rows, whose number the devices divide."""
+        super().__init__(*sizes, **given)
+        self.axis_name = axis_name
+
+    def references(self) -> References:
+        """Takes this device's share."""
+        if self.axis_name is None:
+            return super().references()
+        size = len(self.labels) // lax.axis_size(self.axis_name)
+        own = size * lax.axis_index(self.axis_name) + jnp.arange(size)
+        labels = jnp.asarray(self.labels)
+        return References(self.embeddings[...][own], labels[own], sharded=True)
 
 
 class Network(nnx.Module):
@@ -149,6 +194,13 @@ def make_batch(subject: Subject) -> dict[str, np.ndarray]:
         label = classes[label] | classes[also]
     guided = info is not None and info.guided
     guide = {"guide": rng.normal(size=(ROWS, DIM))} if guided else {}
+    if subject.partners:
+        near = rows[:, None] + rng.normal(size=(ROWS, 1, DIM))
+        guide["others"] = np.concatenate([near, rng.normal(size=(ROWS, 2, DIM))], 1)
+        guide["others_valid"] = np.arange(ROWS * 3).reshape(ROWS, 3) % 7 != 2
+        guide["others_valid"][:, 0] = True
+        if guided:
+            guide["others_guide"] = rng.normal(size=(ROWS, 3, DIM))
     return {"image": rows, "label": label, **guide}
 
 
@@ -157,7 +209,8 @@ def _pieces(subject: Subject, axis_name: str | None) -> tuple[Step, TrainState]:
     proxies, info = None, info_of(subject.loss)
     if info is not None and info.batch == "proxies":
         centers = hyper_parameters(subject.loss).get("centers")
-        proxies = Proxies(
+        make = functools.partial(ShareOfProxies, axis_name)
+        proxies = (make if subject.sharded else Proxies)(
             ROWS // 4,
             DIM,
             per_class=1 if centers is None else centers.default,
@@ -170,6 +223,7 @@ def _pieces(subject: Subject, axis_name: str | None) -> tuple[Step, TrainState]:
         subject.loss,
         mining=subject.mining,
         axis_name=axis_name,
+        symmetric=subject.symmetric,
         has_aux=True,
     )
     step = make_step(definition, compute, optimizer, axis_name=axis_name)

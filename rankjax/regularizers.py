@@ -260,6 +260,43 @@ def sv_max(features: Features) -> BatchSums:
     return BatchSums((similarity.dot(x.T, x.T), number), terms)
 
 
+@register(kind=Kind.FEATURES, paper="Jiang et al. (Anti-Collapse), 2024")
+def anti_collapse(features: Features, *, distortion: Positive = 0.5) -> BatchSums:
+    """Minus the coding rate of the batch's normalised rows [n, dim].
+
+        -1/2 log det(I + dim / (n distortion) Z^T Z)
+
+    Between -dim/2 log(1 + 1 / distortion), where all directions are used alike, and
+    -1/2 log(1 + dim / distortion), at collapse.
+
+    Args:
+      features: the batch.
+      distortion: the squared error up to which rows are coded, epsilon^2 of the papers.
+
+    Source: Jiang, Yao, Dai, Shen, Nie, Shen, "Anti-Collapse Loss for Deep Metric
+    Learning Based on Coding Rate Metric", 2024, of samples or of proxies; the rate and
+    the default are of Yu, Chan, You, Song, Ma, "Learning Diverse and Discriminative
+    Representations via the Principle of Maximal Coding Rate Reduction", NeurIPS 2020.
+    We know of no weight that fits all.
+
+    >>> import rankjax
+    >>> x, y = [[3.0, 4.0], [0.0, 2.0], [-1.0, 0.5]], [0, 0, 1]
+    >>> round(float(rankjax.objective(rankjax.regularizers.anti_collapse)(x, y)), 3)
+    -1.086
+    """
+    x = jnp.where(features.valid[:, None], similarity.normalize(features.embeddings), 0)
+    number = jnp.sum(features.valid, dtype=x.dtype)
+
+    def terms(sums: tuple[jax.Array, jax.Array]) -> Terms:
+        products, n = sums
+        dim = x.shape[1]
+        scaled = products * (dim / (distortion * jnp.maximum(n, 1)))
+        rate = jnp.linalg.slogdet(jnp.eye(dim, dtype=x.dtype) + scaled)[1] / 2
+        return _handed(-rate, features.valid)
+
+    return BatchSums((similarity.dot(x.T, x.T), number), terms)
+
+
 @register(
     kind=Kind.ROW,
     similarity=similarity.negative_normalized_euclidean,

@@ -88,6 +88,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "spread_out": _POOLED,
         "uniformity": _POOLED,
         "sv_max": _POOLED,
+        "anti_collapse": _POOLED,
     },
     "test_copies_of_the_batch_as_references_equal_the_batch": {
         "n_pairs": _ROLES,

@@ -77,6 +77,12 @@ CASES = {
     "uniformity": Case(slow_uniformity, params={"temperature": 1.3}),
     "alignment": Case(functools.partial(slow_positive_distances, power=2, factor=1)),
     "sv_max": Case(lambda x, y: -np.linalg.svd(unit(x), compute_uv=False).mean()),
+    "anti_collapse": Case(
+        lambda x, y: (
+            -np.log1p(np.linalg.svd(unit(x))[1] ** 2 * x.shape[1] / len(x) / 0.5).sum()
+            / 2
+        )
+    ),
     "sparse_centers": Case(
         functools.partial(slow_positive_distances, power=1, factor=0.5)
     ),
@@ -234,6 +240,14 @@ def test_alignment_of_two_rows_is_their_squared_chord():
 def test_sv_max_reaches_its_bounds_at_a_frame_and_at_collapse():
     run = functools.partial(evaluate, regularizers.sv_max)
     least, greatest = -math.sqrt(N / DIM), -math.sqrt(N) / DIM
+    close(run(FRAME)[0], least)
+    close(run(COLLAPSED)[0], greatest)
+    assert least < run(ANY)[0] < greatest
+
+
+def test_anti_collapse_reaches_its_bounds_at_a_frame_and_at_collapse():
+    run = functools.partial(evaluate, regularizers.anti_collapse, distortion=0.2)
+    least, greatest = -DIM / 2 * math.log1p(1 / 0.2), -math.log1p(DIM / 0.2) / 2
     close(run(FRAME)[0], least)
     close(run(COLLAPSED)[0], greatest)
     assert least < run(ANY)[0] < greatest
