@@ -1,7 +1,7 @@
 """Omniglot's one-shot task: which of twenty characters is the one seen once?
 
 python -m experiments.omniglot --manual-dir DIR --json FILE [--set small1 small2]
-    [--losses n_pairs sup_con] [--seeds 3] [--steps 1500]
+    [--losses n_pairs sup_con] [--seeds 3] [--steps 1500] [--choices 500]
 
 A network is trained on the characters of a background set and then classifies the
 official 20 runs of 20 drawings, each among 20 characters of one alphabet that it never
@@ -10,8 +10,12 @@ saw, by the nearest embedding. The sets small1 and small2 have five alphabets ea
 DIR has images_background_small1.zip, images_background_small2.zip (or
 images_background.zip, for --set background) and all_runs.zip, which
 https://github.com/brendenlake/omniglot has in its folder python. Drawings are cut to
-their ink. Each quarter turn of a character is a class of its own in training. What the
-file has already is not done again.
+their ink. Each quarter turn of a character is a class of its own in training. Errors
+are those of one view of each drawing, and of the mean embedding of nine: itself and
+eight augmented as in training. What the file has already is not done again.
+
+--choices instead trains so many steps, with one thing changed at a time, and tells
+Recall@1 on an alphabet held out from training; the runs are not looked at.
 """
 
 import argparse
@@ -31,6 +35,7 @@ from experiments.bench.output import Row, save, show
 from experiments.bench.timing import versions
 from experiments.children import run_module
 from rankjax.data.archives import Archives
+from rankjax.data.augmentation import Augmentation
 from rankjax.files import read_npz
 
 SETS = {
@@ -47,16 +52,37 @@ LOSSES: dict[str, tuple[str, str]] = {
 }
 """The settings of each loss that are tried on an alphabet held out from training."""
 
-_AUGMENTATION = ("rotation=15", "scale=0.2", "shear=0.3", "shift=0.06", "strength=0.06")
+_AFFINE = {"rotation": 15, "scale": 0.2, "shear": 0.3, "shift": 0.06}
+_ELASTIC = {"strength": 0.06}
+_VIEWS = 8  # of each drawing of the runs, besides itself
+CHOICES: dict[str, dict[str, Any]] = {
+    "as above": {},
+    "quarter turns are no classes": {"table": "upright.csv"},
+    "not cut to the ink": {"table": "whole.csv"},
+    "no augmentation": {"augmentation": "none"},
+    "affine augmentation alone": {"augmentation": "affine"},
+    "elastic augmentation alone": {"augmentation": "elastic"},
+    "4 drawings of 32 characters": {"classes": 32, "per-class": 4},
+    "48 x 48 pixels": {"image-size": 48},
+    "embedding of 256": {"embedding-dim": 256},
+    "twice the steps": {"times": 2},
+}
+"""What is changed, and its options of `experiments.train`, but for table and times."""
+
 _SIDE = 105  # of a drawing, in pixels
 _PACKAGES = ("jax", "flax", "optax", "numpy", "pillow")
 _SHARE_OF_STEPS = 0.3  # that a trial takes
 
 
-def cut(content: bytes) -> Image.Image:
-    """A drawing as white ink on black, cut to a square about the ink with a margin."""
+def ink_of(content: bytes) -> Image.Image:
+    """A drawing as white ink on black."""
     with Image.open(io.BytesIO(content)) as image:
-        ink = ImageOps.invert(image.convert("L"))
+        return ImageOps.invert(image.convert("L"))
+
+
+def cut(content: bytes) -> Image.Image:
+    """White ink on black, cut to a square about the ink with a margin."""
+    ink = ink_of(content)
     left, top, right, bottom = ink.getbbox() or (0, 0, *ink.size)
     half = 0.6 * max(right - left, bottom - top, _SIDE // 3)
     x, y = (left + right) / 2, (top + bottom) / 2
@@ -69,32 +95,55 @@ def prepare(archives: Archives, background: str, folder: Path) -> None:
     """Writes the drawings of a background set and of the runs below a folder.
 
     all.csv names all its alphabets to train on, and the drawings of the runs, whose
-    classes are known. trial.csv has the last alphabet to test on instead.
+    classes are known. trial.csv has the last alphabet to test on instead; so have
+    upright.csv, without turned drawings, and whole.csv, whose drawings are not cut.
     """
-    train, trial = [], []
+    train, whole = [], []
     for file, read in archives.images(SETS[background]):
         alphabet, character, name = file.split("/")[-3:]
-        drawing = cut(read())
-        for turn in range(4):
-            label = f"{alphabet}/{character}/{turn}"
-            path = _save(drawing.rotate(90 * turn), folder / "train" / label / name)
-            train.append((path, label, "train"))
-    last = train[-1][1].partition("/")[0]
-    for path, label, split in train:
-        alphabet, _, turned = label.split("/")
-        if alphabet != last:
-            trial.append((path, label, split))
-        elif turned == "0":
-            trial.append((path, label, "test"))
+        for rows, drawing in (
+            (train, cut(content := read())),
+            (whole, ink_of(content)),
+        ):
+            place = folder / ("train" if rows is train else "whole")
+            for turn in range(4):
+                label = f"{alphabet}/{character}/{turn}"
+                path = _save(drawing.rotate(90 * turn), place / label / name)
+                rows.append((path, label, "train"))
+    trial = _held_out(train)
+    tables = {"trial": trial, "whole": _held_out(whole)}
+    tables["upright"] = [row for row in trial if row[1].endswith("/0")]
     classes = answers(archives)
-    for file, read in archives.images("all_runs.zip"):
+    augmentation = Augmentation("affine+elastic", _AFFINE | _ELASTIC)
+    for number, (file, read) in enumerate(archives.images("all_runs.zip")):
         run, part, name = file.split("/")[-3:]
-        path = _save(cut(read()), folder / "runs" / run / f"{part}_{name}")
+        drawing = cut(read())
+        path = _save(drawing, folder / "runs" / run / f"0_{part}_{name}")
         known = classes.get(f"{run}/{part}/{name}", f"{run}/{part}/{name}")
         train.append((path, known, "gallery" if part == "training" else "query"))
-    for name, rows in (("all.csv", train), ("trial.csv", trial)):
-        with (folder / name).open("w", newline="") as table:
+        draws = np.random.default_rng(number).random((_VIEWS, augmentation.draws))
+        views = augmentation(
+            [np.array(drawing)[..., None]] * _VIEWS, draws, drawing.size
+        )
+        for view, pixels in enumerate(views, 1):
+            path = folder / "runs" / run / f"{view}_{part}_{name}"
+            _save(Image.fromarray(pixels[..., 0]), path)
+    for name, rows in (tables | {"all": train}).items():
+        with (folder / f"{name}.csv").open("w", newline="") as table:
             csv.writer(table).writerows([("path", "label", "split"), *rows])
+
+
+def _held_out(rows: Sequence[tuple[Path, str, str]]) -> list[tuple[Path, str, str]]:
+    """The last alphabet to test on, without its turned drawings."""
+    last = rows[-1][1].partition("/")[0]
+    held_out = []
+    for path, label, split in rows:
+        alphabet, _, turned = label.split("/")
+        if alphabet != last:
+            held_out.append((path, label, split))
+        elif turned == "0":
+            held_out.append((path, label, "test"))
+    return held_out
 
 
 def answers(archives: Archives) -> dict[str, str]:
@@ -109,21 +158,28 @@ def answers(archives: Archives) -> dict[str, str]:
     }
 
 
-def wrong_of_runs(embedded: Path, classes: dict[str, str]) -> list[int]:
+def wrong_of_runs(
+    embedded: Path, classes: dict[str, str], *, views: int = 1
+) -> list[int]:
     """How many of its drawings each run gets wrong.
 
     Args:
-      embedded: of `experiments.embed`, with all drawings of the runs, below folders
-        of runs: run01/test_item01.png.
+      embedded: of `experiments.embed`, with all drawings of the runs, each in its
+        views: run01/0_test_item01.png.
       classes: see `answers`.
+      views: of a drawing, whose mean embedding counts.
     """
     arrays = read_npz(embedded, ("embeddings", "paths")).arrays
-    row = {}
+    row: dict[str, np.ndarray] = {}
     for path, embedding in zip(
         arrays["paths"].tolist(), arrays["embeddings"], strict=True
     ):
         run, name = Path(path).parts[-2:]
-        row[f"{run}/{name.replace('_', '/')}"] = embedding
+        view, part, name = name.split("_")
+        if int(view) < views:
+            file = f"{run}/{part}/{name}"
+            row[file] = row.get(file, 0) + embedding
+    row = {file: mean / np.linalg.norm(mean) for file, mean in row.items()}
     wrong: dict[str, int] = {}
     for item, known in sorted(classes.items()):
         run = item.partition("/")[0]
@@ -151,19 +207,20 @@ class _Measured:
     def _train(self, loss: str, setting: str, table: str, **more: Any) -> Any:
         """Trains; returns the run's folder, its figures and the CPU seconds it took."""
         run = self._place / f"run-{len(list(self._place.glob('run-*')))}"
-        steps = more.pop("steps")
         given = {
             "dataset": f"list:{self._place / table}",
             "loss": loss,
             "loss-options": setting,
-            "steps": steps,
-            "eval-every": steps,
+            "eval-every": more["steps"],
             "augmentation": "affine+elastic",
             "proxies-per-class": int(loss == "proxy_anchor"),
             "run-dir": run,
         } | more
         words = [word for name, value in given.items() for word in (f"--{name}", value)]
-        words += ["--augmentation-options", *_AUGMENTATION]
+        options = {"affine": _AFFINE, "elastic": _ELASTIC, "none": {}}
+        words.append("--augmentation-options")
+        for name in given["augmentation"].split("+"):
+            words += [f"{key}={value}" for key, value in options[name].items()]
         seconds = run_module("experiments.train", "omniglot_small", *words)
         return run, json.loads((run / "summary.json").read_text()), seconds
 
@@ -178,42 +235,78 @@ class _Measured:
 
     def measure(self, loss: str) -> None:
         """Adds the rows of a loss, each when it is there."""
-        mine = [r for r in self.rows if (r["set"], r["loss"]) == (self._set, loss)]
+        mine = [
+            row
+            for row in self.rows
+            if (row["set"], row.get("loss")) == (self._set, loss)
+        ]
         setting = mine[0]["setting"] if mine else None
+        steps = self._options.steps
         for seed in range(self._options.seeds):
-            if any(row["seed"] == seed for row in mine):
+            if any((row["seed"], row["steps"]) == (seed, steps) for row in mine):
                 continue
             setting = setting or self.choose(loss)
-            steps = self._options.steps
             run, _, seconds = self._train(
                 loss, setting, "all.csv", steps=steps, seed=seed
             )
             embedded = run / "one_shot.npz"
             places = run, self._place / "runs"
             seconds += run_module("experiments.embed", *places, "--out", embedded)
-            wrong = wrong_of_runs(embedded, self._classes)
             row = {"set": self._set, "loss": loss, "setting": setting, "seed": seed}
-            row |= {"steps": steps, "wrong": wrong, "error": sum(wrong) / 400}
-            row |= {"cpu_minutes": round(seconds / 60, 1)}
-            self.rows.append(row | {"versions": versions(*_PACKAGES)})
-            save(self._options.json, self.rows)
+            row |= {"steps": steps, "cpu_minutes": round(seconds / 60, 1)}
+            for name, views in (("", 1), ("_of_views", 1 + _VIEWS)):
+                wrong = wrong_of_runs(embedded, self._classes, views=views)
+                row |= {f"wrong{name}": wrong, f"error{name}": sum(wrong) / 400}
+            self._add(row)
+
+    def measure_choices(self) -> None:
+        """Adds a row for each of the choices, by N-pairs."""
+        done = {(row["set"], row.get("choice"), row["steps"]) for row in self.rows}
+        for choice, options in CHOICES.items():
+            options, steps = dict(options), self._options.choices
+            if (self._set, choice, steps) in done:
+                continue
+            table, times = options.pop("table", "trial.csv"), options.pop("times", 1)
+            setting = LOSSES["n_pairs"][0]
+            _, summary, seconds = self._train(
+                "n_pairs", setting, table, steps=times * steps, **options
+            )
+            row = {"set": self._set, "choice": choice, "steps": steps}
+            row |= {"recall_at_1": summary["test"]["recall_at_1"]}
+            self._add(row | {"cpu_minutes": round(seconds / 60, 1)})
+
+    def _add(self, row: Row) -> None:
+        self.rows.append(row | {"versions": versions(*_PACKAGES)})
+        save(self._options.json, self.rows)
 
 
 def table(rows: Sequence[Row]) -> list[Row]:
-    """The mean error of each set and loss, and its 95% interval over runs."""
-    made = []
-    for key in dict.fromkeys((row["set"], row["loss"]) for row in rows):
-        mine = [row for row in rows if (row["set"], row["loss"]) == key]
-        runs = np.mean([row["wrong"] for row in mine], 0) / 20
-        # Student's t of 19 degrees of freedom; seeds share the runs.
-        half = 2.093 * runs.std(ddof=1) / np.sqrt(len(runs))
-        minutes = np.mean([row["cpu_minutes"] for row in mine])
-        made.append(
-            {"set": key[0], "loss": key[1], "setting": mine[0]["setting"]}
-            | {"seeds": len(mine), "error": runs.mean(), "±": half}
-            | {"CPU minutes": minutes}
-        )
-    return made
+    """The mean error of each set, loss and number of steps, and its interval."""
+    made: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if "loss" in row:
+            made.setdefault((row["set"], row["loss"], row["steps"]), []).append(row)
+    return [
+        {"set": mine[0]["set"], "loss": mine[0]["loss"], "setting": mine[0]["setting"]}
+        | {"steps": mine[0]["steps"], "seeds": len(mine)}
+        | {
+            "error": _interval(mine, "wrong"),
+            "views": _interval(mine, "wrong_of_views"),
+        }
+        | {"CPU minutes": np.mean([row["cpu_minutes"] for row in mine])}
+        for mine in made.values()
+    ]
+
+
+def _interval(rows: Sequence[Row], name: str) -> str:
+    """The mean share of wrong drawings and its 95% interval over runs."""
+    wrong = [row[name] for row in rows if name in row]
+    if not wrong:
+        return ""
+    runs = np.mean(wrong, 0) / 20
+    # Student's t of 19 degrees of freedom; seeds share the runs.
+    half = 2.093 * runs.std(ddof=1) / np.sqrt(len(runs))
+    return f"{runs.mean():.3f} ± {half:.3f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -227,6 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--choices", type=int, default=0, metavar="STEPS")
     options = parser.parse_args(arguments)
     for name in ("all_runs.zip", *(SETS[each] for each in options.set)):
         if Archives(options.manual_dir).find(name) is None:
@@ -236,10 +330,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for background in options.set:
         with tempfile.TemporaryDirectory() as place:
             measured = _Measured(background, options, Path(place))
+            if options.choices:
+                measured.measure_choices()
+                continue
             for loss in options.losses:
                 measured.measure(loss)
-    columns = {"set": "", "loss": "", "setting": "", "seeds": "d", "error": ".3f"}
-    columns |= {"±": ".3f", "CPU minutes": ".1f"}
+    if options.choices:
+        choices = [row for row in measured.rows if "choice" in row]
+        columns = {"set": "", "choice": "", "steps": "d", "recall_at_1": ".3f"}
+        show("on an alphabet held out", choices, columns | {"cpu_minutes": ".1f"})
+        return 0
+    columns = {"set": "", "loss": "", "setting": "", "steps": "d", "seeds": "d"}
+    columns |= {"error": "", "views": "", "CPU minutes": ".1f"}
     show("error of 20-way one-shot", table(measured.rows), columns)
     return 0
 

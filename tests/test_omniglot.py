@@ -59,11 +59,11 @@ def test_a_drawing_is_wrong_where_another_class_of_its_own_run_is_nearer(
     paths, rows = [], []
     for r, run in enumerate(("run01", "run02")):
         for c in (1, 2, 3):
-            paths.append(f"/x/{run}/training_class0{c}.png")
+            paths.append(f"/x/{run}/0_training_class0{c}.png")
             rows.append(basis[c - 1])
         for i in (1, 2, 3):
             true = i % 3
-            paths.append(f"/x/{run}/test_item0{i}.png")
+            paths.append(f"/x/{run}/0_test_item0{i}.png")
             # All of the first run are right; of the second, the first item is wrong.
             rows.append(basis[(true + (r and i == 1)) % 3] + 0.1 * basis[true])
     np.savez(tmp_path / "x.npz", embeddings=np.array(rows), paths=np.array(paths))
