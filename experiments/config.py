@@ -456,6 +456,18 @@ def omniglot_small() -> Config:
     )
 
 
+def icons() -> Config:
+    """N-pairs on icons: pictures of the same name by many designers.
+
+    python -m experiments.train icons
+    It needs --manual-dir DIR with iconify-json-2.2.535.tgz, which npm pack
+    @iconify/json@2.2.535 makes, and rankjax[icons]. FIGURES
+    """
+    return _GLYPHS.replace(
+        dataset="icons", loss_options=("scale=16",), steps=1000, eval_every=500
+    )
+
+
 def fine_tune_lite0() -> Config:
     """EfficientNet-Lite0 from ImageNet's weights on handwritten characters.
 
@@ -498,6 +510,7 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         glyphs_large_batch,
         digits,
         omniglot_small,
+        icons,
         fine_tune_lite0,
     )
 }

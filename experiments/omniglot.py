@@ -70,6 +70,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 """What is changed, and its options of `experiments.train`, but for table and times."""
 
 _SIDE = 105  # of a drawing, in pixels
+_Row = tuple[Path, str, str]  # path, label and split
 _PACKAGES = ("jax", "flax", "optax", "numpy", "pillow")
 _SHARE_OF_STEPS = 0.3  # that a trial takes
 
@@ -98,7 +99,8 @@ def prepare(archives: Archives, background: str, folder: Path) -> None:
     classes are known. trial.csv has the last alphabet to test on instead; so have
     upright.csv, without turned drawings, and whole.csv, whose drawings are not cut.
     """
-    train, whole = [], []
+    train: list[_Row] = []
+    whole: list[_Row] = []
     for file, read in archives.images(SETS[background]):
         alphabet, character, name = file.split("/")[-3:]
         for rows, drawing in (
@@ -133,7 +135,7 @@ def prepare(archives: Archives, background: str, folder: Path) -> None:
             csv.writer(table).writerows([("path", "label", "split"), *rows])
 
 
-def _held_out(rows: Sequence[tuple[Path, str, str]]) -> list[tuple[Path, str, str]]:
+def _held_out(rows: Sequence[_Row]) -> list[_Row]:
     """The last alphabet to test on, without its turned drawings."""
     last = rows[-1][1].partition("/")[0]
     held_out = []

@@ -21,6 +21,7 @@ import tensorflow_datasets as tfds
 
 from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.glyphs import DRAWN
+from rankjax.data.icons import icon_rows
 from rankjax.data.images import SUFFIXES, png
 from rankjax.data.own import person_of
 from rankjax.data.splits import Row, contents_of
@@ -323,6 +324,10 @@ LAYOUTS: dict[str, Layout] = {
 }
 """What gives the rows of a benchmark, by its name in the catalogue."""
 
+RENDERED: dict[str, Layout] = {"icons": icon_rows}
+"""The same for data sets that are drawn from an archive, and whose classes are split
+here."""
+
 
 class Benchmark(tfds.core.GeneratorBasedBuilder):
     """Labelled images of an archive, or drawn, split for metric learning."""
@@ -330,7 +335,7 @@ class Benchmark(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [  # noqa: RUF012 - the name and type are TFDS's.
         tfds.core.BuilderConfig(name=name.replace("/", "_"), description=name)
-        for name in (*LAYOUTS, *DRAWN)
+        for name in (*LAYOUTS, *RENDERED, *DRAWN)
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = "See rankjax.data.catalogue."
 
@@ -355,11 +360,12 @@ class Benchmark(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         name = self.builder_config.description
-        if name in DRAWN:
-            drawn = list(DRAWN[name]())
+        archives = Archives(dl_manager.manual_dir)
+        if name in DRAWN or name in RENDERED:
+            rows = DRAWN[name]() if name in DRAWN else RENDERED[name](archives)
+            drawn = list(rows)
             splits = dict.fromkeys(row.split for row in drawn)
             return {split: self._generate_examples(drawn, split) for split in splits}
-        archives = Archives(dl_manager.manual_dir)
         if name == "lfw":
             self.info.metadata["pairs"] = lfw_pairs(archives)
         has_gallery = CATALOGUE[name].protocol in ("query-gallery", "reid")

@@ -34,6 +34,7 @@ def load(
       cub, cars, sop, in_shop and others: benchmarks, see `rankjax.data.CATALOGUE`.
       glyphs: characters in many fonts, `glyphs/lite`; also `glyphs/clean`, `/pose`,
         `/clutter` and `/modes`. Its splits are fixed.
+      icons: pictures of the same name by many designers, drawn from one archive.
       digits: ten classes of 8x8 pixels, for quick checks.
       folder:PATH: one folder of images per class, or the same below folders `train`,
         `validation` (optional) and `test`.

@@ -225,10 +225,15 @@ def _merge(
         cases = ((codepoint, ord(chr(codepoint).swapcase())) for codepoint in known)
         ties += [(one, other) for one, other in cases if other in place]
     ends = np.array([[place[one], place[other]] for one, other in ties]).T
-    graph = coo_array((np.ones(len(ties)), ends), (len(known), len(known)))
-    component = connected_components(graph, directed=False)[1]
+    component = components(ends, len(known))
     smallest = np.unique(component, return_index=True)[1]
     return [known[smallest[component[place[each]]]] for each in codepoints]
+
+
+def components(ties: np.ndarray, n: int) -> np.ndarray:
+    """Which component each of n things is in, of which pairs [2, m] are tied."""
+    graph = coo_array((np.ones(ties.shape[1]), ties), (n, n))
+    return connected_components(graph, directed=False)[1]
 
 
 def _is_symbol(character: str) -> bool:

@@ -191,6 +191,8 @@ def _prepare(builder: tfds.core.DatasetBuilder, name: str, manual_dir: Path) -> 
             builder.download_and_prepare(
                 download_config=config, file_format="array_record"
             )
+    except RunError:
+        raise
     except Exception as error:  # Builders raise whatever their authors liked.
         raise RunError(
             f"could not prepare {name}: {type(error).__name__}: {_first_line(error)} "
