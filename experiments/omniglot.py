@@ -45,7 +45,7 @@ SETS = {
 }
 LOSSES: dict[str, tuple[str, str]] = {
     "n_pairs": ("scale=16", "scale=32"),
-    "triplet": ("selection=semi_hard", "selection=all"),
+    "triplet": ("selection=semi_hard", "selection=all_negatives"),
     "sup_con": ("temperature=0.07", "temperature=0.15"),
     "angular": ("angle=45", "angle=36"),
     "proxy_anchor": ("margin=0.1", "margin=0.2"),

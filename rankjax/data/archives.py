@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from rankjax.data.catalogue import CATALOGUE
-from rankjax.data.glyphs import DRAWN
+from rankjax.data.glyphs import DRAWN, han_rows
 from rankjax.data.icons import icon_rows
 from rankjax.data.images import SUFFIXES, png
 from rankjax.data.own import person_of
@@ -324,7 +324,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 """What gives the rows of a benchmark, by its name in the catalogue."""
 
-RENDERED: dict[str, Layout] = {"icons": icon_rows}
+RENDERED: dict[str, Layout] = {"icons": icon_rows, "han": han_rows}
 """The same for data sets that are drawn from an archive, and whose classes are split
 here."""
 
@@ -360,10 +360,10 @@ class Benchmark(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         name = self.builder_config.description
-        archives = Archives(dl_manager.manual_dir)
-        if name in DRAWN or name in RENDERED:
-            rows = DRAWN[name]() if name in DRAWN else RENDERED[name](archives)
-            drawn = list(rows)
+        # What is drawn by itself needs no folder, which TFDS says is not there.
+        archives = None if name in DRAWN else Archives(dl_manager.manual_dir)
+        if archives is None or name in RENDERED:
+            drawn = list(RENDERED[name](archives) if archives else DRAWN[name]())
             splits = dict.fromkeys(row.split for row in drawn)
             return {split: self._generate_examples(drawn, split) for split in splits}
         if name == "lfw":

@@ -72,6 +72,19 @@ _MNIST = (
 )
 
 
+_HAN_FONTS = tuple(
+    f"expo-google-fonts-{font}.tgz"
+    for font in (
+        *("ma-shan-zheng-0.4.3", "zcool-kuaile-0.4.2", "zcool-xiaowei-0.4.1"),
+        *("zcool-qingke-huangyou-0.4.1", "zhi-mang-xing-0.4.1", "yuji-syuku-0.4.1"),
+        *("dela-gothic-one-0.4.1", "dotgothic16-0.4.1", "hachi-maru-pop-0.4.1"),
+        *("yusei-magic-0.4.2", "potta-one-0.4.1", "rocknroll-one-0.4.1"),
+        *("reggae-one-0.4.1", "yomogi-0.4.1", "klee-one-0.4.1"),
+        *("kaisei-decol-0.4.1", "stick-0.4.1"),
+    )
+)
+
+
 def _mnist_like(name: str, source: str, licence: str, train: int) -> Entry:
     return Entry(
         name,
@@ -271,6 +284,17 @@ _ENTRIES = (
         {"train": (22_918, 1_544), "test": (22_846, 1_544)},
         ("iconify-json-2.2.535.tgz",),
         preprocessing=Preprocessing(64, 64, 64),
+        channels=1,
+    ),
+    Entry(
+        "han",
+        "17 fonts of npm's @expo-google-fonts, each a package: npm pack "
+        "@expo-google-fonts/klee-one@0.4.1",
+        "45% of the characters to train, 5% to validate, 50% to test, fixed",
+        "of the fonts: OFL 1.1",
+        {},
+        _HAN_FONTS,
+        preprocessing=Preprocessing(48, 48, 48),
         channels=1,
     ),
     *map(_glyphs, ("clean", "lite", "pose", "clutter", "modes")),

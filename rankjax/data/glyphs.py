@@ -6,12 +6,13 @@ in many fonts. Characters that share a drawing are one class here, or no model c
 tell its classes apart.
 """
 
+import io
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -21,13 +22,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rankjax.data.augmentation import affine_coefficients
+from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.images import png
 from rankjax.data.random import Stream, generator
 from rankjax.data.splits import Row
 
+if TYPE_CHECKING:
+    from rankjax.data.archives import Archives
+
 SIZE = 32
-_FONT_PIXELS = 20
-_WIDEST = 28
+_FONT = 5 / 8  # of an image's side
+_WIDEST = 7 / 8
 _FEWEST_IMAGES = 8
 
 _STYLES = ("", "-Bold", "-Oblique", "-BoldOblique")
@@ -47,7 +52,6 @@ _PARTIAL_FONTS = {
     "cmmi10": _LETTERS,
 }
 FONTS = (*_UNICODE_FONTS, *_PARTIAL_FONTS)
-
 Perturb = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -55,10 +59,10 @@ class Glyphs(NamedTuple):
     """Drawings in order of class, code point and font.
 
     Attributes:
-      images: uint8 [n, 32, 32], ink is bright.
+      images: uint8 [n, size, size], ink is bright.
       labels: int64 [n], 0 .. classes - 1.
       codepoints: int64 [n].
-      fonts: int64 [n], into `FONTS`.
+      fonts: int64 [n], into the names of the fonts.
     """
 
     images: np.ndarray
@@ -77,6 +81,7 @@ class Level:
       keep: which characters.
       perturb: changes one uint8 [32, 32] drawing.
       merge_case: whether upper and lower case are one class.
+      size: height and width of a drawing.
     """
 
     description: str
@@ -84,11 +89,17 @@ class Level:
     keep: Callable[[str], bool]
     perturb: Perturb | None = None
     merge_case: bool = False
+    size: int = SIZE
 
 
-def render(level: Level) -> Glyphs:
-    """All drawings of a level: at least 8 that differ in every class."""
-    codepoints, fonts, images = zip(*_draw_all(level.keep), strict=True)
+def render(level: Level, files: Mapping[str, bytes] | None = None) -> Glyphs:
+    """All drawings of a level: at least 8 that differ in every class.
+
+    Args:
+      level: what is drawn.
+      files: TrueType fonts by name; by default `FONTS`, which matplotlib has.
+    """
+    codepoints, fonts, images = zip(*_draw_all(level, files), strict=True)
     drawings = [image.tobytes() for image in images]
     roots = _merge(codepoints, drawings, merge_case=level.merge_case)
     upper = [level.merge_case and chr(codepoint).isupper() for codepoint in codepoints]
@@ -150,9 +161,10 @@ def split_classes(classes: int) -> dict[str, np.ndarray]:
     }
 
 
-def glyph_rows(level: str) -> Iterator[Row]:
-    """The drawings of a level, named by their code points and fonts."""
-    glyphs = render(LEVELS[level])
+def glyph_rows(level: Level, files: Mapping[str, bytes] | None = None) -> Iterator[Row]:
+    """The drawings of a level, named by their code points and fonts; see `render`."""
+    glyphs = render(level, files)
+    fonts = tuple(files or FONTS)
     parts = split_classes(int(glyphs.labels[-1]) + 1)
     split_of = {int(label): split for split in parts for label in parts[split]}
     names: dict[int, str] = {}
@@ -161,8 +173,18 @@ def glyph_rows(level: str) -> Iterator[Row]:
     ):
         # The order of the first code points of classes is that of their labels.
         name = names.setdefault(label, class_name(codepoint))
-        file = f"U+{codepoint:04X} {FONTS[font]}"
+        file = f"U+{codepoint:04X} {fonts[font]}"
         yield Row(partial(png, image), name, split_of[label], name=file)
+
+
+def han_rows(archives: "Archives") -> Iterator[Row]:
+    """Chinese characters in the regular faces of the catalogue's fonts."""
+    files = {}
+    for package in CATALOGUE["han"].files:
+        for file, read in archives.members(package):
+            if file.endswith("_400Regular.ttf"):
+                files[package] = read()
+    yield from glyph_rows(_HAN, files)
 
 
 def digit_rows() -> Iterator[Row]:
@@ -176,24 +198,29 @@ def digit_rows() -> Iterator[Row]:
         yield Row(partial(png, image), str(label), split, name=f"digit {number}")
 
 
-def _draw_all(keep: Callable[[str], bool]) -> Iterator[tuple[int, int, np.ndarray]]:
+def _draw_all(
+    level: Level, files: Mapping[str, bytes] | None
+) -> Iterator[tuple[int, int, np.ndarray]]:
     """Every (code point, font, drawing) that has ink and fits."""
-    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
-    for number, name in enumerate(FONTS):
-        path = folder / f"{name}.ttf"
+    if files is None:
+        folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+        files = {name: (folder / f"{name}.ttf").read_bytes() for name in FONTS}
+    for number, (name, content) in enumerate(files.items()):
         font = ImageFont.truetype(
-            path, _FONT_PIXELS, layout_engine=ImageFont.Layout.BASIC
+            io.BytesIO(content),
+            level.size * _FONT,
+            layout_engine=ImageFont.Layout.BASIC,
         )
-        codepoints = FT2Font(path).get_charmap().keys()
+        codepoints = FT2Font(io.BytesIO(content)).get_charmap().keys()
         for codepoint in sorted(codepoints & _PARTIAL_FONTS.get(name, codepoints)):
             character = chr(codepoint)
-            if _is_symbol(character) and keep(character):
-                image = _draw(character, font)
+            if _is_symbol(character) and level.keep(character):
+                image = _draw(character, font, level.size)
                 if image is not None:
                     yield codepoint, number, image
 
 
-def _draw(character: str, font: ImageFont.FreeTypeFont) -> np.ndarray | None:
+def _draw(character: str, font: ImageFont.FreeTypeFont, size: int) -> np.ndarray | None:
     """The character in the middle; None without ink or with no room to turn it.
 
     Up and down, the box that is centred reaches to the baseline, so that a comma stays
@@ -201,10 +228,10 @@ def _draw(character: str, font: ImageFont.FreeTypeFont) -> np.ndarray | None:
     """
     left, top, right, bottom = font.getbbox(character)
     width, height = right - left, bottom - top
-    if not (0 < width <= _WIDEST and 0 < height <= _WIDEST):
+    if not (0 < width <= size * _WIDEST and 0 < height <= size * _WIDEST):
         return None
-    canvas = Image.new("L", (SIZE, SIZE))
-    corner = ((SIZE - width) / 2 - left, (SIZE - height) / 2 - top)
+    canvas = Image.new("L", (size, size))
+    corner = ((size - width) / 2 - left, (size - height) / 2 - top)
     ImageDraw.Draw(canvas).text(corner, character, fill=255, font=font)
     image = np.asarray(canvas)
     return image if image.max() >= 64 else None
@@ -317,8 +344,10 @@ LEVELS = {
     ),
 }
 
+_HAN = Level("Chinese characters.", 5, lambda it: "\u4e00" <= it <= "\u9fff", size=48)
+
 DRAWN: dict[str, Callable[[], Iterator[Row]]] = {
-    **{f"glyphs/{level}": partial(glyph_rows, level) for level in LEVELS},
+    **{f"glyphs/{name}": partial(glyph_rows, level) for name, level in LEVELS.items()},
     "digits": digit_rows,
 }
 """What gives the rows of a data set that is drawn, by its name in the catalogue."""

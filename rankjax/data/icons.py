@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.glyphs import components, split_classes
 from rankjax.data.images import png
 from rankjax.data.splits import Row
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from rankjax.data.archives import Archives
 
 SIZE = 64
-PACKAGE = "iconify-json-2.2.535.tgz"
-"""What `npm pack @iconify/json@2.2.535` makes; other versions hold other icons."""
-
 FEWEST_IMAGES = 6
 _FEWEST_SHARED = 3
 _FEWEST_LETTERS = 3
@@ -115,7 +113,7 @@ def read_icons(archives: "Archives") -> dict[str, list[Icon]]:
     Animations, which begin with nothing, are left out.
     """
     names: dict[str, dict[str, Icon]] = defaultdict(dict)
-    for file, read in archives.members(PACKAGE):
+    for file, read in archives.members(*CATALOGUE["icons"].files):
         if not re.search(r"(^|/)json/[^/]+\.json$", file):
             continue
         content = json.loads(read())

@@ -10,7 +10,7 @@ from tiny_archives import write_tgz
 
 from rankjax.data import CATALOGUE
 from rankjax.data.archives import Archives
-from rankjax.data.icons import PACKAGE, classes_of, read_icons
+from rankjax.data.icons import classes_of, read_icons
 from rankjax.data.splits import LoadOptions
 from rankjax.data.tfds import load_benchmark
 from rankjax.errors import RunError
@@ -37,7 +37,10 @@ def package(folder, sets):
         for prefix, content in sets.items()
     }
     files["package/package.json"] = "{}"
-    write_tgz(folder / PACKAGE, {name: text.encode() for name, text in files.items()})
+    write_tgz(
+        folder / CATALOGUE["icons"].files[0],
+        {name: text.encode() for name, text in files.items()},
+    )
     return Archives(folder)
 
 
