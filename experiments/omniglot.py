@@ -1,7 +1,7 @@
 """Omniglot's one-shot task: which of twenty characters is the one seen once?
 
 python -m experiments.omniglot --manual-dir DIR --json FILE [--set small1 small2]
-    [--losses n_pairs sup_con] [--seeds 3] [--steps 1500] [--choices 500]
+    [--losses n_pairs sup_con] [--seeds 3] [--steps 1500] [--choices 200]
 
 A network is trained on the characters of a background set and then classifies the
 official 20 runs of 20 drawings, each among 20 characters of one alphabet that it never
@@ -52,23 +52,26 @@ LOSSES: dict[str, tuple[str, str]] = {
 }
 """The settings of each loss that are tried on an alphabet held out from training."""
 
-_AFFINE = {"rotation": 15, "scale": 0.2, "shear": 0.3, "shift": 0.06}
-_ELASTIC = {"strength": 0.06}
-_VIEWS = 8  # of each drawing of the runs, besides itself
 CHOICES: dict[str, dict[str, Any]] = {
-    "as above": {},
+    "as it is": {},
     "quarter turns are no classes": {"table": "upright.csv"},
     "not cut to the ink": {"table": "whole.csv"},
     "no augmentation": {"augmentation": "none"},
     "affine augmentation alone": {"augmentation": "affine"},
     "elastic augmentation alone": {"augmentation": "elastic"},
     "4 drawings of 32 characters": {"classes": 32, "per-class": 4},
-    "48 x 48 pixels": {"image-size": 48},
-    "embedding of 256": {"embedding-dim": 256},
     "twice the steps": {"times": 2},
+    **{
+        f"{loss}, {settings[0]}": {"loss": loss, "loss-options": settings[0]}
+        for loss, settings in LOSSES.items()
+        if loss != "n_pairs"
+    },
 }
 """What is changed, and its options of `experiments.train`, but for table and times."""
 
+_AFFINE = {"rotation": 15, "scale": 0.2, "shear": 0.3, "shift": 0.06}
+_ELASTIC = {"strength": 0.06}
+_VIEWS = 8  # of each drawing of the runs, besides itself
 _SIDE = 105  # of a drawing, in pixels
 _Row = tuple[Path, str, str]  # path, label and split
 _PACKAGES = ("jax", "flax", "optax", "numpy", "pillow")
@@ -262,16 +265,17 @@ class _Measured:
             self._add(row)
 
     def measure_choices(self) -> None:
-        """Adds a row for each of the choices, by N-pairs."""
+        """Adds a row for each of the choices, by N-pairs where it says no loss."""
         done = {(row["set"], row.get("choice"), row["steps"]) for row in self.rows}
         for choice, options in CHOICES.items():
             options, steps = dict(options), self._options.choices
             if (self._set, choice, steps) in done:
                 continue
             table, times = options.pop("table", "trial.csv"), options.pop("times", 1)
-            setting = LOSSES["n_pairs"][0]
+            loss = options.pop("loss", "n_pairs")
+            setting = options.pop("loss-options", LOSSES[loss][0])
             _, summary, seconds = self._train(
-                "n_pairs", setting, table, steps=times * steps, **options
+                loss, setting, table, steps=times * steps, **options
             )
             row = {"set": self._set, "choice": choice, "steps": steps}
             row |= {"recall_at_1": summary["test"]["recall_at_1"]}
