@@ -27,7 +27,7 @@ from experiments.evaluation.npz import read_npz
 from experiments.evaluation.options import Options
 from experiments.evaluation.runs import embed_run
 from experiments.evaluation.subjects import Subject
-from experiments.evaluation.suspects import cards, find
+from experiments.evaluation.suspects import cards
 from experiments.evaluation.tables import counts, health_table, result, show, tables
 from rankjax import __version__
 from rankjax.errors import RunError, UsageError
@@ -63,13 +63,9 @@ def run(options: Options, command: str) -> dict[str, Any]:
             with _blamed_on(options.compare):
                 found["comparison"], theirs = compare(subject, outcome, other, options)
         suspects = {}
-        # Fewer rows have no neighbours to disagree with.
-        if options.report is not None and subject.labels is not None:
+        if options.report is not None:
             say("suspects")
-            if len(subject.labels) > 2:
-                suspects = cards(
-                    subject, find(subject, folder=options.source.parent), most=8
-                )
+            suspects = cards(subject, folder=options.source.parent)
     versions = {
         "python": platform.python_version(),
         "rankjax": __version__,

@@ -157,6 +157,10 @@ def test_a_run_leaves_all_its_results_in_its_folder(undisturbed):
     config = json.loads(files["config.json"])
     assert config["dataset"].startswith("folder:")
     assert config["steps"] == 40
+    first = files["report.html"].decode().partition("differ from the defaults")[2]
+    first = first.partition("</details>")[0]
+    assert '<th scope="row">steps</th><td>40</td>' in first
+    assert '<th scope="row">seed</th>' not in first
 
 
 def test_every_logged_step_has_one_row_with_its_own_learning_rate(undisturbed):

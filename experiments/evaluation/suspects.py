@@ -247,9 +247,15 @@ def tables(subject: Subject, suspects: Suspects, *, most: int) -> list[Table]:
     return found
 
 
-def cards(subject: Subject, suspects: Suspects, *, most: int) -> dict[str, list[Card]]:
-    """The first few of each kind, as a page shows them: each row and its reason."""
-    assert subject.labels is not None
+def cards(subject: Subject, *, folder: Path, most: int = 8) -> dict[str, list[Card]]:
+    """The first few of each kind, as a page shows them: each row and its reason.
+
+    Nothing of pairs without labels, and of fewer than three rows: these have no
+    neighbours to disagree with.
+    """
+    if subject.labels is None or len(subject.labels) < 3:
+        return {}
+    suspects = find(subject, folder=folder)
     shown, first = subject.shown(), np.unique(subject.labels, return_index=True)[1]
 
     def card(rows: Sequence[int], kinds: Sequence[str], note: str) -> Card:

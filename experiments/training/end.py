@@ -3,6 +3,7 @@
 import json
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from experiments.bench.output import Row, show
 from experiments.config import Config
+from experiments.evaluation.subjects import Subject
 from experiments.features import names_of, pictures_of
 from experiments.training.loop import Records
 from experiments.training.validation import Validation
@@ -63,6 +65,7 @@ def finish(
     if records is None:
         return
     # Takes as long to import as all else; runs that do not get here need not wait.
+    from experiments.evaluation.suspects import cards
     from rankjax.report import ROWS, write_report
 
     folder, seed = records.folder, config.run.seed
@@ -89,11 +92,25 @@ def finish(
         kept[-len(data.junk) :] = ~data.junk
     embeddings = {who: np.concatenate(each)[kept] for who, each in rows.items()}
     pictures, names = pictures_of(splits, kept), names_of(splits)
+    values, codes = np.unique(
+        np.concatenate([split.labels for split in splits])[kept], return_inverse=True
+    )
+    settings, usual = config.settings(), Config().settings()
+    subject = Subject(
+        f"{data.name}, {config.loss.name}",
+        embeddings.pop("test"),
+        codes,
+        values,
+        [data.test.class_names[value] for value in values],
+        data.protocol,
+        read=None if pictures is None else pictures.read,
+        paths=None if names is None else names[kept],
+    )
     write_report(
         folder.path,
-        title=f"{data.name}, {config.loss.name}",
+        title=subject.name,
         command=command,
-        config=config.settings()
+        config=settings
         | {
             "devices": devices,
             "processes": jax.process_count(),
@@ -107,11 +124,13 @@ def finish(
         | {package: version(package) for package in _PACKAGES},
         summary=summary,
         history=read_history(folder.path),
-        read=None if pictures is None else pictures.read,
-        labels=np.concatenate([split.labels for split in splits])[kept],
-        class_names=data.test.class_names,
-        paths=None if names is None else names[kept].tolist(),
-        embeddings=embeddings.pop("test"),
+        read=subject.read,
+        labels=codes,
+        class_names=subject.class_names,
+        paths=None if subject.paths is None else subject.paths.tolist(),
+        embeddings=subject.embeddings,
+        changed={name for name, value in settings.items() if value != usual[name]},
+        suspects=lambda: cards(subject, folder=Path()),
         baselines=embeddings,
         seed=seed,
     )

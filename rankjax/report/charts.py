@@ -137,21 +137,33 @@ def _roc(panel: Axes, far: np.ndarray, tar: np.ndarray) -> None:
 
 
 def _steps(panel: Axes, history: History, title: str, names: dict[str, str]) -> None:
-    """Draw keys of the history by name; a value that is not finite leaves a gap."""
+    """Draw keys of the history by name; a value that is not finite leaves a gap.
+
+    Where no key has more than one value, these are written instead.
+    """
     _titles(panel, title, "step")
+    lines = []
     for (name, key), colour in zip(names.items(), SERIES, strict=False):
         steps, values = series(history, key)
         values = np.where(np.isfinite(values), values, np.nan)
-        if np.isnan(values).all():
-            continue
+        if not np.isnan(values).all():
+            lines.append((name, steps, values, colour))
+    single = all((~np.isnan(values)).sum() == 1 for _, _, values, _ in lines)
+    for at, (name, steps, values, colour) in enumerate(lines):
         few = len(values) <= 40
+        if single:
+            step = steps[~np.isnan(values)][0]
+            words = f"{np.nanmax(values):.3f} {name}, at step {step:,.0f}"
+            panel.text(0, 0.8 - 0.2 * at, words, color=LIGHT.ink, fontsize=12)
+            continue
         if not few:
             panel.plot(steps, values, color=colour, linewidth=0.8, alpha=0.35)
             values = _running_mean(values, len(values) // 50)
         line = "o-" if few else "-"
         panel.plot(steps, values, line, color=colour, lw=1.8, ms=3.5, label=name)
-    if not panel.lines:
-        panel.set(xlabel="not logged", xticks=[], yticks=[])
+    if single:
+        panel.set(xlabel="" if lines else "not logged", xticks=[], yticks=[])
+        panel.spines["bottom"].set_visible(not lines)
     elif len(names) > 1:
         _legend(panel)
 

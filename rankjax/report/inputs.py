@@ -69,6 +69,7 @@ class EvaluationInputs:
       shown: all rows.
       embeddings: float [n, dim] of all rows.
       settings, command, versions: what it takes to do it again.
+      changed: settings that are not the default, which come first.
       baselines: float [n, dim] of all rows by name, whose similarities are shown first.
       other, other_name: another search for the same queries, to compare with.
       suspects: what is probably wrong, by a heading.
@@ -86,6 +87,7 @@ class EvaluationInputs:
     embeddings: np.ndarray
     command: str
     settings: Mapping[str, object] = field(default_factory=dict)
+    changed: Container[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     baselines: Mapping[str, np.ndarray] = field(default_factory=dict)
     other: SearchResult | None = None

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rankjax.errors import RunError
 from rankjax.files import write_atomic
 from rankjax.metrics import checks, leave_one_out, retrieval
 from rankjax.report.analysis import series
-from rankjax.report.inputs import EvaluationInputs, SearchResult, Table
+from rankjax.report.inputs import Card, EvaluationInputs, SearchResult, Table
 from rankjax.report.page import render
 from rankjax.report.thumbnails import Shown
 
@@ -47,6 +47,8 @@ def write_report(
     embeddings: np.ndarray,
     baselines: Mapping[str, np.ndarray],
     paths: Sequence[str] | None = None,
+    changed: Container[str] = (),
+    suspects: Callable[[], Mapping[str, Sequence[Card]]] = dict,
     seed: int = 0,
 ) -> Path:
     """Writes `figures/` and `report.html`, the evaluation of a run's test images.
@@ -70,6 +72,8 @@ def write_report(
       embeddings: float [n, dim], of any length.
       baselines: float [n, dim] by the names of `summary`.
       paths: of the images, any text; None where they have none.
+      changed: names of settings that are not the default, which come first.
+      suspects: looks for what is probably wrong, and gives it by a heading.
       seed: of every choice that the page makes.
 
     Returns:
@@ -115,6 +119,8 @@ def write_report(
                 else json.dumps(value, ensure_ascii=False)
                 for key, value in config.items()
             },
+            changed=changed,
+            suspects=suspects(),
             versions=versions,
             baselines={
                 ROWS[key]: baselines[key]

@@ -17,6 +17,7 @@ from rankjax import report
 from rankjax.errors import RunError
 from rankjax.report import (
     ROWS,
+    Card,
     Shown,
     charts,
     result_sentence,
@@ -280,6 +281,34 @@ def test_config_versions_and_command_are_there(page, inputs):
     assert rows == {**config, **inputs.versions}
     assert page.find("code", section)[0][3] == inputs.command
     assert len(page.find("details", section)) == 2
+
+
+def test_settings_that_differ_from_the_defaults_come_first(tmp_path):
+    page = Page(write(tmp_path, make(classes=3, changed={"margin", "shift"})))
+    first, others, _ = page.find("details", page.section("reproduce"))
+    names = [[e[3] for e in page.find("th", part)] for part in (first, others)]
+    assert names == [["margin", "shift"], ["loss", "mining"]]
+    assert page.find("summary", first)[0][3] == "Settings that differ from the defaults"
+
+
+def test_suspects_are_looked_for_once_and_shown(tmp_path):
+    calls = []
+
+    def suspects():
+        calls.append(1)
+        return {"1 copy": [Card([(3, "third", "query")], "the same file")]}
+
+    page = Page(write(tmp_path, make(classes=3, suspects=suspects)))
+    assert calls == [1]
+    section = page.section("suspects")
+    assert [e[3] for e in page.find("h3", section)] == ["1 copy"]
+    assert page.find("small", section)[0][3] == "the same file"
+
+
+def test_one_measurement_is_a_number_and_no_curve():
+    rows = [{"step": step, "validation/recall_at_1": step / 1000} for step in (90, 917)]
+    assert "0.917 Recall@1, at step 917" in charts.training(rows[1:])
+    assert ", at step" not in charts.training(rows)
 
 
 def test_nothing_is_fetched_or_run(page):
