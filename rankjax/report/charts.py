@@ -17,7 +17,6 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sklearn.metrics import roc_auc_score
 
 from rankjax.report.analysis import series, validated_on
@@ -29,6 +28,7 @@ CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 _COLOURS = dict(re.findall(r"--(\w+): (#\w{6})", CSS.partition("@media")[0]))
 LIGHT = SimpleNamespace(**_COLOURS)
 XMLNS = 'xmlns="http://www.w3.org/2000/svg"'  # of a picture, not of a page
+_WIDTH, _HEIGHT = 720, 216  # points
 SERIES = LIGHT.accent, LIGHT.orange, LIGHT.grey
 
 
@@ -40,10 +40,13 @@ def class_colour(number: int) -> str:
 
 
 def inline(svg: str) -> Markup:
-    """A chart for the inside of a page, with its colours and font, and without ids."""
-    svg = svg[svg.index("<svg") :]
+    """A chart for the inside of a page, with its colours and font, and without ids.
+
+    Each panel is a picture of its own, so that a narrow page can stack them.
+    """
     svg = re.sub(r"(?s)<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", svg)
-    svg = re.sub(r' (width|height|version|xmlns\S*)="[^"]*"', "", svg)
+    svg = svg[svg.index("<svg x=") : svg.rindex("</svg>")]
+    svg = re.sub(r' (x|width|height)="[^"]*"(?=.* viewBox)', "", svg)
     svg = re.sub(r"font-family: [^;]*; ", "", svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     for name, colour in _COLOURS.items():
@@ -53,17 +56,17 @@ def inline(svg: str) -> Markup:
 
 def training(history: History) -> str:
     """Training loss and validation retrieval over the steps."""
-    figure, (loss, recall) = _panels(2)
+    panels = loss, recall = _panels(2)
     split = validated_on(history)
     _steps(loss, history, "Training loss", {"loss": "loss"})
     names = {"Recall@1": f"{split}/recall_at_1", "MAP@R": f"{split}/map_at_r"}
     _steps(recall, history, f"{split.capitalize()} retrieval", names)
-    return _as_svg(figure)
+    return _as_svg(panels)
 
 
 def health(history: History) -> str:
     """Embedding norm, similarities and share of active loss terms over the steps."""
-    figure, (norm, cosine, active) = _panels(3)
+    panels = norm, cosine, active = _panels(3)
     _steps(norm, history, "Embedding norm", {"norm": "embedding_norm"})
     names = {
         "positive pairs": "positive_similarity",
@@ -73,12 +76,12 @@ def health(history: History) -> str:
     _steps(cosine, history, "Mean cosine in a batch", names)
     _steps(active, history, "Active loss terms", {"share": "active_share"})
     active.set_ylim(-0.04, 1.04)
-    return _as_svg(figure)
+    return _as_svg(panels)
 
 
 def similarity(spaces: dict[str, Sequence[np.ndarray]]) -> str:
     """Histograms of the cosines of positive and negative pairs, a panel per space."""
-    figure, panels = _panels(len(spaces))
+    panels = _panels(len(spaces))
     values = np.concatenate([side for pair in spaces.values() for side in pair])
     bins = np.linspace(values.min(initial=0.0), 1, 64)
     for panel, (name, pair) in zip(panels, spaces.items(), strict=True):
@@ -99,22 +102,22 @@ def similarity(spaces: dict[str, Sequence[np.ndarray]]) -> str:
         panel.margins(y=0.08)
     panels[0].set_ylabel("share of pairs", color=LIGHT.muted, fontsize=9)
     _legend(panels[0])
-    return _as_svg(figure)
+    return _as_svg(panels)
 
 
 def ranking(precision: Curve, roc: Curve) -> str:
     """Precision over recall, and the ROC curve (far, tar) of pairs."""
-    figure, (left, right) = _panels(2)
+    panels = left, right = _panels(2)
     _titles(left, "Precision over recall", "recall", "interpolated precision")
     left.plot(*precision, color=LIGHT.accent, lw=1.8)
     left.set(xlim=(0, 1), ylim=(0, 1.03))
     _roc(right, *roc)
-    return _as_svg(figure)
+    return _as_svg(panels)
 
 
 def decisions(far: np.ndarray, tar: np.ndarray, thresholds: np.ndarray) -> str:
     """The ROC curve of pairs, and both errors over the threshold."""
-    figure, (left, right) = _panels(2)
+    panels = left, right = _panels(2)
     _roc(left, far, tar)
     x = "threshold on cosine similarity"
     _titles(right, "Errors over the threshold", x, "share of pairs")
@@ -124,7 +127,7 @@ def decisions(far: np.ndarray, tar: np.ndarray, thresholds: np.ndarray) -> str:
         right.plot(thresholds[finite], error[finite], color=colour, lw=1.8, label=name)
     _legend(right)
     right.set(ylim=(0, 1.03))
-    return _as_svg(figure)
+    return _as_svg(panels)
 
 
 def _roc(panel: Axes, far: np.ndarray, tar: np.ndarray) -> None:
@@ -177,11 +180,13 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
     return np.where(finite, total / np.maximum(count, 1), np.nan)
 
 
-def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
-    """An empty figure of so many panels side by side."""
-    engine = ConstrainedLayoutEngine(wspace=0.06)
-    figure = Figure(figsize=(10, 3), layout=engine, facecolor=LIGHT.paper)
-    panels = figure.subplots(1, count, squeeze=False)[0]
+def _panels(count: int) -> list[Axes]:
+    """So many empty panels, which stand side by side."""
+    size = _width(count) / 72, _HEIGHT / 72
+    panels = [
+        Figure(size, layout="constrained", facecolor=LIGHT.paper).subplots()
+        for _ in range(count)
+    ]
     for panel in panels:
         panel.set_facecolor("none")
         panel.spines[["top", "right", "left"]].set_visible(False)
@@ -189,7 +194,12 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
         panel.tick_params(colors=LIGHT.muted, labelsize=8.5, length=0, pad=5)
         panel.grid(axis="y", color=LIGHT.grid, linewidth=0.8)
         panel.set_axisbelow(True)
-    return figure, panels
+    return panels
+
+
+def _width(count: int) -> float:
+    """Of each of so many panels, in points."""
+    return min(_WIDTH / count, 360)
 
 
 def _titles(panel: Axes, title: str, x: str, y: str = "") -> None:
@@ -204,12 +214,25 @@ def _legend(panel: Axes) -> None:
     panel.legend(frameon=False, labelcolor=LIGHT.ink, fontsize=8.5)
 
 
-def _as_svg(figure: Figure) -> str:
-    for artist in figure.findobj():
-        artist.set_clip_on(False)  # a clip would refer to an id
-    buffer = io.StringIO()
+def _as_svg(panels: Sequence[Axes]) -> str:
+    """Panels side by side, each as an SVG inside of one."""
+    width, parts = _width(len(panels)), []
     # Text stays text, and the same chart the same bytes.
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "rankjax"}
-    with matplotlib.rc_context(settings):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    for at, panel in enumerate(panels):
+        figure: Any = panel.figure
+        for artist in figure.findobj():
+            artist.set_clip_on(False)  # a clip would refer to an id
+        buffer = io.StringIO()
+        with matplotlib.rc_context(settings):
+            figure.savefig(
+                buffer, format="svg", metadata={"Date": None, "Creator": None}
+            )
+        svg = buffer.getvalue()
+        body = svg[svg.index(">", svg.index("<svg")) + 1 :]
+        size = f'width="{width:g}" height="{_HEIGHT}"'
+        box = f'viewBox="0 0 {width:g} {_HEIGHT}"'
+        parts.append(f'<svg x="{width * at:g}" {size} {box}>{body}')
+    names = f'{XMLNS} xmlns:xlink="http://www.w3.org/1999/xlink"'
+    whole = f'viewBox="0 0 {width * len(panels):g} {_HEIGHT}"'
+    return f"<svg {names} {whole}>\n{''.join(parts)}</svg>\n"

@@ -341,10 +341,13 @@ def test_figures_are_files_and_the_charts_take_the_pages_colours(run_dir, page):
     assert Image.open(io.BytesIO(files["gallery"])).width == 1800
     for name in ("training", "similarity", "health"):
         assert charts.LIGHT.accent in files[name].decode()
-        (svg,) = page.find("svg", page.section(name))
-        assert svg[1].keys() == {"viewbox"}
-        assert "step" in svg[3] or "cosine" in svg[3]
-        styles = [e[1].get("style", "") for e in page.find("path", svg)]
+        panels = page.find("svg", page.section(name))
+        styles = []
+        for svg in panels:
+            assert svg[1].keys() == {"viewbox"}
+            assert "step" in svg[3] or "cosine" in svg[3]
+            styles += [e[1].get("style", "") for e in page.find("path", svg)]
+        assert len(panels) == (2 if name == "training" else 3)
         assert any("stroke: var(--accent)" in style for style in styles)
         assert not any("#" in style for style in styles)
 
