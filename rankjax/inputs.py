@@ -118,7 +118,11 @@ def as_rows(
     if guide is not None:
         guide = _as_embeddings(f"{prefix}guide", guide)
         check_shape(f"{prefix}guide", guide, (n, *guide.shape[1:]))
-    valid = jnp.ones(n, bool) if valid is None else jnp.asarray(valid)
+    valid = (
+        jnp.ones(n, bool)
+        if valid is None
+        else _as_array(jnp.asarray, f"{prefix}valid", valid)
+    )
     check_shape(f"{prefix}valid", valid, (n,))
     if valid.dtype != bool:
         raise TypeError(f"{prefix}valid must be a bool mask, got {valid.dtype}")
@@ -215,7 +219,7 @@ def reference_rows(references: References, batch: Rows, *, spread: bool) -> Rows
     n, index = len(rows.embeddings), references.copy_of
     if index is None:
         index = jnp.full(n, -1, jnp.int32)
-    array = jnp.asarray(index)
+    array = _as_array(jnp.asarray, "references.copy_of", index)
     check_shape("references.copy_of", array, (n,))
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"references.copy_of must be integers, got {array.dtype}")
@@ -493,7 +497,7 @@ def as_weights(weights: Any, n: int) -> jax.Array | None:
     """
     if weights is None:
         return None
-    array = jnp.asarray(weights)
+    array = _as_array(jnp.asarray, "weights", weights)
     check_shape("weights", array, (n,))
     if not jnp.isrealobj(array) or array.dtype == bool:
         raise TypeError(f"weights must be real numbers, got {array.dtype}")
@@ -556,6 +560,9 @@ def check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
 
 
 def _as_array(make: Callable[[Any], Any], name: str, values: Any) -> Any:
+    if isinstance(values, np.ndarray) and not values.dtype.isnative:
+        # As files may have them; jax takes one order of bytes.
+        values = values.astype(values.dtype.newbyteorder("="))
     try:
         return make(values)
     except ValueError as error:  # NumPy's does not say whose lists they are

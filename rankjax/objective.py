@@ -109,7 +109,8 @@ class Objective(Generic[Value]):
             devices, without `references`). A row is never its own positive.
           negative: [n, m] bool, with `positive`.
           weights: [n] at least 0; an anchor counts that many times. Their sum, which
-            the loss is divided by, is a constant to the gradient.
+            the loss is divided by, is a constant to the gradient; where it is beyond
+            the largest number, the loss is not a number.
           guide: [n, any] floating point, embeddings by another model (a teacher, or
             one that knows false negatives): `Pairs.guide` holds their cosines, for
             losses and miners that need them. Constants; `References` have theirs.

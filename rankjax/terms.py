@@ -110,12 +110,16 @@ class Reduction:
 
 
 def ratio(numerator: jax.Array, denominator: jax.Array | None) -> jax.Array:
-    """Divides by a constant to the gradient, None for 1; a ratio to 0 is 0."""
+    """Divides by a constant to the gradient, None for 1; a ratio to 0 is 0.
+
+    A denominator beyond the largest number makes it not a number, instead of 0.
+    """
     if denominator is None:
         return numerator
     denominator = lax.stop_gradient(denominator)
     some = denominator != 0  # also where it is not a number
-    return jnp.where(some, numerator / jnp.where(some, denominator, 1), 0)
+    quotient = numerator / jnp.where(some, denominator, 1)
+    return jnp.where(some, jnp.where(jnp.isinf(denominator), jnp.nan, quotient), 0)
 
 
 @Reduction

@@ -206,6 +206,13 @@ def test_the_memory_of_a_call_is_found_again_and_again():
         assert peak is None or 7 < peak < 12  # None without glibc
 
 
+def test_names_are_shown_as_they_are(capsys):
+    output.show("folder:cat: [b]", [{"name": ":cat:", "n": 1}], {"name": "", "n": ""})
+    shown = capsys.readouterr().out
+    assert "folder:cat: [b]" in shown
+    assert ":cat: " in shown
+
+
 def test_rows_are_written_whole_or_not_at_all(tmp_path):
     file = tmp_path / "rows.json"
     output.save(file, [{"loss": "a", "cpu_s": 1.5}, {"loss": "b", "cpu_s": None}])

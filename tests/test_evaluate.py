@@ -601,3 +601,15 @@ def test_a_value_that_is_missing_in_parquet_is_refused_with_its_row(tmp_path, ca
     said = capsys.readouterr().err
     assert "label must be given to all rows, it is missing in 1, the first" in said
     assert said.rstrip().endswith("row 3")
+
+
+def test_parquet_rows_of_other_lengths_are_refused_with_their_numbers(tmp_path, capsys):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = [*np.eye(4).tolist()[:3], [1.0, 2.0]]
+    columns = {"label": list("xxyy"), "embedding": rows}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    assert main([str(tmp_path / "x.parquet")]) == 2
+    said = capsys.readouterr().err
+    assert said.rstrip().endswith("row 0 has 4 and row 3 has 2")

@@ -14,22 +14,22 @@ def show(title: str, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     """Prints rows; `columns` maps a key to how its values are written."""
     # Rows can be saved where rich is not installed.
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     for name in columns:
         text = any(isinstance(row.get(name), str) for row in rows)
         table.add_column(name, justify="left" if text else "right", overflow="fold")
     for row in rows:
-        # What is in brackets, as in rankjax[tf], is no markup.
+        # As Text, [tf] is no markup, and :cat: no picture.
         cells = (_text(row.get(k), form) for k, form in columns.items())
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(Text, cells))
     console = Console()
     # Cells cut short are of no use in a log; a terminal keeps its own width.
     console = Console(width=None if console.is_terminal else 200)
     # Above the table, as a title of its own would be folded to its width.
-    console.print(f"[bold]{escape(title)}[/]", soft_wrap=True, highlight=False)
+    console.print(Text(title, "bold"), soft_wrap=True, highlight=False)
     console.print(table)
 
 

@@ -61,13 +61,15 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
     writes, by the names of its .npz.
 
     Raises:
-      UsageError: pyarrow is not installed, or a value is missing.
+      UsageError: pyarrow is not installed, a value is missing, or rows differ in
+        length.
       RunError: it cannot be read, or is no Parquet file of embeddings.
     """
     if path.suffix != ".parquet":
         return read_arrays(path, wanted)
     try:
         import pyarrow as pa
+        import pyarrow.compute
         from pyarrow import parquet
     except ImportError:
         raise UsageError(f"reading {path} needs pyarrow: pip install pyarrow") from None
@@ -92,6 +94,15 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
             if pa.types.is_fixed_size_list(values.type):
                 array = values.flatten().to_numpy().reshape(len(values), -1)
             else:
+                if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+                    lengths = pa.compute.list_value_length(values).to_numpy()
+                    others_long = np.flatnonzero(lengths != lengths[:1])
+                    if len(others_long):
+                        row = others_long[0]
+                        raise UsageError(
+                            f"{path}: {column} must have as many numbers in every row, "
+                            f"row 0 has {lengths[0]} and row {row} has {lengths[row]}"
+                        )
                 array = np.array(values.to_pylist())
             arrays[name] = array
     except UsageError:

@@ -666,6 +666,22 @@ def test_a_bad_weight_of_a_valid_row_makes_the_loss_not_a_number(name, bad):
     close(padded(weights=weights), padded(weights=np.ones(6)))
 
 
+def test_weights_whose_sum_is_beyond_float32_make_the_loss_not_a_number():
+    compute = rankjax.objective(losses.contrastive_loss)
+    for power, finite in [(20, True), (38, False)]:
+        weights = np.full(6, 10.0**power, np.float32)
+        value = compute(EMBEDDINGS, LABELS, weights=weights)
+        assert np.isfinite(value) == finite, power
+
+
+def test_arrays_of_either_byte_order_are_taken():
+    compute = rankjax.objective(losses.contrastive_loss)
+    native = [EMBEDDINGS, LABELS.astype(np.int32), np.ones(6, np.float32)]
+    swapped = [array.astype(array.dtype.newbyteorder()) for array in native]
+    expected, found = (compute(x, y, weights=w) for x, y, w in (native, swapped))
+    assert found == expected
+
+
 def test_class_balanced_mean_without_labels_is_refused():
     compute = rankjax.objective(LINEAR, reduction=rankjax.class_balanced_mean)
     with pytest.raises(ValueError, match=r"^class_balanced_mean needs labels"):
