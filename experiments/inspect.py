@@ -1,10 +1,12 @@
 """Lists what is probably wrong in an embedding: labels, copies, outliers, classes.
 
 python -m experiments.inspect RUN_OR_FILE [--csv suspects.csv] [--most 10]
-    [--projector FOLDER] [--parquet FILE]
+    [--projector FOLDER] [--parquet FILE] [--split validation]
 
 RUN_OR_FILE is a run of experiments.train, whose test images are embedded, or an .npz or
 Parquet file of embeddings, as experiments.embed writes it, with all of its splits.
+--split validation takes the classes instead that the run held out of training: runs
+with --fold 0, 1, 2, 3 judge all but test classes by networks that have not seen them.
 
 suspects.csv has a line for each row, the most suspect first, and is a list of images
 too: write x into its column exclude, mend its column label, and train with
@@ -55,6 +57,7 @@ def run(options: argparse.Namespace) -> None:
             checkpoint=options.checkpoint,
             data_dir=options.data_dir.expanduser(),
             manual_dir=options.manual_dir and options.manual_dir.expanduser(),
+            validation=options.split == "validation",
         )
     elif source.exists():
         pictures = options.projector is not None
@@ -66,6 +69,14 @@ def run(options: argparse.Namespace) -> None:
         found = find(subject, ratio=options.ratio, near=options.near, folder=folder)
     except ValueError as error:
         raise UsageError(f"{source}: {error}") from error
+    trained = 0 if subject.splits is None else int((subject.splits == "train").sum())
+    if trained:
+        print(
+            f"{source}: {trained:,} rows are of split train. A network that was "
+            "trained on them has learnt their labels by heart: wrong ones are then not "
+            "found; see --split",
+            file=sys.stderr,
+        )
     for table in tables(subject, found, most=options.most):
         show(table)
     if options.csv is not None:
@@ -104,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="copies are nearer than this part of the usual distance of nearest rows",
     )
     parser.add_argument("--checkpoint", choices=("latest", "best"), default="latest")
+    parser.add_argument(
+        "--split", choices=("test", "validation"), default="test", help="of a run"
+    )
     parser.add_argument("--data-dir", type=Path, default=Path("~/.cache/rankjax"))
     parser.add_argument("--manual-dir", type=Path, help="of archives fetched by hand")
     options = parser.parse_args(arguments)

@@ -18,6 +18,7 @@ from experiments.evaluation import runs
 from experiments.evaluation.runs import embed_run
 from rankjax.data import load
 from rankjax.data.images import ImageRows
+from rankjax.errors import UsageError
 from rankjax.metrics import compare_models
 from rankjax.train import Checkpoints
 
@@ -493,15 +494,17 @@ def test_a_run_is_evaluated_as_its_own_summary_says(
     assert got["comparison"]["metrics"]["map"]["difference"] == 0
 
     test = load("digits", data_dir=data_dir).test
-    subject = embed_run(
-        run_dir, checkpoint="latest", data_dir=data_dir, manual_dir=None
-    )
+    where = {"checkpoint": "latest", "data_dir": data_dir, "manual_dir": None}
+    subject = embed_run(run_dir, **where)
     assert subject.labels.tolist() == test.labels.tolist()
     picture = subject.read(np.array([5, 3]))[1]
     assert picture.tolist() == test.images.read(np.array([3]))[0].tolist()
     monkeypatch.setattr(Checkpoints, "best_step", lambda self: 2)
     best = embed_run(run_dir, checkpoint="best", data_dir=data_dir, manual_dir=None)
     assert (best.embeddings != subject.embeddings).any()
+
+    with pytest.raises(UsageError, match="held no classes out for validation"):
+        embed_run(run_dir, **where, validation=True)
 
     data, junk = load("digits", data_dir=data_dir), np.arange(20) < 3
     halves = [
@@ -515,6 +518,15 @@ def test_a_run_is_evaluated_as_its_own_summary_says(
     ]
     data = dataclasses.replace(data, test=halves[0], gallery=halves[1], junk=junk)
     persons = dataclasses.replace(data, protocol="reid", recall_at=(1, 3))
+    held_out = dataclasses.replace(persons, validation=halves[1])
+    monkeypatch.setattr(runs, "load_data", lambda data, seed: held_out)
+    validated = embed_run(run_dir, **where, validation=True)
+    codes = np.unique(halves[1].labels, return_inverse=True)[1]
+    assert validated.labels.tolist() == codes.tolist()
+    assert (validated.protocol, validated.gallery) == ("leave-one-out", None)
+    np.testing.assert_allclose(
+        validated.embeddings, subject.embeddings[50:70], atol=1e-5
+    )
     monkeypatch.setattr(runs, "load_data", lambda data, seed: persons)
     words = [str(run_dir), *QUICK, *places, "--json", str(file), "--no-clustering"]
     assert main(words) == 0

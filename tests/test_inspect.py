@@ -70,7 +70,8 @@ def test_planted_faults_come_first_with_their_evidence(photos, capsys):
         assert line["label"] == arrays["class_names"][arrays["labels"][row]]
         assert (line["split"], line["exclude"]) == (arrays["split"][row], "")
     said = capsys.readouterr()
-    assert said.err == ""
+    assert "20 rows are of split train. A network" in said.err
+    assert said.err.count("\n") == 1
     assert "copies in two splits" in said.out
     assert f"suspects: {file}" in said.out
 

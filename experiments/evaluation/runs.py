@@ -1,5 +1,6 @@
 """Embeddings of a run's test images."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from experiments.features import names_of, pictures_of
 from experiments.images import fit_of
 from experiments.runs import Which, load_run
 from experiments.training.images import load_data
+from rankjax.errors import UsageError
 from rankjax.train import forward_of, over_images
 
 
@@ -21,6 +23,7 @@ def embed_run(
     checkpoint: Which,
     data_dir: Path,
     manual_dir: Path | None,
+    validation: bool = False,
 ) -> Subject:
     """Embeds the test images of a run's data set with a checkpoint of it.
 
@@ -28,15 +31,30 @@ def embed_run(
       path: the run's folder.
       checkpoint: the last one saved, or the best in validation.
       data_dir, manual_dir: where the data set is, see `rankjax.data.load`.
+      validation: instead of test, the classes that were held out of training.
 
     Raises:
       RunError: see `load_run`.
+      UsageError: none were held out.
     """
     run = load_run(path, which=checkpoint, images=False)
     config = run.config.replace(data_dir=data_dir, manual_dir=manual_dir)
     if not config.data.features():
         config = config.replace(fit=fit_of(run.inputs), alpha=run.inputs.alpha)
     data = load_data(config.data, config.run.seed)
+    if validation:
+        if data.validation is None:
+            raise UsageError(
+                f"split must be test for {path}: it held no classes out for validation"
+            )
+        data = dataclasses.replace(
+            data,
+            test=data.validation,
+            gallery=None,
+            junk=None,
+            pairs=None,
+            protocol="leave-one-out",
+        )
     embed = over_images(forward_of(run.definition), devices=jax.local_devices())
     splits = [split for split in (data.test, data.gallery) if split is not None]
     pictures = pictures_of(splits)
