@@ -92,6 +92,12 @@ def names_of(splits: Sequence[Split]) -> np.ndarray | None:
     return np.array([source.name(i) for source in sources for i in range(len(source))])
 
 
+def folder_of(names: np.ndarray | None) -> Path | None:
+    """Where names of images begin that are files; None where they are not."""
+    known = names is not None and len(names) and Path(str(names[0])).is_file()
+    return Path() if known else None
+
+
 def network_name(job: dict[str, Any]) -> str:
     """What made a file of features, for display."""
     made = job.get("pretrained")

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.evaluation.subjects import Pairs, Subject
-from experiments.features import names_of, pictures_of
+from experiments.features import folder_of, names_of, pictures_of
 from experiments.images import fit_of
 from experiments.runs import Which, load_run
 from experiments.training.images import load_data
@@ -80,7 +80,7 @@ def embed_run(
             "gallery": queries + np.flatnonzero(kept_rows),
             "junk": int((~kept_rows).sum()),
         }
-    pairs = data.pairs
+    pairs, names = data.pairs, names_of(splits)
     return Subject(
         f"{data.name}, {config.loss.name}",
         embeddings,
@@ -93,5 +93,6 @@ def embed_run(
         pairs=None if pairs is None else Pairs(pairs.indices, pairs.same, pairs.folds),
         recall_at=data.recall_at,
         read=None if pictures is None else pictures.read,
-        paths=names_of(splits),
+        paths=names,
+        folder=folder_of(names),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from experiments.bench.output import Row, show
 from experiments.config import Config
 from experiments.evaluation.subjects import Subject
-from experiments.features import names_of, pictures_of
+from experiments.features import folder_of, names_of, pictures_of
 from experiments.training.loop import Records
 from experiments.training.validation import Validation
 from rankjax import __version__
@@ -105,6 +105,7 @@ def finish(
         data.protocol,
         read=None if pictures is None else pictures.read,
         paths=None if names is None else names[kept],
+        folder=folder_of(names),
     )
     write_report(
         folder.path,
@@ -128,6 +129,7 @@ def finish(
         labels=codes,
         class_names=subject.class_names,
         paths=None if subject.paths is None else subject.paths.tolist(),
+        files_in=subject.folder,
         embeddings=subject.embeddings,
         changed={name for name, value in settings.items() if value != usual[name]},
         suspects=lambda: cards(subject, folder=Path()),

@@ -47,6 +47,7 @@ def write_report(
     embeddings: np.ndarray,
     baselines: Mapping[str, np.ndarray],
     paths: Sequence[str] | None = None,
+    files_in: Path | None = None,
     changed: Container[str] = (),
     suspects: Callable[[], Mapping[str, Sequence[Card]]] = dict,
     seed: int = 0,
@@ -72,6 +73,7 @@ def write_report(
       embeddings: float [n, dim], of any length.
       baselines: float [n, dim] by the names of `summary`.
       paths: of the images, any text; None where they have none.
+      files_in: where relative paths begin, if they are files; else None.
       changed: names of settings that are not the default, which come first.
       suspects: looks for what is probably wrong, and gives it by a heading.
       seed: of every choice that the page makes.
@@ -110,7 +112,7 @@ def write_report(
             tables=[_table(summary)],
             health=None,
             outcome=outcome,
-            shown=Shown(labels, class_names, read, paths),
+            shown=Shown(labels, class_names, read, paths, files_in),
             embeddings=embeddings,
             command=command,
             settings={

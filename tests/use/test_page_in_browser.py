@@ -32,14 +32,8 @@ def rows():
     return rng.normal(size=(5, 6))[np.arange(30) % 5] + rng.normal(size=(30, 6))
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory, images, rows):
-    """A browser at the page of thirty rows, whose names are hostile."""
-    labels = np.arange(30) % 5
-    search = leave_one_out(rows, labels)
-    every = np.arange(30)
-    folder = tmp_path_factory.mktemp("page")
-    paths = [f"<img src=x onerror='document.title=1'> {i}.png" for i in range(30)]
+def write(file, rows, shown):
+    search, every = leave_one_out(rows, shown.labels), np.arange(len(rows))
     inputs = EvaluationInputs(
         title="Rows",
         result="",
@@ -47,11 +41,20 @@ def browser(tmp_path_factory, images, rows):
         tables=[],
         health=None,
         outcome=SearchResult(search, retrieval(search), every, every),
-        shown=Shown(labels, NAMES, images.__getitem__, paths),
+        shown=shown,
         embeddings=rows,
         command="",
     )
-    write_evaluation(folder / "page.html", inputs)
+    write_evaluation(file, inputs)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory, images, rows):
+    """A browser at the page of thirty rows, whose names are hostile."""
+    folder = tmp_path_factory.mktemp("page")
+    paths = [f"<img src=x onerror='document.title=1'> {i}.png" for i in range(30)]
+    shown = Shown(np.arange(30) % 5, NAMES, images.__getitem__, paths)
+    write(folder / "page.html", rows, shown)
     with chromium.Page(folder / "profile") as page:
         page.call("Page.navigate", url=(folder / "page.html").as_uri())
         page.wait(
@@ -288,3 +291,24 @@ def test_two_fingers_zoom_the_map(browser, on_the_map):
         browser.call(touch, type=f"touch{kind}", touchPoints=points)
     browser.wait(f"{look} !== window.before", seconds=5)
     assert browser.evaluate(SAID) == ""
+
+
+def test_an_enlarged_picture_is_the_file_as_long_as_it_is_there(tmp_path, images, rows):
+    files = tmp_path / "ü #1"
+    files.mkdir()
+    paths = [f"{i} ?.png" for i in range(30)]
+    for path in paths[1:]:
+        Image.new("RGB", (50, 40)).save(files / path)
+    (tmp_path / "out").mkdir()
+    shown = Shown(np.arange(30) % 5, NAMES, images.__getitem__, paths, files)
+    write(tmp_path / "out" / "page.html", rows, shown)
+    address = (tmp_path / "out" / "page.html").as_uri()
+    width = "document.querySelector('.large').firstChild"
+    width = f"({width}.naturalWidth || {width}.width)"
+    with chromium.Page(tmp_path / "profile") as page:
+        page.call("Page.navigate", url=f"{address}#row-7")
+        page.wait("!!document.querySelector('dialog[open]')")
+        page.wait(f"{width} === 50", seconds=5)
+        page.evaluate("location.hash = '#row-0'")
+        # What the page itself has: a thumbnail, or a square of the sheet.
+        page.wait(f"{SAID}.endsWith('0 ?.png') && [6, 32].includes({width})", seconds=5)
