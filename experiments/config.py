@@ -470,6 +470,18 @@ def icons() -> Config:
     )
 
 
+def han() -> Config:
+    """N-pairs on Chinese characters in 17 fonts.
+
+    python -m experiments.train han
+    It needs --manual-dir DIR with the archives of python -m experiments.data han.
+    FIGURES
+    """
+    return _GLYPHS.replace(
+        dataset="han", loss_options=("scale=16",), steps=300, eval_every=300
+    )
+
+
 def fine_tune_lite0() -> Config:
     """EfficientNet-Lite0 from ImageNet's weights on handwritten characters.
 
@@ -513,6 +525,7 @@ EXPERIMENTS: dict[str, Callable[[], Config]] = {
         digits,
         omniglot_small,
         icons,
+        han,
         fine_tune_lite0,
     )
 }

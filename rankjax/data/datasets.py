@@ -35,6 +35,7 @@ def load(
       glyphs: characters in many fonts, `glyphs/lite`; also `glyphs/clean`, `/pose`,
         `/clutter` and `/modes`. Its splits are fixed.
       icons: pictures of the same name by many designers, drawn from one archive.
+      han: Chinese characters in 17 fonts, which are archives to fetch by hand.
       digits: ten classes of 8x8 pixels, for quick checks.
       folder:PATH: one folder of images per class, or the same below folders `train`,
         `validation` (optional) and `test`.

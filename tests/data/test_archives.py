@@ -49,6 +49,7 @@ EXPECTED = {
     "fashion_mnist": {"train": (35000, 5), "test": (35000, 5)},
     "kmnist": {"train": (35000, 5), "test": (35000, 5)},
     "digits": {"train": (901, 5), "test": (896, 5)},
+    "han": {"train": (49221, 3338), "test": (49204, 3339)},
     "icons": {"train": (22918, 1544), "test": (22846, 1544)},
 }
 RECALL_AT = {
