@@ -70,6 +70,22 @@ def test_a_drawing_is_wrong_where_another_class_of_its_own_run_is_nearer(
     assert omniglot.wrong_of_runs(tmp_path / "x.npz", classes) == [0, 1]
 
 
+def test_the_mean_of_views_decides_where_they_are_asked_for(runs, tmp_path):
+    basis = np.eye(3, dtype=np.float32)
+    paths, rows = [], []
+    for run in ("run01", "run02"):
+        for c in (1, 2, 3):
+            for view in (0, 1, 2):
+                paths += [f"/x/{run}/{view}_training_class0{c}.png"]
+                paths += [f"/x/{run}/{view}_test_item0{c}.png"]
+                # The first view of each item is of a wrong class, the others are right.
+                rows += [basis[c - 1], basis[(c + (view == 0)) % 3]]
+    np.savez(tmp_path / "x.npz", embeddings=np.array(rows), paths=np.array(paths))
+    classes = omniglot.answers(runs)
+    assert omniglot.wrong_of_runs(tmp_path / "x.npz", classes) == [3, 3]
+    assert omniglot.wrong_of_runs(tmp_path / "x.npz", classes, views=3) == [0, 0]
+
+
 def test_archives_that_are_missing_are_named(tmp_path, capsys):
     words = ["--manual-dir", str(tmp_path), "--json", str(tmp_path / "x.json")]
     with pytest.raises(SystemExit):
