@@ -474,8 +474,8 @@ def han() -> Config:
     """N-pairs on Chinese characters in 17 fonts.
 
     python -m experiments.train han
-    It needs --manual-dir DIR with 17 packages of npm (see the page on training). 200 CPU
-    seconds; Recall@1 of 3,339 characters 0.218 with one seed, from 0.112 before
+    It needs --manual-dir DIR with 17 packages of npm (see the page on training).
+    200 CPU seconds; Recall@1 of 3,339 characters 0.218 with one seed, from 0.112 before
     training. So few steps do not reach raw pixels, 0.437: fonts are much alike.
     """
     return _GLYPHS.replace(
