@@ -84,6 +84,9 @@ def slow_figures(scores, hits, met, recall_at):
         row["ndcg"] = gain[ranked].sum() / gain[:r].sum()
         before = np.concatenate([[1], precision[:-1]])
         row["map_trapezoid"] = ((before + precision) / 2 * ranked).sum() / r
+        row["map_at_3"] = (precision * ranked)[:3].sum() / min(r, 3)
+        row["precision_at_3"] = ranked[:3].mean()
+        row["modified_precision_at_3"] = ranked[: min(r, 3)].mean()
         rows.append(row)
     return {name: np.mean([row[name] for row in rows]) for name in rows[0]}
 
@@ -97,7 +100,8 @@ def assert_figures(got, expected):
 def test_each_row_is_searched_among_all_others(evaluate):
     rows, labels = clusters(61)
     labels[7] = 2**40  # alone in its class
-    got, printed = evaluate("--recall-at", 1, 3, 60, embeddings=rows, labels=labels)
+    at = ["--recall-at", 1, 3, 60, "--map-at", 3, "--precision-at", 3]
+    got, printed = evaluate(*at, embeddings=rows, labels=labels)
     hits = labels[:, None] == labels
     met = ~np.eye(61, dtype=bool)
     expected = slow_figures(cosines(rows, rows), hits, met, (1, 3, 60))
@@ -108,6 +112,7 @@ def test_each_row_is_searched_among_all_others(evaluate):
     assert got["health"]["collapsed"] == 0
     assert "map_trapezoid" not in got
     assert f"{expected['map_at_r']:.4f}" in printed
+    assert "mMP@3" in printed
     for name in ("recall_at_3", "map_at_r"):
         for low, high in got["intervals"][name].values():
             assert low <= got[name] <= high
@@ -295,6 +300,31 @@ def test_pairs_are_verified_over_their_folds(evaluate):
     without_labels, _ = evaluate("--fars", 0.1, 1e-6, same=same, **arrays)
     assert without_labels["accuracy"] == got["accuracy"]
     assert "health" not in without_labels
+
+
+def test_pairs_of_templates_are_verified_by_their_means(evaluate, tmp_path, capsys):
+    rows, _ = clusters(60)
+    templates = 7 * (np.arange(60) % 20)
+    media = np.arange(60) // 40
+    pairs = 7 * np.random.default_rng(3).integers(0, 20, (200, 2))
+    same = pairs[:, 0] // 28 == pairs[:, 1] // 28
+    # Rows i and i + 20 are of one picture.
+    means = (rows[:20] + rows[20:40]) / 4 + rows[40:] / 2
+    scores = cosines(means, means)[tuple(pairs.T // 7)]
+    arrays = {"embeddings": rows, "templates": templates, "media": media}
+    got, _ = evaluate(pairs=pairs, same=same, **arrays)
+    assert got["rows"] == 20
+    assert got["auc"] == pytest.approx(roc_auc_score(same, scores))
+
+    capsys.readouterr()
+    for given, said in [
+        ({"pairs": pairs + 1}, "pairs must name templates, got 1"),
+        ({"pairs": pairs, "cameras": media}, "embeddings and pairs of them; without"),
+        ({"pairs": pairs, "labels": np.arange(60)}, "row 20 differs in template 0"),
+    ]:
+        np.savez(tmp_path / "wrong.npz", same=same, **arrays, **given)
+        assert main([str(tmp_path / "wrong.npz")]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_two_embeddings_of_the_same_rows_are_compared(evaluate, tmp_path, capsys):

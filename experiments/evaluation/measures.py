@@ -92,7 +92,12 @@ def rank(subject: Subject, protocol: Protocol, options: Options) -> SearchResult
     """A search and its figures."""
     search, query_rows, gallery_rows = subject.search(protocol)
     levels = subject.recall_levels(protocol, options.recall_at, search.most)
-    found = metrics.retrieval(search, recall_at=levels, map_at=options.map_at)
+    found = metrics.retrieval(
+        search,
+        recall_at=levels,
+        precision_at=options.precision_at,
+        map_at=options.map_at,
+    )
     return SearchResult(search, found, query_rows, gallery_rows)
 
 
@@ -271,19 +276,17 @@ def _variant(
 ) -> Figures:
     found = ranked.retrieval
     if search is not None:
-        recall_at, map_at = (
-            [int(k) for key in found.values if (k := key.partition(name)[2]).isdigit()]
-            for name in ("recall_at_", "map_at_")
-        )
-        found = metrics.retrieval(
-            search,
-            recall_at=recall_at,
-            map_at=map_at,
-            similarity=similarity,
-            scores=scores,
-        )
+        at: dict[str, Any] = {
+            name: [int(k[len(name) + 1 :]) for k in found.values if _is_at(name, k)]
+            for name in ("recall_at", "precision_at", "map_at")
+        }
+        found = metrics.retrieval(search, **at, similarity=similarity, scores=scores)
     size = {} if bytes_per_row is None else {"bytes_per_row": bytes_per_row}
     return {"name": name, **size, **found.means()}
+
+
+def _is_at(name: str, key: str) -> bool:
+    return key.startswith(f"{name}_") and key[len(name) + 1 :].isdigit()
 
 
 def compare(

@@ -16,6 +16,7 @@ from rankjax.data.splits import JUNK
 from rankjax.errors import RunError, UsageError
 from rankjax.files import Npz, printable
 from rankjax.files import read_npz as read_arrays
+from rankjax.metrics import template_embeddings
 from rankjax.metrics.checks import (
     as_embeddings,
     as_labels,
@@ -26,7 +27,7 @@ from rankjax.metrics.checks import (
 
 KEYS = (
     *("embeddings", "labels", "class_names", "cameras", "query", "gallery", "junk"),
-    *("pairs", "same", "folds", "images", "paths", "split"),
+    *("pairs", "same", "folds", "images", "paths", "split", "templates", "media"),
 )
 
 
@@ -50,6 +51,8 @@ def read_npz(path: Path, *, pictures: bool, every_split: bool = False) -> Subjec
         splits = _splits(arrays)
         if splits is not None and not every_split:
             arrays = _of_test(path, arrays, splits)
+        if "templates" in arrays:
+            arrays = _of_templates(arrays)
         found = _subject(path, arrays, pictures=pictures)
         return dataclasses.replace(found, splits=splits if every_split else None)
     except (TypeError, ValueError) as error:
@@ -146,6 +149,34 @@ def _of_test(
             junk = arrays["class_names"][arrays["labels"]] == JUNK
             arrays |= {"junk": junk & gallery}
     return arrays
+
+
+def _of_templates(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A row for each template, whose numbers pairs then name, as IJB has it."""
+    wrong = arrays.keys() & {"query", "gallery", "junk", "cameras", "images", "paths"}
+    if "embeddings" not in arrays or "pairs" not in arrays or wrong:
+        beside = f"; without {', '.join(sorted(wrong))}" if wrong else ""
+        raise UsageError(f"templates are for embeddings and pairs of them{beside}")
+    media = arrays.pop("media", None)
+    names, rows = template_embeddings(
+        arrays["embeddings"], templates := arrays.pop("templates"), media
+    )
+    arrays |= {"embeddings": rows.astype(np.float32)}
+    row_of = np.searchsorted(names, templates)
+    if "labels" in arrays:
+        labels, first = arrays["labels"], np.unique(row_of, return_index=True)[1]
+        if labels.shape == row_of.shape:
+            mixed = np.flatnonzero(labels != labels[first][row_of])
+            if len(mixed):
+                raise UsageError(
+                    f"labels must be the same in a template, row {mixed[0]} differs in "
+                    f"template {templates[mixed[0]]}"
+                )
+            arrays["labels"] = labels[first]
+    unknown = np.setdiff1d(arrays["pairs"], names)
+    if len(unknown):
+        raise UsageError(f"pairs must name templates, got {unknown[0]}")
+    return arrays | {"pairs": np.searchsorted(names, arrays["pairs"])}
 
 
 def _unused(key: str) -> str:

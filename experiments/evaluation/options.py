@@ -23,6 +23,9 @@ class Options:
     """The values of K; by default those that the field reports."""
     map_at: tuple[int, ...] = ()
     """Values of K for mAP@K, as Google Landmarks v2 and ILIAS report it."""
+    precision_at: tuple[int, ...] = ()
+    """Values of K for the precision of the first K, and for mMP@K, as UnED reports it
+    for 5."""
     json: Path | None = None
     """File for all figures."""
     report: Path | None = None

@@ -10,6 +10,12 @@ from rich.text import Text
 
 from rankjax.report import Table
 
+_AT = {
+    "recall_at_": "Recall@",
+    "precision_at_": "Precision@",
+    "modified_precision_at_": "mMP@",
+    "map_at_": "mAP@",
+}
 _NAMES = {
     "map_at_r": "MAP@R",
     "r_precision": "R-precision",
@@ -207,7 +213,7 @@ def _verification(figures: dict[str, Any]) -> Table:
 
 
 def _name(metric: str) -> str:
-    for start, name in (("recall_at_", "Recall@"), ("map_at_", "mAP@")):
+    for start, name in _AT.items():
         if metric.startswith(start) and metric not in _NAMES:
             return name + metric.removeprefix(start)
     return _NAMES.get(metric, metric)

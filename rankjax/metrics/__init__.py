@@ -39,6 +39,7 @@ from rankjax.metrics.verification import (
     Verification,
     global_average_precision,
     open_set,
+    template_embeddings,
     verification,
 )
 
@@ -79,5 +80,6 @@ __all__ = [
     "revisited",
     "search_of",
     "some_queries",
+    "template_embeddings",
     "verification",
 ]

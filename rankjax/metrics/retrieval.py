@@ -82,6 +82,9 @@ def retrieval(
         map           mean_i i / r_i                 (average precision)
         ndcg          sum_i 1 / log2(1 + r_i) over that of the best ranking
         precision_at_K  sum_i [r_i <= K] / K
+        modified_precision_at_K  sum_i [r_i <= min(R, K)] / min(R, K)   (its mean is mMP
+                      of UnED: Ypsilantis et al., "Towards Universal Image Embeddings",
+                      ICCV 2023); with `precision_at`
         map_at_K      sum_i [r_i <= K] i / r_i / min(R, K)   (Weyand, Araujo, Cao, Sim,
                       "Google Landmarks Dataset v2", CVPR 2020; ILIAS)
         map_trapezoid mean_i ((i - 1) / (r_i - 1) + i / r_i) / 2, where the first term
@@ -314,6 +317,9 @@ def _of_all_positives(
     }
     for k in precision_at:
         found[f"precision_at_{k}"] = (real & (ranks <= k)).sum(1) / k
+        most = np.minimum(positives, k)
+        first = real & (ranks <= most[:, None])
+        found[f"modified_precision_at_{k}"] = first.sum(1) / most
     for k in map_at:
         first = (precisions * (ranks <= k)).sum(1)
         found[f"map_at_{k}"] = first / np.minimum(positives, k)

@@ -10,6 +10,43 @@ import numpy as np
 from rankjax.metrics import checks
 
 
+def template_embeddings(
+    embeddings: Any, templates: Any, media: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """One embedding for each template, a person's images that are taken together.
+
+    It is the mean over the template's media of the mean over each one's rows, so that a
+    video's frames count as one picture does (Whitelam et al., "IARPA Janus Benchmark-B
+    Face Dataset", CVPR Workshops 2017). Known code adds media up instead, which has the
+    same direction.
+
+    Args:
+      embeddings: [n, dim].
+      templates: integers [n], which template a row is of.
+      media: integers [n], which picture or video a row is of; by default each row is
+        one of its own.
+
+    Returns:
+      The templates [t], rising, and their embeddings, float64 [t, dim].
+
+    Raises:
+      ValueError: a wrong shape, or numbers that are not finite.
+      TypeError: a wrong type.
+    """
+    rows = checks.as_embeddings("embeddings", embeddings).astype(np.float64)
+    n = len(rows)
+    templates = checks.as_labels("templates", templates, n)
+    media = np.arange(n) if media is None else checks.as_labels("media", media, n)
+    (of_media, _), group = np.unique([templates, media], axis=1, return_inverse=True)
+    names, of_template = np.unique(of_media, return_inverse=True)
+    for numbers in (group.reshape(-1), of_template):
+        order = np.argsort(numbers, kind="stable")
+        starts = np.searchsorted(numbers[order], np.arange(numbers.max() + 1))
+        counts = np.bincount(numbers)[:, None]
+        rows = np.add.reduceat(rows[order], starts) / counts
+    return names, rows
+
+
 @dataclasses.dataclass(frozen=True)
 class Verification:
     """What `verification` returns.

@@ -55,6 +55,8 @@ def slow_metrics(
         add("ndcg", gain / sum(1 / math.log2(2 + p) for p in range(r)))
         for k in precision_at:
             add(f"precision_at_{k}", sum(hits[:k]) / k)
+            n = min(r, k)
+            add(f"modified_precision_at_{k}", sum(hits[:n]) / n)
         if not trapezoid:
             continue
         # The loop of Market-1501's evaluation: recall rises by 1 / r at each hit, and

@@ -4,7 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from rankjax.metrics import global_average_precision, open_set, verification
+from rankjax.metrics import (
+    global_average_precision,
+    open_set,
+    template_embeddings,
+    verification,
+)
 
 
 def pairs(n, rng, levels=None):
@@ -184,3 +189,21 @@ def test_bad_pairs_are_named(scores, same, options, error, message):
 def test_bad_probes_are_named(correct, mated, message):
     with pytest.raises(ValueError, match=message):
         open_set([1.0, 2.0], correct, mated)
+
+
+def test_templates_are_means_over_media_of_means_over_frames():
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(40, 6)).astype(np.float32)
+    # Numbers of media are of all templates: two may show the same video.
+    templates, media = rng.integers(-3, 4, 40) * 10, rng.integers(0, 5, 40)
+    names, got = template_embeddings(rows, templates, media)
+    assert names.tolist() == sorted(set(templates.tolist()))
+    for name, found in zip(names, got, strict=True):
+        of_media = []
+        for video in sorted(set(media[templates == name])):
+            frames = rows[(templates == name) & (media == video)].astype(np.float64)
+            of_media.append(sum(frames) / len(frames))
+        np.testing.assert_allclose(found, sum(of_media) / len(of_media), rtol=1e-12)
+    alone = template_embeddings(rows, templates)[1]
+    means = [rows[templates == name].astype(np.float64).mean(0) for name in names]
+    np.testing.assert_allclose(alone, means, rtol=1e-12, atol=1e-12)
