@@ -38,7 +38,7 @@ def atlas(
         "rows": _packed(rows, "<u4"),
         "labels": _packed(labels),
         "names": [printable(shown.class_name(label)) for label in present],
-        "found": _packed(_found(inputs)[rows]),
+        "found": _packed(_found(inputs)[rows], "u1"),
     }
     k = min(_NEAREST, len(rows) - 1)
     if k:

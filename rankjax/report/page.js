@@ -68,7 +68,8 @@ const data = JSON.parse(document.getElementById("rows").textContent);
 const unpack = (name, Kind = Uint16Array) =>
   new Kind(Uint8Array.from(atob(data[name] ?? ""), (letter) => letter.charCodeAt(0)).buffer);
 const rows = unpack("rows", Uint32Array);
-const [labels, found, near, cosines] = ["labels", "found", "near", "cosines"].map((name) => unpack(name));
+const [labels, near, cosines] = ["labels", "near", "cosines"].map((name) => unpack(name));
+const found = unpack("found", Uint8Array);
 const places = new Map([...rows].map((row, i) => [String(row), i]));
 const sheet = make("img", { src: data.sheet ?? "" });
 const SIDE = 32;

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rankjax.data.images import to_pil
 from rankjax.report.charts import LIGHT
 
-_LARGE, _SMALL = 192, 64  # pixels, at most
+_LARGE, _SMALL = 192, 48  # pixels, at most
 
 
 @dataclass(frozen=True)

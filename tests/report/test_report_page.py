@@ -464,7 +464,7 @@ def test_odd_runs_have_all_sections_and_small_thumbnails(odd_run, name):
     pictures = [image[1]["src"] for image in page.find("img", page.section("gallery"))]
     assert all(max(decode(uri).shape) <= 192 for uri in pictures)
     small = [image[1]["href"] for image in page.find("image")]
-    assert all(max(decode(uri).shape) <= 64 for uri in small)
+    assert all(max(decode(uri).shape) <= 48 for uri in small)
     written = {path.stem for path in (odd_run(name) / "figures").iterdir()}
     if not page.find("svg", page.section("map")):
         absent.add("map")
