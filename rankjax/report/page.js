@@ -74,8 +74,8 @@ const places = new Map([...rows].map((row, i) => [String(row), i]));
 const sheet = make("img", { src: data.sheet ?? "" });
 const SIDE = 32;
 const columns = Math.ceil(Math.sqrt(data.pictures ?? 0));
-const path = (i) => (data.paths ? data.common + data.paths[i] : "");
-const note = (i, ...more) => [data.names[labels[i]], ...more, path(i)].filter(Boolean).join(", ");
+const path = (i) => (data.paths ? data.common + data.paths[i] : `row ${rows[i]}`);
+const note = (i, ...more) => [...new Set([data.names[labels[i]], ...more, path(i)])].filter(Boolean).join(", ");
 
 const verdict = (i) => ["", "finds its class first", "finds another class first"][found[i]];
 const known = data.names.length < rows.length; // else each row is a class of its own
