@@ -288,8 +288,8 @@ _ENTRIES = (
     ),
     Entry(
         "han",
-        "17 fonts of npm's @expo-google-fonts, each a package: npm pack "
-        "@expo-google-fonts/klee-one@0.4.1",
+        "17 fonts of npm's @expo-google-fonts, each a package that npm pack fetches, "
+        "such as @expo-google-fonts/klee-one@0.4.1",
         "45% of the characters to train, 5% to validate, 50% to test, fixed",
         "of the fonts: OFL 1.1",
         {"train": (49_221, 3_338), "test": (49_204, 3_339)},
