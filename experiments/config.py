@@ -19,6 +19,11 @@ FEATURES = "features"
 """The model, and the kind of data set, where a head is trained on features."""
 
 
+SHARES = 128
+"""What devices that share classes must divide, however many classes there are, so that
+a run may go on with fewer or more of them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Which images, and how they are read."""
@@ -137,6 +142,9 @@ class Loss:
     class_share: Annotated[float, Range(above=0, most=1)] = 1.0
     """Share of the proxies that a step compares with: those of the batch and random
     others (Partial FC, whose paper has 0.1)."""
+    shard_classes: bool = False
+    """Keep on each device its share of the proxies alone, and of what the optimiser
+    knows of them."""
     proxy_learning_rate: Factor = 100.0
     """Of the proxies, as a multiple of learning_rate."""
     similarity: str = "default"

@@ -40,7 +40,7 @@ from experiments.training.dry_run import dry_run
 from experiments.training.end import finish
 from experiments.training.fitting import settings_fitted
 from experiments.training.images import inputs_of, load_fitted
-from experiments.training.start import build_step, start
+from experiments.training.start import build_step, placement, start
 from experiments.training.validation import Validation, check_evaluation
 from experiments.training.weights import sentence
 from rankjax.data import Dataset, Loader
@@ -82,7 +82,8 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
         batches=batches,
     )
     embed = make_embed(begun.definition, devices=devices)
-    step = build_step(config, begun.definition, begun.optimizer, devices)
+    placed = placement(config, begun.state, devices)
+    step = build_step(config, begun.definition, begun.optimizer, devices, placed=placed)
     path = config.run.run_dir or default_run_dir(name, config)
     with ExitStack() as stack:
         records, state = None, begun.state
@@ -113,7 +114,7 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
             _say_fitted(name, config, typed, data)
             inputs = inputs_of(data.train) | {"on_damage": config.data.on_damage}
             folder.write(INPUTS, json.dumps(inputs) + "\n")
-        state = replicate(hosts.broadcast(state), devices)
+        state = replicate(hosts.broadcast(state), devices, placed=placed)
         mine = loop.Mining(batches, data.train, embed, devices)
         mine.resume(state)
         loader = Loader(

@@ -53,8 +53,33 @@ class Spread:
         return run, compiled.memory_analysis()
 
 
+def shardings(
+    tree: Any,
+    devices: Sequence[jax.Device],
+    is_shared: Callable[[tuple[Any, ...]], bool] = lambda path: False,
+) -> Any:
+    """Where each array lies: on every device, or in equal parts of its rows.
+
+    Args:
+      tree: arrays.
+      devices: all of them.
+      is_shared: whether an array is parted, by its path in the tree.
+    """
+    mesh = Mesh(np.asarray(devices), (AXIS,))
+    whole, rows = (
+        NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(AXIS))
+    )
+    return jax.tree.map_with_path(
+        lambda path, _: rows if is_shared(path) else whole, tree
+    )
+
+
 def data_parallel(
-    step: Step, *, devices: Sequence[jax.Device], wrapper: Wrapper = "pmap"
+    step: Step,
+    *,
+    devices: Sequence[jax.Device],
+    wrapper: Wrapper = "pmap",
+    placed: Any = None,
 ) -> Spread:
     """Runs a step on devices that each hold a share of the batch.
 
@@ -67,6 +92,7 @@ def data_parallel(
         what comes out is the same everywhere (`pmap` takes the step's word for it), or
         'jit' alone: the step is written for one device, and XLA finds out what to
         exchange.
+      placed: of 'jit', the `shardings` of the state; by default it is everywhere.
 
     Returns:
       `step` for a batch of arrays [rows, ...], of several processes each with its own
@@ -90,10 +116,11 @@ def data_parallel(
     if wrapper == "shard_map":
         step = jax.shard_map(step, mesh=mesh, in_specs=(whole, rows), out_specs=whole)
     everywhere, by_rows = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
+    placed = everywhere if placed is None else placed
     mapped = jax.jit(
         step,
-        in_shardings=(everywhere, by_rows),
-        out_shardings=everywhere,
+        in_shardings=(placed, by_rows),
+        out_shardings=(placed, everywhere),
         donate_argnums=0,
     )
     if processes == 1:
@@ -114,20 +141,20 @@ def from_processes(batch: Any, sharding: NamedSharding) -> Any:
     )
 
 
-def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """A copy of the tree on every device, without a leading axis.
+def replicate(tree: Any, devices: Sequence[jax.Device], *, placed: Any = None) -> Any:
+    """A copy of the tree on every device, without a leading axis; or as `placed` says.
 
     Where devices are those of several processes, each process gives the same tree. The
     copy goes through the host: a device's own buffer would be shared with the original,
     and donating one would delete the other.
     """
-    everywhere = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+    placed = shardings(tree, devices) if placed is None else placed
 
-    def put(x: Any) -> jax.Array:
+    def put(x: Any, where: NamedSharding) -> jax.Array:
         # `device_put` would compare the values of all processes, one leaf at a time.
-        return jax.make_array_from_callback(x.shape, everywhere, lambda index: x[index])
+        return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
 
-    return jax.tree.map(put, jax.device_get(tree))
+    return jax.tree.map(put, jax.device_get(tree), placed)
 
 
 def _split(batch: Any, devices: int) -> Any:

@@ -205,6 +205,14 @@ def test_the_guide_of_an_image_is_its_own(triplets, guide):
         ),
         ("--mining-options by=guide", "no option of all 'by'"),
         (
+            "--shard-classes",
+            "shard_classes needs one proxy a class, got n_pairs with 0",
+        ),
+        (
+            "--loss arc_face --shard-classes --wrapper pmap",
+            "shard_classes goes with the wrapper jit, got pmap",
+        ),
+        (
             "--loss proxy_nca --class-share 0.1",
             "class_share must be 1 for loss proxy_nc",
         ),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.config import FEATURES, Config, Loss, Model
+from experiments.config import FEATURES, SHARES, Config, Loss, Model
 from experiments.training.choices import (
     build_augmentation,
     build_objective,
@@ -40,6 +40,7 @@ def check(
         look_up("model", config.model.name, dict.fromkeys(MODELS))
     look_up("batches", config.batch.batches, BATCHES)
     _check_ranges(config)
+    _check_shares(config, devices, hosts)
     _check_model(config.model)
     partners = None if train is None else train.partners
     if config.loss.symmetric and train is not None and partners is None:
@@ -122,6 +123,26 @@ def _check_ranges(config: Config) -> None:
         for note in typing.get_args(hint):
             if isinstance(note, Range) and not note.holds(np.asarray(values[name])):
                 raise UsageError(f"{name} {note.refusal(values[name])}")
+
+
+def _check_shares(config: Config, devices: int, hosts: int) -> None:
+    """Raises where classes cannot be shared by devices."""
+    if not config.loss.shard_classes:
+        return
+    if config.loss.proxies_per_class != 1:
+        raise UsageError(
+            f"shard_classes needs one proxy a class, got {config.loss.name} with "
+            f"{config.loss.proxies_per_class}"
+        )
+    if config.devices.wrapper != "jit":
+        raise UsageError(
+            f"shard_classes goes with the wrapper jit, got {config.devices.wrapper}"
+        )
+    if hosts > 1 or SHARES % devices:
+        raise UsageError(
+            f"shard_classes is of one process, whose devices divide {SHARES}, got "
+            f"{devices} devices of {hosts} processes"
+        )
 
 
 def _check_model(model: Model) -> None:

@@ -16,7 +16,7 @@ from experiments.training.check import check, check_weights, choose_devices
 from experiments.training.choices import build_augmentation, build_batches
 from experiments.training.fitting import fit_batch, settings_fitted
 from experiments.training.images import load_fitted
-from experiments.training.start import build_step, start
+from experiments.training.start import build_step, placement, start
 from experiments.training.validation import Validation, check_evaluation
 from experiments.training.weights import sentence
 from rankjax.data import Dataset, Loader
@@ -136,7 +136,8 @@ class _Trial:
             batches=self._batches,
         )
         state, loaded = self._begun.state, self._begun.loaded
-        self._state = replicate(state, self._devices)
+        self._placed = placement(self._config, state, self._devices)
+        self._state = replicate(state, self._devices, placed=self._placed)
         trained, frozen = (
             sum(x.size for x in jax.tree.leaves(part))
             for part in (state.params, state.frozen)
@@ -150,7 +151,11 @@ class _Trial:
     def memory(self) -> str:
         begun = self._begun
         step = build_step(
-            self._config, begun.definition, begun.optimizer, self._devices
+            self._config,
+            begun.definition,
+            begun.optimizer,
+            self._devices,
+            placed=self._placed,
         )
         self._step, analysis = step.compile(self._state, self._batch)
         if analysis is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Settings that are of one loss, one augmentation, ..., and mean nothing to another.
 _BELONG_TO = {
-    "loss": ("loss_options", "learn", "similarity", "class_share"),
+    "loss": ("loss_options", "learn", "similarity", "class_share", "shard_classes"),
     "augmentation": ("augmentation_options",),
     "batches": ("batch_options",),
     "model": (
@@ -85,6 +85,8 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
             scaled = before[name] * now["image_size"] / before["image_size"]
             fitted.put(name, round(scaled))
     _fit_to_loss(own, fitted)
+    if fitted.now.loss.shard_classes:
+        fitted.put("wrapper", "jit")
     return fitted.now
 
 

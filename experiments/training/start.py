@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from experiments import hosts
-from experiments.config import Config
+from experiments.config import SHARES, Config
 from experiments.training.choices import build_objective, learned
 from experiments.training.network import adapt, network
 from experiments.training.optimizer import Parts, build_optimizer, build_schedule
@@ -17,8 +17,8 @@ from experiments.training.weights import pretrain
 from rankjax import models
 from rankjax.data import Batches, MinedBatches, Split
 from rankjax.memory import empty
-from rankjax.models.proxies import Proxies, WithLoss
-from rankjax.parallel import AXIS, Spread, axis_of, data_parallel
+from rankjax.models.proxies import Proxies, WithLoss, is_of_proxies
+from rankjax.parallel import AXIS, Spread, axis_of, data_parallel, shardings
 from rankjax.train import TrainState, create_state, make_step
 
 
@@ -76,7 +76,10 @@ def start(
         proxies = None
         if loss.proxies_per_class:
             classes, each = len(train.class_names), loss.proxies_per_class
-            proxies = Proxies(classes, dim, per_class=each, rngs=rngs)
+            together = SHARES if loss.shard_classes else 1
+            proxies = Proxies(
+                classes, dim, per_class=each, multiple_of=together, rngs=rngs
+            )
         model = WithLoss(model, proxies=proxies, learned=learned(loss))
     schedule = build_schedule(config.optimizer)
     optimizer = build_optimizer(config.optimizer, parts.rate, schedule)
@@ -90,7 +93,8 @@ def start(
     if isinstance(batches, MinedBatches):
         shape = (len(batches.examples(0)), dim)
         state = state._replace(mined=jnp.zeros(shape, jnp.float32))
-    return Start(definition, optimizer, schedule, state, loaded)
+    # On the host, as the copies on devices are those that are trained.
+    return Start(definition, optimizer, schedule, jax.device_get(state), loaded)
 
 
 def _drawn(
@@ -115,13 +119,22 @@ def _drawn(
     return nnx.merge(built[0], variables)
 
 
+def placement(config: Config, state: TrainState, devices: Sequence[jax.Device]) -> Any:
+    """Where each part of the state lies, see `rankjax.parallel.shardings`."""
+    if not config.loss.shard_classes:
+        return shardings(state, devices)
+    return shardings(state, devices, is_of_proxies)
+
+
 def build_step(
     config: Config,
     definition: Any,
     optimizer: optax.GradientTransformation,
     devices: Sequence[jax.Device],
+    *,
+    placed: Any = None,
 ) -> Spread:
-    """The training step over devices."""
+    """The training step over devices, with the state where `placement` has it."""
     wrapper = config.devices.wrapper
     axis = axis_of(wrapper)
     return data_parallel(
@@ -143,4 +156,5 @@ def build_step(
         ),
         devices=devices,
         wrapper=wrapper,
+        placed=placed,
     )

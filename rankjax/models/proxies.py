@@ -47,9 +47,23 @@ class Proxies(nnx.Module):
     """
 
     def __init__(
-        self, num_classes: int, dim: int, *, per_class: int = 1, rngs: nnx.Rngs
+        self,
+        num_classes: int,
+        dim: int,
+        *,
+        per_class: int = 1,
+        multiple_of: int = 1,
+        rngs: nnx.Rngs,
     ) -> None:
         """Draws the rows.
+
+        Args:
+          num_classes: how many classes there are.
+          dim: of an embedding.
+          per_class: rows of each class.
+          multiple_of: of this many rows there are some times as many, the last ones
+            of no class, so that devices can have equal shares.
+          rngs: for the draws.
 
         Raises:
           ValueError: a number is below 1.
@@ -59,19 +73,30 @@ class Proxies(nnx.Module):
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}")
         self.num_classes, self.per_class = num_classes, per_class
-        shape = (num_classes * per_class, dim)
+        shape = (-(-num_classes * per_class // multiple_of) * multiple_of, dim)
         rows = jax.random.normal(rngs.params(), shape) / np.sqrt(dim)
         self.embeddings = nnx.Param(rows)
 
     @property
     def labels(self) -> np.ndarray:
-        """[classes * per_class] int32, the class of each row: 0, ..., 0, 1, ..."""
-        classes = np.arange(self.num_classes, dtype=np.int32)
-        return np.repeat(classes, self.per_class)
+        """[rows] int32, the class of each row: 0, ..., 0, 1, ..."""
+        rows = np.arange(len(self.embeddings[...]), dtype=np.int32)
+        return rows // self.per_class
 
     def references(self) -> References:
         """Makes the rows references of an objective, the same on every device."""
-        return References(self.embeddings[...], self.labels, replicated=True)
+        valid = self.labels < self.num_classes
+        return References(
+            self.embeddings[...],
+            self.labels,
+            None if valid.all() else valid,
+            replicated=True,
+        )
+
+
+def is_of_proxies(path: tuple[Any, ...]) -> bool:
+    """Whether a path in a training state leads to class rows or their moments."""
+    return any(getattr(key, "key", None) == "proxies" for key in path)
 
 
 class WithLoss(nnx.Module):

@@ -14,6 +14,7 @@ from rankjax import metrics
 from rankjax.data import Dataset, ImageSource
 from rankjax.data.images import Readable, resize
 from rankjax.metrics.directions import cosines, unit_rows
+from rankjax.models.proxies import is_of_proxies
 from rankjax.parallel import AXIS, from_processes, place_among, replicate
 from rankjax.train.step import TrainState
 
@@ -46,7 +47,15 @@ def make_embed(
       devices, batch_size: as of `over_images`.
     """
     run = over_images(forward_of(definition), devices=devices, batch_size=batch_size)
-    return lambda state, images: np.concatenate(list(run(state.evaluated, images)))
+
+    def embed(state: TrainState, images: Readable) -> np.ndarray:
+        # No image needs class rows, which may be too many for one device.
+        variables = jax.tree.map_with_path(
+            lambda path, x: x[:0] if is_of_proxies(path) else x, state.evaluated
+        )
+        return np.concatenate(list(run(variables, images)))
+
+    return embed
 
 
 def over_images(

@@ -23,9 +23,9 @@ from rankjax.losses import LOSSES
 from rankjax.memory import empty
 from rankjax.models import ConvNet, Embedder
 from rankjax.models.layers import Dropout, Layers, Staged
-from rankjax.models.proxies import Proxies, WithLoss
+from rankjax.models.proxies import Proxies, WithLoss, is_of_proxies
 from rankjax.objective import objective
-from rankjax.parallel import AXIS, data_parallel, replicate
+from rankjax.parallel import AXIS, data_parallel, replicate, shardings
 from rankjax.train import create_state, make_step
 
 # What is prepared for one of these tests serves the others of the same process.
@@ -240,6 +240,46 @@ def test_a_share_of_classes_is_the_same_on_eight_devices():
     moved = np.any(np.asarray(after) != before, 1)
     assert moved[:CLASSES].all()
     assert moved.sum() == 40
+
+
+def test_classes_that_devices_share_are_trained_alike_and_never_gathered():
+    """Of 1,000 rows, padded to 1,024, each device has 128, and their momentum."""
+    devices, classes = jax.devices(), 1000
+    network = WithLoss(
+        model(OneLayer, None, True),
+        proxies=Proxies(classes, 8, multiple_of=128, rngs=nnx.Rngs(1)),
+    )
+    optimizer = optax.sgd(LEARNING_RATE, momentum=0.9)
+    definition, state = create_state(network, optimizer)
+    compute = objective(LOSSES["arc_face"], has_aux=True)
+    step = make_step(definition, compute, optimizer)
+    state = jax.device_get(state)
+    placed = shardings(state, devices, is_of_proxies)
+    spread = data_parallel(step, devices=devices, wrapper="jit", placed=placed)
+    with jax.enable_x64(True):
+        state = in_float64(state)
+        shared = replicate(state, devices, placed=placed)
+        run, _ = spread.compile(shared, batches()[0])
+        found = run(shared, batches()[0])
+        expected = jax.jit(step)(state, batches()[0])
+    assert_same((found[1]["loss"], found[0]), (expected[1]["loss"], expected[0]))
+    rows = [
+        x
+        for path, x in jax.tree_util.tree_leaves_with_path(found[0])
+        if is_of_proxies(path)
+    ]
+    assert [x.shape for x in rows] == [(1024, 8)] * 2
+    assert {shard.data.shape for x in rows for shard in x.addressable_shards} == {
+        (128, 8)
+    }
+    moved = np.any(
+        np.asarray(rows[0]) != np.asarray(state.params["proxies"]["embeddings"][...]), 1
+    )
+    assert moved[:classes].mean() > 0.9  # some are too far to matter
+    assert not moved[classes:].any()
+    exchanged = [x for x in run.mapped.as_text().splitlines() if " all-gather" in x]
+    assert exchanged
+    assert not [x for x in exchanged if "1024" in x.partition("all-gather")[0]]
 
 
 def with_partners(guided):
