@@ -4,8 +4,6 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Literal
 
 import jax
@@ -126,19 +124,6 @@ def _unchanged(x: jax.Array) -> jax.Array:
     return x
 
 
-_in_loop = ContextVar("in_loop", default=False)
-
-
-@contextmanager
-def in_loop() -> Iterator[None]:
-    """What is traced here runs in the body of a loop, see `_convolve`."""
-    token = _in_loop.set(True)
-    try:
-        yield
-    finally:
-        _in_loop.reset(token)
-
-
 def _convolve(
     images: jax.Array,
     kernel: jax.Array,
@@ -146,22 +131,23 @@ def _convolve(
     padding: Sequence[tuple[int, int]] | str,
     **settings: Any,
 ) -> jax.Array:
-    """`lax.conv_general_dilated` of [n, h, w, c], fast on a CPU where XLA's own is not.
+    """`lax.conv_general_dilated` of [n, h, w, c], fast in loops on a CPU too.
 
     In the body of a loop XLA's CPU compiler takes fifty times as long for a convolution
     whose dimensions are in any other order (github.com/jax-ml/jax/issues/12868), and
-    the gradient by a kernel is one. So there it is written in this order, its arrays
-    transposed before and after, which takes a sixth longer outside of loops.
+    the gradient by a kernel is one. So that one is written in this order, its arrays
+    transposed before and after.
     """
-    on_cpu, groups = jax.default_backend() == "cpu", settings["feature_group_count"]
-    depthwise = groups == images.shape[-1] == kernel.shape[-1] > 1
-    if not on_cpu or not (depthwise or (groups == 1 and _in_loop.get())):
+    if jax.default_backend() != "cpu":
         return lax.conv_general_dilated(images, kernel, strides, padding, **settings)
     if isinstance(padding, str):
         sizes = images.shape[1:3], kernel.shape[:2]
         padding = lax.padtype_to_pads(*sizes, strides, padding)
-    if depthwise:
+    groups = settings["feature_group_count"]
+    if groups == images.shape[-1] == kernel.shape[-1] > 1:
         return _depthwise(images, kernel, strides, padding)
+    if groups > 1:
+        return lax.conv_general_dilated(images, kernel, strides, padding, **settings)
 
     def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
         return lax.conv_general_dilated(images, kernel, strides, padding, **settings)

@@ -12,7 +12,7 @@ from jax import lax
 
 from rankjax.inputs import Positives
 from rankjax.memory import Memory
-from rankjax.models.layers import Dropout, in_loop
+from rankjax.models.layers import Dropout
 from rankjax.models.proxies import WithLoss
 from rankjax.parallel import Step
 from rankjax.sampling import sampled_classes
@@ -196,7 +196,6 @@ def make_step(
 
         return jax.value_and_grad(of_params, has_aux=True)(state.params)
 
-    @in_loop()
     def in_parts(state: TrainState, batch: PyTree, size: int) -> Any:
         images = _images(batch)
         rows = len(images)

@@ -7,7 +7,7 @@ from flax import nnx
 
 from rankjax.errors import UsageError
 from rankjax.models import MODELS, SCALES, Embedder, Staged, backbone, build
-from rankjax.models.layers import Dropout, Layers, in_loop
+from rankjax.models.layers import Dropout, Layers
 from rankjax.models.vit import VITS
 
 
@@ -108,25 +108,6 @@ def test_uint8_images_are_scaled_as_pretrained_weights_want_it(name):
     }[name]
     expected = model(by_hand.astype(np.float32))
     np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("size", "stride", "padding"), [(3, 2, 1), (1, 2, 0), (3, 1, "SAME"), (4, 3, 2)]
-)
-def test_convolutions_have_the_same_gradients_in_loops(size, stride, padding):
-    layer = Layers(None, nnx.Rngs(0)).conv(3, 5, size, stride=stride, padding=padding)
-    graph, params = nnx.split(layer)
-    images = jax.random.normal(jax.random.key(0), (2, 9, 7, 3))
-
-    def loss(params, images):
-        return jnp.sin(nnx.merge(graph, params)(images)).sum()
-
-    expected = jax.grad(loss, (0, 1))(params, images)
-    with in_loop():
-        found = jax.grad(loss, (0, 1))(params, images)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected
-    )
 
 
 @pytest.mark.parametrize("size", [(32, 64), (8, 200), (28, 28), (64, 64)])
