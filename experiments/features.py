@@ -251,7 +251,7 @@ def _rows(file: Path, arrays: dict[str, np.ndarray], n: int) -> list[Row]:
     for label, side in zip(labels.tolist(), sides, strict=True):
         if first.setdefault(label, side) != side:
             raise UsageError(
-                f"{file}: class {printable(names[label])} is in two splits; a network "
+                f"{file}: {printable(names[label])!r} is in two splits; a network "
                 "is tested on classes that it was not trained on"
             )
     paths = arrays.get("paths", np.full(n, "")).astype(str).tolist()

@@ -303,7 +303,8 @@ def compare(
         ours = _given(subject, ranked.search, side)
         if not np.array_equal(ours, _given(other, theirs.search, side)):
             raise UsageError(
-                f"compare must have the same rows in the same order, its {side} differ"
+                f"compare must have the same rows in the same order, its "
+                f"{side.replace('_', ' ')} differ"
             )
     names = (subject.name, other.name)
     if names[0] == names[1]:

@@ -308,7 +308,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self) -> tuple[str, bytes]:
         if self.path != "/search":
             raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
-        if not self.headers.get("Content-Type", "").startswith("image/"):
+        if not self.headers.get("Content-Type", "").lower().startswith("image/"):
             raise _RefusedError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "send an image, with its Content-Type: image/jpeg or image/png",

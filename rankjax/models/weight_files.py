@@ -106,6 +106,11 @@ def _read_safetensors(content: bytes) -> Arrays:
         raise _RefusedError(f"it is cut short, {missing:,} bytes are missing")
     found = {}
     for name, entry in header.items():
+        if entry["dtype"] not in _SAFETENSORS_DTYPES:
+            raise _RefusedError(
+                f"{name} is {entry['dtype']}, must be one of "
+                f"{', '.join(_SAFETENSORS_DTYPES)}"
+            )
         dtype = np.dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
         start, end = entry["data_offsets"]
         size = _size(entry["shape"])

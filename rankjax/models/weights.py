@@ -221,7 +221,7 @@ def _match(
     """Our arrays from theirs, and the names of what was unused and what resized."""
     left = {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}
     values: Arrays = {}
-    missing, misshaped, resized = [], [], []
+    missing, misshaped, not_finite, resized = [], [], [], []
     for name, variable in ours.items():
         names = _as_tuple(layout.rename(name))
         theirs = next(filter(None, names))
@@ -255,10 +255,15 @@ def _match(
         if value.shape != variable.shape:
             misshaped.append(f"{theirs} {value.shape}, not {tuple(variable.shape)}")
         elif not np.all(np.isfinite(np.asarray(value, np.float32))):
-            misshaped.append(f"{theirs} with values that are not finite")
+            not_finite.append(theirs)
         values[name] = value
     unused = tuple(sorted(k for k in left if re.match(layout.unused, k)))
     unexpected = sorted(set(left) - set(unused))
+    if not_finite and not (missing or misshaped or unexpected):
+        raise RunError(
+            f"{source}: weights must be finite, got {len(not_finite)} arrays with "
+            f"others, such as {not_finite[0]}"
+        )
     if missing or misshaped or unexpected:
         family = family_of(arrays)
         like = f", they look like those of a {family}" if family else ""

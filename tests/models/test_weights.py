@@ -387,6 +387,10 @@ def test_tensors_that_reach_beyond_their_data_are_refused(write, changes, tmp_pa
         (zipped("embeddings.npy"), "not one of PyTorch's state dicts"),
         (struct.pack("<Q", 2**60) + b"{}", "ends inside"),
         (safetensors({}), "holds no weights"),
+        (
+            safetensors(ARRAYS).replace(b'"F32"', b'"F9N"', 1),
+            "is F9N, must be one of",
+        ),
         (safetensors(ARRAYS)[:-10], "it is cut short, 10 bytes are missing"),
     ],
     # The contents tell the time, by which processes would call a test differently.
@@ -468,7 +472,10 @@ def unchanged():
             {"conv1.weight": np.zeros((64, 1, 7, 7))},
             r"1 of another shape \(conv1.weight \(7, 7, 1, 64\), not \(7, 7, 3, 64\)\)",
         ),
-        ({"bn1.bias": np.full(64, np.nan)}, "bn1.bias with values that are not finite"),
+        (
+            {"bn1.bias": np.full(64, np.nan)},
+            "must be finite, got 1 arrays with others, such as bn1.bias",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_listed_and_change_nothing(

@@ -348,6 +348,7 @@ def test_another_host_name_or_origin_is_refused(served):
         (b"<svg/>", {"Content_Type": "image/svg+xml"}, 415, "no image of the kinds"),
         (b"", {"Content_Type": "image/png"}, 415, "no image of the kinds"),
         (_png(99, 99)[:-40], {"Content_Type": "image/png"}, 400, "cannot read"),
+        (_png(99, 99)[:-40], {"Content_Type": "IMAGE/PNG; x=1"}, 400, "cannot read"),
         (_png(8000, 6251), {"Content_Type": "image/png"}, 413, "50,000,000 pixels"),
         (b"", {"Content_Type": "image/png", "Content_Length": "-1"}, 411, "Length"),
         (
