@@ -59,7 +59,9 @@ def pyright(folder):
     return [x["range"]["start"]["line"] + 1 for x in found]
 
 
-@pytest.mark.parametrize("checker", [mypy, pyright])
+@pytest.mark.parametrize(
+    "checker", [pytest.param(mypy, marks=pytest.mark.slow), pyright]
+)
 def test_a_users_file_passes_and_its_mistakes_are_found(checker, tmp_path):
     (tmp_path / "user.py").write_text(RIGHT + WRONG)
     first = RIGHT.count("\n") + 1
