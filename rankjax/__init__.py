@@ -100,13 +100,15 @@ from rankjax.terms import (
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rankjax import exported as exported
+    from rankjax import memory as memory
     from rankjax import metrics as metrics
 else:
 
     def __getattr__(name: str) -> Any:
         # Metrics import SciPy, which takes a fifth of a second that losses do without.
-        if name == "metrics":
-            return importlib.import_module("rankjax.metrics")
+        if name in ("exported", "memory", "metrics"):
+            return importlib.import_module(f"rankjax.{name}")
         raise AttributeError(f"module 'rankjax' has no attribute {name!r}")
 
 

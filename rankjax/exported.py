@@ -96,6 +96,7 @@ class Network:
         Raises:
           ValueError: they have another shape or dtype.
         """
+        images = images if hasattr(images, "dtype") else np.asarray(images)
         shape = self.inputs[:3]
         if np.shape(images)[1:] != shape or not len(images):
             raise ValueError(
@@ -116,10 +117,10 @@ class Network:
         """
         image = jax.ShapeDtypeStruct((1, *self.inputs[:3]), np.uint8)
         longest = jax.eval_shape(self.forward, self.variables, image).shape[1]
-        if not 1 <= dim <= longest:
+        if not isinstance(dim, int | np.integer) or not 1 <= dim <= longest:
             raise UsageError(
                 f"dim must be from 1 to {longest}, the numbers of an embedding, got "
-                f"{dim}"
+                f"{dim!r}"
             )
 
         def forward(variables: Any, images: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rankjax import rows
@@ -285,11 +286,20 @@ def hierarchical(pairs: Pairs, *, super_class: Any) -> Pairs:
         of 0 .. len(super_class) - 1 has no super-class, and no negatives.
 
     Raises:
-      ValueError: the batch came without a class per row.
+      ValueError: the batch came without a class per row, or super_class is no [class].
+      TypeError: super_class is not of integers.
     """
     pairs.need("anchor_label", "reference_label")
     assert pairs.anchor_label is not None
     assert pairs.reference_label is not None
+    if not isinstance(super_class, jax.Array):
+        super_class = np.asarray(super_class)
+    if super_class.ndim != 1 or not len(super_class):
+        raise ValueError(
+            f"super_class must have shape [class], not 0, got {super_class.shape}"
+        )
+    if not jnp.issubdtype(super_class.dtype, jnp.integer):
+        raise TypeError(f"super_class must be integers, got {super_class.dtype}")
     table = jnp.asarray(super_class)
     anchor, reference = pairs.anchor_label[:, None], pairs.reference_label[None, :]
     known = (anchor >= 0) & (anchor < len(table))

@@ -1,6 +1,7 @@
 """Margin loss: a learned boundary between near and far."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +33,9 @@ def margin_loss(
       pairs: similarities [anchor, reference] and masks.
       margin: alpha in the paper, half of the gap between positives and negatives.
       beta: distance of the boundary: a number, or [class] a table that holds one for
-        each class of the anchor; labels are then rows of the table, 0 to classes - 1.
-        Learn it: hand it over in `params` and it has a gradient.
+        each class of the anchor; labels are then rows of the table, 0 to classes - 1,
+        and others make the loss not a number. Learn it: hand it over in `params` and
+        it has a gradient.
       nu: at least 0; nu * beta is added once per pair, against boundaries that grow
         with the embeddings.
 
@@ -45,7 +47,8 @@ def margin_loss(
       one distance-weighted negative for each positive.
 
     Raises:
-      ValueError: a table of beta where rows have no single label.
+      ValueError: a table of beta where rows have no single label, or of more than
+        one dimension.
 
     Source: Wu, Manmatha, Smola, Kraehenbuehl, "Sampling Matters in Deep Embedding
     Learning", ICCV 2017, on unit-length embeddings; margin 0.2, beta 1.2 and nu 0 as
@@ -59,12 +62,18 @@ def margin_loss(
         0.084
     """
     boundary = jnp.asarray(beta, pairs.similarity.dtype)
+    strange: Any = False
+    if boundary.ndim > 1:
+        raise ValueError(f"beta must be a number or [class], got {boundary.shape}")
     if boundary.ndim:
         pairs.need("anchor_label")
         assert pairs.anchor_label is not None
+        strange = (pairs.anchor_label < 0) | (pairs.anchor_label >= len(boundary))
         boundary = jnp.take(boundary, pairs.anchor_label, mode="clip")
     boundary = jnp.broadcast_to(boundary, pairs.similarity.shape[:1])
     beyond = -pairs.similarity - boundary[:, None]
     hinge = jax.nn.relu(margin + jnp.where(pairs.positive, beyond, -beyond))
     terms = Terms.over_references(hinge, pairs.positive | pairs.negative)
-    return dataclasses.replace(terms, total=terms.total + nu * boundary * terms.count)
+    total = terms.total + nu * boundary * terms.count
+    total = jnp.where(strange & (terms.count > 0), jnp.nan, total)
+    return dataclasses.replace(terms, total=total)

@@ -475,6 +475,21 @@ def test_more_references_leave_the_draws_of_the_others():
     )
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ([], "^super_class must have shape"),
+        ([[0, 1]], "^super_class must have shape"),
+        (["a", "b"], "^super_class must be integers"),
+        ([0.0, 1.0], "^super_class must be integers"),
+    ],
+)
+def test_a_table_of_super_classes_that_is_none_is_refused(table, message):
+    mine = functools.partial(mining.hierarchical, super_class=table)
+    with pytest.raises((TypeError, ValueError), match=message):
+        rankjax.contrastive_loss(np.eye(4, dtype="f4"), [0, 0, 1, 1], mining=mine)
+
+
 def test_a_random_choice_without_a_key_is_refused():
     bare = dataclasses.replace(PAIRS, key=None)
     for name in ("random_pairs", "uniform_histogram"):

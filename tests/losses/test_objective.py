@@ -912,7 +912,8 @@ def test_import_loads_jax_and_numpy_alone():
         "import sys; import rankjax; names = [*rankjax.__all__]\n"
         "from rankjax import *\n"
         "assert all(name in globals() for name in names), names\n"
-        f"print(*(m for m in {heavy!r}.split() if m in sys.modules))"
+        f"print(*(m for m in {heavy!r}.split() if m in sys.modules))\n"
+        "rankjax.memory.empty, rankjax.exported.load"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -383,6 +383,18 @@ def test_a_table_of_boundaries_needs_single_labels():
         )
 
 
+def test_labels_beyond_a_table_of_boundaries_make_the_loss_not_a_number():
+    compute = rankjax.objective(margin_loss)
+    y = np.array([0, 0, 1, 1, 7])
+    for label, valid, finite in [(8, True, False), (-1, True, False), (8, False, True)]:
+        labels = np.where(y == 1, label, y)
+        valid = np.where(y == 1, valid, True)
+        value = compute(EMBEDDINGS[:5], labels, valid=valid, params={"beta": TABLE})
+        assert np.isfinite(value) == finite, (label, valid)
+    with pytest.raises(ValueError, match=r"^beta must be a number or \[class\], got"):
+        compute(EMBEDDINGS[:5], y, params={"beta": TABLE[None]})
+
+
 # Binomial deviance
 
 

@@ -77,6 +77,13 @@ def test_what_an_artefact_takes_is_checked_and_told(artefact):
         network(_images(2)[:, ::2])
     with pytest.raises(ValueError, match="must be uint8, got float32"):
         network(_images(1).astype(np.float32))
+    both = network(list(_images(2)))
+    np.testing.assert_array_equal(both, network(_images(2)))
+    for dim in (2.5, "2"):
+        with pytest.raises(
+            UsageError, match=r"^dim must be from 1 to \d+, the numbers"
+        ):
+            network.shortened(dim)
 
 
 def test_the_card_tells_data_figures_settings_and_licence(artefact, run):
