@@ -12,7 +12,7 @@ from rankjax.data.samplers import (
     class_balanced_batches,
     make_batches,
 )
-from rankjax.data.splits import Dataset, Protocol, Split, VerificationPairs
+from rankjax.data.splits import Dataset, Partners, Protocol, Split, VerificationPairs
 
 __all__ = [
     "AUGMENTATIONS",
@@ -24,6 +24,7 @@ __all__ = [
     "ImageSource",
     "Loader",
     "MinedBatches",
+    "Partners",
     "Protocol",
     "Split",
     "VerificationPairs",
