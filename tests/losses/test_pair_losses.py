@@ -146,6 +146,7 @@ CASES = {
     "margin, a boundary per class": Case(
         functools.partial(_margin, beta=TABLE, nu=0.1),
         loss=functools.partial(margin_loss, beta=TABLE, nu=0.1),
+        table=True,
     ),
     "margin, mean over active pairs": Case(
         functools.partial(_margin, beta=2.0, reduce=reference.mean_nonzero),
