@@ -147,6 +147,7 @@ def spread_out(pairs: Pairs, *, dim: Count | None = None) -> BatchSums:
     kind=Kind.ROW,
     similarity=similarity.negative_normalized_euclidean,
     paper="Sablayrolles et al., ICLR 2019",
+    signed=True,
 )
 def koleo(pairs: Pairs, *, epsilon: Positive = 1e-8) -> Terms:
     """-log(min D + epsilon): differential entropy, by each row's nearest other row.
@@ -175,7 +176,7 @@ def koleo(pairs: Pairs, *, epsilon: Positive = 1e-8) -> Terms:
     return Terms.one_per_anchor(-jnp.log(jnp.maximum(nearest, 0) + epsilon), some)
 
 
-@register(kind=Kind.PLAIN, paper="Wang and Isola, ICML 2020")
+@register(kind=Kind.PLAIN, paper="Wang and Isola, ICML 2020", signed=True)
 def uniformity(pairs: Pairs, *, temperature: Positive = 2.0) -> BatchSums:
     """log mean exp(-t D^2) over all pairs, D the distance of normalised rows.
 
@@ -227,7 +228,7 @@ def alignment(pairs: Pairs) -> Terms:
     return Terms.over_references(2 - 2 * pairs.similarity, pairs.positive)
 
 
-@register(kind=Kind.FEATURES, paper="Taha et al. (SVMax), 2021")
+@register(kind=Kind.FEATURES, paper="Taha et al. (SVMax), 2021", signed=True)
 def sv_max(features: Features) -> BatchSums:
     """Minus the mean singular value of the batch's normalised rows [n, dim].
 
@@ -260,7 +261,7 @@ def sv_max(features: Features) -> BatchSums:
     return BatchSums((similarity.dot(x.T, x.T), number), terms)
 
 
-@register(kind=Kind.FEATURES, paper="Jiang et al. (Anti-Collapse), 2024")
+@register(kind=Kind.FEATURES, paper="Jiang et al. (Anti-Collapse), 2024", signed=True)
 def anti_collapse(features: Features, *, distortion: Positive = 0.5) -> BatchSums:
     """Minus the coding rate of the batch's normalised rows [n, dim].
 

@@ -12,6 +12,7 @@ from rankjax.terms import Terms
     kind=Kind.ROW,
     similarity=similarity.negative_normalized_euclidean,
     paper="Bhatnagar and Ahuja (PFML), CVPR 2025",
+    signed=True,
 )
 def potential_field_loss(
     pairs: Pairs,
