@@ -4,6 +4,8 @@ Most know no classes. Those that do are for learned class vectors, and are calle
 objective of their own: `objective(regular_face)(proxies, proxy_labels)`.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -247,18 +249,14 @@ def sv_max(features: Features) -> BatchSums:
     >>> round(float(rankjax.objective(rankjax.regularizers.sv_max)(x, y)), 3)
     -1.216
     """
-    x = jnp.where(features.valid[:, None], similarity.normalize(features.embeddings), 0)
-    number = jnp.sum(features.valid, dtype=x.dtype)
 
-    def terms(sums: tuple[jax.Array, jax.Array]) -> Terms:
-        products, n = sums
+    def value(products: jax.Array, n: jax.Array) -> jax.Array:
         squares = jnp.linalg.eigvalsh(products)
-        some = squares > jnp.finfo(x.dtype).eps * jnp.maximum(n, 1)
+        some = squares > jnp.finfo(products.dtype).eps * jnp.maximum(n, 1)
         values = jnp.where(some, jnp.sqrt(jnp.where(some, squares, 1)), 0)
-        mean = jnp.sum(values) / jnp.clip(n, 1, x.shape[1])
-        return _handed(-mean, features.valid)
+        return -jnp.sum(values) / jnp.clip(n, 1, len(products))
 
-    return BatchSums((similarity.dot(x.T, x.T), number), terms)
+    return _of_products(features, value)
 
 
 @register(kind=Kind.FEATURES, paper="Jiang et al. (Anti-Collapse), 2024", signed=True)
@@ -285,17 +283,27 @@ def anti_collapse(features: Features, *, distortion: Positive = 0.5) -> BatchSum
     >>> round(float(rankjax.objective(rankjax.regularizers.anti_collapse)(x, y)), 3)
     -1.086
     """
+
+    def value(products: jax.Array, n: jax.Array) -> jax.Array:
+        dim = len(products)
+        scaled = products * (dim / (distortion * jnp.maximum(n, 1)))
+        identity = jnp.eye(dim, dtype=products.dtype)
+        return -jnp.linalg.slogdet(identity + scaled)[1] / 2
+
+    return _of_products(features, value)
+
+
+def _of_products(
+    features: Features, value: Callable[[jax.Array, jax.Array], jax.Array]
+) -> BatchSums:
+    """A value of the products [dim, dim] of normalised rows' columns, and of how many
+    rows there are."""
     x = jnp.where(features.valid[:, None], similarity.normalize(features.embeddings), 0)
     number = jnp.sum(features.valid, dtype=x.dtype)
-
-    def terms(sums: tuple[jax.Array, jax.Array]) -> Terms:
-        products, n = sums
-        dim = x.shape[1]
-        scaled = products * (dim / (distortion * jnp.maximum(n, 1)))
-        rate = jnp.linalg.slogdet(jnp.eye(dim, dtype=x.dtype) + scaled)[1] / 2
-        return _handed(-rate, features.valid)
-
-    return BatchSums((similarity.dot(x.T, x.T), number), terms)
+    return BatchSums(
+        (similarity.dot(x.T, x.T), number),
+        lambda sums: _handed(value(*sums), features.valid),
+    )
 
 
 @register(
