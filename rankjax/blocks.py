@@ -127,6 +127,19 @@ def sum_unvarying(gradients: Any, like: Any) -> Any:
     return jax.tree.map(add, gradients, like)
 
 
+def on_any_mesh(compute: Callable[..., Any], *operands: Any) -> Any:
+    """Computes where the first operand's mesh has explicit axes as on any other.
+
+    Explicit axes leave open what is exchanged for a matrix of all pairs. Here the
+    compiler chooses, and the result is whole on every device.
+    """
+    mesh = jax.typeof(jax.tree.leaves(operands)[0]).sharding.mesh
+    if mesh.explicit_axes and not mesh.manual_axes:
+        whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        compute = jax.sharding.auto_axes(compute, out_sharding=whole)
+    return compute(*operands)
+
+
 def varying_axes(x: Any) -> frozenset[str]:
     """The mapped axes over which an array varies; none where `shard_map` is not."""
     known = x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rankjax.mining import MINERS
 from rankjax.pairs import BY_LABEL, EVERY, Pairs, Rows
-from rankjax.registry import Kind, LossInfo
+from rankjax.registry import Kind, LossInfo, info_of
 from rankjax.selections import SELECTIONS
+from rankjax.similarity import SIMILARITIES, complex_angle
 from rankjax.terms import Reduction, Terms, mean, mean_active, total
 
 
@@ -377,32 +379,50 @@ def check_positives(
 
 
 def check_functions(**functions: Any) -> None:
-    """Raises a TypeError for names and other things where functions are expected."""
+    """Raises a TypeError for names, and for functions that are something else."""
     for name, value in functions.items():
-        function = value
-        while isinstance(function, functools.partial):
-            function = function.func
-        if callable(function) and function in SELECTIONS.values():
-            raise TypeError(
-                f"{name} is a selection of negatives, which a triplet loss takes: "
-                "functools.partial(losses.triplet_loss, "
-                f"selection=mining.{function.__name__})"
-            )
         if name == "reduction" and not isinstance(value, Reduction):
             raise TypeError(
                 "reduction must be a rankjax.Reduction, such as rankjax.mean, got "
                 f"{_shown(value)}"
             )
-        if name == "loss" and hasattr(value, "one_call"):
-            raise TypeError(
-                "loss must map pairs to terms: write rankjax.losses."
-                f"{value.__name__} for rankjax.{value.__name__}"
-            )
-        if value is None or callable(value):
+        if value is None:
             continue
-        raise TypeError(
-            f"{name} must be a function, such as {_EXAMPLES[name]}, got {_shown(value)}"
+        if not callable(value):
+            raise TypeError(
+                f"{name} must be a function, such as {_EXAMPLES[name]}, got "
+                f"{_shown(value)}"
+            )
+        function = value
+        while isinstance(function, functools.partial):
+            function = function.func
+        role, hint = _role(function)
+        if role not in (None, name):
+            raise TypeError(
+                f"{name} must be a function such as {_EXAMPLES[name]}, got "
+                f"{function.__name__}, a {role}{hint}"
+            )
+
+
+def _role(function: Any) -> tuple[str | None, str]:
+    """What a function of rankjax is for, and what to write; None of any other."""
+    if isinstance(function, Reduction):
+        return "reduction", ""
+    if hasattr(function, "one_call"):
+        short = function.__name__
+        return "whole call", f": write rankjax.losses.{short} for rankjax.{short}"
+    if info_of(function) is not None:
+        return "loss", ""
+    if function in SELECTIONS.values():
+        return "selection of negatives", (
+            ", which a triplet loss takes: functools.partial(losses.triplet_loss, "
+            f"selection=mining.{function.__name__})"
         )
+    if function in MINERS.values():
+        return "mining", ""
+    if function in (*SIMILARITIES.values(), complex_angle):
+        return "similarity", ""
+    return None, ""
 
 
 def _shown(value: Any) -> str:
@@ -415,6 +435,7 @@ def _shown(value: Any) -> str:
 _EXAMPLES = {
     "loss": "rankjax.losses.triplet_loss",
     "mining": "rankjax.mining.hardest",
+    "reduction": "rankjax.mean",
     "similarity": "rankjax.similarity.cosine",
     "relevance": "lambda a, r: table[a][:, r]",
 }
@@ -429,9 +450,16 @@ def as_terms(result: Any, anchors: int) -> list[Terms]:
     """
     terms = [result] if isinstance(result, Terms) else result
     if not (
-        isinstance(terms, tuple | list) and all(isinstance(t, Terms) for t in terms)
+        isinstance(terms, tuple | list)
+        and terms
+        and all(isinstance(t, Terms) for t in terms)
     ):
         found = _shown(result) if hasattr(result, "shape") else type(result).__name__
+        found = (
+            f"an empty {found}"
+            if isinstance(terms, tuple | list) and not terms
+            else found
+        )
         raise TypeError(
             "a loss must return rankjax.Terms, one or a tuple, or rankjax.BatchSums, "
             f"got {found}; Terms.over_references(values, mask) makes them"

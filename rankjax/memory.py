@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import inputs
+from rankjax.blocks import on_any_mesh
 from rankjax.inputs import References
 
 AxisName = str | tuple[str, ...]
@@ -100,17 +101,7 @@ class Memory:
                 f"a memory of {size} rows holds no batch of {n}: size must be at least "
                 "that of the batch"
             )
-        count = jnp.arange(n, dtype=jnp.int32)
-        place = (self.start + count) % size
-        return dataclasses.replace(
-            self,
-            embeddings=self.embeddings.at[place].set(
-                embeddings.astype(self.embeddings.dtype)
-            ),
-            labels=self.labels.at[place].set(labels.astype(self.labels.dtype)),
-            index=jnp.minimum(self.index, -1).at[place].set(first + count),
-            start=(self.start + n) % size,
-        )
+        return on_any_mesh(_with, embeddings, labels, self, first)
 
     def references(self, *, holds_batch: bool) -> References:
         """Makes the rows references of an objective.
@@ -127,6 +118,24 @@ class Memory:
             jnp.maximum(self.index, -1) if holds_batch else None,
             self.replicated,
         )
+
+
+def _with(
+    embeddings: jax.Array, labels: jax.Array, memory: Memory, first: Any
+) -> Memory:
+    """The memory with rows in place of its oldest, numbered from `first` on."""
+    size, n = len(memory.labels), len(labels)
+    count = jnp.arange(n, dtype=jnp.int32)
+    place = (memory.start + count) % size
+    return dataclasses.replace(
+        memory,
+        embeddings=memory.embeddings.at[place].set(
+            embeddings.astype(memory.embeddings.dtype)
+        ),
+        labels=memory.labels.at[place].set(labels.astype(memory.labels.dtype)),
+        index=jnp.minimum(memory.index, -1).at[place].set(first + count),
+        start=(memory.start + n) % size,
+    )
 
 
 def empty(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import gradients, inputs
-from rankjax.blocks import cast_varying, pad, varying_axes
+from rankjax.blocks import cast_varying, on_any_mesh, pad, varying_axes
 from rankjax.inputs import Positives, References
 from rankjax.mining import Miner
 from rankjax.pairs import (
@@ -357,12 +357,7 @@ def _where(references: References | Positives | None) -> Where:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _compiled(self: Objective[Any], where: Where, *operands: Any) -> Any:
     """Computes an objective whose numbers are operands."""
-    compute = functools.partial(_compute, self, where)
-    mesh = jax.typeof(operands[0][0].embeddings).sharding.mesh
-    if mesh.explicit_axes and not mesh.manual_axes:  # the compiler chooses between
-        whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        compute = jax.sharding.auto_axes(compute, out_sharding=whole)
-    return compute(*operands)
+    return on_any_mesh(functools.partial(_compute, self, where), *operands)
 
 
 def _compute(

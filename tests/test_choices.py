@@ -405,6 +405,12 @@ def build_in_the_abstract(model, image_size):
     nnx.eval_shape(lambda: network(model, **places, rngs=nnx.Rngs(0)))
 
 
+@pytest.mark.parametrize("words", ["--train-blocks none", "--lora 4"])
+def test_blocks_without_weights_are_not_frozen(words):
+    with pytest.raises(UsageError, match="without weights they are random; give --we"):
+        parse(["cub_proxy_anchor", "--weights", "None", *words.split()])
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_takes_a_folder_of_a_few_photos(name, tmp_path):
     photos = make_photos(tmp_path / "photos", 6, 4)

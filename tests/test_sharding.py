@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import rankjax
-from rankjax import losses
+from rankjax import losses, memory, metrics
 
 ROWS, DIM, N = 16, 4, 8
 RNG = np.random.default_rng(0)
@@ -84,6 +84,22 @@ def test_jit_over_a_batch_on_a_mesh_takes_gradients_as_they_are(name, kind):
     close(
         jax.jit(jax.value_and_grad(functools.partial(value, name, None)))(w, x, y), name
     )
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_memories_and_searches_take_a_batch_on_a_mesh(kind):
+    mesh = mesh_of(kind)
+    x, y = jax.device_put((X, Y), NamedSharding(mesh, SHARE))
+    with jax.set_mesh(mesh):
+        for add in (memory.Memory.add, jax.jit(memory.Memory.add)):
+            held = add(memory.empty(24, DIM, X.dtype), x, y)
+            np.testing.assert_array_equal(held.embeddings[:ROWS], X)
+            np.testing.assert_array_equal(held.labels[:ROWS], Y)
+        found = metrics.nearest(x, k=1).rows[:, 0]
+        recall = metrics.retrieval_metrics(x, y, recall_at=1)["recall_at_1"]
+    cosines = X @ X.T / np.outer(*[np.linalg.norm(X, axis=1)] * 2) - 9 * np.eye(ROWS)
+    np.testing.assert_array_equal(found, cosines.argmax(1))
+    assert recall == np.mean(Y[cosines.argmax(1)] == Y)
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])

@@ -76,6 +76,12 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
         # Neither statistics nor features that are worth keeping.
         if fitted.now.model.norm == "frozen":
             fitted.put("norm", plain["norm"])
+        for name in {"train_blocks", "lora"} & {*typed}:
+            if now[name] != plain[name]:
+                raise UsageError(
+                    f"{name} keeps blocks of the backbone as they are, and without "
+                    f"weights they are random; give --weights FILE, got {now[name]}"
+                )
         for name in ("backbone_learning_rate", "layer_decay", "train_blocks", "lora"):
             fitted.put(name, plain[name])
     if fitted.now.model.lora:

@@ -94,8 +94,17 @@ class Archives:
         raise FileNotFoundError(f"{self._folder / name} holds no {member}")
 
     def lines(self, name: str, member: str = "") -> list[list[str]]:
-        """The words of each line of a text file that is not empty."""
-        text = self.read(name, member).decode("utf-8-sig")
+        """The words of each line of a text file that is not empty.
+
+        Raises:
+          ValueError: it is not in UTF-8.
+        """
+        try:
+            text = self.read(name, member).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{member or name} is not text in UTF-8: {error}"
+            ) from error
         return [line.split() for line in text.splitlines() if line.strip()]
 
 

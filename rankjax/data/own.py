@@ -32,6 +32,7 @@ SPLIT_OF = {split: split for split in SPLITS} | {
 _COLUMNS = ("path", "label", "split", "camera", "super", "exclude")
 _PARTNERS = re.compile(r"positive|negative(_\d+)?")
 _MARKED = ("1", "1.0", "x", "yes", "true")
+_NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
 _NOT_MARKED = ("", "0", "0.0", "no", "false")
 
 
@@ -86,7 +87,8 @@ def find_images(root: Path) -> FolderImages:
     followed; names that begin with a dot are left out.
 
     Raises:
-      UsageError: an image lies deeper, so that its class is not known.
+      UsageError: an image lies deeper, so that its class is not known; or the names of
+        two classes look alike.
       RunError: a folder that cannot be read.
     """
     left_out: dict[str, list[str]] = {}
@@ -98,15 +100,23 @@ def find_images(root: Path) -> FolderImages:
     has_splits = "train" in split_of.values() and any(
         len(parts) > 2 and split_of[parts[0]] for parts in files
     )
-    rows = []
+    rows: list[Row] = []
+    folders: dict[tuple[str, str], Path] = {}
     for parts in files:
         split = split_of.get(parts[0], "") if has_splits else ""
         inner = parts[1:] if split else parts
         labelled = split or not has_splits
         if labelled and len(inner) > 2:
             raise _ambiguous(root, parts, files)
-        label = inner[0] if labelled and len(inner) == 2 else ""
-        rows.append(Row(root.joinpath(*parts), label, split))
+        label = _written(inner[0]) if labelled and len(inner) == 2 else ""
+        image = root.joinpath(*parts)
+        other = folders.setdefault((split, label), image.parent)
+        if label and other != image.parent:
+            raise UsageError(
+                f"{other} and {image.parent} look alike and have different characters, "
+                f"{other.name!a} and {image.parent.name!a}: join them or rename one"
+            )
+        rows.append(Row(image, label, split))
     return FolderImages(rows, left_out)
 
 
@@ -172,8 +182,8 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
         if column in partners:
             columns[column] = values
             continue
-        if column != "path":  # what looks alike is one class, accents and all
-            values = [unicodedata.normalize("NFC", value) for value in values]
+        if column != "path":
+            values = [_written(value) for value in values]
         missing = [i for i, value in enumerate(values, start=1) if not value]
         needed = column in ("path", "label")
         if missing and (needed or (column != "exclude" and len(missing) < len(values))):
@@ -334,6 +344,11 @@ def _text(value: Any) -> str:
         raise UsageError(f"a value must be text or a number, got {value!r}")
     text = value.decode() if isinstance(value, bytes) else str(value)
     return text.strip()
+
+
+def _written(name: str) -> str:
+    """A name as one reads it: with one kind of accents, without what has no width."""
+    return unicodedata.normalize("NFC", name.translate(_NO_WIDTH)).strip()
 
 
 def _is_used(column: str) -> bool:

@@ -43,14 +43,15 @@ def across(
     numbers = np.arange(rounds * n, dtype=np.int32).reshape(rounds, n)
     numbers[1::2] = numbers[1::2, ::-1].copy()
     numbers[numbers >= blocks] = -1
-    result = _run(
-        jax.tree.map(functools.partial(_place, sharding=whole), shared),
-        _place(numbers.T.reshape(-1), sharding=by_device),
-        function=function,
-        combine=combine,
-        mesh=mesh,
-        rule=rule,
-    )
+    with jax.set_mesh(mesh):  # the caller may have set another
+        result = _run(
+            jax.tree.map(functools.partial(_place, sharding=whole), shared),
+            _place(numbers.T.reshape(-1), sharding=by_device),
+            function=function,
+            combine=combine,
+            mesh=mesh,
+            rule=rule,
+        )
     return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), result)
 
 

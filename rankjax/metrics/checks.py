@@ -93,6 +93,34 @@ def as_values(name: str, values: Any, n: int | None = None) -> np.ndarray:
     return values
 
 
+def as_rates(name: str, rates: Any) -> list[float]:
+    """One rate from 0 to 1, or several.
+
+    Raises:
+      ValueError: one is not from 0 to 1.
+    """
+    values = np.atleast_1d(np.asarray(rates, np.float64))
+    wrong = values[~((values >= 0) & (values <= 1))]
+    if wrong.size:
+        raise ValueError(f"{name} must be from 0 to 1, got {wrong[0]}")
+    return values.tolist()
+
+
+def as_cutoffs(name: str, cutoffs: Any, most: int | None = None) -> list[int]:
+    """One number of the first ranks, or several.
+
+    Raises:
+      ValueError: one is not a whole number from 1 to what a query can meet.
+    """
+    values = np.atleast_1d(cutoffs).tolist()
+    for k in values:
+        known = isinstance(k, int | float) and k == k // 1
+        if not known or not 1 <= k <= (np.inf if most is None else most):
+            limit = "" if most is None else f" to {most}, what a query can meet"
+            raise ValueError(f"{name} must be whole numbers from 1{limit}, got {k!r}")
+    return [int(k) for k in values]
+
+
 def as_mask(name: str, mask: Any, n: int) -> np.ndarray:
     """A mask [n].
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rankjax.inputs import check_functions
 from rankjax.metrics.across import across
 from rankjax.metrics.checks import as_embeddings
 from rankjax.metrics.directions import ORDERS, directions
@@ -57,6 +58,7 @@ def nearest(
     Raises:
       ValueError: k is out of range, or shapes do not fit.
     """
+    check_functions(similarity=similarity)
     queries = as_embeddings("embeddings", embeddings)
     others = queries if gallery is None else as_embeddings("gallery", gallery)
     if queries.shape[1] != others.shape[1]:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rankjax.inputs import check_functions
 from rankjax.metrics.across import across
 from rankjax.metrics.directions import ORDERS, directions
 from rankjax.metrics.protocols import Search
@@ -106,6 +107,7 @@ def ranks_of_positives(
       devices: they share the tiles, by default all of this process; no count depends
         on how many they are.
     """
+    check_functions(similarity=similarity)
     devices = jax.local_devices() if devices is None else devices
     if block is None:
         block = 512 if devices[0].platform == "cpu" else 4096

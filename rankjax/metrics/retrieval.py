@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from rankjax.inputs import check_shape
+from rankjax.metrics.checks import as_cutoffs
 from rankjax.metrics.protocols import Search, leave_one_out
 from rankjax.metrics.ranking import (
     Ranks,
@@ -63,8 +64,8 @@ def retrieval(
     search: Search,
     *,
     recall_at: int | Sequence[int] | None = None,
-    precision_at: Sequence[int] = (),
-    map_at: Sequence[int] = (),
+    precision_at: int | Sequence[int] = (),
+    map_at: int | Sequence[int] = (),
     first_only: bool = False,
     similarity: Similarity = cosine,
     scores: np.ndarray | None = None,
@@ -129,19 +130,11 @@ def retrieval(
     most = search.most
     if recall_at is None:
         recall_at = [k for k in (1, 2, 4, 8) if k <= most]
-    elif isinstance(recall_at, int):
-        recall_at = (recall_at,)
-    chosen_at = {"recall_at": recall_at, "precision_at": precision_at, "map_at": map_at}
-    for name, chosen in chosen_at.items():
-        wrong = [k for k in chosen if not 1 <= k <= most or k != int(k)]
-        if wrong:
-            raise ValueError(
-                f"{name} must be from 1 to {most}, a whole number of the rows that a "
-                f"query can meet, got "
-                f"{wrong[0]}"
-            )
-    for name in ("precision_at", "map_at"):
-        if first_only and chosen_at[name]:
+    recall_at = as_cutoffs("recall_at", recall_at, most)
+    precision_at = as_cutoffs("precision_at", precision_at, most)
+    map_at = as_cutoffs("map_at", map_at, most)
+    for name, chosen in (("precision_at", precision_at), ("map_at", map_at)):
+        if first_only and chosen:
             raise ValueError(f"{name} needs all positives, got first_only=True")
     if scores is not None:
         check_shape("scores", scores, (len(search.queries), len(search.gallery)))

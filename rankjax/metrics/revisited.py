@@ -25,7 +25,7 @@ def revisited(
     easy: Lists,
     hard: Lists,
     junk: Lists,
-    precision_at: Sequence[int] = (1, 5, 10),
+    precision_at: int | Sequence[int] = (1, 5, 10),
 ) -> dict[str, Retrieval]:
     """The protocol of Revisited Oxford and Paris, easy, medium and hard.
 
@@ -53,7 +53,8 @@ def revisited(
 
     Raises:
       ValueError: a wrong shape, scores that are not finite, a row out of range, a row
-        on two lists of a query, or a setting in which no query has a positive.
+        on two lists of a query, a K below 1, or a setting in which no
+        query has a positive.
       TypeError: rows that are no integers.
     """
     scores = np.asarray(scores)
@@ -61,6 +62,7 @@ def revisited(
         raise ValueError(f"scores must have shape [q, n], got {scores.shape}")
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite")
+    precision_at = checks.as_cutoffs("precision_at", precision_at)
     masks = {
         name: _masks(name, lists, scores.shape)
         for name, lists in (("easy", easy), ("hard", hard), ("junk", junk))

@@ -79,7 +79,7 @@ def verification(
     *,
     fold: Any = None,
     folds: int = 10,
-    fars: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4),
+    fars: float | Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4),
 ) -> Verification:
     """How well a threshold on similarity tells pairs of one identity from others.
 
@@ -105,12 +105,13 @@ def verification(
         given, and so are different pairs. For the pairs of LFW's View 2 in their order
         these are its ten sets.
       folds: their number where `fold` is None, at least 2.
-      fars: rates from 0 to 1.
+      fars: rates from 0 to 1, or one.
 
     Raises:
       ValueError: NaN, a wrong shape, pairs of one kind alone, or too few for the folds.
       TypeError: `same` is not bool, or `fold` not integers.
     """
+    fars = checks.as_rates("fars", fars)
     scores = checks.as_values("scores", scores)
     same = checks.as_mask("same", same, len(scores))
     positives, negatives = int(same.sum()), int((~same).sum())
@@ -137,7 +138,7 @@ def verification(
     return Verification(
         accuracy=float(np.mean(accuracies)),
         standard_error=float(np.std(accuracies, ddof=1) / math.sqrt(len(accuracies))),
-        tar_at_far={x: _rate_at(genuine, impostor, x, "fars") for x in fars},
+        tar_at_far={x: _rate_at(genuine, impostor, x) for x in fars},
         eer=_equal_error(far, 1 - tar),
         auc=float(np.trapezoid(tar, far)),
         far=far,
@@ -174,10 +175,8 @@ def _accuracy(scores: np.ndarray, same: np.ndarray, held_out: np.ndarray) -> flo
     return float(np.mean((scores[held_out] >= threshold) == same[held_out]))
 
 
-def _rate_at(hits: np.ndarray, misses: np.ndarray, rate: float, name: str) -> float:
+def _rate_at(hits: np.ndarray, misses: np.ndarray, rate: float) -> float:
     """The share of hits above all but the allowed share of misses; NaN if below one."""
-    if not 0 <= rate <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, got {rate}")
     allowed = math.floor(rate * len(misses) * (1 + 1e-12))
     if not allowed:
         return math.nan
@@ -200,7 +199,7 @@ def open_set(
     correct: Any,
     mated: Any,
     *,
-    firs: Sequence[float] = (1e-1, 1e-2, 1e-3),
+    firs: float | Sequence[float] = (1e-1, 1e-2, 1e-3),
 ) -> dict[float, float]:
     """Detection and identification rate at false identification rates.
 
@@ -215,7 +214,7 @@ def open_set(
       correct: [probes] bool, whether that is a mate; of equally good matches take a
         wrong one, so that a tie is no success.
       mated: [probes] bool, whether the gallery has a mate.
-      firs: rates from 0 to 1.
+      firs: rates from 0 to 1, or one.
 
     Returns:
       DIR by FIR; NaN where FIR times probes without a mate is below 1.
@@ -225,6 +224,7 @@ def open_set(
         probe without a mate.
       TypeError: `correct` or `mated` is not bool.
     """
+    firs = checks.as_rates("firs", firs)
     scores, correct, mated = _probes(scores, correct, mated)
     if mated.all() or not mated.any():
         raise ValueError(
@@ -232,7 +232,7 @@ def open_set(
             f"got {mated.sum()} of {len(mated)} with one"
         )
     detected = np.where(correct, scores, -np.inf)[mated]
-    return {x: _rate_at(detected, scores[~mated], x, "firs") for x in firs}
+    return {x: _rate_at(detected, scores[~mated], x) for x in firs}
 
 
 def global_average_precision(scores: Any, correct: Any, mated: Any) -> float:

@@ -359,6 +359,7 @@ def test_pairs_are_the_same_with_a_byte_order_mark_or_as_csv(tmp_path, change):
         (b"2\t1\n", "has 0 pairs, not 2 x 2 x 1"),
         (b"2\t1\nBo\t1\n", "in every line, got 'Bo 1'"),
         (b"2\t1\nBo\tx\t1\n", "in every line, got 'Bo x 1'"),
+        (b"2\t1\nJos\xe9\t1\t2\n", "pairs.txt is not text in UTF-8: .* byte 0xe9"),
         (b"Bo\t1\t2\n", "the heading of a CSV file, got 'Bo 1 2'"),
         (b"name,a,b\nBo,1,2\n", "has 1 pairs, not 2 x"),
     ],

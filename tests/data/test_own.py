@@ -169,6 +169,14 @@ def test_all_readers_refuse_ambiguous_classes_and_name_two_paths(files, tmp_path
     assert len(listed.paths) == len(files)
 
 
+@pytest.mark.parametrize("other", ["caf\u00e9\u200b", "cafe\u0301", "caf\u00e9 "])
+def test_all_readers_refuse_folders_whose_names_look_alike(other, tmp_path):
+    save(tmp_path, "caf\u00e9/1.png", f"{other}/2.png", "tea/3.png", "water/4.png")
+    for read in (load_folder, lambda path: list_images([str(path)])):
+        with pytest.raises(UsageError, match="look alike and have different char"):
+            read(tmp_path)
+
+
 @pytest.mark.parametrize("root", ["", "Train", "test"])
 def test_all_readers_find_the_same_images_and_classes(root, tmp_path):
     other, photos = tmp_path / "elsewhere", tmp_path / "photos"
@@ -558,7 +566,7 @@ def test_spaces_and_kinds_of_accents_do_not_count_and_unused_columns_are_named(
     lines = ["id,Path , label,width"]
     for i in range(4):
         save(tmp_path, f"{i}.png")
-        accent = "\u00e9" if i < 2 else "e\u0301"
+        accent = "\u00e9" if i < 2 else "e\u0301\u200b"
         lines.append(f"7, {i}.png ,c{i % 2}{accent}{' ' * i},9")
     (tmp_path / "list.csv").write_text("\n".join(lines))
     train, _, test = classes_of(load_list(tmp_path / "list.csv"))

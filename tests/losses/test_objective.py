@@ -835,6 +835,7 @@ BAD_LOSSES = {
     ),
     "nothing": (lambda pairs: None, "NoneType"),
     "a list of arrays": (lambda pairs: [pairs.similarity], "list"),
+    "no terms": (lambda pairs: (), "an empty tuple"),
 }
 
 
@@ -875,9 +876,28 @@ def test_names_are_refused_with_what_to_write(setting):
         rankjax.objective(**given)
 
 
-def test_a_selection_is_refused_as_mining_with_what_to_write():
-    with pytest.raises(TypeError, match=r"^mining is a selection.*=mining.semi_hard"):
-        rankjax.objective(losses.triplet_loss, mining=mining.semi_hard)
+OTHER_ROLES = [
+    ({"mining": mining.semi_hard}, "got semi_hard, a selection .*=mining.semi_hard"),
+    ({"mining": rankjax.mean}, "mining must be .*, got mean, a reduction"),
+    ({"mining": rankjax.similarity.cosine}, "mining must .*, got cosine, a similarity"),
+    ({"mining": losses.nca_loss}, "mining must be .*, got nca_loss, a loss"),
+    ({"similarity": mining.hardest}, "similarity must .*, got hardest, a mining"),
+    (
+        {"similarity": functools.partial(losses.triplet_loss, margin=0.1)},
+        "similarity must be .*, got triplet_loss, a loss",
+    ),
+    ({"loss": rankjax.similarity.dot}, "loss must be a .*, got dot, a similarity"),
+    ({"relevance": rankjax.total}, "relevance must be a .*, got total, a reduction"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), OTHER_ROLES)
+def test_a_function_for_something_else_is_refused(settings, message):
+    with pytest.raises(TypeError, match=message):
+        rankjax.objective(**{"loss": losses.triplet_loss} | settings)
+
+
+def test_names_of_selections_are_refused():
     with pytest.raises(TypeError, match=r"^selection must be a function, such as"):
         rankjax.triplet_loss(EMBEDDINGS, LABELS, selection="semi_hard")
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
+import rankjax
 from rankjax import similarity
 from rankjax.metrics import (
     Side,
@@ -18,6 +19,7 @@ from rankjax.metrics import (
     k_reciprocal,
     leave_one_out,
     nearest,
+    precision_recall,
     query_gallery,
     retrieval,
     retrieval_metrics,
@@ -484,7 +486,7 @@ EYE = np.eye(3, dtype=np.float32)
         ),
         (
             lambda: retrieval(leave_one_out(EYE, [1, 1, 2]), recall_at=(0,)),
-            r"recall_at must be from 1 to 2.* got 0",
+            r"recall_at must be whole numbers from 1 to 2.* got 0",
         ),
     ],
 )
@@ -578,8 +580,29 @@ def test_recall_at_takes_one_whole_number_and_no_fraction():
     x, labels = np.eye(4), np.array([0, 0, 1, 1])
     one = retrieval_metrics(x, labels, recall_at=3)
     assert one == retrieval_metrics(x, labels, recall_at=(3,))
-    with pytest.raises(ValueError, match=r"^recall_at must be from 1 to 3, .* got 1.5"):
+    with pytest.raises(ValueError, match=r"^recall_at must .* from 1 to 3, .* got 1.5"):
         retrieval_metrics(x, labels, recall_at=(1.5,))
+
+
+@pytest.mark.parametrize("wrong", ["cosine", np.eye(4), rankjax.mean])
+def test_a_similarity_that_is_none_is_refused_by_all_searches(wrong):
+    x, labels = np.eye(4), np.array([0, 0, 1, 1])
+    search = leave_one_out(x, labels)
+    for call in (
+        lambda: retrieval_metrics(x, labels, similarity=wrong),
+        lambda: retrieval(search, similarity=wrong, recall_at=1),
+        lambda: precision_recall(search, similarity=wrong),
+        lambda: nearest(x, k=1, similarity=wrong),
+    ):
+        with pytest.raises(TypeError, match=r"^similarity must be a function"):
+            call()
+
+
+def test_one_cut_off_is_taken_for_a_list_of_one():
+    x, labels = np.eye(4), np.array([0, 0, 1, 1])
+    search = leave_one_out(x, labels)
+    one = retrieval(search, precision_at=2, map_at=3).means()
+    assert one == retrieval(search, precision_at=(2,), map_at=(3,)).means()
 
 
 def test_values_of_k_that_nobody_asked_for_fit_the_rows():

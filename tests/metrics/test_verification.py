@@ -110,6 +110,14 @@ def test_rates_below_one_pair_are_not_known():
     assert np.isnan(got[0.0099])
 
 
+def test_one_rate_is_taken_for_a_list_of_one():
+    scores, same = np.arange(20.0), np.arange(20) % 3 > 0
+    found = verification(scores, same, folds=2, fars=0.2).tar_at_far
+    assert found == verification(scores, same, folds=2, fars=(0.2,)).tar_at_far
+    rates = open_set(scores, same, same, firs=0.5)
+    assert rates == open_set(scores, same, same, firs=(0.5,))
+
+
 def test_pairs_that_lie_apart_are_told_apart():
     same = np.arange(40) % 2 == 0
     got = verification(np.where(same, 0.9, 0.1), same, fars=(0.1,))

@@ -47,7 +47,8 @@ def tiny(monkeypatch):
 
 def config_of(**settings) -> Config:
     """Settings that fit those that are given, without a file of weights."""
-    fitted = fit_to_choices(OWN, OWN.replace(**settings), settings.keys())
+    typed = {*settings, "weights"}
+    fitted = fit_to_choices(OWN, OWN.replace(**settings), typed)
     return fitted.replace(weights=None)
 
 
