@@ -28,10 +28,6 @@ RETRIEVAL_COMMAND = (
     "python -m experiments.bench.retrieval --peer PYTHON "
     "--json experiments/results/bench-retrieval.json"
 )
-COMPARE_COMMAND = (
-    "python -m experiments.compare --quick "
-    "--json experiments/results/compare-quick.json"
-)
 RESULTS = Path(__file__).parents[1] / "results"
 DRAWN = ("sup_con", "triplet", "multi_similarity", "fast_ap")
 VARIANTS = {
@@ -209,30 +205,3 @@ def retrieval_scaling() -> Figure:
     sizes = np.unique([row["N"] for row in rows if row["what"] in SEARCHES])
     axes[0].plot(sizes, 1e-9 * sizes**2.0, color=TEXT, lw=1, ls=":")
     return legend(axes[0], ncols=3)
-
-
-@figure()
-def unseen_characters() -> Figure:
-    """Losses on characters that training never saw.
-
-    Recall@1, MAP@R and NMI on the 582 test characters of `glyphs` after 500 steps of
-    128 images: mean over three seeds, and two standard deviations to either side.
-    `raw_pixels` and `untrained` are what there is without learning. Settings were not
-    searched per loss.
-
-    Read from experiments/results/compare-quick.json, which `python -m
-    experiments.compare --quick` writes.
-    """
-    rows = results("compare-quick.json", COMPARE_COMMAND)
-    drawn, (panel,) = panels(1, height=3.4)
-    rows = sorted(rows, key=lambda row: row["recall_at_1"])
-    y = np.arange(len(rows))
-    named = {"recall_at_1": "Recall@1", "map_at_r": "MAP@R", "nmi": "NMI"}
-    for i, (key, name) in enumerate(named.items()):
-        mean, sd = ([row.get(key + end, np.nan) for row in rows] for end in ("", "_sd"))
-        style: Any = {"fmt": MARKERS[i], "color": SERIES[i], "ms": 7, "elinewidth": 2}
-        panel.errorbar(mean, y, xerr=2 * np.array(sd), label=name, **style)
-    panel.set(yticks=y, yticklabels=[row["name"] for row in rows], xlim=(0, 1))
-    panel.set(xlabel="score on unseen classes")
-    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    return drawn

@@ -6,15 +6,6 @@ from matplotlib.figure import Figure
 from experiments.study.drawing import HATCHES, SERIES, TEXT, panels
 from experiments.study.registry import figure
 
-PAPERS = {"Triplet": 36.1, "N-pairs": 51.0, "ProxyNCA": 49.2, "Margin": 63.8}
-MATCHED = {"Triplet": 61.2, "N-pairs": 59.0, "ProxyNCA": 64.0, "Margin": 63.4}
-MAP_AT_R = {
-    "Contrastive": 26.53, "Triplet": 23.69, "NT-Xent": 25.09, "ProxyNCA": 24.21,
-    "Margin": 23.09, "Margin/class": 23.71, "N. softmax": 25.25, "CosFace": 26.70,
-    "ArcFace": 26.45, "FastAP": 23.53, "SNR": 25.75, "Multi-sim.": 24.70,
-    "MS + miner": 26.52, "SoftTriple": 26.51,
-}  # fmt: skip
-
 SURVEY = {
     "Contrastive": (37.27, 19.05, 44.09),
     "Semi-hard triplet": (49.03, 71.22, 87.43),
@@ -33,7 +24,7 @@ AGAINST_TRIPLETS: dict[str, dict[str, tuple[float, float]]] = {
         "CUB": (54.7, 42.2), "Cars": (71.0, 45.5), "SOP": (70.9, 56.5),
     },
     "DML-Baselines, N-pairs, mined triplet": {
-        "CUB": (MATCHED["N-pairs"], MATCHED["Triplet"]), "Cars": (69.5, 75.4),
+        "CUB": (59.0, 61.2), "Cars": (69.5, 75.4),
         "SOP": (70.9, 74.3), "In-Shop": (80.9, 83.9),
     },
     **{
@@ -48,8 +39,6 @@ AGAINST_TRIPLETS: dict[str, dict[str, tuple[float, float]]] = {
 }  # fmt: skip
 """Recall@1 of N-pairs or angular and of a triplet, by who published both."""
 
-CLASSES = {"192 x 2": 88.58, "96 x 4": 87.53, "64 x 6": 83.96, "32 x 12": 79.61}
-
 
 def bars(panel: Axes, values: dict[str, float], colour: str, form: str) -> None:
     """Horizontal bars in the order given, each with its value."""
@@ -59,36 +48,6 @@ def bars(panel: Axes, values: dict[str, float], colour: str, form: str) -> None:
         panel.text(value, i, f" {value:{form}}", va="center", fontsize=9)
     panel.set_ylim(len(values) - 0.5, -0.5)
     panel.grid(axis="y", visible=False)
-
-
-@figure()
-def papers_and_matched() -> Figure:
-    """What papers report, and what is left under equal conditions.
-
-    CUB-200-2011. Left: Recall@1 as each method's own paper, or the papers after it,
-    report it: other networks, lengths of embeddings and training for each, and 28
-    points from the first to the last. Middle: Recall@1 of the same four where one
-    group trained all of them, ResNet-50 and 128 dimensions: five points. (The triplet
-    has soft-hard and the margin loss distance-weighted sampling there.) Right: MAP@R,
-    another measure, of 14 losses with one network, searched settings and ten runs each.
-
-    Left: tables of Rolinek et al., CVPR 2020, which quote the papers. Middle: README of
-    Confusezius/Deep-Metric-Learning-Baselines. Right: Musgrave,
-    Belongie, Lim, ECCV 2020, concatenated 512 dimensions, read off the authors' own bar
-    chart to 0.08 points. Nothing here was run by us.
-    """
-    drawn, (papers, matched, check) = panels(3, height=4.0)
-    for panel, values, colour, title in (
-        (papers, PAPERS, SERIES[0], "As published"),
-        (matched, MATCHED, SERIES[1], "One group, one network"),
-        (check, MAP_AT_R, SERIES[2], "MAP@R, Reality Check"),
-    ):
-        bars(panel, values, colour, ".1f")
-        panel.set(title=title)
-    for panel in (papers, matched):
-        panel.set(ylim=(4.9, -0.9), xlim=(0, 80), xlabel="Recall@1, %")
-    check.set(xlim=(0, 34), xlabel="MAP@R, %")
-    return drawn
 
 
 @figure()
@@ -111,21 +70,4 @@ def survey_benchmark() -> Figure:
         panel.set(title=title, xlim=(0, 110), xlabel="Recall@1, %")
         best = max(values, key=lambda name: values[name])
         panel.patches[[*values].index(best)].set(hatch=HATCHES[0], edgecolor=TEXT)
-    return drawn
-
-
-@figure()
-def classes_and_examples() -> Figure:
-    """Many classes or many examples of each.
-
-    Rank-1 identification on LFW of the N-pair loss with batches of 384 images, split
-    into classes x images of each. More classes are better than more images of each.
-
-    Source: Sohn, NIPS 2016, read from an image of the paper's table. Nothing here was
-    run by us.
-    """
-    drawn, (panel,) = panels(1, height=2.3)
-    bars(panel, CLASSES, SERIES[0], ".1f")
-    panel.set(xlim=(0, 100), xlabel="rank-1 identification rate, %",
-              ylabel="classes x images", title="Batches of 384")  # fmt: skip
     return drawn

@@ -30,16 +30,9 @@ from experiments.study.figures.batches import (
     softmax_shares,
     triplet_steps,
 )
-from experiments.study.figures.curves import over_distance, scaled
-from experiments.study.figures.fields import ANCHOR, POSITIVE, field, sizes
-from experiments.study.figures.sampling import (
-    chosen_distances,
-    density,
-    gradient_variance,
-)
-from experiments.study.figures.toys import scores
+from experiments.study.figures.curves import scaled
+from experiments.study.figures.fields import ANCHOR, POSITIVE, field
 from experiments.study.figures.training import at_best_rate, correlation
-from rankjax import losses
 from rankjax.errors import RunError
 
 # As many places as the figure has, or the losses would be compiled again.
@@ -122,12 +115,12 @@ def test_series_differ_to_every_eye_in_colour_and_also_in_line_and_marker(sight)
 
 
 def test_show_gives_notebooks_the_drawing_and_the_caption():
-    shown = show("contrastive_curve")
+    shown = show("gradient_fields")
     page = shown._repr_html_()
     assert page.count("<svg") == 1
     assert "<?xml" not in page
-    assert "rankjax.losses.contrastive_loss" in page
-    assert "Hadsell" in repr(shown)
+    assert "rankjax.losses.triplet_loss" in page
+    assert "Schroff" in repr(shown)
 
 
 def test_the_command_lists_draws_and_names_what_is_wrong(tmp_path, capsys, monkeypatch):
@@ -139,15 +132,15 @@ def test_the_command_lists_draws_and_names_what_is_wrong(tmp_path, capsys, monke
     assert command.main(["thales_bals", "--out", out]) == 2
     assert "thales_balls" in capsys.readouterr().err
     monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
-    names = ["unseen_characters", "classes_and_examples"]
+    names = ["batch_memory", "survey_benchmark"]
     assert command.main([*names, "--out", out]) == 1
-    assert "experiments.compare --quick" in capsys.readouterr().err
-    assert (tmp_path / "deep" / "er" / "classes_and_examples.png").exists()
-    (tmp_path / "compare-quick.json").write_text("{")
+    assert "experiments.bench.losses" in capsys.readouterr().err
+    assert (tmp_path / "deep" / "er" / "survey_benchmark.png").exists()
+    (tmp_path / "bench-losses.json").write_text("{")
     with pytest.raises(RunError, match="cannot read"):
-        FIGURES["unseen_characters"].draw()
+        FIGURES["batch_memory"].draw()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        FIGURES["unseen_characters"].name = "other"
+        FIGURES["batch_memory"].name = "other"
 
 
 def parallel(steps, directions):
@@ -226,16 +219,6 @@ def test_triplets_give_the_wide_class_more_of_the_gradient_than_the_hinge_of_ang
     assert triplet[1] > angular[1] > 0.5
 
 
-def test_forces_are_the_papers_derivatives():
-    d = np.geomspace(0.3, 1.9, 400)
-    slope = over_distance(losses.contrastive_loss, d, "positive")[1]
-    np.testing.assert_allclose(slope, d, rtol=1e-5)
-    slope = over_distance(losses.contrastive_loss, d, "negative")[1]
-    np.testing.assert_allclose(slope, -np.maximum(1 - d, 0), atol=1e-6)
-    slope = over_distance(losses.potential_field_loss, d, "positive")[1]
-    np.testing.assert_allclose(slope, 4 * d**-5, rtol=1e-5)
-
-
 def test_the_angular_hinge_is_free_of_scale_in_what_is_active_alone():
     found = scaled(np.geomspace(0.1, 10, 41))
     values, active = found["angular hinge"]
@@ -247,48 +230,6 @@ def test_the_angular_hinge_is_free_of_scale_in_what_is_active_alone():
     for name in ("angular", "N-pairs"):
         assert (found[name][1] == 1).all()
         assert np.ptp(found[name][0]) > 0.1
-
-
-def test_slopes_of_the_circle_loss_are_in_the_ratio_of_distances_to_the_optima():
-    line = np.linspace(0, 1, 101)
-    positive, negative = (x.ravel() for x in np.meshgrid(line, line))
-    pull, push = sizes("Circle, margin 0.25", positive, negative)
-    some = pull > 1e-3
-    expected = (negative + 0.25) / (1.25 - positive)
-    np.testing.assert_allclose((push / pull)[some], expected[some], 1e-3)
-    pull, push = sizes("Triplet, margin 0.25", positive, negative)
-    above = negative - positive + 0.25
-    for size in (pull, push):
-        assert (size[above > 1e-6] == 1).all()
-        assert (size[above < -1e-6] == 0).all()
-
-
-def test_distances_have_their_density_and_near_negatives_a_noisy_gradient():
-    grid = np.linspace(0.002, 1.998, 999)
-    for dim in (3, 8):
-        rows = np.random.default_rng(0).normal(size=(2, 40_000, dim))
-        rows /= np.linalg.norm(rows, axis=2, keepdims=True)
-        seen, edges = np.histogram(
-            np.linalg.norm(rows[0] - rows[1], axis=1), 10, (0, 2), density=True
-        )
-        part = np.digitize(grid, edges[1:-1])
-        expected = [density(grid, dim)[part == i].mean() for i in range(10)]
-        np.testing.assert_allclose(seen, expected, atol=0.05)
-    _, variance = gradient_variance()
-    assert (np.diff(variance) < 0.02).all()
-    assert variance[0] > 0.9 > 0.1 > variance[-1]
-    chosen = {name: found.mean() for name, found in chosen_distances().items()}
-    assert chosen["hardest"] < chosen["semi-hard"] < chosen["distance-weighted"]
-    assert chosen["distance-weighted"] < chosen["random"]
-    assert chosen_distances()["semi-hard"].min() > 0.8
-
-
-def test_only_map_at_r_tells_the_toy_embeddings_apart():
-    found = scores()
-    assert {row["Recall@1"] for row in found.values()} == {1.0}
-    assert max(abs(row["NMI"]) for row in found.values()) < 0.005
-    map_at_r = [row["MAP@R"] for row in found.values()]
-    assert np.all(np.diff(map_at_r) > 0.15)
 
 
 def test_the_rate_that_validates_best_is_what_is_judged():
