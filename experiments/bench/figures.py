@@ -29,7 +29,6 @@ RETRIEVAL_COMMAND = (
     "--json experiments/results/bench-retrieval.json"
 )
 RESULTS = Path(__file__).parents[1] / "results"
-DRAWN = ("sup_con", "triplet", "multi_similarity", "fast_ap")
 VARIANTS = {
     "rankjax": "in blocks, the default",
     "plain": "the whole matrix, autodiff",
@@ -80,7 +79,6 @@ def costs(
     lines: Mapping[str, Sequence[Row]],
     size: str,
     xlabel: str,
-    looks: Sequence[dict[str, Any]] = LOOKS,
 ) -> tuple[Figure, np.ndarray]:
     """CPU seconds and memory against a size, in two panels.
 
@@ -88,11 +86,10 @@ def costs(
       lines: rows by name; those without a figure are left out.
       size: key of the size.
       xlabel: of both panels.
-      looks: of the lines, in order.
     """
     drawn, axes = panels(2)
     for panel, key in zip(axes, ("cpu_s", "peak_mb"), strict=True):
-        for (name, rows), look in zip(lines.items(), looks, strict=False):
+        for (name, rows), look in zip(lines.items(), LOOKS, strict=False):
             known = sorted((r[size], r[key]) for r in rows if r[key] is not None)
             x, y = zip(*known, strict=True) if known else ((), ())
             least = LEAST_MB if key == "peak_mb" else 0
@@ -104,25 +101,6 @@ def costs(
     axes[0].set_title("CPU seconds")
     axes[1].set_title("Memory, MB")
     return drawn, axes
-
-
-def losses_picture(rows: Sequence[Row]) -> Figure:
-    """Time and memory of a few losses, in all variants, at the usual D and K."""
-    rows = usual(rows)
-    there = list(dict.fromkeys(row["loss"] for row in rows))
-    names = [name for name in DRAWN if name in there] or there[: len(DRAWN)]
-    lines: dict[str, Sequence[Row]] = {}
-    looks = []
-    for look, variant in zip(LOOKS, (*VARIANTS, "peer-best"), strict=True):
-        bare = variant == "limit"
-        for name, colour in zip(names[:1] if bare else names, SERIES, strict=False):
-            ours = [r for r in rows if (r["loss"], r["variant"]) == (name, variant)]
-            if ours:
-                lines["bare work" if bare else f"{name}, {variant}"] = ours
-                looks.append(look | {"color": TEXT if bare else colour})
-    drawn, axes = costs(lines, "B", "rows in the batch", looks)
-    legend(axes[0], ncols=4)
-    return drawn
 
 
 @figure()

@@ -1,7 +1,7 @@
 """Losses with their gradients: rankjax, plain autodiff, the bare work, and a peer.
 
-python -m experiments.bench.losses [--json FILE] [--figure FILE.png] [--quick] [--full]
-    [--large [B ...]] [--only NAME ...] [--peer PYTHON]
+python -m experiments.bench.losses [--json FILE] [--quick] [--large [B ...]]
+    [--only NAME ...] [--peer PYTHON]
 
 Every cell is one loss at one batch, its variants timed in turn:
 
@@ -276,11 +276,8 @@ def shapes_of(options: argparse.Namespace) -> list[Shape]:
         return [Shape(b, options.dim) for b in options.sizes]
     if options.quick:
         return [Shape(256), Shape(1024)]
-    batches = [256, 1024, 4096]
-    if options.full:
-        batches = sorted([*batches, 512, 2048, 8192])
     others = [Shape(1024, D=512), Shape(1024, K=2), Shape(1024, K=32)]
-    return [*(Shape(b) for b in batches), *others]
+    return [Shape(256), Shape(1024), Shape(4096), *others]
 
 
 def cells_of(
@@ -330,7 +327,7 @@ def bench(options: argparse.Namespace, rows: list[Row]) -> None:
         runs: list[list[list[Row]]] = []
         for _ in range(options.repeat):
             runs.append([])
-            for name, shape in [] if options.only_large else cells_of(options, names):
+            for name, shape in cells_of(options, names):
                 print(f"{name}, {shape}", file=sys.stderr)
                 runs[-1].append(
                     cell(
@@ -357,9 +354,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    parser.add_argument("--figure", type=Path, help="also draw them, as PNG")
     parser.add_argument("--quick", action="store_true", help="B = 256 and 1024 only")
-    parser.add_argument("--full", action="store_true", help="adds B = 512, 2048, 8192")
     parser.add_argument(
         "--large",
         type=int,
@@ -367,7 +362,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="B",
         help="adds batches without a stored matrix, 16384 and 65536 if none is named",
     )
-    parser.add_argument("--only-large", action="store_true", help="nothing but --large")
     parser.add_argument("--only", nargs="+", choices=list(CASES), metavar="NAME")
     parser.add_argument(
         "--peer", metavar="PYTHON", help="interpreter that has the peer"
@@ -404,13 +398,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     output.show("Losses and their gradients", rows, SHOWN)
     output.save(options.json, rows)
-    if options.figure:
-        from experiments.bench.figures import losses_picture
-        from experiments.study import drawing
-        from rankjax.files import write_atomic
-
-        with drawing.applied():
-            write_atomic(options.figure, drawing.as_png(losses_picture(rows)))
     return 0
 
 
