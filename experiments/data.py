@@ -31,7 +31,7 @@ from rankjax.data.images import (
     inspect_images,
     resize,
 )
-from rankjax.data.splits import some
+from rankjax.data.splits import LISTS, some
 from rankjax.errors import RunError, UsageError
 from rankjax.files import write_atomic
 
@@ -47,7 +47,11 @@ def splits_of(data: Dataset) -> dict[str, Split]:
         "test": data.test,
         "gallery": data.gallery,
     }
-    return {name: split for name, split in named.items() if split is not None}
+    return {
+        name: split
+        for name, split in named.items()
+        if split is not None and len(split.labels)
+    }
 
 
 def inspect(split: Split) -> list[ImageInfo]:
@@ -185,6 +189,10 @@ def _report(options: argparse.Namespace) -> None:
     show("damaged and unusual images", unusual, _forms(unusual))
     if data.junk is not None:
         print(f"junk in the gallery: {data.junk.sum():,}")
+    if data.lists is not None:
+        numbers = np.bincount(data.lists.ravel(), minlength=4)[1:]
+        named = zip(LISTS, numbers, strict=True)
+        print(f"lists: {', '.join(f'{name} {number:,}' for name, number in named)}")
     if data.pairs is not None:
         folds = len(np.unique(data.pairs.folds))
         print(f"pairs: {len(data.pairs.same):,} in {folds} folds")

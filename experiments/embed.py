@@ -11,8 +11,9 @@ command did is kept beside X in X.parts, and the same command goes on from there
 
 X.npz holds embeddings [n, dim], paths [n] and, where each image lies in a folder of a
 folder that was named, labels [n] and class_names, with folders train and test also
-split [n], and with --views what --dataset features:X.npz of experiments.train draws
-from, views [n, views, dim]. experiments.evaluate and experiments.search read it.
+split [n], of Revisited Oxford and Paris lists [n, queries], and with --views what
+--dataset features:X.npz of experiments.train draws from, views [n, views, dim].
+experiments.evaluate and experiments.search read it.
 X.parquet has the columns path, label, split, embedding and views.
 """
 
@@ -240,7 +241,12 @@ def _write_npz(
             _column(archive, "labels", labels.dtype, labels.shape, [labels])
             array = np.array(names)
             _column(archive, "class_names", array.dtype, array.shape, [array])
-        for name, each in (("split", listed.splits), ("cameras", listed.cameras)):
+        more = {
+            "split": listed.splits,
+            "cameras": listed.cameras,
+            "lists": listed.lists,
+        }
+        for name, each in more.items():
             if each:
                 array = np.array(each)[kept]
                 _column(archive, name, array.dtype, array.shape, [array])
@@ -268,7 +274,8 @@ def _write_parquet(
 
     _, views, dim = next(iter(parts())).shape
     known: dict[str, Sequence[Any]]
-    known = {"label": listed.classes, "split": listed.splits, "cameras": listed.cameras}
+    known = {"label": listed.classes, "split": listed.splits}
+    known |= {"cameras": listed.cameras, "lists": listed.lists}
     known = {name: column for name, column in known.items() if column}
     fields = [("path", pa.string())]
     fields += [(k, pa.array(column[:1]).type) for k, column in known.items()]

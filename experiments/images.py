@@ -39,6 +39,7 @@ class Listed(NamedTuple):
       splits: for each its split, where folders or a data set have them.
       cameras: for each its camera, where a data set has them.
       images: paths or contents, by number; `paths` but for a data set's.
+      lists: what each is to each query, int8 [queries], where a data set has that.
     """
 
     paths: list[str]
@@ -46,6 +47,7 @@ class Listed(NamedTuple):
     splits: list[str]
     cameras: list[int]
     images: Sequence[str | bytes]
+    lists: Sequence[np.ndarray] = ()
 
 
 def list_images(words: Sequence[str]) -> Listed:
@@ -89,8 +91,9 @@ def list_dataset(data: Dataset) -> Listed:
     """
     if data.pairs is not None:
         raise UsageError(f"dataset must be one of classes, got {data.name}, of pairs")
-    splits = {name: getattr(data, name) for name in SPLITS if getattr(data, name)}
-    cameras = [split.cameras for split in splits.values()]
+    named = {name: getattr(data, name) for name in SPLITS if getattr(data, name)}
+    splits = {name: split for name, split in named.items() if len(split.labels)}
+    cameras, lists = [split.cameras for split in splits.values()], data.lists
     sources = [split.images for split in splits.values()]
     return Listed(
         [each.name(row) for each in sources for row in range(len(each))],
@@ -98,6 +101,9 @@ def list_dataset(data: Dataset) -> Listed:
         [name for name, each in splits.items() for _ in each.labels],
         [] if any(c is None for c in cameras) else np.concatenate(cameras).tolist(),
         _Contents(sources),
+        []
+        if lists is None
+        else [*np.zeros_like(lists, shape=lists.shape[1:] * 2), *lists],
     )
 
 

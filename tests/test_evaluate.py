@@ -396,7 +396,7 @@ def without(key):
     ("changes", "said"),
     [
         ({"embeddings": None}, "embeddings must be there"),
-        ({"labels": None}, "labels must be there, or both pairs and same"),
+        ({"labels": None}, "labels must be there, or lists, or both pairs"),
         ({"labels": np.arange(90.0)}, "labels must be integers, got float64"),
         ({"labels": np.arange(89)}, r"labels must have shape \(90,\)"),
         ({"embeddings": np.full((90, 2), np.nan)}, "embeddings must be finite"),

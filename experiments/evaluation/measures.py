@@ -11,6 +11,7 @@ from experiments.evaluation.options import Options
 from experiments.evaluation.subjects import Subject
 from rankjax import metrics
 from rankjax.data import Protocol
+from rankjax.data.splits import LISTS
 from rankjax.errors import UsageError
 from rankjax.metrics.directions import cosines, unit_rows
 from rankjax.report import PairResult, SearchResult
@@ -23,7 +24,7 @@ Figures = dict[str, Any]
 
 def measure(
     subject: Subject, options: Options, *, say: Callable[[str], None]
-) -> tuple[Figures, SearchResult | PairResult]:
+) -> tuple[Figures, SearchResult | PairResult | None]:
     """All figures of one subject, and what a report draws them from.
 
     Args:
@@ -41,6 +42,9 @@ def measure(
         "rows": len(subject.embeddings),
         "dimensions": subject.embeddings.shape[1],
     }
+    if protocol == "revisited":
+        # Its labels are tags, which say nothing of what is right.
+        return figures | _of_lists(subject, options), None
     if subject.labels is not None:
         figures["classes"] = len(subject.label_values)
     outcome: SearchResult | PairResult
@@ -57,6 +61,39 @@ def measure(
             subject.embeddings, subject.labels, seed=options.seed
         )
     return figures, outcome
+
+
+def _of_lists(subject: Subject, options: Options) -> Figures:
+    """Of the lists of each query, easy, medium and hard."""
+    if subject.lists is None or subject.queries is None or subject.gallery is None:
+        raise UsageError("protocol revisited needs query and lists")
+    no_use = ("report", "compare", "rerank", "expand", "compress", "dims")
+    for name in (*no_use, "recall_at", "map_at"):
+        if getattr(options, name):
+            raise UsageError(f"{name} has no use in protocol revisited")
+    queries, gallery = (
+        unit_rows(subject.embeddings[rows])
+        for rows in (subject.queries, subject.gallery)
+    )
+    lists = subject.lists[subject.gallery].T
+    named = {
+        name: [np.flatnonzero(known == number) for known in lists]
+        for number, name in enumerate(LISTS, 1)
+    }
+    found = metrics.revisited(
+        queries @ gallery.T, **named, precision_at=options.precision_at or (1, 5, 10)
+    )
+    return {
+        "queries": {"queries": len(queries), "gallery": len(gallery)},
+        "settings": {
+            name: {
+                "scored": len(one.queries),
+                **one.means(),
+                "intervals": _intervals(one, options) if options.samples else {},
+            }
+            for name, one in found.items()
+        },
+    }
 
 
 def _verify(subject: Subject, options: Options) -> PairResult:

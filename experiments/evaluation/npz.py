@@ -28,6 +28,7 @@ from rankjax.metrics.checks import (
 KEYS = (
     *("embeddings", "labels", "class_names", "cameras", "query", "gallery", "junk"),
     *("pairs", "same", "folds", "images", "paths", "split", "templates", "media"),
+    "lists",
 )
 
 
@@ -216,6 +217,15 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
         protocol = "verification"
     elif queries is not None:
         protocol = "query-gallery" if cameras is None else "reid"
+    lists = arrays.get("lists")
+    if lists is not None:
+        protocol = "revisited"
+        shape = (n, 0 if queries is None else len(queries))
+        if lists.shape != shape or not np.isin(lists, range(4)).all():
+            raise UsageError(
+                f"lists must be 0 to 3 of shape {shape}, rows and queries, got "
+                f"{lists.dtype} {lists.shape}"
+            )
     return Subject(
         path.stem,
         embeddings,
@@ -231,6 +241,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
         read=_pictures(path, arrays, n) if pictures else None,
         paths=_paths(arrays, n),
         folder=path.parent if pictures and "images" not in arrays else None,
+        lists=lists,
     )
 
 
@@ -240,8 +251,8 @@ def classes(
     """Labels as numbers of classes, the classes' labels, and their names."""
     names = arrays.get("class_names")
     if "labels" not in arrays:
-        if "pairs" not in arrays or "same" not in arrays:
-            raise UsageError("labels must be there, or both pairs and same")
+        if "lists" not in arrays and not {"pairs", "same"} <= arrays.keys():
+            raise UsageError("labels must be there, or lists, or both pairs and same")
         return None, np.empty(0, np.int64), ()
     words, numbers = _numbered(arrays["labels"])
     labels = as_labels("labels", numbers, n)

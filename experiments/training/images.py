@@ -55,7 +55,7 @@ def load_data(data: Data, seed: int) -> Dataset:
     file = data.features()
     if file is not None:
         return load_features(file, data, seed)
-    return load(
+    loaded = load(
         data.dataset,
         data_dir=data.data_dir.expanduser(),
         manual_dir=data.manual_dir and data.manual_dir.expanduser(),
@@ -69,6 +69,12 @@ def load_data(data: Data, seed: int) -> Dataset:
         on_damage=data.on_damage,
         check_images=data.check_images,
     )
+    if not len(loaded.train.labels):
+        raise UsageError(
+            f"{loaded.name} has nothing to train on; python -m experiments.embed "
+            f"RUN --dataset {loaded.name} embeds it"
+        )
+    return loaded
 
 
 def inputs_of(train: Split) -> dict[str, Any]:

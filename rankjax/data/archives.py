@@ -8,23 +8,25 @@ their numbers do.
 import gzip
 import io
 import os
+import pickle
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.glyphs import DRAWN, han_rows
 from rankjax.data.icons import icon_rows
 from rankjax.data.images import SUFFIXES, png
 from rankjax.data.own import person_of
-from rankjax.data.splits import Row, contents_of
+from rankjax.data.splits import LISTS, Row, contents_of
 
 _PACKED = re.compile(r"\.(zip|tgz|tar\.gz|tar)$")
 
@@ -253,6 +255,53 @@ def reid_of(name: str) -> Layout:
     return layout
 
 
+def revisited_of(name: str) -> Layout:
+    """jpg/all_souls_000013.jpg, queries cut to what is asked for; nothing to train.
+
+    The label is the tag that the image was found by, which need not be what it shows.
+    """
+
+    def layout(archives: Archives) -> Iterator[Row]:
+        truth = ground_truth(archives, name)
+        for image, known in zip(truth["qimlist"], truth["gnd"], strict=True):
+            file, tag = f"jpg/{image}.jpg", image.rpartition("_")[0]
+            read = partial(_cut, archives, file, known["bbx"])
+            yield Row(read, tag, "test", name=file)
+        for image in truth["imlist"]:
+            file, tag = f"jpg/{image}.jpg", image.rpartition("_")[0]
+            yield Row(partial(archives.read, file), tag, "gallery", name=file)
+
+    return layout
+
+
+def _cut(archives: Archives, file: str, box: Sequence[float]) -> bytes:
+    left, top, right, bottom = box
+    with Image.open(io.BytesIO(archives.read(file))) as image:
+        cut = image.convert("RGB").crop((left, top, right, bottom))
+    return png(np.asarray(cut))
+
+
+class _Plain(pickle.Unpickler):
+    """Of containers, text and numbers, which are all that the benchmarks' files have.
+
+    A pickle file may name any function, which is called when it is read.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(
+            f"it must hold lists, text and numbers alone, it names {module}.{name}"
+        )
+
+
+def ground_truth(archives: Archives, name: str) -> dict[str, Any]:
+    """imlist and qimlist, names of images; gnd: of each query bbx, easy, hard and junk.
+
+    Raises:
+      pickle.UnpicklingError: it holds anything else.
+    """
+    return _Plain(io.BytesIO(archives.read(f"gnd_{name}.pkl"))).load()
+
+
 def inaturalist(archives: Archives) -> Iterator[Row]:
     """train_val2018/Aves/2761/0b5b.jpg; the lists of paths split the classes."""
     splits: dict[str, str] = {}
@@ -325,6 +374,8 @@ LAYOUTS: dict[str, Layout] = {
     "lfw": lfw,
     "market1501": reid_of("Market-1501-v15.09.15.zip"),
     "dukemtmc": reid_of("DukeMTMC-reID.zip"),
+    "roxford5k": revisited_of("roxford5k"),
+    "rparis6k": revisited_of("rparis6k"),
     "inaturalist": inaturalist,
     "cifar100": cifar100,
     "mnist": mnist,
@@ -377,10 +428,19 @@ class Benchmark(tfds.core.GeneratorBasedBuilder):
             return {split: self._generate_examples(drawn, split) for split in splits}
         if name == "lfw":
             self.info.metadata["pairs"] = lfw_pairs(archives)
-        has_gallery = CATALOGUE[name].protocol in ("query-gallery", "reid")
+        protocol = CATALOGUE[name].protocol
+        parts = ["train", "test"]
+        if protocol in ("query-gallery", "reid"):
+            parts.append("gallery")
+        elif protocol == "revisited":
+            parts = ["test", "gallery"]
+            self.info.metadata["lists"] = [
+                [each[name] for name in LISTS]
+                for each in ground_truth(archives, name)["gnd"]
+            ]
         return {
             split: self._generate_examples(LAYOUTS[name](archives), split)
-            for split in ("train", "test", *["gallery"] * has_gallery)
+            for split in parts
         }
 
     def _generate_examples(

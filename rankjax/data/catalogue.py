@@ -231,6 +231,24 @@ _ENTRIES = (
         recall_at=(1, 5, 10),
         preprocessing=_PERSON,
     ),
+    *(
+        Entry(
+            name,
+            f"{city} Buildings, Philbin et al., {found}, lists of Radenovic et al. "
+            f"(Revisited {city}), CVPR 2018, https://github.com/filipradenovic/revisitop",
+            "nothing to train; 70 queries, and lists of each in the pickle file",
+            "of each photograph's owner",
+            {"train": (0, 0), "test": (70, None), "gallery": (gallery, None)},
+            ("jpg", f"gnd_{name}.pkl"),
+            protocol="revisited",
+            recall_at=(1, 5, 10),
+            preprocessing=Preprocessing(1024, 1024, 1024),
+        )
+        for name, city, found, gallery in (
+            ("roxford5k", "Oxford", "CVPR 2007", 4_993),
+            ("rparis6k", "Paris", "CVPR 2008", 6_322),
+        )
+    ),
     Entry(
         "inaturalist",
         "iNaturalist 2018, Van Horn et al., CVPR 2018, "

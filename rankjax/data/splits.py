@@ -23,9 +23,12 @@ from rankjax.data.random import Stream, generator
 from rankjax.errors import RunError, UsageError
 from rankjax.files import printable
 
-Protocol = Literal["leave-one-out", "query-gallery", "reid", "verification"]
+Protocol = Literal[
+    "leave-one-out", "query-gallery", "reid", "revisited", "verification"
+]
 SPLITS = ("train", "validation", "test", "gallery")
 JUNK = "-1"
+LISTS = ("easy", "hard", "junk")
 
 _FEWEST_CLASSES_TO_HOLD_OUT_OF = 20
 _MOST_CUT = 0.4  # of an image on average; 3:2 photos lose a third to a square
@@ -149,9 +152,12 @@ class Dataset:
       protocol: of the evaluation. `leave-one-out`: each test image against all others.
         `query-gallery`: `test` against `gallery`. `reid`: the same, but images of the
         query's class and camera do not count, nor does junk. `verification`: `pairs`.
+        `revisited`: `test` against `gallery`, by `lists`; nothing is for training.
       recall_at: the values of K that the field reports.
       junk: bool [gallery], images that are neither right nor wrong; None for no such.
       pairs: of the protocol `verification`.
+      lists: int8 [gallery, test], of the protocol `revisited`: what an image is to a
+        query, 1 to 3 in the order of `LISTS` and 0 for wrong.
     """
 
     name: str
@@ -163,6 +169,7 @@ class Dataset:
     recall_at: tuple[int, ...] = (1, 2, 4, 8)
     junk: np.ndarray | None = None
     pairs: VerificationPairs | None = None
+    lists: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +202,7 @@ def split_rows(
     counts: Counts | None = None,
     recall_at: tuple[int, ...] | None = None,
     pairs: VerificationPairs | None = None,
+    lists: np.ndarray | None = None,
     folder: Path | None = None,
     instead: Callable[[ImageSource, np.ndarray], ImageSource] | None = None,
 ) -> Dataset:
@@ -219,6 +227,8 @@ def split_rows(
       counts: images and classes that splits must have.
       recall_at: the values of K to report, if others than the protocol's convention.
       pairs: of the rows of the test split, in their order.
+      lists: see `Dataset`, of the rows of both splits, in their order; there are no
+        others.
       folder: where the data set is prepared, for errors.
       instead: maps the images of a split, and which rows they are, to what is read
         instead of them, such as their features.
@@ -230,7 +240,8 @@ def split_rows(
     """
     labels, numbers = np.unique([row.label for row in rows], return_inverse=True)
     names = [(class_names or {}).get(each, str(each)) for each in labels.tolist()]
-    parts = _parts(name, rows, numbers, names, options.seed)
+    needed = {"train", "test"} if lists is None else {"test"}
+    parts = _parts(name, rows, numbers, names, options.seed, needed)
     _check_counts(name, parts, numbers, counts or {}, folder)
 
     partners = dict.fromkeys(path for row in rows for path in row.others if path)
@@ -245,6 +256,9 @@ def split_rows(
     if options.on_damage == "skip":
         kept = _undamaged(name, listed, parts, infos)
         pairs = pairs and pairs.among(np.isin(parts["test"], kept["test"]))
+        if lists is not None:
+            sides = (np.isin(parts[each], kept[each]) for each in ("gallery", "test"))
+            lists = lists[np.ix_(*sides)]
         parts = kept
     fit = options.fit
     if fit == "auto":
@@ -283,6 +297,7 @@ def split_rows(
     both, junk = ["test"], None
     if "gallery" in parts:
         protocol = "query-gallery" if cameras is None else "reid"
+        protocol = protocol if lists is None else "revisited"
         both = ["test", "gallery"]
     if protocol == "reid":
         junk = np.array([rows[i].label == JUNK for i in parts["gallery"]])
@@ -308,6 +323,7 @@ def split_rows(
         recall_at,
         junk,
         pairs,
+        lists,
     )
 
 
@@ -360,8 +376,9 @@ def _parts(
     labels: np.ndarray,
     class_names: Sequence[str],
     seed: int,
+    needed: set[str],
 ) -> dict[str, np.ndarray]:
-    """The indices of the rows of each split."""
+    """The indices of the rows of each split, of which some are needed."""
     splits = np.array([row.split for row in rows])
     parts = {
         split: np.flatnonzero(splits == split) for split in SPLITS if split in splits
@@ -375,12 +392,12 @@ def _parts(
                 f"{name} needs two or more classes to be split, got "
                 f"{some(class_names) or 'none'}"
             )
-    if not {"train", "test"} <= parts.keys():
+    if not needed <= parts.keys():
         raise UsageError(
             f"{name} must have images of the splits train and test (or query), or no "
             f"splits, got {', '.join(parts)} only"
         )
-    return parts
+    return {"train": np.empty(0, np.int64)} | parts
 
 
 def _check_counts(
@@ -513,6 +530,6 @@ def _undamaged(
     lost += alone
     kept = {split: part[~np.isin(part, lost)] for split, part in parts.items()}
     for split, part in kept.items():
-        if not len(part):
+        if len(parts[split]) and not len(part):
             raise RunError(f"all images of {name}'s {split} split are damaged")
     return kept

@@ -53,7 +53,7 @@ def load_benchmark(
     """
     folder, missing = _locate(entry, manual_dir or data_dir / "downloads" / "manual")
     config = entry.name.replace("/", "_")
-    pairs, names = None, None
+    pairs, names, lists = None, None, None
     with _alone(data_dir):
         builder = _open(f"{Benchmark.name}/{config}", entry.name, data_dir)
         stock = None
@@ -79,6 +79,8 @@ def load_benchmark(
             rows = _benchmark_rows(builder)
             if entry.protocol == "verification":
                 pairs = _pairs(builder, rows)
+            elif entry.protocol == "revisited":
+                lists = _lists(builder)
     return split_rows(
         entry.name,
         rows,
@@ -88,6 +90,7 @@ def load_benchmark(
         counts=entry.counts,
         recall_at=entry.recall_at,
         pairs=pairs,
+        lists=lists,
         folder=(stock or builder).data_path,
     )
 
@@ -271,6 +274,17 @@ def _pairs(builder: tfds.core.DatasetBuilder, rows: Sequence[Row]) -> Verificati
         np.array([same for _, _, same, _ in pairs], bool),
         np.array([fold for _, _, _, fold in pairs], np.int32),
     )
+
+
+def _lists(builder: tfds.core.DatasetBuilder) -> np.ndarray:
+    """The lists of the metadata, as `Dataset.lists` has them."""
+    queries = builder.info.metadata["lists"]
+    gallery = builder.info.splits["gallery"].num_examples
+    lists = np.zeros((gallery, len(queries)), np.int8)
+    for query, known in enumerate(queries):
+        for number, rows in enumerate(known, 1):
+            lists[rows, query] = number
+    return lists
 
 
 def _stock_rows(

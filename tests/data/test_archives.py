@@ -44,6 +44,8 @@ EXPECTED = {
     "market1501": {"train": (12936, 751), "test": (3368, 750), "gallery": (19732, 752)},
     "dukemtmc": {"train": (16522, 702), "test": (2228, 702), "gallery": (17661, 1110)},
     "inaturalist": {"train": (325846, 5690), "test": (136093, 2452)},
+    "roxford5k": {"train": (0, 0), "test": (70, None), "gallery": (4993, None)},
+    "rparis6k": {"train": (0, 0), "test": (70, None), "gallery": (6322, None)},
     "cifar100": {"train": (30000, 50), "test": (30000, 50)},
     "mnist": {"train": (35735, 5), "test": (34265, 5)},
     "fashion_mnist": {"train": (35000, 5), "test": (35000, 5)},
@@ -112,6 +114,7 @@ def test_counts_are_those_that_the_papers_state():
     assert protocols.pop("in_shop") == "query-gallery"
     assert protocols.pop("lfw") == "verification"
     assert protocols.pop("market1501") == protocols.pop("dukemtmc") == "reid"
+    assert protocols.pop("roxford5k") == protocols.pop("rparis6k") == "revisited"
     assert set(protocols.values()) == {"leave-one-out"}
 
 

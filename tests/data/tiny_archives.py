@@ -8,6 +8,7 @@ swapped are noticed.
 
 import gzip
 import io
+import pickle
 import tarfile
 import zipfile
 
@@ -244,6 +245,35 @@ def inaturalist(folder):
     for split, lines in lists.items():
         (folder / f"Inaturalist_{split}_set1.txt").write_bytes(_lines(lines))
     return found
+
+
+def roxford5k(folder, name="roxford5k", tag="all_souls"):
+    """Query 0 finds images 2 and 1, query 1 image 3; outside their boxes is black."""
+    found = {"train": [], "test": [], "gallery": []}
+    (folder / "jpg").mkdir()
+    for split, images in (("test", (5, 6)), ("gallery", (2, 0, 3, 1))):
+        for image in images:
+            whole = Image.new("RGB", (24, 20))
+            box = (0, 0, 8, 8) if split == "test" else (0, 0, 24, 20)
+            whole.paste((30, 10 * image, 0), box)
+            whole.save(folder / f"jpg/{tag}_{image:06d}.jpg", quality=95, subsampling=0)
+            found[split].append((tag, 3, image, "", -1))
+    names = {
+        split: [f"{tag}_{row[2]:06d}" for row in rows] for split, rows in found.items()
+    }
+    known = [
+        {"easy": [0], "hard": [3], "junk": [1]},
+        {"easy": [], "hard": [2], "junk": [0, 3]},
+    ]
+    boxes = [{"bbx": [0.2, 0.4, 8.3, 7.6]}, {"bbx": [0, 0, 8, 8]}]
+    truth = {"imlist": names["gallery"], "qimlist": names["test"]}
+    truth["gnd"] = [lists | box for lists, box in zip(known, boxes, strict=True)]
+    (folder / f"gnd_{name}.pkl").write_bytes(pickle.dumps(truth, protocol=2))
+    return found
+
+
+def rparis6k(folder):
+    return roxford5k(folder, "rparis6k", "paris_defense")
 
 
 def cifar100(folder):
