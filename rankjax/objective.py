@@ -397,26 +397,23 @@ def _compute(
         return tree if axis_name is None else lax.psum(tree, axis_name)
 
     def function(rows: Any, operands: Any) -> Any:
-        (anchors, weights), (references, batch, key, params, scales) = rows, operands
-        results = []
-        for dim in self.dims or [anchors.embeddings.shape[1]]:
-            some = prefix(anchors, dim)
-            others = some if whole else prefix(references, dim)
-            pairs = pair_rows(some, others, self.similarity, key, self.relevance)
-            # The rows of positives are those of anchors, where all of these are here.
-            known = pairs.similarity if whole else None
-            pairs = dataclasses.replace(
-                pairs,
-                reference_similarity=known,
-                forward_mode=block is None,
-                reference_axis=reference_axis,
-            )
-            if info is not None and info.kind is Kind.FEATURES:
-                results.append(self.loss(features(some, others), **params))
-            else:
-                mined = pairs if self.mining is None else self.mining(pairs)
-                inputs.check_mined(mined)
-                results.append(self.loss(mined, **params))
+        (anchors, weights), (references, batch, key, params) = rows, operands
+        others = anchors if whole else references
+        pairs = pair_rows(anchors, others, self.similarity, key, self.relevance)
+        # The rows of positives are those of anchors, where all of these are here.
+        known = pairs.similarity if whole else None
+        pairs = dataclasses.replace(
+            pairs,
+            reference_similarity=known,
+            forward_mode=block is None,
+            reference_axis=reference_axis,
+        )
+        if info is not None and info.kind is Kind.FEATURES:
+            result = self.loss(features(anchors, others), **params)
+        else:
+            mined = pairs if self.mining is None else self.mining(pairs)
+            inputs.check_mined(mined)
+            result = self.loss(mined, **params)
         sizes = class_sizes(anchors, *batch)
         beside: dict[str, Any] | None = None
         if self.has_aux:
@@ -435,28 +432,24 @@ def _compute(
             given = None if weights is None else weights.astype(terms.total.dtype)
             return dataclasses.replace(terms, weight=given, class_size=sizes)
 
-        return _reduced(results, scales, anchors, self.reduction, place, beside)
+        return _reduced(result, anchors, self.reduction, place, beside)
 
     n = len(anchors.embeddings)
     block = _block(self.block, anchors, references)
     whole = others is None and axis_name is None and (block or n) >= n
     everyone = own[1].label, own[1].valid
-    value, sums = gradients.evaluate(
-        function,
-        (anchors, weights),
-        cast_varying(
-            (
-                None if whole else references,
-                everyone,
-                key,
-                params,
-                dim_weights or [None],
-            ),
-            varying,
-        ),
-        block=block,
-        add=add,
-    )
+    value: Any = 0.0
+    dims = self.dims or (anchors.embeddings.shape[1],)
+    for dim, scale in zip(dims, dim_weights or [1], strict=True):
+        some, all_rows = prefix(anchors, dim), prefix(references, dim)
+        found, sums = gradients.evaluate(
+            function,
+            (some, weights),
+            cast_varying((None if whole else all_rows, everyone, key, params), varying),
+            block=block,
+            add=add,
+        )
+        value += jnp.asarray(scale, found.dtype) * found
     for strength, penalty in zip(strengths, self.regularizers, strict=True):
         value += strength * _penalize(penalty[1], own, self.block, add)
     finite = add(wrong + not_finite(references)) + sums.get("wrong", 0) == 0
@@ -471,30 +464,19 @@ def _compute(
 
 
 def _reduced(
-    results: list[Result],
-    scales: list[Any],
+    result: Result,
     anchors: Rows,
     reduction: Reduction,
     place: Callable[[Terms], Terms] = lambda terms: terms,
     beside: Mapping[str, Any] | None = None,
 ) -> gradients.Contribution | BatchSums:
-    """Reduces the Terms of losses and adds them, each multiplied by its scale if any.
-
-    Where the losses need sums of the batch, that happens once these are known.
-    """
-    waiting = [result for result in results if isinstance(result, BatchSums)]
-    if waiting:  # results of one loss: all of them or none
-
-        def then(sums: list[Any]) -> gradients.Contribution | BatchSums:
-            known = [r.then(s) for r, s in zip(waiting, sums, strict=True)]
-            return _reduced(known, scales, anchors, reduction, place, beside)
-
-        return BatchSums([r.sums for r in waiting], then, waiting[0].constant)
-    terms = [
-        t if scale is None else t.scaled(jnp.asarray(scale).astype(t.total.dtype))
-        for result, scale in zip(results, scales, strict=True)
-        for t in inputs.as_terms(result, len(anchors.embeddings))
-    ]
+    """Reduces the Terms of a loss, once all sums of the batch are known."""
+    if isinstance(result, BatchSums):
+        then = result.then
+        return dataclasses.replace(
+            result, then=lambda x: _reduced(then(x), anchors, reduction, place, beside)
+        )
+    terms = inputs.as_terms(result, len(anchors.embeddings))
     active = sum(jnp.sum(t.active) for t in terms), sum(jnp.sum(t.count) for t in terms)
     extra = {} if beside is None else {**beside, "active": active}
     return gradients.contribution([place(t) for t in terms], reduction, extra)
@@ -511,7 +493,7 @@ def _penalize(
         given: Any = features(anchors, references)
         if info is not None and info.kind is not Kind.FEATURES:
             given = pair_rows(anchors, references, measure)
-        return _reduced([penalty(given)], [None], anchors, mean)
+        return _reduced(penalty(given), anchors, mean)
 
     anchors, references = own
     references = cast_varying(references, varying_axes(anchors.embeddings))
