@@ -11,7 +11,7 @@ command did is kept beside X in X.parts, and the same command goes on from there
 
 X.npz holds embeddings [n, dim], paths [n] and, where each image lies in a folder of a
 folder that was named, labels [n] and class_names, with folders train and test also
-split [n], of Revisited Oxford and Paris lists [n, queries], and with --views what
+split [n], of some data sets super [n] or lists [n, queries], and with --views what
 --dataset features:X.npz of experiments.train draws from, views [n, views, dim].
 experiments.evaluate and experiments.search read it.
 X.parquet has the columns path, label, split, embedding and views.
@@ -244,6 +244,7 @@ def _write_npz(
         more = {
             "split": listed.splits,
             "cameras": listed.cameras,
+            "super": listed.supers,
             "lists": listed.lists,
         }
         for name, each in more.items():
@@ -275,7 +276,7 @@ def _write_parquet(
     _, views, dim = next(iter(parts())).shape
     known: dict[str, Sequence[Any]]
     known = {"label": listed.classes, "split": listed.splits}
-    known |= {"cameras": listed.cameras, "lists": listed.lists}
+    known |= {"cameras": listed.cameras, "super": listed.supers, "lists": listed.lists}
     known = {name: column for name, column in known.items() if column}
     fields = [("path", pa.string())]
     fields += [(k, pa.array(column[:1]).type) for k, column in known.items()]

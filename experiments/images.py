@@ -39,6 +39,7 @@ class Listed(NamedTuple):
       splits: for each its split, where folders or a data set have them.
       cameras: for each its camera, where a data set has them.
       images: paths or contents, by number; `paths` but for a data set's.
+      supers: for each its super-class, where a data set has them.
       lists: what each is to each query, int8 [queries], where a data set has that.
     """
 
@@ -47,6 +48,7 @@ class Listed(NamedTuple):
     splits: list[str]
     cameras: list[int]
     images: Sequence[str | bytes]
+    supers: Sequence[str] = ()
     lists: Sequence[np.ndarray] = ()
 
 
@@ -93,14 +95,19 @@ def list_dataset(data: Dataset) -> Listed:
         raise UsageError(f"dataset must be one of classes, got {data.name}, of pairs")
     named = {name: getattr(data, name) for name in SPLITS if getattr(data, name)}
     splits = {name: split for name, split in named.items() if len(split.labels)}
-    cameras, lists = [split.cameras for split in splits.values()], data.lists
-    sources = [split.images for split in splits.values()]
+    sources, lists = [split.images for split in splits.values()], data.lists
+
+    def column(name: str) -> list[Any]:
+        parts = [getattr(split, name) for split in splits.values()]
+        return [] if any(p is None for p in parts) else np.concatenate(parts).tolist()
+
     return Listed(
         [each.name(row) for each in sources for row in range(len(each))],
         [each.class_names[i] for each in splits.values() for i in each.labels],
         [name for name, each in splits.items() for _ in each.labels],
-        [] if any(c is None for c in cameras) else np.concatenate(cameras).tolist(),
+        column("cameras"),
         _Contents(sources),
+        column("supers"),
         []
         if lists is None
         else [*np.zeros_like(lists, shape=lists.shape[1:] * 2), *lists],

@@ -157,6 +157,8 @@ def _of_ranking(
         "means_over_classes": found.means_over_classes(),
         "class_means": _class_means(subject, ranked),
     }
+    if subject.supers is not None:
+        figures["super_means"] = _super_means(subject.supers, ranked)
     if options.samples:
         say("intervals")
         figures |= {"level": 0.95, "intervals": _intervals(found, options)}
@@ -178,6 +180,21 @@ def _class_means(subject: Subject, ranked: SearchResult) -> Figures:
         "label": subject.label_values[classes].tolist(),
         "name": [subject.class_names[code] for code in classes],
         "queries": counts.tolist(),
+        **{name: values.tolist() for name, values in means.items()},
+    }
+
+
+def _super_means(supers: np.ndarray, ranked: SearchResult) -> Figures:
+    """The same of the super-classes, each the mean over its queries."""
+    names, numbers = np.unique(supers, return_inverse=True)
+    rows = np.union1d(ranked.query_rows, ranked.gallery_rows)
+    found = ranked.retrieval
+    of_queries = numbers[ranked.query_rows[found.queries]]
+    kept, means = dataclasses.replace(found, labels=of_queries).class_means()
+    return {
+        "name": names[kept].tolist(),
+        "images": np.bincount(numbers[rows])[kept].tolist(),
+        "queries": np.bincount(of_queries)[kept].tolist(),
         **{name: values.tolist() for name, values in means.items()},
     }
 

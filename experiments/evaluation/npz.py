@@ -28,7 +28,7 @@ from rankjax.metrics.checks import (
 KEYS = (
     *("embeddings", "labels", "class_names", "cameras", "query", "gallery", "junk"),
     *("pairs", "same", "folds", "images", "paths", "split", "templates", "media"),
-    "lists",
+    *("super", "lists"),
 )
 
 
@@ -217,6 +217,15 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
         protocol = "verification"
     elif queries is not None:
         protocol = "query-gallery" if cameras is None else "reid"
+    supers = arrays.get("super")
+    if supers is not None:
+        if supers.shape != (n,) or supers.dtype.kind not in "USiu":
+            raise UsageError(
+                f"super must be strings or integers [{n}], got {supers.dtype} "
+                f"{supers.shape}"
+            )
+        words, numbers = _numbered(supers)
+        supers = numbers.astype(str) if words is None else words[numbers]
     lists = arrays.get("lists")
     if lists is not None:
         protocol = "revisited"
@@ -241,6 +250,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
         read=_pictures(path, arrays, n) if pictures else None,
         paths=_paths(arrays, n),
         folder=path.parent if pictures and "images" not in arrays else None,
+        supers=supers,
         lists=lists,
     )
 

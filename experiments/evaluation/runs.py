@@ -68,6 +68,7 @@ def embed_run(
     embeddings = np.concatenate(batches)
     labels = np.concatenate([split.labels for split in splits])
     cameras = [split.cameras for split in splits if split.cameras is not None]
+    supers = [split.supers for split in splits if split.supers is not None]
     values, codes = np.unique(labels, return_inverse=True)
     sides: dict[str, Any] = {}
     if data.gallery is not None:
@@ -95,4 +96,5 @@ def embed_run(
         read=None if pictures is None else pictures.read,
         paths=names,
         folder=folder_of(names),
+        supers=np.concatenate(supers) if len(supers) == len(splits) else None,
     )

@@ -57,6 +57,7 @@ class Subject:
       paths: str [n], their files or other names; None where they are not known.
       folder: where paths are files of the pictures, and begin; else None.
       splits: str [n], or None.
+      supers: str [n], the names of super-classes, or None.
       lists: [n, q] what a row is to each query, 1 easy, 2 hard, 3 junk and 0 wrong; or
         None.
     """
@@ -77,6 +78,7 @@ class Subject:
     paths: np.ndarray | None = None
     folder: Path | None = None
     splits: np.ndarray | None = None
+    supers: np.ndarray | None = None
     lists: np.ndarray | None = None
 
     def shown(self) -> "Shown":

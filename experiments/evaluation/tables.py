@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from rankjax.files import printable
 from rankjax.report import Table
 
 _AT = {
@@ -30,6 +32,7 @@ _NAMES = {
     "auc": "AUC",
     "eer": "EER",
 }
+_MOST_SUPERS = 32
 _CLUSTERING = ("nmi", "ami", "ari", "f1")
 _HEALTH = {
     "mean_cosine": "of all pairs of rows; near 1 is collapse",
@@ -53,6 +56,9 @@ def tables(figures: dict[str, Any]) -> list[Table]:
     if figures["protocol"] == "revisited":
         return [_revisited(figures["settings"])]
     found = [_ranking(figures)]
+    supers = figures.get("super_means")
+    if supers and len(supers["name"]) <= _MOST_SUPERS:
+        found.append(_supers(supers))
     if "nmi" in figures:
         found.append(_clustering(figures))
     if "open_set" in figures:
@@ -150,6 +156,21 @@ def _ranking(figures: dict[str, Any]) -> Table:
         "is for other queries of these classes, that by class for other classes."
     )
     return Table("Retrieval", note, head, rows)
+
+
+def _supers(columns: dict[str, list[Any]]) -> Table:
+    shown = [name for name in ("recall_at_1", "map_at_r") if name in columns]
+    rows = [
+        (
+            printable(columns["name"][i]) or "(empty)",
+            *(f"{columns[name][i]:,}" for name in ("images", "queries")),
+            *(_number(columns[name][i]) for name in shown),
+        )
+        for i in np.argsort(columns["map_at_r"], kind="stable")
+    ]
+    head = ("", "images", "queries", *map(_name, shown))
+    note = "Means over queries, which search all super-classes; the lowest MAP@R first."
+    return Table("Super-classes", note, head, rows)
 
 
 def _any(intervals: dict[str, Any], by: str) -> bool:

@@ -102,6 +102,7 @@ class Split:
       class_names: for display.
       cameras: int32 [n], which camera took the image; None where that is not known.
       super_labels: int32 [n], groups of classes; None where there are none.
+      super_names: of the groups, for display.
       partners: of images for training; None where no source names any.
       guide: float32 [n, any], what another model makes of the images; or None.
     """
@@ -113,6 +114,14 @@ class Split:
     super_labels: np.ndarray | None = None
     partners: Partners | None = None
     guide: np.ndarray | None = None
+    super_names: tuple[str, ...] = ()
+
+    @property
+    def supers(self) -> np.ndarray | None:
+        """The name of each image's super-class, str [n]; None where there are none."""
+        if self.super_labels is None:
+            return None
+        return np.array(self.super_names)[self.super_labels]
 
 
 @dataclass(frozen=True)
@@ -265,7 +274,10 @@ def split_rows(
         fit = _choose_fit(name, infos, options.size)
     parts = _with_validation(name, parts, numbers, options)
     cameras = _numbers([row.camera for row in rows])
-    super_labels = _numbers([row.super_class for row in rows])
+    super_names, super_labels = np.unique(
+        [row.super_class for row in rows], return_inverse=True
+    )
+    has_supers = any(row.super_class != "" for row in rows)
 
     def encoded(chosen: np.ndarray) -> EncodedImages:
         return EncodedImages(
@@ -290,7 +302,8 @@ def split_rows(
             np.searchsorted(classes, numbers[chosen]).astype(np.int32),
             tuple(printable(names[label]) for label in classes),
             None if cameras is None else cameras[chosen].astype(np.int32),
-            None if super_labels is None else super_labels[chosen].astype(np.int32),
+            super_labels[chosen].astype(np.int32) if has_supers else None,
+            super_names=tuple(map(printable, map(str, super_names))),
         )
 
     protocol: Protocol = "leave-one-out" if pairs is None else "verification"

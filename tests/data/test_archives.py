@@ -78,24 +78,23 @@ def read(name, folder, counts, size=20, **options):
     )
 
 
-def rows_of(split, groups):
+def rows_of(split):
     """A row for each image, as the makers have them."""
     images = split.images.read(np.arange(len(split.images))).astype(int)
     green = 1 if images.shape[-1] == 3 else None
-    nothing = itertools.repeat(-1)
     return [
         (
             split.class_names[label],
             round(image[10, 10, 0] / 10),
             round(image[10, 10, green] / 10) if green else 0,
-            "" if split.super_labels is None else groups[group],
+            group,
             camera,
         )
         for label, image, group, camera in zip(
             split.labels,
             images,
-            nothing if split.super_labels is None else split.super_labels,
-            nothing if split.cameras is None else split.cameras,
+            itertools.repeat("") if split.supers is None else split.supers,
+            itertools.repeat(-1) if split.cameras is None else split.cameras,
             strict=False,
         )
     ]
@@ -122,11 +121,10 @@ def test_counts_are_those_that_the_papers_state():
 def test_images_labels_and_splits_are_those_of_the_archive(name, tmp_path):
     found = MAKERS[name](tmp_path)
     data = read(name, tmp_path, counted(found))
-    groups = sorted({row[3] for rows in found.values() for row in rows})
     splits = {"train": data.train, "test": data.test, "gallery": data.gallery}
     assert {split for split, value in splits.items() if value} == set(found)
     for split, rows in found.items():
-        assert sorted(rows_of(splits[split], groups)) == sorted(rows), split
+        assert sorted(rows_of(splits[split])) == sorted(rows), split
         assert splits[split].labels.dtype == np.int32
     assert not set(data.train.class_names) & set(data.test.class_names)
     if data.gallery:

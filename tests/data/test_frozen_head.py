@@ -1,6 +1,7 @@
 """The recipe of a head on frozen features, on an archive in its original layout."""
 
 import dataclasses
+import re
 
 import numpy as np
 import tiny_archives
@@ -17,24 +18,24 @@ ENTRY = backbones.stored()["mobilenet_v3_small, timm"]
 def test_a_benchmark_is_embedded_evaluated_and_trained_on(
     tmp_path, monkeypatch, capsys
 ):
-    found = tiny_archives.cub(tmp_path)
+    found = tiny_archives.sop(tmp_path)
     counts = {
         k: (len(rows), len({row[0] for row in rows})) for k, rows in found.items()
     }
-    entry = dataclasses.replace(CATALOGUE["cub"], counts=counts)
-    monkeypatch.setitem(CATALOGUE, "cub", entry)
+    entry = dataclasses.replace(CATALOGUE["sop"], counts=counts)
+    monkeypatch.setitem(CATALOGUE, "sop", entry)
     weights = tmp_path / "w.safetensors"
     write_safetensors(weights, backbones.weights(ENTRY))
     words = ["--model", "mobilenet_v3_small", "--weights", weights, "--image-size", 32]
     words += [
         "--dataset",
-        "cub",
+        "sop",
         "--data-dir",
         tmp_path / "d",
         "--manual-dir",
         tmp_path,
     ]
-    file = tmp_path / "cub.npz"
+    file = tmp_path / "sop.npz"
     assert embed.main([*map(str, words), "--views", "1", "--out", str(file)]) == 0
     arrays = np.load(file)
     assert arrays["split"].tolist() == ["train"] * 6 + ["test"] * 6
@@ -42,7 +43,9 @@ def test_a_benchmark_is_embedded_evaluated_and_trained_on(
         {row[0] for rows in found.values() for row in rows}
     )
     assert evaluate.main([str(file), "--no-clustering", "--samples", "0"]) == 0
-    assert "rows: 6  classes: 2" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "rows: 6  classes: 2" in out
+    assert re.search(r"Super-classes(.|\n)*bicycle +3 +3 ", out)
     short = ["--dataset", f"features:{file}", "--devices", "1", "--dry-run"]
     assert main(["frozen_head", *short]) == 0
     assert "train 6 of 2 classes; test 6 of 2 classes" in capsys.readouterr().out
