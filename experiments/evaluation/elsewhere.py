@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from experiments.evaluation.subjects import Subject
 from experiments.evaluation.suspects import Suspects, by_row
 from rankjax import metrics
-from rankjax.data.images import to_pil
 from rankjax.errors import RunError, UsageError
 from rankjax.files import new_folder, open_atomic, printable
+from rankjax.report import sheet
 
 _SPRITE, _SIDE = 8192, 64  # pixels: the most that the projector takes, and of a picture
 
@@ -29,7 +28,7 @@ def write_projector(folder: Path, subject: Subject, suspects: Suspects) -> None:
       suspects: what is said of them.
 
     Raises:
-      UsageError: the folder exists.
+      UsageError: the folder exists, or a sprite cannot hold as many pictures.
       RunError: it cannot be written.
     """
     assert subject.labels is not None
@@ -51,10 +50,15 @@ def write_projector(folder: Path, subject: Subject, suspects: Suspects) -> None:
         'tensor_path: "tensors.tsv"',
         'metadata_path: "metadata.tsv"',
     ]
+    n = len(subject.embeddings)
+    side = min(_SIDE, int(_SPRITE // np.ceil(np.sqrt(n))))
+    if subject.read is not None and not side:
+        raise UsageError(f"projector shows at most {_SPRITE**2:,} pictures, got {n:,}")
     try:
         with new_folder(folder) as new:
             if subject.read is not None:
-                side = _write_sprite(new / "sprite.png", subject)
+                picture = sheet(subject.read, np.arange(n), side)
+                picture.convert("RGB").save(new / "sprite.png")
                 size = f"single_image_dim: {side} single_image_dim: {side}"
                 config.append(f'sprite {{ image_path: "sprite.png" {size} }}')
             np.savetxt(
@@ -68,23 +72,6 @@ def write_projector(folder: Path, subject: Subject, suspects: Suspects) -> None:
         raise UsageError(f"projector must be a new folder, {folder} exists") from error
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error}") from error
-
-
-def _write_sprite(path: Path, subject: Subject) -> int:
-    """All pictures, line by line in a square; gives how many pixels wide each is."""
-    assert subject.read is not None
-    n = len(subject.embeddings)
-    columns = int(np.ceil(np.sqrt(n)))
-    side = min(_SIDE, _SPRITE // columns)
-    if not side:
-        raise UsageError(f"projector shows at most {_SPRITE**2:,} pictures, got {n:,}")
-    sheet = Image.new("RGB", (columns * side, columns * side))
-    for row in range(n):
-        picture = to_pil(subject.read(np.array([row]))[0])
-        picture.thumbnail((side, side))
-        sheet.paste(picture, (row % columns * side, row // columns * side))
-    sheet.save(path, "png")
-    return side
 
 
 def write_parquet(path: Path, subject: Subject, suspects: Suspects) -> None:

@@ -1,14 +1,14 @@
 "use strict";
-const MOST_BYTES = 20e6;
+const MOST_BYTES = 20e6, MOST_FILES = 20;
 const byId = (id) => document.getElementById(id);
-const drop = byId("drop"), file = byId("file"), query = byId("query");
-const status = byId("status"), list = byId("neighbours"), controls = byId("controls");
+const drop = byId("drop"), file = byId("file"), examples = byId("examples");
+const status = byId("status"), sections = byId("queries"), controls = byId("controls");
 const [k, least, label] = ["k", "least", "label"].map(byId);
-let asked = 0, about, found = null;
+let about, queries = []; // each a row of the index or a file, its section and what it found
 
-function say(words, wrong = false) {
-  status.textContent = words;
-  status.className = wrong ? "wrong" : "";
+function say(words, where = status, wrong = false) {
+  where.textContent = words;
+  where.classList.toggle("wrong", wrong);
 }
 
 function make(tag, properties, ...children) {
@@ -17,89 +17,112 @@ function make(tag, properties, ...children) {
   return element;
 }
 
-// An image of the index; a click on it searches from it.
+// An image of the index: a click on it searches from it.
 function item({row, label, path, similarity}, alt) {
-  const searched = make("a", {href: address(row), title: "Search from this image"},
+  const searched = make("a", {href: address([{row}]), title: "Search from this image"},
     make("img", {src: `/image/${row}`, alt: `${alt}: ${label ?? path}`}));
   searched.onclick = (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    history.pushState(null, "", searched.href);
-    restore();
+    show([{row}]);
   };
   const lines = [searched];
   if (label !== null) lines.push(make("strong", {textContent: label}));
-  if (similarity === undefined) return make("li", {}, ...lines);
-  lines.push(make("span", {textContent: `cosine ${similarity.toFixed(3)}`}), make("span", {textContent: path}));
+  if (similarity !== undefined) lines.push(make("span", {textContent: `cosine ${similarity.toFixed(3)}`}));
+  lines.push(make("span", {textContent: path}));
   const tools = make("span", {}, make("a", {href: `/large/${row}`, target: "_blank", textContent: "open"}));
+  tools.append(make("button", {type: "button", textContent: "add", title: "Search from this image too",
+    onclick: () => show([...queries, {row}])}));
   if (navigator.clipboard) { // which is there for this machine alone
     const copy = make("button", {type: "button", textContent: "copy path"});
     copy.onclick = () => navigator.clipboard.writeText(path).then(
-      () => say(`Copied: ${path}`), (error) => say(`Not copied: ${error.message}.`, true));
+      () => say(`Copied: ${path}`), (error) => say(`Not copied: ${error.message}.`, status, true));
     tools.append(copy);
   }
   return make("li", {}, ...lines, tools);
 }
 
-// The view as an address: the row that is searched from, and the controls.
-function address(row) {
+// The view as an address: the rows that are searched from, and the controls.
+function address(list) {
   const words = new URLSearchParams();
-  if (row !== null) words.set("row", row);
+  for (const {row} of list) if (row !== undefined) words.append("row", row);
   if (k.value !== String(about.k)) words.set("k", k.value);
   if (least.value !== String(about.least)) words.set("least", least.value);
   if (label.value) words.set("label", label.value);
   return `?${words}`;
 }
 
-const row = () => new URLSearchParams(location.search).get("row");
+// Shows queries, of which the last that is new has the focus; files have no address.
+function show(list, restored = false) {
+  if (!restored) history.pushState(null, "", address(list));
+  say("");
+  queries = list;
+  const fresh = list.filter((query) => !query.section);
+  fresh.forEach(search);
+  sections.replaceChildren(...list.map((query) => query.section));
+  controls.hidden = !list.length;
+  if (!list.length || restored) examples.open = !list.length;
+  if (!restored) (list.length ? fresh.at(-1)?.head : file)?.focus();
+}
 
-function show() {
-  controls.hidden = found === null;
-  if (found === null) {
-    list.replaceChildren(...about.examples.map((each) => item(each, "Example")));
-    return say("Or search from one of these:");
-  }
+function fill({found, said, list}) {
+  if (!found) return;
   const word = label.value.toLowerCase();
   const like = found.filter((each) =>
     each.similarity >= Number(least.value) && (each.label ?? "").toLowerCase().includes(word));
   const shown = like.slice(0, Math.max(1, Number(k.value)));
   list.replaceChildren(...shown.map((each, i) => item(each, `Number ${i + 1}`)));
   say(shown.length ? `The ${shown.length} most similar images, nearest first`
-    : `None of the ${found.length} most similar images is like that`);
+    : `None of the ${found.length} most similar images is like that`, said);
 }
 
-async function search(picture, alt, request) {
-  const turn = ++asked;
-  list.replaceChildren();
-  URL.revokeObjectURL(query.src);
-  query.src = picture;
-  query.alt = alt;
-  query.hidden = false;
-  say("Searching …");
+async function search(query) {
+  const {row, image} = query;
+  const name = (words) => {
+    query.head.textContent = img.alt = query.section.ariaLabel = words;
+    remove.ariaLabel = `Remove ${words}`;
+  };
+  const img = make("img", {src: image ? URL.createObjectURL(image) : `/image/${row}`});
+  img.onload = () => image && URL.revokeObjectURL(img.src);
+  const remove = make("button", {type: "button", textContent: "remove"});
+  remove.onclick = () => {
+    const rest = queries.filter((each) => each !== query);
+    const next = rest[queries.indexOf(query)] ?? rest.at(-1);
+    show(rest);
+    next?.head.focus();
+  };
+  query.head = make("h2", {tabIndex: -1});
+  query.said = make("p", {role: "status", textContent: "Searching …"});
+  query.list = make("ol", {ariaLabel: "Most similar images"});
+  query.section = make("section", {}, make("div", {}, img, query.head, remove), make("div", {}, query.said, query.list));
+  name(image ? `Your image, ${image.name}` : `Image ${row}`);
   try {
-    const answer = await fetch(...request);
+    if (image?.size > MOST_BYTES) throw new Error("the file is larger than 20 MB");
+    const type = image?.type || "application/octet-stream";
+    const answer = await (image
+      ? fetch("/search", {method: "POST", body: image, headers: {"Content-Type": type}})
+      : fetch(`/near/${row}`));
     const content = await answer.json();
-    if (turn !== asked) return;
-    if (!answer.ok) return say(`Not searched: ${content.error}.`, true);
-    found = content.neighbours;
-    const labels = [...new Set(found.map((each) => each.label))].filter((each) => each !== null);
-    byId("of").hidden = !labels.length;
-    byId("labels").replaceChildren(...labels.map((value) => make("option", {value})));
-    if (content.query) query.alt = `${content.query.label ?? ""} ${content.query.path}`.trim();
-    query.title = query.alt;
-    show();
+    if (!answer.ok) throw new Error(content.error);
+    query.found = content.neighbours;
+    if (content.query) name([content.query.label, content.query.path].filter(Boolean).join(", "));
+    const labels = queries.flatMap(({found}) => found ?? []).map((each) => each.label);
+    const named = [...new Set(labels)].filter((each) => each !== null);
+    byId("of").hidden = !named.length;
+    byId("labels").replaceChildren(...named.map((value) => make("option", {value})));
+    fill(query);
   } catch (error) {
-    if (turn === asked) say(`The server does not answer (${error.message}).`, true);
+    say(error instanceof TypeError ? `The server does not answer (${error.message}).`
+      : `Not searched: ${error.message}.`, query.said, true);
   }
 }
 
-async function upload(image) {
+async function upload(files) {
+  if (!files.length) return;
+  const images = [...files].slice(0, MOST_FILES).map((image) => ({image}));
   await ready;
-  if (image.size > MOST_BYTES) return say("The file is larger than 20 MB.", true);
-  history.pushState(null, "", address(null)); // an image of one's own has no address
-  const type = image.type || "application/octet-stream";
-  search(URL.createObjectURL(image), `Your image, ${image.name}`,
-    ["/search", {method: "POST", body: image, headers: {"Content-Type": type}}]);
+  show(images);
+  if (files.length > MOST_FILES) say(`The first ${MOST_FILES} of ${files.length} files:`);
 }
 
 function restore() {
@@ -107,30 +130,25 @@ function restore() {
   k.value = words.get("k") ?? about.k;
   least.value = words.get("least") ?? about.least;
   label.value = words.get("label") ?? "";
-  if (row() !== null) return search(`/image/${row()}`, "", [`/near/${row()}`]);
-  asked++;
-  found = null;
-  query.hidden = true;
-  show();
+  show(words.getAll("row").map((row) => ({row})), true);
 }
 
 controls.oninput = () => {
-  history.replaceState(null, "", address(row()));
-  show();
+  history.replaceState(null, "", address(queries));
+  queries.forEach(fill);
 };
 controls.onsubmit = (event) => event.preventDefault();
 window.onpopstate = restore;
-file.addEventListener("change", () => file.files.length && upload(file.files[0]));
+file.onclick = () => { file.value = ""; }; // the same file may be chosen again
+file.onchange = () => upload(file.files);
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(name, (event) => {
     event.preventDefault();
     drop.classList.toggle("over", name === "dragenter" || name === "dragover");
-    if (name === "drop" && event.dataTransfer.files.length) upload(event.dataTransfer.files[0]);
+    if (name === "drop") upload(event.dataTransfer.files);
   });
 }
-document.addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) upload(event.clipboardData.files[0]);
-});
+document.addEventListener("paste", (event) => upload(event.clipboardData.files));
 const ready = fetch("/about").then((answer) => answer.json()).then((answer) => {
   about = answer;
   k.max = Math.min(about.images, Math.max(100, about.k));
@@ -138,4 +156,5 @@ const ready = fetch("/about").then((answer) => answer.json()).then((answer) => {
   byId("about").textContent =
     `${about.images.toLocaleString("en")} images${classes}, compared by what a network learnt`;
   restore();
+  examples.querySelector("ol").append(...about.examples.map((each) => item(each, "Example")));
 });

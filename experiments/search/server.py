@@ -1,4 +1,4 @@
-"""A web page on which an image is dropped, and its neighbours are seen."""
+"""A web page on which images are dropped, and their neighbours are seen."""
 
 import io
 import json
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ SECONDS = 30
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _SIDES = {"image": 320, "large": 1600}  # pixels, by what a path begins with
 _FOUND, _EXAMPLES = 100, 12
+_HERE = Path(__file__).parent
 _PAGE = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.svg": ("page.svg", "image/svg+xml"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/": (_HERE / "page.html", "text/html; charset=utf-8"),
+    "/base.css": (files("rankjax") / "report" / "base.css", "text/css; charset=utf-8"),
+    "/page.css": (_HERE / "page.css", "text/css; charset=utf-8"),
+    "/page.svg": (_HERE / "page.svg", "image/svg+xml"),
+    "/page.js": (_HERE / "page.js", "text/javascript; charset=utf-8"),
 }
 _HEADERS = {
     "Content-Security-Policy": (
@@ -294,8 +297,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get(self) -> tuple[str, bytes]:
         if self.path in _PAGE:
-            name, kind = _PAGE[self.path]
-            return kind, Path(__file__).with_name(name).read_bytes()
+            file, kind = _PAGE[self.path]
+            return kind, file.read_bytes()
         if self.path == "/about":
             return _json(self.searched.about())
         what, _, row = self.path.removeprefix("/").partition("/")

@@ -9,7 +9,7 @@ from rankjax.report.inputs import (
 )
 from rankjax.report.page import write_evaluation
 from rankjax.report.run import ROWS, result_sentence, write_report
-from rankjax.report.thumbnails import Shown
+from rankjax.report.thumbnails import Shown, sheet
 
 __all__ = [
     "ROWS",
@@ -20,6 +20,7 @@ __all__ = [
     "Shown",
     "Table",
     "result_sentence",
+    "sheet",
     "write_evaluation",
     "write_report",
 ]

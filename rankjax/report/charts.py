@@ -1,7 +1,7 @@
 """Charts as SVG. No pyplot: nothing here touches global state.
 
 They are drawn in the colours of a light page. `inline` gives those of the page that a
-chart stands in, which `page.css` sets.
+chart stands in, which `base.css` sets.
 """
 
 import colorsys
@@ -24,7 +24,10 @@ from rankjax.report.analysis import series, validated_on
 History = list[dict[str, float]]
 Curve = tuple[np.ndarray, np.ndarray]
 
-CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+CSS = "".join(
+    Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for name in ("base.css", "page.css")
+)
 _COLOURS = dict(re.findall(r"--(\w+): (#\w{6})", CSS.partition("@media")[0]))
 LIGHT = SimpleNamespace(**_COLOURS)
 XMLNS = 'xmlns="http://www.w3.org/2000/svg"'  # of a picture, not of a page

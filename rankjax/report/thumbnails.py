@@ -82,7 +82,16 @@ def uri_of(image: Image.Image, kind: str) -> str:
 def sheet(
     read: Callable[[np.ndarray], Any], rows: np.ndarray, side: int
 ) -> Image.Image:
-    """Small pictures of rows, line by line in a square of squares of `side` pixels."""
+    """Small pictures of rows, line by line in a square of squares.
+
+    Args:
+      read: rows -> uint8 [h, w, c] each, c 1 or 3.
+      rows: int [n], at least one.
+      side: of each square, in pixels; pictures are enlarged to it or shrunk.
+
+    Returns:
+      Pixels of red, green, blue and opacity, 0 where there is no picture.
+    """
     columns = int(np.ceil(np.sqrt(len(rows))))
     whole = Image.new("RGBA", (columns * side, columns * side))
     for at, row in enumerate(rows.tolist()):

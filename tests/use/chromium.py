@@ -79,11 +79,11 @@ class Page:
             time.sleep(0.05)
         return found
 
-    def choose(self, selector, file):
-        """A file in the browser's dialog."""
+    def choose(self, selector, *files):
+        """Files in the browser's dialog."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[*map(str, files)])
 
     def screenshot(self, file):
         taken = self.call("Page.captureScreenshot", captureBeyondViewport=True)

@@ -301,13 +301,11 @@ def test_the_page_may_load_nothing_from_elsewhere(served):
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert not re.search(r"unsafe|http|\*", policy)
-    for path in ("/page.css", "/page.js"):
+    for path in ("/base.css", "/page.css", "/page.js"):
         assert path.encode() in body
         assert _ask(url + path)[0] == 200
-    parts = [
-        Path(module.__file__).with_name(f"page.{x}") for x in ("html", "css", "js")
-    ]
-    assert not any("http" in part.read_text() for part in parts)
+    for path in ("", "/base.css", "/page.css", "/page.js"):
+        assert b"http" not in _ask(url + path)[2]
 
 
 def test_images_are_shown_small_and_by_their_number_alone(served, photos):
@@ -510,7 +508,8 @@ def test_a_port_that_is_taken_is_one_line(served, random_index):
 def test_a_person_goes_from_an_example_to_its_neighbours_and_theirs(served, tmp_path):
     server, url = served
     near = server.RequestHandlerClass.searched.near_row
-    items = "[...document.querySelectorAll('#neighbours li')]"
+    items = "[...document.querySelectorAll('#queries li')]"
+    examples = items.replace("queries", "examples")
     rows = f"{items}.map(i => Number(i.querySelector('img').src.split('/').at(-1)))"
 
     def shown(page, expected):
@@ -525,9 +524,9 @@ def test_a_person_goes_from_an_example_to_its_neighbours_and_theirs(served, tmp_
             )
 
         page.call("Page.navigate", url=url)
-        page.wait(f"{items}.length === 5")
-        first = page.evaluate(rows)[0]
-        page.evaluate(f"{items}[0].querySelector('a').click()")
+        page.wait(f"{examples}.length === 5")
+        first = page.evaluate(rows.replace("queries", "examples"))[0]
+        page.evaluate(f"{examples}[0].querySelector('a').click()")
         found = near(str(first))["neighbours"]
         shown(page, [each["row"] for each in found[:6]])
         assert page.evaluate("location.search") == f"?row={first}"
@@ -551,7 +550,7 @@ def test_a_person_goes_from_an_example_to_its_neighbours_and_theirs(served, tmp_
         copied = (
             "navigator.clipboard.writeText = async text => { window.copied = text }"
         )
-        page.evaluate(f"{copied}; {items}[0].querySelector('button').click()")
+        page.evaluate(f"{copied}; {items}[0].querySelectorAll('button')[1].click()")
         assert page.evaluate("window.copied") == then[0]["path"]
         opened = page.evaluate(f"{items}[0].querySelector('[target]').href")
         with Image.open(io.BytesIO(_ask(opened)[2])) as image:
@@ -559,8 +558,69 @@ def test_a_person_goes_from_an_example_to_its_neighbours_and_theirs(served, tmp_
         page.evaluate("history.back()")
         shown(page, [each["row"] for each in found[:9]])
         set_to("least", 1.1)
-        page.wait("document.querySelector('#status').textContent.startsWith('None of')")
+        page.wait("document.querySelector('#queries p').textContent.startsWith('None')")
         assert page.logged == []
+
+
+@pytest.mark.skipif(chromium.find() is None, reason="no Chromium on this machine")
+def test_each_of_several_queries_has_its_row_of_results(served, photos, tmp_path):
+    server, url = served
+    near = server.RequestHandlerClass.searched.near_row
+    script = """[...document.querySelectorAll('#queries section')].map(s => [
+        s.querySelector('h2').textContent, s.querySelector('p').textContent,
+        ...[...s.querySelectorAll('li img')].map(i => Number(i.src.split('/').at(-1)))])
+    """
+    files = sorted(photos.rglob("*.png"))
+
+    def expected(row, k, name=None):
+        found = near(str(row))
+        rows = [each["row"] for each in found["neighbours"]]
+        if name:  # a file of one's own finds its copy as well
+            rows = [row, *rows]
+        said = f"The {k} most similar images, nearest first"
+        query = found["query"]
+        return [name or f"{query['label']}, {query['path']}", said, *rows[:k]]
+
+    with chromium.Page(tmp_path / "profile") as page:
+
+        def shows(*sections):
+            page.wait(f"{script}.length === {len(sections)}", seconds=10)
+            page.wait(f"!JSON.stringify({script}).includes('Searching')", seconds=30)
+            assert page.evaluate(script) == list(sections)
+
+        def press(selector):
+            page.evaluate(f"document.querySelector('{selector}').focus()")
+            for kind in ("keyDown", "keyUp"):
+                code = {"windowsVirtualKeyCode": 13, "text": "\r"}
+                page.call("Input.dispatchKeyEvent", type=kind, key="Enter", **code)
+
+        head = "document.activeElement.textContent"
+        page.call("Page.navigate", url=f"{url}/?row=3&row=17&k=4")
+        shows(expected(3, 4), expected(17, 4))
+        third = near("17")["neighbours"][1]["row"]
+        press("section:nth-child(2) li:nth-child(2) button")
+        page.wait(f"location.search === '?row=3&row=17&row={third}&k=4'", seconds=5)
+        shows(expected(3, 4), expected(17, 4), expected(third, 4))
+        assert page.evaluate(head) == expected(third, 4)[0]
+        press("section h2 + button")
+        shows(expected(17, 4), expected(third, 4))
+        assert page.evaluate("location.search") == f"?row=17&row={third}&k=4"
+        assert page.evaluate(head) == expected(17, 4)[0]
+        page.evaluate("history.back()")
+        shows(expected(3, 4), expected(17, 4), expected(third, 4))
+        (tmp_path / "no.png").touch()
+        page.choose("#file", files[23], files[41], tmp_path / "no.png")
+        names = [f"Your image, {files[row].name}" for row in (23, 41)]
+        refused = ["Your image, no.png", "Not searched: this is no image of the kinds "]
+        script = script.replace(".textContent,\n", ".textContent.split('BMP')[0],\n")
+        found = expected(23, 4, names[0]), expected(41, 4, names[1])
+        shows(*found, refused)
+        # They are not in the address, to which a row of the index is added.
+        assert page.evaluate("location.search") == "?k=4"
+        press("#examples summary")
+        press("#examples li button")
+        page.wait("location.search.startsWith('?row=')", seconds=5)
+        assert page.evaluate("document.querySelectorAll('section').length") == 4
 
 
 @pytest.mark.slow
@@ -583,14 +643,14 @@ def test_a_person_sees_the_neighbours_of_an_image(served, photos, tmp_path, dark
             )
         assert page.evaluate("document.activeElement.id") == "file"
         page.choose("#file", query)
-        page.wait("document.querySelectorAll('li img').length == 6")
+        page.wait("document.querySelectorAll('#queries li img').length == 6")
         page.wait("[...document.images].every(i => i.complete && i.naturalWidth)")
         items = page.evaluate(
-            "[...document.querySelectorAll('li')].map(x => x.innerText)"
+            "[...document.querySelectorAll('#queries li')].map(x => x.innerText)"
         )
         assert items[0].splitlines() == [
             *("数字2", "cosine 1.000", f"{query.parent.name}/{query.name}"),
-            "opencopy path",
+            *("open", "add", "copy path"),
         ]
         page.screenshot(tmp_path / "neighbours.png")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -601,9 +661,9 @@ def test_a_person_sees_the_neighbours_of_an_image(served, photos, tmp_path, dark
                 "drop", {dataTransfer: moved, bubbles: true, cancelable: true}));
         })()"""
         page.evaluate(dropped)
-        words = page.wait("document.querySelector('#status.wrong')?.textContent")
+        words = page.wait("document.querySelector('#queries .wrong')?.textContent")
         assert words.startswith("Not searched: this is no image")
-        assert page.evaluate("document.querySelectorAll('li').length") == 0
+        assert page.evaluate("document.querySelectorAll('#queries li').length") == 0
         refused = [each for each in page.logged if "415" not in json.dumps(each)]
         assert refused == []
     kept = os.environ.get("RANKJAX_SCREENSHOTS")
