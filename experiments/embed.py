@@ -241,16 +241,9 @@ def _write_npz(
             _column(archive, "labels", labels.dtype, labels.shape, [labels])
             array = np.array(names)
             _column(archive, "class_names", array.dtype, array.shape, [array])
-        more = {
-            "split": listed.splits,
-            "cameras": listed.cameras,
-            "super": listed.supers,
-            "lists": listed.lists,
-        }
-        for name, each in more.items():
-            if each:
-                array = np.array(each)[kept]
-                _column(archive, name, array.dtype, array.shape, [array])
+        for name, each in listed.beside.items():
+            array = np.array(each)[kept]
+            _column(archive, name, array.dtype, array.shape, [array])
 
 
 def _column(
@@ -274,10 +267,8 @@ def _write_parquet(
     from pyarrow import parquet
 
     _, views, dim = next(iter(parts())).shape
-    known: dict[str, Sequence[Any]]
-    known = {"label": listed.classes, "split": listed.splits}
-    known |= {"cameras": listed.cameras, "super": listed.supers, "lists": listed.lists}
-    known = {name: column for name, column in known.items() if column}
+    known = {"label": listed.classes} if listed.classes else {}
+    known |= listed.beside
     fields = [("path", pa.string())]
     fields += [(k, pa.array(column[:1]).type) for k, column in known.items()]
     fields.append(("embedding", pa.list_(pa.float32(), dim)))

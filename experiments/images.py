@@ -36,20 +36,15 @@ class Listed(NamedTuple):
       paths: absolute, each once, in the order in which they were named.
       classes: for each the name of its folder, where all lie in folders of a folder
         that was named; empty otherwise.
-      splits: for each its split, where folders or a data set have them.
-      cameras: for each its camera, where a data set has them.
       images: paths or contents, by number; `paths` but for a data set's.
-      supers: for each its super-class, where a data set has them.
-      lists: what each is to each query, int8 [queries], where a data set has that.
+      beside: what else is known of each, where folders or a data set have it: split,
+        cameras, super (its super-class) and lists (what it is to each query).
     """
 
     paths: list[str]
     classes: list[str]
-    splits: list[str]
-    cameras: list[int]
     images: Sequence[str | bytes]
-    supers: Sequence[str] = ()
-    lists: Sequence[np.ndarray] = ()
+    beside: dict[str, list[Any]]
 
 
 def list_images(words: Sequence[str]) -> Listed:
@@ -80,9 +75,8 @@ def list_images(words: Sequence[str]) -> Listed:
     classes = [] if loose else [label for label, _ in found.values()]
     splits = [split for _, split in found.values()]
     # What other files lie in is no split, nor what is left of some.
-    if loose or not {"train", "test"} <= {*splits} or "" in splits:
-        splits = []
-    return Listed(list(found), classes, splits, [], list(found))
+    known = not loose and {"train", "test"} <= {*splits} and "" not in splits
+    return Listed(list(found), classes, list(found), {"split": splits} if known else {})
 
 
 def list_dataset(data: Dataset) -> Listed:
@@ -95,22 +89,20 @@ def list_dataset(data: Dataset) -> Listed:
         raise UsageError(f"dataset must be one of classes, got {data.name}, of pairs")
     named = {name: getattr(data, name) for name in SPLITS if getattr(data, name)}
     splits = {name: split for name, split in named.items() if len(split.labels)}
-    sources, lists = [split.images for split in splits.values()], data.lists
-
-    def column(name: str) -> list[Any]:
-        parts = [getattr(split, name) for split in splits.values()]
-        return [] if any(p is None for p in parts) else np.concatenate(parts).tolist()
-
+    sources = [split.images for split in splits.values()]
+    beside = {"split": [name for name, each in splits.items() for _ in each.labels]}
+    for name, attribute in (("cameras", "cameras"), ("super", "supers")):
+        parts = [getattr(split, attribute) for split in splits.values()]
+        if all(part is not None for part in parts):
+            beside[name] = np.concatenate(parts).tolist()
+    if data.lists is not None:
+        of_queries = np.zeros_like(data.lists, shape=data.lists.shape[1:] * 2)
+        beside["lists"] = [*of_queries, *data.lists]
     return Listed(
         [each.name(row) for each in sources for row in range(len(each))],
         [each.class_names[i] for each in splits.values() for i in each.labels],
-        [name for name, each in splits.items() for _ in each.labels],
-        column("cameras"),
         _Contents(sources),
-        column("supers"),
-        []
-        if lists is None
-        else [*np.zeros_like(lists, shape=lists.shape[1:] * 2), *lists],
+        beside,
     )
 
 
