@@ -33,13 +33,12 @@ class Case:
 
     Attributes:
       slow: the value by loops over float64 arrays: of (x, y), or of (x, y, z, labels of
-        z) where there are proxies z.
+        z) where there are proxies z; takes `params` by name.
       loss: for variants, with settings bound.
       similarity: if not the listed one.
       mining: if any.
       reduction: that `slow` uses.
-      params: values of traced hyper-parameters for tests of their gradients; other
-        than the defaults.
+      params: values of traced hyper-parameters, other than the defaults.
       proxies: rows of references per class; 0 compares the batch with itself.
       guided: whether another model's embeddings are given, here one row per class.
       graded: whether relevance is given, here by the two classes of a pair.
@@ -132,12 +131,12 @@ class Case:
         rows = np.random.default_rng(9).normal(size=(CLASSES * self.proxies, dim))
         return rows.astype(np.float32), np.repeat(np.arange(CLASSES), self.proxies)
 
-    def expected(self, x, y):
+    def expected(self, x, y, **params):
         x = np.asarray(x, np.float64)
         if self.proxies:
             z, labels = self.references()
-            return self.slow(x, y, z.astype(np.float64), labels)
-        return self.slow(x, y)
+            return self.slow(x, y, z.astype(np.float64), labels, **params)
+        return self.slow(x, y, **params)
 
 
 def _classes(y, names):

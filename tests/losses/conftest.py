@@ -8,3 +8,9 @@ import pytest
 def strict_promotion():
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture
+def double_precision():
+    with jax.enable_x64(True):
+        yield

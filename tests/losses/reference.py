@@ -26,6 +26,15 @@ def similarity_matrix(name, x, z=None):
     return s
 
 
+def on(name, function, **defaults):
+    """A loss of similarities as one of embeddings."""
+
+    def slow(x, y, **settings):
+        return function(similarity_matrix(name, x), y, **{**defaults, **settings})
+
+    return slow
+
+
 def mean(values):
     return sum(values) / len(values) if values else 0.0
 
@@ -90,7 +99,8 @@ def batch_hard(s, y, margin=None):
     return mean(values)
 
 
-def n_pairs(s, y, negatives="positives", direction="row"):
+def n_pairs(s, y, negatives="positives", direction="row", scale=1.0):
+    s = scale * s
     occurrence = [sum(y[k] == y[i] for k in range(i)) for i in range(len(y))]
     values = []
     for i in range(len(s)):

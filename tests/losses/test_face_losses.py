@@ -39,7 +39,17 @@ def arc(c, margin):
     return math.cos(angle + m) if angle + m < math.pi else c - m * math.sin(m)
 
 
-def ada_face(x, y, z, names, m=0.4, h=0.333, mean=None, deviation=None, scale=64.0):
+def ada_face(
+    x,
+    y,
+    z,
+    names,
+    margin=0.4,
+    concentration=0.333,
+    mean=None,
+    deviation=None,
+    scale=64.0,
+):
     length = [math.sqrt(sum(v * v for v in row)) for row in x]
     mean = sum(length) / len(length) if mean is None else mean
     if deviation is None:
@@ -47,16 +57,30 @@ def ada_face(x, y, z, names, m=0.4, h=0.333, mean=None, deviation=None, scale=64
         deviation = math.sqrt(squares / (len(length) - 1))
 
     def target(i, c):
-        k = max(-1.0, min(1.0, (length[i] - mean) / ((deviation + 1e-3) / h)))
-        angle = max(0.0, min(math.pi, math.acos(c) - m * k))
-        return math.cos(angle) - (m * k + m)
+        k = max(
+            -1.0, min(1.0, (length[i] - mean) / ((deviation + 1e-3) / concentration))
+        )
+        angle = max(0.0, min(math.pi, math.acos(c) - margin * k))
+        return math.cos(angle) - (margin * k + margin)
 
     return softmax_loss(x, y, z, names, target, scale)
 
 
-def mag_face(x, y, z, names, low=10.0, high=110.0, cost=35.0, scale=64.0):
+def mag_face(
+    x,
+    y,
+    z,
+    names,
+    least_margin=25.8,
+    most_margin=45.8,
+    low=10.0,
+    high=110.0,
+    cost=35.0,
+    scale=64.0,
+):
     length = [min(high, max(low, math.sqrt(sum(v * v for v in row)))) for row in x]
-    margin = [25.8 + (45.8 - 25.8) / (high - low) * (v - low) for v in length]
+    steep = (most_margin - least_margin) / (high - low)
+    margin = [least_margin + steep * (v - low) for v in length]
     of_length = [cost * (v / high**2 + 1 / v) for v in length]
     return softmax_loss(
         x, y, z, names, lambda i, c: arc(c, margin[i]), scale
@@ -68,12 +92,12 @@ def draws(count):
     return [float(jax.random.normal(key, (), np.float32)) for key in keys]
 
 
-def elastic_face(x, y, z, names):
-    margin = [28.6 + 2.86 * g for g in draws(len(x))]
-    return softmax_loss(x, y, z, names, lambda i, c: arc(c, margin[i]))
+def elastic_face(x, y, z, names, deviation=2.86, scale=64.0):
+    margin = [28.6 + deviation * g for g in draws(len(x))]
+    return softmax_loss(x, y, z, names, lambda i, c: arc(c, margin[i]), scale)
 
 
-def curricular_face(x, y, z, names, progress=None, scale=64.0):
+def curricular_face(x, y, z, names, progress=None, margin=28.6, scale=64.0):
     s = reference.similarity_matrix("cosine", x, z)
     if progress is None:
         progress = reference.mean(
@@ -84,18 +108,19 @@ def curricular_face(x, y, z, names, progress=None, scale=64.0):
         y,
         z,
         names,
-        lambda i, c: arc(c, 28.6),
+        lambda i, c: arc(c, margin),
         scale,
         other=lambda c, own: c if c <= own else c * (progress + c),
     )
 
 
-def sphere_face2(x, y, z, names, w=0.7, r=40.0, m=0.4, t=3.0, b=0.0):
+def sphere_face2(x, y, z, names, w=0.7, scale=40.0, m=0.4, power=3.0, bias=0.0):
     s, values = reference.similarity_matrix("cosine", x, z), []
+    r, b = scale, bias
     for i in range(len(y)):
         value = 0.0
         for j in range(len(names)):
-            g = 2 * ((s[i, j] + 1) / 2) ** t - 1
+            g = 2 * ((s[i, j] + 1) / 2) ** power - 1
             if names[j] == y[i]:
                 value += w / r * math.log1p(math.exp(-r * (g - m) - b))
             else:
@@ -104,12 +129,12 @@ def sphere_face2(x, y, z, names, w=0.7, r=40.0, m=0.4, t=3.0, b=0.0):
     return reference.mean(values)
 
 
-def uni_face(x, y, z, names, gamma=64.0, m=0.4):
+def uni_face(x, y, z, names, gamma=64.0, margin=0.4):
     s, values, b = reference.similarity_matrix("cosine", x, z), [], math.log(80)
     for i in range(len(y)):
         for j in range(len(names)):
             sign = -1 if names[j] == y[i] else 1
-            logit = gamma * (s[i, j] - (m if sign < 0 else 0)) - b
+            logit = gamma * (s[i, j] - (margin if sign < 0 else 0)) - b
             values.append(math.log1p(math.exp(sign * logit)))
     return sum(values) / len(y)
 
@@ -191,20 +216,6 @@ def test_no_gradient_of_ada_face_changes_a_length():
     np.testing.assert_allclose(np.sum(slope * EMBEDDINGS, 1), 0, atol=1e-6)
 
 
-def test_mag_face_alone_draws_lengths_to_the_longest():
-    """d/dl (l / u^2 + 1 / l) = 1 / u^2 - 1 / l^2, below 0 until l = u."""
-    x, y = EMBEDDINGS[:1], LABELS[:1]
-    only = rankjax.References(Z[y], y)
-    slope = jax.grad(
-        lambda x: rankjax.mag_face_loss(
-            x, y, references=only, shortest=0.5, longest=8.0, length_weight=2.0
-        )
-    )(x)
-    length = np.linalg.norm(x)
-    expected = 2 * (1 / 64 - 1 / length**2)
-    np.testing.assert_allclose(np.sum(slope * x) / length, expected, rtol=1e-5)
-
-
 def test_elastic_face_without_deviation_is_arc_face_and_needs_a_key():
     compute = functools.partial(
         rankjax.elastic_face_loss, EMBEDDINGS, LABELS, references=PROXIES
@@ -235,16 +246,3 @@ def test_sphere_face2_starts_with_the_best_bias_for_cosines_of_zero(classes):
             lambda bias: rankjax.sphere_face2_loss(x, [0], references=given, bias=bias)
         )(best)
         close(slope, 0, atol=1e-9)
-
-
-def test_curricular_face_weighs_hard_classes_by_progress():
-    """One hard class of cosine c: its share of the logit is c (r + c)."""
-    x, z = [[0.6, 0.8]], [[1.0, 0.0], [0.0, 1.0]]
-    names = rankjax.References(z, [0, 1])
-    for progress in (0.0, 0.5):
-        found = rankjax.curricular_face_loss(
-            x, [0], references=names, margin=20.0, scale=2.0, progress=progress
-        )
-        own = math.cos(math.acos(0.6) + math.radians(20))
-        gap = 2 * (0.8 * (progress + 0.8) - own)
-        np.testing.assert_allclose(found, math.log1p(math.exp(gap)), rtol=1e-6)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from evaluation import close
 from jax.extend.core import jaxprs_in_params
 from jax.test_util import check_grads
 
@@ -24,14 +25,7 @@ RNG = np.random.default_rng(0)
 A, R = RNG.normal(size=(4, 5)), RNG.normal(size=(7, 5))
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
-def close(actual, expected, rtol=1e-9, atol=1e-9):
-    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def to_ball(x, c, clip):
