@@ -178,17 +178,6 @@ def test_a_dimension_without_variance_costs_one_and_gets_no_gradient(constant):
 
 # GE2E
 
-UNEVEN = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 4, 4, 4, 4, 4])
-
-
-def test_the_offset_has_no_effect_in_the_softmax():
-    first, second = (
-        evaluate(generalized_end_to_end_loss, ANY, UNEVEN, scale=10.0, offset=b)
-        for b in (-5.0, 2.0)
-    )
-    close(first[0], second[0])
-    close(first[1], second[1])
-
 
 def test_a_class_whose_rows_cancel_has_cosine_zero():
     x = np.array([[1.0, 0], [1.0, 0], [0.6, 0.8], [-0.6, -0.8]])

@@ -1,6 +1,6 @@
 """The survey's claims: verdicts with effects, intervals and seeds.
 
-python -m experiments.study.claims [C4 ...] [--run C4 ...] [--markdown]
+python -m experiments.study.claims [C4 ...] [--run C4 ...]
 
 Reads the committed result files. --run first trains what the named claims rest on (the
 files name the CPU minutes); delete a file to have it trained again from nothing.
@@ -34,9 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "names", nargs="*", metavar="NAME", help="C1 to C12; all if none"
     )
     parser.add_argument("--run", nargs="+", default=[], metavar="NAME")
-    parser.add_argument(
-        "--markdown", action="store_true", help="print a Markdown table"
-    )
     options = parser.parse_intermixed_args(arguments)
     try:
         for name in options.run:
@@ -48,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    (print_markdown if options.markdown else print_table)(verdicts)
+    print_table(verdicts)
     return 0
 
 
@@ -86,18 +83,6 @@ def print_table(verdicts: Judged) -> None:
             table.add_row(f.what, f"{f.effect:.3g}", ends, str(f.seeds), p)
         console = Console()
         Console(width=None if console.is_terminal else 160).print(table)
-
-
-def print_markdown(verdicts: Judged) -> None:
-    """A row for each claim, with its first finding."""
-    print("| claim | verdict | statistic | effect | 95 % interval | seeds | p (Holm) |")
-    print("|---|---|---|---|---|---|---|")
-    for name, (claim, verdict, adjusted) in verdicts.items():
-        first = verdict.findings[0]
-        effect = f"{first.effect:.3g} | {first.low:.3g} to {first.high:.3g}"
-        p = "" if adjusted is None else f"{adjusted:.2g}"
-        cells = f"{name}: {claim.claim} | {verdict.word} | {first.what} | {effect}"
-        print(f"| {cells} | {first.seeds} | {p} |")
 
 
 def _complete(study: str) -> Result:
