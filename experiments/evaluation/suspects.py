@@ -265,7 +265,7 @@ def cards(subject: Subject, *, folder: Path, most: int = 8) -> dict[str, list[Ca
     found: dict[str, list[Card]] = {}
     for kind, what in KINDS.items():
         of_kind = [each for each in suspects.rows if each.kind == kind]
-        found[f"{len(of_kind):,} {what}"] = [
+        found[f"{what.capitalize()}: {len(of_kind):,}"] = [
             card(
                 (each.row, each.other),
                 ("query", shown.verdict(each.row, each.other)),
@@ -274,11 +274,11 @@ def cards(subject: Subject, *, folder: Path, most: int = 8) -> dict[str, list[Ca
             for each in of_kind[:most]
         ]
     plain = ("query", "query")
-    found[f"{len(suspects.together):,} pairs of classes that may be one"] = [
+    found[f"Pairs of classes that may be one: {len(suspects.together):,}"] = [
         card((int(first[a]), int(first[b])), plain, f"mixed to {figure:.2f} of chance")
         for a, b, figure in suspects.together[:most]
     ]
-    found[f"{len(suspects.apart):,} classes that may be two"] = [
+    found[f"Classes that may be two: {len(suspects.apart):,}"] = [
         card(rows, plain, f"two groups with the silhouette {figure:.2f}")
         for _, figure, rows in suspects.apart[:most]
     ]

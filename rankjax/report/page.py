@@ -224,7 +224,7 @@ def _found(
 
 
 def _compared(ours: SearchResult, theirs: SearchResult, shown: Shown) -> Parts:
-    """Queries that one search answers and the other does not, and classes."""
+    """Queries that find their class first in one search alone, and classes."""
     here, there = first_ranks(ours), first_ranks(theirs)
     galleries = {}
     for what, better, worse in (("Won", here, there), ("Lost", there, here)):
@@ -238,18 +238,7 @@ def _compared(ours: SearchResult, theirs: SearchResult, shown: Shown) -> Parts:
             )
             caption = f"{what}: {len(at):,} queries, here and there, the clearest first"
             galleries[caption] = [each for pair in pairs for each in pair]
-    counted = [
-        f"{((here == 1) == a)[(there == 1) == b].sum():,} {said}"
-        for a, b, said in (
-            (True, False, "only here"),
-            (False, True, "only there"),
-            (True, True, "both here and there"),
-            (False, False, "neither here nor there"),
-        )
-    ]
     return {
-        "counted": f"Of {len(here):,} queries {', '.join(counted)} find a row of their "
-        "class first.",
         "galleries": galleries,
         "table": difference_table(ours, theirs, shown),
     }

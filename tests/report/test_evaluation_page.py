@@ -195,11 +195,6 @@ def test_a_comparison_has_won_and_lost_queries_and_all_classes(tmp_path):
     first = np.array([[r.index(True) + 1 for r in each] for each in rankings])
     right = first == 1
     won, lost = right[0] & ~right[1], right[1] & ~right[0]
-    counted = (
-        f"Of 40 queries {won.sum()} only here, {lost.sum()} only there, "
-        f"{right.all(0).sum()} both here and there, {(~right).all(0).sum()} neither"
-    )
-    assert counted in found
     for caption, mask, side in (("Won", won, 1), ("Lost", lost, 0)):
         assert mask.sum() > 3
         part = found.partition(f"<h3>{caption}: {mask.sum()} queries")[2]
