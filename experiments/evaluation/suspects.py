@@ -258,15 +258,11 @@ def cards(subject: Subject, *, folder: Path, most: int = 8) -> dict[str, list[Ca
     suspects = find(subject, folder=folder)
     shown, first = subject.shown(), np.unique(subject.labels, return_index=True)[1]
 
-    def card(rows: Sequence[int], kinds: Sequence[str], note: str) -> Card:
-        notes = map(shown.note, rows)
-        return Card([*zip(rows, notes, kinds, strict=True)], note)
-
     found: dict[str, list[Card]] = {}
     for kind, what in KINDS.items():
         of_kind = [each for each in suspects.rows if each.kind == kind]
         found[f"{what.capitalize()}: {len(of_kind):,}"] = [
-            card(
+            Card(
                 (each.row, each.other),
                 ("query", shown.verdict(each.row, each.other)),
                 each.evidence,
@@ -275,11 +271,11 @@ def cards(subject: Subject, *, folder: Path, most: int = 8) -> dict[str, list[Ca
         ]
     plain = ("query", "query")
     found[f"Pairs of classes that may be one: {len(suspects.together):,}"] = [
-        card((int(first[a]), int(first[b])), plain, f"mixed to {figure:.2f} of chance")
+        Card((int(first[a]), int(first[b])), plain, f"mixed to {figure:.2f} of chance")
         for a, b, figure in suspects.together[:most]
     ]
     found[f"Classes that may be two: {len(suspects.apart):,}"] = [
-        card(rows, plain, f"two groups with the silhouette {figure:.2f}")
+        Card(rows, plain, f"two groups with the silhouette {figure:.2f}")
         for _, figure, rows in suspects.apart[:most]
     ]
     return {heading: some for heading, some in found.items() if some}

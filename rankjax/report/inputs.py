@@ -31,9 +31,10 @@ class Table(NamedTuple):
 
 
 class Card(NamedTuple):
-    """Rows side by side, each with a note and a kind of frame, and a note on them."""
+    """Rows side by side, with frames "query", "hit" or "miss", and a note on them."""
 
-    thumbs: Sequence[tuple[int, str, str]]
+    rows: Sequence[int]
+    frames: Sequence[str]
     note: str
 
 

@@ -30,27 +30,23 @@ Parts = dict[str, Any]
 """What the template's sections are made of, by their names."""
 
 
-def write_evaluation(path: Path, inputs: EvaluationInputs) -> None:
+def write_evaluation(
+    path: Path, inputs: EvaluationInputs, *, figures: Path | None = None
+) -> None:
     """Writes the page of an evaluation; the same inputs give the same bytes.
-
-    Raises:
-      RunError: the file cannot be written, and is what it was.
-    """
-    page, _ = render(inputs, path)
-    try:
-        write_atomic(path, page)
-    except OSError as error:
-        raise RunError(f"cannot write the report {path}: {error}") from error
-
-
-def render(inputs: EvaluationInputs, path: Path) -> tuple[str, dict[str, bytes | str]]:
-    """The page that will stand at a path, and its figures.
 
     It asks nothing of the network; pictures that are files it takes from where they
     lie. Its one script is allowed by its hash: nothing that a name holds can run.
 
-    The same inputs give the same bytes. Figures are by file name, in the colours of a
-    light page.
+    Args:
+      path: of the page, which is written last.
+      inputs: what it shows.
+      figures: a folder, made if missing, for its charts and map as SVG and for
+        gallery.png, in the colours of a light page. One is absent where the page says
+        that there is nothing to draw.
+
+    Raises:
+      RunError: a file cannot be written; each is its old self or the new.
     """
     shown = inputs.shown
     parts: Parts = {"metrics": inputs.tables, "reproduce": True}
@@ -83,18 +79,20 @@ def render(inputs: EvaluationInputs, path: Path) -> tuple[str, dict[str, bytes |
         finalize=_printable,
     )
     environment.filters["inline"] = charts.inline
-    figures: dict[str, bytes | str] = {
-        f"{name}.svg": part["chart"]
-        for name, part in parts.items()
-        if isinstance(part, dict) and part.get("chart")
-    }
-    if parts["map"]:
-        macros: Any = environment.get_template("macros.html.j2").module
-        svg = macros.map(shown, parts["map"]["size"], parts["map"]["classes"])
-        figures["map.svg"] = svg.replace("<svg", f"<svg {charts.XMLNS}", 1)
-    if parts.get("gallery") and shown.read is not None:
-        figures["gallery.png"] = gallery_figure(shown, parts["gallery"])
-    page = environment.get_template("page.html.j2").render(
+    files: dict[Path, bytes | str] = {}
+    if figures is not None:
+        files = {
+            figures / f"{name}.svg": part["chart"]
+            for name, part in parts.items()
+            if isinstance(part, dict) and part.get("chart")
+        }
+        if parts["map"]:
+            macros: Any = environment.get_template("macros.html.j2").module
+            svg = macros.map(shown, parts["map"]["size"], parts["map"]["classes"])
+            files[figures / "map.svg"] = svg.replace("<svg", f"<svg {charts.XMLNS}", 1)
+        if parts.get("gallery") and shown.read is not None:
+            files[figures / "gallery.png"] = gallery_figure(shown, parts["gallery"])
+    files[path] = environment.get_template("page.html.j2").render(
         css=Markup(charts.CSS),
         atlas=atlas(inputs, rows, places, path),
         js=Markup(_JS),
@@ -103,7 +101,13 @@ def render(inputs: EvaluationInputs, path: Path) -> tuple[str, dict[str, bytes |
         shown=shown,
         parts=parts,
     )
-    return page, figures
+    try:
+        if figures is not None:
+            figures.mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            write_atomic(file, content)
+    except OSError as error:
+        raise RunError(f"cannot write the report {path}: {error}") from error
 
 
 def _printable(value: Any) -> Any:
@@ -251,14 +255,8 @@ def _confusions(
     cards = []
     for count, query, nearest in analysis.confusions(ranked.search, failed, found):
         rows = int(ranked.query_rows[query]), int(ranked.gallery_rows[nearest])
-        thumbs = [
-            (row, f"{what}: {shown.note(row)}", kind)
-            for row, what, kind in zip(
-                rows, ("query", "nearest"), ("query", "miss"), strict=True
-            )
-        ]
         queries = sum(sizes[shown.labels[row]] for row in rows)
-        cards.append(Card(thumbs, f"{count} of {queries} queries"))
+        cards.append(Card(rows, ("query", "miss"), f"{count} of {queries} queries"))
     return cards
 
 
@@ -274,10 +272,8 @@ def _of_pairs(outcome: PairResult, shown: Shown) -> Parts:
     for (heading, order), limit in zip(hardest.items(), limits, strict=True):
         cards[heading] = [
             Card(
-                [
-                    (row, shown.note(row), "hit" if same[at] else "miss")
-                    for row in outcome.pairs[at].tolist()
-                ],
+                outcome.pairs[at].tolist(),
+                ["hit" if same[at] else "miss"] * 2,
                 f"similarity {scores[at]:.3f}",
             )
             for at in order[: min(limit, _PAIRS)]

@@ -4,16 +4,13 @@ import json
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rankjax.errors import RunError
-from rankjax.files import write_atomic
 from rankjax.metrics import checks, leave_one_out, retrieval
 from rankjax.report.analysis import series
 from rankjax.report.inputs import Card, EvaluationInputs, SearchResult, Table
-from rankjax.report.page import render
+from rankjax.report.page import write_evaluation
 from rankjax.report.thumbnails import Shown
 
 ROWS = {
@@ -41,21 +38,16 @@ def write_report(
     versions: Mapping[str, str],
     summary: Mapping[str, Mapping[str, float]],
     history: list[dict[str, float]],
-    read: Callable[[np.ndarray], Any] | None,
-    labels: np.ndarray,
-    class_names: Sequence[str],
+    shown: Shown,
     embeddings: np.ndarray,
     baselines: Mapping[str, np.ndarray],
-    paths: Sequence[str] | None = None,
-    files_in: Path | None = None,
     changed: Container[str] = (),
     suspects: Callable[[], Mapping[str, Sequence[Card]]] = dict,
     seed: int = 0,
 ) -> Path:
     """Writes `figures/` and `report.html`, the evaluation of a run's test images.
 
-    The figures are the page's charts and map as SVG, and gallery.png. One is absent
-    where the page says that there is nothing to draw.
+    See `write_evaluation`.
 
     Args:
       run_dir: where to write; made if missing.
@@ -66,14 +58,9 @@ def write_report(
       summary: metrics of "test", the trained network, and of any of the baselines
         "untrained", and "raw_pixels" or "features", on the same images.
       history: rows of metrics.jsonl, each with any of the keys.
-      read: rows of the test images -> uint8 [h, w, c] each, c 1 or 3; None where there
-        are no pictures.
-      labels: int [n], indices into `class_names`.
-      class_names: any text, also text that no font can draw.
+      shown: the test images.
       embeddings: float [n, dim], of any length.
       baselines: float [n, dim] by the names of `summary`.
-      paths: of the images, any text; None where they have none.
-      files_in: where relative paths begin, if they are files; else None.
       changed: names of settings that are not the default, which come first.
       suspects: looks for what is probably wrong, and gives it by a heading.
       seed: of every choice that the page makes.
@@ -90,7 +77,8 @@ def write_report(
         raise ValueError(
             f"summary must have 'test', got {', '.join(summary) or 'none'}"
         )
-    search, outcome = leave_one_out(embeddings, labels), None
+    labels, outcome = shown.labels, None
+    search = leave_one_out(embeddings, labels)
     for name, rows in baselines.items():
         checks.as_embeddings(f"baselines[{name!r}]", rows, len(labels))
     every = np.arange(len(labels))
@@ -98,49 +86,40 @@ def write_report(
         found = retrieval(search, recall_at=(1,))
         outcome = SearchResult(search, found, every, every)
     classes = len(np.unique(labels))
-    folder, target = run_dir / "figures", run_dir / "report.html"
-    page, figures = render(
-        EvaluationInputs(
-            title=title,
-            result=result_sentence(summary, classes),
-            facts={
-                "test images": f"{len(labels):,}",
-                "test classes": f"{classes:,}",
-                "embedding": f"{embeddings.shape[1]} dimensions",
-                **_facts(history),
-            },
-            tables=[_table(summary)],
-            health=None,
-            outcome=outcome,
-            shown=Shown(labels, class_names, read, paths, files_in),
-            embeddings=embeddings,
-            command=command,
-            settings={
-                key: value
-                if isinstance(value, str)
-                else json.dumps(value, ensure_ascii=False)
-                for key, value in config.items()
-            },
-            changed=changed,
-            suspects=suspects(),
-            versions=versions,
-            baselines={
-                ROWS[key]: baselines[key]
-                for key in ("raw_pixels", "untrained")
-                if key in baselines
-            },
-            history=history,
-            seed=seed,
-        ),
-        target,
+    inputs = EvaluationInputs(
+        title=title,
+        result=result_sentence(summary, classes),
+        facts={
+            "test images": f"{len(labels):,}",
+            "test classes": f"{classes:,}",
+            "embedding": f"{embeddings.shape[1]} dimensions",
+            **_facts(history),
+        },
+        tables=[_table(summary)],
+        health=None,
+        outcome=outcome,
+        shown=shown,
+        embeddings=embeddings,
+        command=command,
+        settings={
+            key: value
+            if isinstance(value, str)
+            else json.dumps(value, ensure_ascii=False)
+            for key, value in config.items()
+        },
+        changed=changed,
+        suspects=suspects(),
+        versions=versions,
+        baselines={
+            ROWS[key]: baselines[key]
+            for key in ("raw_pixels", "untrained")
+            if key in baselines
+        },
+        history=history,
+        seed=seed,
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in figures.items():
-            write_atomic(folder / name, content)
-        write_atomic(target, page)
-    except OSError as error:
-        raise RunError(f"cannot write the report to {run_dir}: {error}") from error
+    target = run_dir / "report.html"
+    write_evaluation(target, inputs, figures=run_dir / "figures")
     return target
 
 

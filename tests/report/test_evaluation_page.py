@@ -158,7 +158,7 @@ def test_suspects_are_cards_with_their_evidence(tmp_path):
     rows, labels = points()
     given = Shown(labels, [BAD] * 5, None, [f"{BAD}/{i}.png" for i in range(40)])
     outcome = ranked(leave_one_out(rows, labels))
-    suspects = {f"3 {BAD}": [Card([(4, given.note(4), "query")], f"twice {BAD}")]}
+    suspects = {f"3 {BAD}": [Card([4], ["query"], f"twice {BAD}")]}
     made = page(tmp_path / "a.html", outcome, rows, given, suspects=suspects)
     assert "<i id" not in made
     found = sections(made)["suspects"]

@@ -104,9 +104,12 @@ def replace(inputs, **changes):
 
 
 def write(folder, inputs):
-    given = vars(inputs) | {"read": inputs.images.__getitem__}
-    del given["images"]
-    return write_report(folder, **given)
+    given = dict(vars(inputs))
+    read = given.pop("images").__getitem__
+    names = ("labels", "class_names", "read", "paths", "files_in")
+    given = {"read": read, "paths": None, "files_in": None} | given
+    shown = Shown(*map(given.pop, names))
+    return write_report(folder, shown=shown, **given)
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +299,7 @@ def test_suspects_are_looked_for_once_and_shown(tmp_path):
 
     def suspects():
         calls.append(1)
-        return {"1 copy": [Card([(3, "third", "query")], "the same file")]}
+        return {"1 copy": [Card([3], ["query"], "the same file")]}
 
     page = Page(write(tmp_path, make(classes=3, suspects=suspects)))
     assert calls == [1]
