@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import io
 import json
 import re
@@ -26,7 +25,6 @@ from experiments.training.choices import build_batches
 from experiments.training.command import parse
 from experiments.training.fitting import fit_batch, fit_to_choices, fit_to_data
 from experiments.training.images import load_fitted
-from experiments.training.network import network
 from experiments.training.validation import check_evaluation
 from rankjax import losses
 from rankjax.data import Split
@@ -398,13 +396,6 @@ def test_a_few_photos_are_seen_two_hundred_times_at_most(words, expected):
     assert {name: found[name] for name in expected} == expected
 
 
-@functools.cache
-def build_in_the_abstract(model, image_size):
-    """Networks of several recipes are alike."""
-    places = {"channels": 3, "axis_name": None, "image_size": image_size}
-    nnx.eval_shape(lambda: network(model, **places, rngs=nnx.Rngs(0)))
-
-
 @pytest.mark.parametrize("words", ["--train-blocks none", "--lora 4"])
 def test_blocks_without_weights_are_not_frozen(words):
     with pytest.raises(UsageError, match="without weights they are random; give --we"):
@@ -419,7 +410,6 @@ def test_every_experiment_takes_a_folder_of_a_few_photos(name, tmp_path):
     fitted, data = load_fitted(config, typed, 1, 1)
     check_evaluation(data)
     build_batches(fitted.batch, data.train, 0)
-    build_in_the_abstract(fitted.model, fitted.data.image_size)
 
 
 def test_greyscale_images_are_shown_to_weights_in_three_channels(data_dir):

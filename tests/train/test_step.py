@@ -8,7 +8,6 @@ decides whether ReLU passes it on, and from there two right runs part.
 
 import dataclasses
 import functools
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,6 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax import lax
 
 from rankjax.inputs import Positives
 from rankjax.losses import LOSSES
@@ -84,8 +82,6 @@ def pieces(
     loss="n_pairs",
     *,
     axis_name,
-    norm_axis=AXIS,
-    loss_axis=AXIS,
     normalize=True,
     backbone=OneLayer,
     dropout=0.0,
@@ -97,10 +93,9 @@ def pieces(
     **options,
 ):
     """A step and its first state; without `axis_name` nothing knows of an axis."""
-    norm_axis, loss_axis = (axis_name and axis for axis in (norm_axis, loss_axis))
     optimizer = optax.sgd(LEARNING_RATE)
     layers = {"norm_kind": norm_kind, "dtype": dtype, "remat": remat}
-    network = model(backbone, norm_axis, normalize, dropout, **layers)
+    network = model(backbone, axis_name, normalize, dropout, **layers)
     if loss in LEARNED:
         proxies = Proxies(classes, 8, rngs=nnx.Rngs(1))
         network = WithLoss(network, proxies=proxies, learned=LEARNED[loss])
@@ -108,7 +103,7 @@ def pieces(
     definition, state = create_state(network, optimizer, memory=ring)
     whole = objective(
         LOSSES[loss],
-        axis_name=loss_axis,
+        axis_name=axis_name,
         has_aux=True,
     )
     step = make_step(definition, whole, optimizer, axis_name=axis_name, **options)
@@ -197,30 +192,6 @@ def test_proxies_and_hyper_parameters_are_trained_with_the_network(loss):
             np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(*leaves, strict=True)
         )
     assert set(after["learned"]) == set(LEARNED[loss])
-
-
-MISTAKES = [{"norm_axis": None}, {"loss_axis": None}]
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_shard_map_refuses_a_step_that_sees_its_own_rows_only(mistake):
-    with pytest.raises(ValueError, match="out_specs"):
-        eight_devices("shard_map", **mistake)
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_pmap_of_a_step_that_sees_its_own_rows_only_has_another_curve(mistake):
-    losses = eight_devices("pmap", **mistake)[0]
-    assert abs(losses / one_device()[0] - 1).max() > 0.01
-
-
-def test_summed_gradients_have_another_curve(monkeypatch):
-    names = {"psum": lax.psum, "stop_gradient": lax.stop_gradient}
-    summing = SimpleNamespace(pmean=lax.psum, **names)
-    monkeypatch.setattr("rankjax.train.step.lax", summing)
-    losses, expected = eight_devices.__wrapped__("pmap")[0], one_device()[0]
-    np.testing.assert_allclose(losses[0], expected[0], rtol=1e-10)
-    assert abs(losses / expected - 1).max() > 0.01
 
 
 def test_a_share_of_classes_is_the_same_on_eight_devices():
