@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankjax.metrics import checks, leave_one_out, retrieval
+from rankjax.metrics import Interval, bootstrap, checks, leave_one_out, retrieval
 from rankjax.report.analysis import series
 from rankjax.report.inputs import Card, EvaluationInputs, SearchResult, Table
 from rankjax.report.page import write_evaluation
@@ -77,14 +77,18 @@ def write_report(
         raise ValueError(
             f"summary must have 'test', got {', '.join(summary) or 'none'}"
         )
-    labels, outcome = shown.labels, None
+    labels, outcome, bounds = shown.labels, None, {}
     search = leave_one_out(embeddings, labels)
     for name, rows in baselines.items():
         checks.as_embeddings(f"baselines[{name!r}]", rows, len(labels))
     every = np.arange(len(labels))
     if np.bincount(labels).max() > 1:
-        found = retrieval(search, recall_at=(1,))
+        figures = (key.rpartition("recall_at_") for key in summary["test"])
+        ranks = {int(k) for _, recall, k in figures if recall and int(k) < len(labels)}
+        found = retrieval(search, recall_at=sorted({1, *ranks}))
         outcome = SearchResult(search, found, every, every)
+        if len(np.unique(found.labels)) > 1:
+            bounds = bootstrap(found.values, labels=found.labels, by="class", seed=seed)
     classes = len(np.unique(labels))
     inputs = EvaluationInputs(
         title=title,
@@ -95,7 +99,7 @@ def write_report(
             "embedding": f"{embeddings.shape[1]} dimensions",
             **_facts(history),
         },
-        tables=[_table(summary)],
+        tables=[_table(summary, bounds)],
         health=None,
         outcome=outcome,
         shown=shown,
@@ -154,7 +158,9 @@ def _facts(history: list[dict[str, float]]) -> dict[str, str]:
     return facts
 
 
-def _table(summary: Mapping[str, Mapping[str, float]]) -> Table:
+def _table(
+    summary: Mapping[str, Mapping[str, float]], bounds: Mapping[str, Interval]
+) -> Table:
     shown = {key: name for key, name in ROWS.items() if key in summary}
     # Data sets differ in the K that their papers report.
     measured = [key for row in shown for key in summary[row]]
@@ -168,14 +174,29 @@ def _table(summary: Mapping[str, Mapping[str, float]]) -> Table:
         [[summary[row].get(key, math.nan) for key in columns] for row in shown]
     ).round(3)
     best = np.fmax.reduce(values, axis=0, initial=-math.inf)
+    note = (
+        "All rows are measured on the same test images, whose classes the network"
+        " has never seen. Best in bold."
+    )
+    rows = [
+        [name, *("–" if math.isnan(x) else f"{x:.3f}" for x in line)]  # noqa: RUF001
+        for name, line in zip(shown.values(), values, strict=True)
+    ]
+    # By another protocol the figures are those of other queries.
+    known = [
+        f"{bounds[key].low:.3f} to {bounds[key].high:.3f}"
+        if key in bounds
+        and abs(bounds[key].mean - summary["test"].get(key, math.nan)) < 1e-4
+        else ""
+        for key in columns
+    ]
+    if any(known):
+        note += " The interval, by a bootstrap of classes, is for other classes."
+        rows.append([f"{ROWS['test']}, 95% interval", *known])
     return Table(
         heading="",
-        note="All rows are measured on the same test images, whose classes the network"
-        " has never seen. Best in bold.",
+        note=note,
         head=["", *columns.values()],
-        rows=[
-            [name, *("–" if math.isnan(x) else f"{x:.3f}" for x in line)]  # noqa: RUF001
-            for name, line in zip(shown.values(), values, strict=True)
-        ],
+        rows=rows,
         bold={(i, j + 1) for i, j in np.argwhere(values == best).tolist()},
     )

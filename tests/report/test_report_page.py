@@ -15,6 +15,7 @@ from PIL import Image, ImageColor
 
 from rankjax import report
 from rankjax.errors import RunError
+from rankjax.metrics import bootstrap, leave_one_out, retrieval
 from rankjax.report import (
     ROWS,
     Card,
@@ -189,6 +190,24 @@ def test_the_table_holds_the_summary_with_the_best_in_bold(page, inputs):
         for cell, metric in zip(cells, scores, strict=True):
             best = max(other[metric] for other in inputs.summary.values())
             assert bool(page.find("b", cell)) == (scores[metric] == best)
+
+
+def test_figures_of_the_same_queries_have_their_interval_over_classes(tmp_path):
+    inputs = make()
+    found = retrieval(leave_one_out(inputs.embeddings, inputs.labels), recall_at=[4])
+    means = {name: float(values.mean()) for name, values in found.values.items()}
+    test = {"recall_at_4": means["recall_at_4"], "map_at_r": 0.9, "map": means["map"]}
+    page = Page(write(tmp_path, replace(inputs, summary={"test": test}, baselines={})))
+    row = page.find("tr", page.find("tbody", page.section("metrics"))[0])[1]
+    bounds = bootstrap(found.values, labels=found.labels, by="class")
+    expected = [
+        f"{bounds[key].low:.3f} to {bounds[key].high:.3f}"
+        for key in ("recall_at_4", "map")
+    ]
+    # MAP@R is that of another protocol, and none of these queries.
+    cells = [cell[3] for cell in page.find("td", row)]
+    assert cells == [expected[0], "", expected[1]]
+    assert expected[0] != expected[1]
 
 
 def test_a_missing_or_undefined_metric_is_a_dash(tmp_path):
