@@ -212,15 +212,27 @@ def _variants(variants: Sequence[dict[str, Any]]) -> Table:
 
 
 def _comparison(found: dict[str, Any]) -> Table:
-    rows = [(_name(k), one["sentence"]) for k, one in found["metrics"].items()]
+    rows = [
+        (
+            _name(name),
+            f"{one['difference']:+.4f}",
+            "{:+.4f} to {:+.4f}".format(*one["by_class"]),
+            f"{one['p_value']:.2g}",
+            one["verdict"],
+        )
+        for name, one in found["metrics"].items()
+    ]
+    (test,) = {one["test"] for one in found["metrics"].values()}
     heading = f"Against {found['other']}"
     first = found["first_row_right"]
     note = (
         f"Of {sum(first.values()):,} queries {first['only_here']:,} find a row of "
         f"their class first here alone, {first['only_there']:,} there alone, "
-        f"{first['both']:,} in both and {first['neither']:,} in neither."
+        f"{first['both']:,} in both and {first['neither']:,} in neither. p, of no "
+        f"difference, is by a {test}."
     )
-    return Table(heading, note, ("", "verdict"), rows, words=[1])
+    head = ("", "difference", "95% by class", "p", "verdict")
+    return Table(heading, note, head, rows, words=[4])
 
 
 def _verification(figures: dict[str, Any]) -> Table:
