@@ -437,7 +437,7 @@ def test_a_wrong_key_is_named(refused, changes, said):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["--recall-at", "55"], "recall_at must be from 1 to 54"),
+        (["--recall-at", "55"], "recall_at must be whole numbers from 1 to 54"),
         (["--protocol", "verification"], "protocol verification needs pairs"),
         (
             ["--expand", "99"],
