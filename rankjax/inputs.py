@@ -88,8 +88,9 @@ def check_regularizers(regularizers: Any) -> None:
             "regularizers must list pairs of weight and penalty, such as "
             f"[(0.1, rankjax.squared_norm)], got {regularizers!r}"
         )
-    for weight, _ in regularizers:
+    for weight, penalty in regularizers:
         check_number("the weight of regularizers", weight)
+        check_functions(regularizers=penalty)
 
 
 def check_number(name: str, value: Any) -> None:
@@ -397,7 +398,7 @@ def check_functions(**functions: Any) -> None:
         while isinstance(function, functools.partial):
             function = function.func
         role, hint = _role(function)
-        if role not in (None, name):
+        if role not in (None, "loss" if name == "regularizers" else name):
             raise TypeError(
                 f"{name} must be a function such as {_EXAMPLES[name]}, got "
                 f"{function.__name__}, a {role}{hint}"
@@ -437,6 +438,7 @@ _EXAMPLES = {
     "mining": "rankjax.mining.hardest",
     "reduction": "rankjax.mean",
     "similarity": "rankjax.similarity.cosine",
+    "regularizers": "rankjax.regularizers.squared_norm",
     "relevance": "lambda a, r: table[a][:, r]",
 }
 

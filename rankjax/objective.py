@@ -303,8 +303,8 @@ def objective(
         mining=mining, similarity=similarity, reduction=reduction, relevance=relevance
     )
     inputs.check_regularizers(regularizers)
+    inputs.check_functions(loss=loss)
     for part in (loss, *(penalty for _, penalty in regularizers)):
-        inputs.check_functions(loss=part)
         if isinstance(part, functools.partial) and info_of(part) is not None:
             check_settings(part, part.keywords)
     info = info_of(loss)

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rankjax.similarity import Similarity, at_least_float32, cosine, dot, lengths
+from rankjax.similarity import (
+    Similarity,
+    apply,
+    at_least_float32,
+    cosine,
+    dot,
+    lengths,
+)
 
 Relevance = Callable[[jax.Array, jax.Array], jax.Array]
 """Maps labels [anchor] and [reference] to numbers [anchor, reference] in [0, 1]."""
@@ -83,7 +90,21 @@ class Pairs:
     )
 
     def narrow(self, positive: jax.Array, negative: jax.Array) -> "Pairs":
-        """Keeps the pairs that the masks [anchor, reference] (or wider) keep."""
+        """Keeps the pairs that both masks keep, [anchor, reference] or [anchor, 1].
+
+        Raises:
+          ValueError: a mask of another shape.
+          TypeError: a mask that is not bool.
+        """
+        shape = self.positive.shape
+        for name, mask in (("positive", positive), ("negative", negative)):
+            if jnp.shape(mask) not in (shape, (*shape[:-1], 1)):
+                raise ValueError(
+                    f"narrow takes {name} [anchor, reference], here {shape}, got "
+                    f"{jnp.shape(mask)}"
+                )
+            if mask.dtype != bool:
+                raise TypeError(f"narrow takes {name} as a bool mask, got {mask.dtype}")
         return dataclasses.replace(
             self,
             positive=self.positive & positive,
@@ -193,14 +214,8 @@ def pair_rows(
     positive, negative = masks(anchors, references)
     single = anchors.label is not None and anchors.label.ndim == 1
     single &= references.negative_of is None
-    values = similarity(anchors.embeddings, references.embeddings)
-    if jnp.shape(values) != positive.shape:
-        raise ValueError(
-            f"similarity must return [anchor, reference], here {positive.shape}, got "
-            f"{jnp.shape(values)}"
-        )
     return Pairs(
-        similarity=values,
+        similarity=apply(similarity, anchors.embeddings, references.embeddings),
         positive=positive,
         negative=negative,
         reference_embeddings=references.embeddings,

@@ -54,6 +54,7 @@ class LossInfo:
       arrays: the settings that may be arrays; other numbers are scalars.
       tuned: settings that a study found by search, as text, or ''.
       guided: whether it needs the objective's `guide`.
+      lengths: whether it reads the lengths of rows, which must not be scaled to 1 then.
       sharded: whether references may be spread over devices, each with a part of every
         row; see `References.sharded`.
       graded: whether it reads `relevance`.
@@ -71,6 +72,7 @@ class LossInfo:
     graded: bool = False
     signed: bool = False
     arrays: tuple[str, ...] = ()
+    lengths: bool = False
     sharded: bool = False
 
 
@@ -128,6 +130,7 @@ def register(
     graded: bool = False,
     signed: bool = False,
     arrays: tuple[str, ...] = (),
+    lengths: bool = False,
     sharded: bool = False,
 ) -> Callable[[Function], Function]:
     """Registers a loss or a regulariser, whose settings are checked at every call."""
@@ -142,19 +145,32 @@ def register(
         graded,
         signed,
         arrays,
+        lengths,
         sharded,
     )
 
     def put(function: Function) -> Function:
         @functools.wraps(function)
-        def checked(data: Any, **settings: Any) -> Any:
+        def checked(*given: Any, **settings: Any) -> Any:
+            _check_given(function, given, info)
             check_settings(checked, settings)
-            return function(data, **settings)
+            return function(*given, **settings)
 
         checked.info = info  # type: ignore[attr-defined]
         return typing.cast(Function, checked)
 
     return put
+
+
+def _check_given(function: Any, given: tuple[Any, ...], info: LossInfo) -> None:
+    """Raises a TypeError where a loss is called with embeddings."""
+    if len(given) != 1 or hasattr(given[0], "shape") or isinstance(given[0], list):
+        takes = "Features" if info.kind is Kind.FEATURES else "Pairs"
+        raise TypeError(
+            f"{function.__name__} takes rankjax.{takes}, and settings by their names; "
+            f"for embeddings write rankjax.objective({function.__name__})(embeddings, "
+            "labels)"
+        )
 
 
 def info_of(loss: Any) -> LossInfo | None:

@@ -57,6 +57,11 @@ def recorded(table: dict[str, Callable[..., Any]]) -> Callable[[Function], Funct
     def put(function: Function) -> Function:
         @functools.wraps(function)
         def checked(*given: Any, **settings: Any) -> Any:
+            if not given:
+                raise TypeError(
+                    f"{function.__name__} needs a batch; its settings are bound by "
+                    f"functools.partial({function.__name__}, ...)"
+                )
             check_settings(function, settings)
             return function(*given, **settings)
 

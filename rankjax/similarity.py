@@ -261,6 +261,24 @@ def _over(values: jax.Array, largest: jax.Array) -> jax.Array:
     return values * less / jnp.where(largest != 0, largest * less, 1)
 
 
+def apply(
+    similarity: Similarity, anchors: jax.Array, references: jax.Array
+) -> jax.Array:
+    """Computes similarities [anchor, reference].
+
+    Raises:
+      ValueError: the function returns another shape.
+    """
+    values = similarity(anchors, references)
+    shape = len(anchors), len(references)
+    if jnp.shape(values) != shape:
+        raise ValueError(
+            f"similarity must return [anchor, reference], here {shape}, got "
+            f"{jnp.shape(values)}"
+        )
+    return values
+
+
 def at_least_float32(embeddings: jax.Array) -> jax.Array:
     """Half precision raised to float32; float32 and float64 as they are."""
     if embeddings.dtype == jnp.float64:

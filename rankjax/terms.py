@@ -95,7 +95,24 @@ class Reduction:
         self, per_anchor: Callable[[Terms], tuple[jax.Array, jax.Array | None]]
     ) -> None:
         """Takes over the function's name and docstring."""
-        self.per_anchor = per_anchor
+
+        def checked(terms: Terms) -> tuple[jax.Array, jax.Array | None]:
+            found = per_anchor(terms)
+            shape = terms.count.shape
+            if not (
+                isinstance(found, tuple | list)
+                and len(found) == 2
+                and jnp.shape(found[0]) == shape
+                and (found[1] is None or jnp.shape(found[1]) == shape)
+            ):
+                shapes = jax.tree.map(jnp.shape, found)
+                raise TypeError(
+                    f"reduction must return a numerator {shape} and a denominator "
+                    f"{shape} or None, got shapes {shapes}"
+                )
+            return found[0], found[1]
+
+        self.per_anchor = checked
         functools.update_wrapper(self, per_anchor)
 
     def __reduce__(self) -> str:

@@ -27,7 +27,7 @@ from experiments.training.fitting import fit_batch, fit_to_choices, fit_to_data
 from experiments.training.images import load_fitted
 from experiments.training.validation import check_evaluation
 from rankjax import losses
-from rankjax.data import Split
+from rankjax.data import Split, load
 from rankjax.errors import UsageError
 from rankjax.models import Norm, Pooling, Staged
 from rankjax.registry import info_of
@@ -394,6 +394,23 @@ def test_a_few_photos_are_seen_two_hundred_times_at_most(words, expected):
     config = fit_to_data(config, typed, split)
     found = config.flat()
     assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("loss", ["mag_face", "ada_face"])
+def test_losses_that_read_lengths_get_rows_of_any_length(loss):
+    assert not parse(["--loss", loss])[1].model.normalize
+    assert parse(["--loss", loss, "--normalize"])[1].model.normalize
+    assert parse(["--loss", "arc_face"])[1].model.normalize
+
+
+def test_queries_that_find_nothing_are_refused_before_training(tmp_path):
+    for place in ("train/a", "train/b", "query/c", "gallery/d", "gallery/e"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (16, 16)).save(tmp_path / place / f"{number}.png")
+    data = load(f"folder:{tmp_path}", data_dir=tmp_path, image_size=16)
+    with pytest.raises(UsageError, match="a query whose class is in the gallery"):
+        check_evaluation(data)
 
 
 @pytest.mark.parametrize("words", ["--train-blocks none", "--lora 4"])

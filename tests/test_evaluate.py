@@ -363,6 +363,23 @@ def test_two_embeddings_of_the_same_rows_are_compared(evaluate, tmp_path, capsys
     assert "compare must have the same rows" in capsys.readouterr().err
 
 
+def test_rows_that_paths_show_in_another_order_are_not_compared(tmp_path, capsys):
+    x, labels = clusters()[0], np.arange(60) % 6
+    paths = np.array([f"{row}.png" for row in range(60)])
+    other = np.arange(60).reshape(10, 6)[::-1].ravel()  # each class within itself
+    assert (labels[other] == labels).all()
+    for name, order in (("here", np.arange(60)), ("there", other)):
+        np.savez(
+            tmp_path / f"{name}.npz",
+            embeddings=x[order],
+            labels=labels,
+            paths=paths[order],
+        )
+    here, there = str(tmp_path / "here.npz"), str(tmp_path / "there.npz")
+    assert main([here, "--compare", there]) == 2
+    assert "0.png is row 0 here and row 54 there" in capsys.readouterr().err
+
+
 def hits_at_1(scores, labels):
     scores = scores - 9 * np.eye(len(scores))
     return (labels[scores.argmax(1)] == labels).astype(float)
@@ -655,6 +672,29 @@ def test_each_super_class_has_the_figures_that_are_counted_by_hand(evaluate):
 def test_super_classes_of_another_number_of_rows_are_refused(refused):
     said = refused(embeddings=np.eye(3), labels=[0, 0, 1], super=["x", "y"])
     assert "super must be strings or integers [3], got <U1 (2,)" in said
+
+
+def test_rows_of_several_labels_are_found_by_any_that_they_share(evaluate):
+    rng = np.random.default_rng(3)
+    masks = rng.random((40, 5)) < 0.3
+    x = rng.normal(size=(40, 6))
+    names = np.array(["sky", "sea", "sand", "dog", "cat"])
+    figures, _ = evaluate(embeddings=x, labels=masks, class_names=names)
+    scores = cosines(x, x)
+    np.fill_diagonal(scores, -np.inf)
+    nearest, shared = scores.argmax(1), masks.astype(int) @ masks.T > 0
+    met = (shared & ~np.eye(40, dtype=bool)).any(1)
+    hits = shared[np.arange(40), nearest]
+    assert figures["queries"]["scored"] == met.sum()
+    assert figures["recall_at_1"] == pytest.approx(hits[met].mean())
+    assert 0 < figures["graded_ndcg"] < 1
+    means = figures["class_means"]
+    assert means["name"] == names.tolist()
+    assert means["queries"] == masks[met].sum(0).tolist()
+    sea = hits[met & masks[:, 1]].mean()
+    assert means["recall_at_1"][1] == pytest.approx(sea)
+    assert not {"nmi", "health"} & figures.keys()
+    assert {*figures["intervals"]["map"]} == {"by_query"}
 
 
 def test_one_class_is_said_to_be_found_always(evaluate):

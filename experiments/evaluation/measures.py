@@ -55,7 +55,8 @@ def measure(
         say("ranking")
         outcome = rank(subject, protocol, options)
         figures |= _of_ranking(subject, outcome, protocol, options, say)
-    if subject.labels is not None and len(subject.embeddings) > 1:
+    one_label = subject.labels is not None and not subject.label_sets
+    if one_label and len(subject.embeddings) > 1:
         say("health")
         figures["health"] = metrics.health(
             subject.embeddings, subject.labels, seed=options.seed
@@ -162,7 +163,7 @@ def _of_ranking(
     if options.samples:
         say("intervals")
         figures |= {"level": 0.95, "intervals": _intervals(found, options)}
-    if options.clustering:
+    if options.clustering and not subject.label_sets:
         say("clustering")
         figures |= _cluster(subject, ranked, options)
     if protocol == "query-gallery" and found.excluded:
@@ -175,7 +176,11 @@ def _of_ranking(
 def _class_means(subject: Subject, ranked: SearchResult) -> Figures:
     """Columns, a row for each class that has a scored query."""
     classes, means = ranked.retrieval.class_means()
-    counts = np.unique(ranked.retrieval.labels, return_counts=True)[1]
+    labels = ranked.retrieval.labels
+    if subject.label_sets:
+        counts = labels.sum(0)[classes]
+    else:
+        counts = np.unique(labels, return_counts=True)[1]
     return {
         "label": subject.label_values[classes].tolist(),
         "name": [subject.class_names[code] for code in classes],
@@ -201,7 +206,9 @@ def _super_means(supers: np.ndarray, ranked: SearchResult) -> Figures:
 
 def _intervals(found: metrics.Retrieval, options: Options) -> Figures:
     """Bounds of each metric over queries and over classes; of what there are two of."""
-    many = {"query": len(found.labels), "class": len(np.unique(found.labels))}
+    many = {"query": len(found.labels)}
+    if found.labels.ndim == 1:  # else a query is in several classes
+        many["class"] = len(np.unique(found.labels))
     bounds: Figures = {name: {} for name in found.values}
     for by, number in many.items():
         if number < 2:
@@ -352,7 +359,19 @@ def compare(
       UsageError: the rows are others.
     """
     protocol = options.protocol or subject.protocol
+    if subject.label_sets:
+        raise UsageError("compare needs one label for each row, got masks")
     theirs = rank(other, protocol, options)
+    if subject.paths is not None and other.paths is not None:
+        # Those of the same images may begin with other folders.
+        common, *rows = np.intersect1d(subject.paths, other.paths, return_indices=True)
+        moved = np.flatnonzero(np.not_equal(*rows))
+        if len(moved):
+            here, there = (side[moved[0]] for side in rows)
+            raise UsageError(
+                "compare must have the same rows in the same order, "
+                f"{common[moved[0]]} is row {here} here and row {there} there"
+            )
     for side in ("query_labels", "gallery_labels", "query_cameras", "gallery_cameras"):
         ours = _given(subject, ranked.search, side)
         if not np.array_equal(ours, _given(other, theirs.search, side)):

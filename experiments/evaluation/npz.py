@@ -19,6 +19,7 @@ from rankjax.files import read_npz as read_arrays
 from rankjax.metrics import template_embeddings
 from rankjax.metrics.checks import (
     as_embeddings,
+    as_label_sets,
     as_labels,
     as_mask,
     as_rows,
@@ -55,6 +56,8 @@ def read_npz(path: Path, *, pictures: bool, every_split: bool = False) -> Subjec
         if "templates" in arrays:
             arrays = _of_templates(arrays)
         found = _subject(path, arrays, pictures=pictures)
+        if (pictures or every_split) and found.label_sets:
+            raise ValueError("labels must be one for each row here, got masks")
         return dataclasses.replace(found, splits=splits if every_split else None)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from error
@@ -206,7 +209,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
         )
     embeddings = as_embeddings("embeddings", arrays["embeddings"])
     n = len(embeddings)
-    labels, values, names = classes(arrays, n)
+    labels, values, names = _label_sets(arrays, n) or classes(arrays, n)
     queries, gallery, junk = _sides(arrays, n)
     cameras = arrays.get("cameras")
     if cameras is not None:
@@ -253,6 +256,24 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
         supers=supers,
         lists=lists,
     )
+
+
+def _label_sets(
+    arrays: dict[str, np.ndarray], n: int
+) -> tuple[np.ndarray, np.ndarray, Sequence[str]] | None:
+    """The same of masks [n, classes], where rows have several labels; else None."""
+    labels, names = arrays.get("labels", np.empty(0)), arrays.get("class_names")
+    if labels.ndim != 2:
+        return None
+    sets = as_label_sets("labels", labels, n)
+    count = sets.shape[1]
+    if names is None:
+        names = np.array([f"class {number}" for number in range(count)])
+    if names.shape != (count,) or names.dtype.kind != "U":
+        raise UsageError(
+            f"class_names must be strings [{count}], got {names.dtype} {names.shape}"
+        )
+    return sets, np.arange(count), names.tolist()
 
 
 def classes(
@@ -354,7 +375,8 @@ def _pairs(
     if "same" in arrays:
         same = as_mask("same", arrays["same"], len(pairs))
     else:
-        assert labels is not None
+        if labels is None or labels.ndim == 2:
+            raise UsageError("same must be there where rows have several labels")
         same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
     folds = arrays.get("folds")
     if folds is not None:

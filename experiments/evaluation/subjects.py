@@ -43,7 +43,8 @@ class Subject:
     Attributes:
       name: for titles.
       embeddings: [n, dim].
-      labels: int [n], indices into the next two; None where only pairs are known.
+      labels: int [n], indices into the next two; or bool [n, classes], where rows have
+        several; None where only pairs are known.
       label_values: [classes] integers or strings, the labels as they were given.
       class_names: of the classes.
       queries: [q] rows, or None where no row is a query more than another.
@@ -81,12 +82,17 @@ class Subject:
     supers: np.ndarray | None = None
     lists: np.ndarray | None = None
 
+    @property
+    def label_sets(self) -> bool:
+        """Whether rows have several labels."""
+        return self.labels is not None and self.labels.ndim == 2
+
     def shown(self) -> "Shown":
         """The rows as a page shows them."""
         # Training imports this module, and need not wait for what draws pages.
         from rankjax.report import Shown
 
-        if self.labels is None:
+        if self.labels is None or self.label_sets:
             n = len(self.embeddings)
             return Shown(np.arange(n), [f"row {i}" for i in range(n)], self.read)
         paths = None if self.paths is None else self.paths.tolist()

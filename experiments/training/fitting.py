@@ -230,6 +230,8 @@ def _fit_to_loss(own: Config, fitted: _Fitting) -> None:
         fitted.put("proxies_per_class", _centers(loss, chosen))
     if chosen.name == own.loss.name:
         return
+    if info.lengths:
+        fitted.put("normalize", False)
     if info.batch != "proxies":
         fitted.put("proxies_per_class", 0)
         if batch.batches in _ANY_CLASSES:

@@ -1,5 +1,6 @@
 """What a run is evaluated on while it trains."""
 
+from collections import Counter
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -64,3 +65,21 @@ def check_evaluation(data: Dataset) -> None:
                 f"{data.name} must have two images of one class to {what} on, got "
                 f"{len(labels)} images of {len(np.unique(labels))} classes"
             )
+    if data.protocol in ("query-gallery", "reid") and not _some_match(data):
+        raise UsageError(
+            f"{data.name} must have a query whose class is in the gallery, on another "
+            f"camera if there are any; its {len(data.test.labels)} queries have none"
+        )
+
+
+def _some_match(data: Dataset) -> bool:
+    """Whether a query's class is in the gallery, on another camera if there are any."""
+    queries, gallery = data.test, data.gallery
+    assert gallery is not None
+    of_class = Counter(gallery.labels.tolist())
+    if queries.cameras is None or gallery.cameras is None:
+        return any(of_class[label] for label in queries.labels.tolist())
+    both = zip(gallery.labels.tolist(), gallery.cameras.tolist(), strict=True)
+    of_camera = Counter(both)
+    seen = zip(queries.labels.tolist(), queries.cameras.tolist(), strict=True)
+    return any(of_class[label] > of_camera[label, camera] for label, camera in seen)

@@ -16,6 +16,7 @@ _LEAST_DEVIATION = 1e-3  # the authors' code's, beside which rounding is no devi
 @register(
     kind=Kind.ROW,
     batch="proxies",
+    lengths=True,
     sharded=True,
     paper="Kim et al. (AdaFace), CVPR 2022",
 )

@@ -14,6 +14,7 @@ from rankjax.terms import Terms
 @register(
     kind=Kind.ROW,
     batch="proxies",
+    lengths=True,
     sharded=True,
     paper="Meng et al. (MagFace), CVPR 2021",
 )

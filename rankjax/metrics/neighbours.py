@@ -13,7 +13,7 @@ from rankjax.inputs import check_functions
 from rankjax.metrics.across import across
 from rankjax.metrics.checks import as_embeddings
 from rankjax.metrics.directions import ORDERS, directions
-from rankjax.similarity import Similarity, cosine, dot, squared_lengths
+from rankjax.similarity import Similarity, apply, cosine, dot, squared_lengths
 
 _MOST = 2**25  # similarities that are held at once
 
@@ -56,7 +56,9 @@ def nearest(
       the lower number comes first.
 
     Raises:
-      ValueError: k is out of range, or shapes do not fit.
+      ValueError: k is out of range, shapes do not fit, or a similarity is infinite or
+        not a number.
+      TypeError: `similarity` is none.
     """
     check_functions(similarity=similarity)
     queries = as_embeddings("embeddings", embeddings)
@@ -84,7 +86,13 @@ def nearest(
         combine=lax.pmax,
         rule=_Rule(k, similarity, itself=gallery is None),
     )
-    return Neighbours(*(x.reshape(-1, k)[:n] for x in found))
+    rows, similarities = (x.reshape(-1, k)[:n] for x in found)
+    wrong = np.flatnonzero(np.isposinf(similarities).any(1))
+    if len(wrong):
+        raise ValueError(
+            f"similarity must be finite, got infinity or NaN for row {wrong[0]}"
+        )
+    return Neighbours(rows, similarities)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +107,8 @@ class _Rule:
         """What rises with the similarity, and is equal where that is."""
         rule = ORDERS.get(self.similarity)
         if rule is None:
-            return self.similarity(queries, gallery)
+            values = apply(self.similarity, queries, gallery)
+            return jnp.where(jnp.isnan(values), jnp.inf, values)  # to be found
         return rule.of(
             dot(queries, gallery),
             squared_lengths(queries)[:, None],

@@ -27,6 +27,7 @@ from rankjax.similarity import (
     PRODUCTS,
     Products,
     Similarity,
+    apply,
     at_least_float32,
     dot,
     squared_lengths,
@@ -37,6 +38,7 @@ _PRODUCTS = PRODUCTS | {
     for similarity, order in ORDERS.items()
 }
 _AT_A_TIME = 8  # thresholds that a tile is compared with between two loads
+_NOT_A_NUMBER = -(2**30)  # as a count
 _MOST = 2**24  # thresholds that are held at once
 
 
@@ -83,9 +85,10 @@ def scores_of_blocks(
 
     Of rows with several labels, whose positives are not side by side in any order.
     """
-    compute = jax.jit(similarity)
+    compute = jax.jit(functools.partial(apply, similarity))
     for begin in range(0, len(search.queries), block):
         scores = compute(search.queries[begin : begin + block], search.gallery)
+        _check_numbers(np.isnan(scores))
         yield begin, np.asarray(scores)
 
 
@@ -106,6 +109,10 @@ def ranks_of_positives(
       block: height and width of a tile; None for what suits the platform.
       devices: they share the tiles, by default all of this process; no count depends
         on how many they are.
+
+    Raises:
+      ValueError: the similarity returns another shape, or not a number.
+      TypeError: it is no similarity.
     """
     check_functions(similarity=similarity)
     devices = jax.local_devices() if devices is None else devices
@@ -147,9 +154,15 @@ def ranks_of_positives(
         thresholds = thresholds[:, :width]
         wanted = _by_block(thresholds, positives, block)
         counts = run(_reaching, (tiles, wanted), combine=lax.psum)
+        _check_numbers(counts < 0)
         counts = counts.transpose(0, 3, 1, 2).reshape(len(counts) * block, -1)
         counts = counts[: len(part.order), :width]
         yield _ranks(part.order, counts, before, positives)
+
+
+def _check_numbers(wrong: np.ndarray | jax.Array) -> None:
+    if wrong.any():
+        raise ValueError("similarity must return numbers, got some that are none (NaN)")
 
 
 def _ranks(
@@ -275,7 +288,7 @@ class _Rule:
         )
         products = _PRODUCTS.get(self.similarity)
         if products is None:
-            values = self.similarity(q, g).T
+            values = apply(self.similarity, q, g).T
         else:
             values = products.value(dot(g, q), q2[None, :], g2[:, None])
         row = j * len(g) + jnp.arange(len(g), dtype=jnp.int32)
@@ -341,6 +354,9 @@ def _reaching(
 
     def visit(i: jax.Array, j: jax.Array, counts: jax.Array) -> jax.Array:
         values = rule.tile(tiles, i, j)
+        if rule.similarity not in _PRODUCTS:  # which are finite where rows are
+            wrong = jnp.where(jnp.isnan(values).any(), _NOT_A_NUMBER, 0)
+            counts = counts.at[i].min(wrong)
 
         def add(counts: jax.Array, at: jax.Array, axis: int) -> jax.Array:
             def some(k: jax.Array, counts: jax.Array) -> jax.Array:

@@ -125,7 +125,9 @@ def retrieval(
         processes must be given to the same call in each.
 
     Raises:
-      ValueError: no query has a positive, a K is out of range, or scores do not fit.
+      ValueError: no query has a positive, a K is out of range, scores do not fit, or
+        the similarity returns another shape or not a number.
+      TypeError: `similarity` is none.
     """
     most = search.most
     if recall_at is None:

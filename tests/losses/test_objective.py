@@ -884,6 +884,61 @@ def test_a_function_for_something_else_is_refused(settings, message):
         rankjax.objective(**{"loss": losses.triplet_loss} | settings)
 
 
+def test_a_name_of_a_regularizer_is_refused_as_such():
+    with pytest.raises(
+        TypeError, match=r"^regularizers must be .*squared_norm, got 'k"
+    ):
+        rankjax.objective(losses.triplet_loss, regularizers=[(0.1, "koleo")])
+
+
+@pytest.mark.parametrize(
+    "given", [(EMBEDDINGS, LABELS), (EMBEDDINGS,), ([[0.0], [1.0]],), ()]
+)
+@pytest.mark.parametrize("loss", [losses.triplet_loss, rankjax.regularizers.koleo])
+def test_embeddings_are_no_pairs(loss, given):
+    name = loss.__name__
+    with pytest.raises(TypeError, match=rf"write rankjax.objective\({name}\)\(embedd"):
+        loss(*given)
+
+
+@pytest.mark.parametrize("rule", [mining.top_k, mining.semi_hard])
+def test_settings_without_a_batch_are_to_be_bound(rule):
+    with pytest.raises(TypeError, match=rf"functools.partial\({rule.__name__}, ..."):
+        rule()
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        lambda terms: terms.total.sum(),
+        lambda terms: None,
+        lambda terms: (terms.total.sum(), terms.count.sum()),
+        lambda terms: (terms.total, terms.count[:2]),
+    ],
+)
+def test_a_reduction_that_returns_something_else_is_refused(returned):
+    reduction = rankjax.Reduction(returned)
+    with pytest.raises(TypeError, match=r"^reduction must return a numerator \(6,\)"):
+        rankjax.triplet_loss(EMBEDDINGS, LABELS, reduction=reduction)
+
+
+NARROWED = [
+    (
+        lambda p: p.narrow(p.positive[:1], p.negative),
+        ValueError,
+        r"positive .* \(1, 6\)",
+    ),
+    (lambda p: p.narrow(p.positive, p.negative.any(-1)), ValueError, r"got \(6,\)"),
+    (lambda p: p.narrow(p.similarity, p.negative), TypeError, "as a bool mask, got fl"),
+]
+
+
+@pytest.mark.parametrize(("miner", "error", "message"), NARROWED)
+def test_masks_of_another_shape_narrow_nothing(miner, error, message):
+    with pytest.raises(error, match=f"^narrow takes .*{message}"):
+        rankjax.triplet_loss(EMBEDDINGS, LABELS, mining=miner)
+
+
 def test_names_of_selections_are_refused():
     with pytest.raises(TypeError, match=r"^selection must be a function, such as"):
         rankjax.triplet_loss(EMBEDDINGS, LABELS, selection="semi_hard")

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -595,6 +596,37 @@ def test_a_similarity_that_is_none_is_refused_by_all_searches(wrong):
         lambda: nearest(x, k=1, similarity=wrong),
     ):
         with pytest.raises(TypeError, match=r"^similarity must be a function"):
+            call()
+
+
+@pytest.mark.parametrize("where", [slice(None), slice(3, 5), slice(1)])
+def test_a_similarity_that_is_no_number_is_refused_wherever_it_is(where):
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(12, 3)), np.arange(12) % 4
+    x[where] = 0
+    masks = labels[:, None] == np.arange(4)
+
+    def cosine(a, b):
+        a, b = (v / jnp.linalg.norm(v, axis=1, keepdims=True) for v in (a, b))
+        return a @ b.T
+
+    for call in (
+        lambda: retrieval_metrics(x, labels, recall_at=1, similarity=cosine),
+        lambda: retrieval_metrics(x, masks, recall_at=1, similarity=cosine),
+        lambda: precision_recall(leave_one_out(x, labels), similarity=cosine),
+        lambda: nearest(x, k=2, similarity=cosine),
+    ):
+        with pytest.raises(ValueError, match=r"^similarity must .*NaN"):
+            call()
+
+
+def test_a_similarity_of_another_shape_is_refused():
+    x, labels = np.eye(4), np.array([0, 0, 1, 1])
+    for call in (
+        lambda: retrieval_metrics(x, labels, similarity=lambda a, b: a[:, 0]),
+        lambda: nearest(x, k=1, similarity=lambda a, b: a[:, 0]),
+    ):
+        with pytest.raises(ValueError, match=r"^similarity must return \[anchor, ref"):
             call()
 
 
