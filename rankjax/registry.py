@@ -40,9 +40,14 @@ of two; `large` P x K with as many rows as fit; `proxies` any rows, with referen
 hold learned vectors per class; `views` two views of each image, labelled alike."""
 
 
-@dataclasses.dataclass(frozen=True)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LossInfo:
-    """Describes a loss.
+    """Describes a loss or a regulariser, and registers it as a decorator, `register`.
+
+    Settings of what is registered are checked at every call.
 
     Attributes:
       kind: see `Kind`.
@@ -63,8 +68,8 @@ class LossInfo:
     """
 
     kind: Kind
-    similarity: Similarity
     paper: str
+    similarity: Similarity = cosine
     batch: Batch = "classes"
     anchors: Literal["batch", "references"] = "batch"
     tuned: str = ""
@@ -74,6 +79,31 @@ class LossInfo:
     arrays: tuple[str, ...] = ()
     lengths: bool = False
     sharded: bool = False
+
+    def __call__(self, function: Function) -> Function:
+        """Puts this beside a function."""
+
+        @functools.wraps(function)
+        def checked(*given: Any, **settings: Any) -> Any:
+            self._check(function, given)
+            check_settings(checked, settings)
+            return function(*given, **settings)
+
+        checked.info = self  # type: ignore[attr-defined]
+        return typing.cast(Function, checked)
+
+    def _check(self, function: Any, given: tuple[Any, ...]) -> None:
+        """Raises a TypeError where a loss is called with embeddings."""
+        if len(given) != 1 or hasattr(given[0], "shape") or isinstance(given[0], list):
+            takes = "Features" if self.kind is Kind.FEATURES else "Pairs"
+            name = function.__name__
+            raise TypeError(
+                f"{name} takes rankjax.{takes}, and settings by their names; for "
+                f"embeddings write rankjax.objective({name})(embeddings, labels)"
+            )
+
+
+register = LossInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,63 +144,6 @@ Share = Annotated[Number, Range(least=0, most=1)]
 Degrees = Annotated[Number, Range(above=0, below=90)]
 Count = Annotated[int, Range(least=1)]
 """A whole number that shapes the computation, hence static."""
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def register(
-    *,
-    kind: Kind,
-    paper: str,
-    similarity: Similarity = cosine,
-    batch: Batch = "classes",
-    anchors: Literal["batch", "references"] = "batch",
-    tuned: str = "",
-    guided: bool = False,
-    graded: bool = False,
-    signed: bool = False,
-    arrays: tuple[str, ...] = (),
-    lengths: bool = False,
-    sharded: bool = False,
-) -> Callable[[Function], Function]:
-    """Registers a loss or a regulariser, whose settings are checked at every call."""
-    info = LossInfo(
-        kind,
-        similarity,
-        paper,
-        batch,
-        anchors,
-        tuned,
-        guided,
-        graded,
-        signed,
-        arrays,
-        lengths,
-        sharded,
-    )
-
-    def put(function: Function) -> Function:
-        @functools.wraps(function)
-        def checked(*given: Any, **settings: Any) -> Any:
-            _check_given(function, given, info)
-            check_settings(checked, settings)
-            return function(*given, **settings)
-
-        checked.info = info  # type: ignore[attr-defined]
-        return typing.cast(Function, checked)
-
-    return put
-
-
-def _check_given(function: Any, given: tuple[Any, ...], info: LossInfo) -> None:
-    """Raises a TypeError where a loss is called with embeddings."""
-    if len(given) != 1 or hasattr(given[0], "shape") or isinstance(given[0], list):
-        takes = "Features" if info.kind is Kind.FEATURES else "Pairs"
-        raise TypeError(
-            f"{function.__name__} takes rankjax.{takes}, and settings by their names; "
-            f"for embeddings write rankjax.objective({function.__name__})(embeddings, "
-            "labels)"
-        )
 
 
 def info_of(loss: Any) -> LossInfo | None:
