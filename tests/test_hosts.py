@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 import without_report
-from PIL import Image
+from photos import make_photos
 
 from experiments import hosts
 from experiments.config import EXPERIMENTS
@@ -55,12 +54,7 @@ def environment(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """The option for eight classes of eight photos, half of which are trained on."""
-    folder, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
-    for i in range(64):
-        pixels = rng.integers(0, 256, (32, 32), dtype=np.uint8)
-        file = folder / f"class{i % 8}" / f"{i}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(file)
+    folder = make_photos(tmp_path_factory.mktemp("data"), 8, 8, mode="L")
     return ["--dataset", f"folder:{folder}"]
 
 
