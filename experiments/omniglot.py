@@ -292,7 +292,7 @@ def table(rows: Sequence[Row]) -> list[Row]:
     made: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if "loss" in row:
-            made.setdefault((row["set"], row["loss"], row["steps"]), []).append(row)
+            made.setdefault((row["set"], row["steps"], row["loss"]), []).append(row)
     return [
         {"set": mine[0]["set"], "loss": mine[0]["loss"], "setting": mine[0]["setting"]}
         | {"steps": mine[0]["steps"], "seeds": len(mine)}
@@ -301,7 +301,7 @@ def table(rows: Sequence[Row]) -> list[Row]:
             "views": _interval(mine, "wrong_of_views"),
         }
         | {"CPU minutes": np.mean([row["cpu_minutes"] for row in mine])}
-        for mine in made.values()
+        for _, mine in sorted(made.items())
     ]
 
 
