@@ -1,7 +1,7 @@
 """Evaluating a loss for the tests of what its paper says.
 
 On the whole matrix and by autodiff, which compiles fastest; the conformance suite and
-`test_engine.py` hold the other ways of evaluating a loss to this one.
+`test_objective.py` hold the other ways of evaluating a loss to this one.
 """
 
 import functools
