@@ -110,7 +110,7 @@ function picture(i, file = true) {
 const dialog = make("dialog", { ariaLabel: "Enlarged" });
 document.body.append(dialog);
 const enlarged = () => places.get(/^#row-(\d+)$/.exec(location.hash)?.[1]);
-let opener;
+let opener, leaving;
 
 function enlarge(i) {
   if (!dialog.open) opener = document.activeElement;
@@ -119,7 +119,9 @@ function enlarge(i) {
 }
 
 function leave() {
-  if (history.state) return history.go(-history.state);
+  if (leaving) return; // a second click would go back too far
+  leaving = history.state;
+  if (leaving) return history.go(-leaving);
   history.replaceState(null, "", "#");
   show();
 }
@@ -153,10 +155,14 @@ function show() {
 }
 
 dialog.onclose = () => {
+  if (dialog.open) return; // the event is late, and another row has been enlarged since
   if (enlarged() !== undefined) leave();
   opener?.focus();
 };
-window.onpopstate = show;
+window.onpopstate = () => {
+  leaving = null;
+  show();
+};
 
 for (const thumb of document.querySelectorAll("[data-row]")) {
   const i = places.get(thumb.dataset.row);

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from rankjax.data.images import to_pil
+from rankjax.data.images import DamagedImage, decode, to_pil
+from rankjax.files import read_regular
 from rankjax.report.charts import LIGHT
 
 _LARGE, _SMALL = 192, 48  # pixels, at most
@@ -25,7 +27,8 @@ class Shown:
       class_names: any text.
       read: rows -> uint8 [h, w, c] each, c 1 or 3; None where there are no pictures.
       paths: of the rows, any text, or None.
-      folder: where they are files, and relative ones begin; else None.
+      folder: where they are files, which are then shown, and relative ones begin; else
+        None.
     """
 
     labels: np.ndarray
@@ -55,10 +58,20 @@ class Shown:
     def thumbnail(self, row: int) -> Image.Image:
         """The row's picture, in grey or colour, shrunk where it is large."""
         if row not in self._small:
-            assert self.read is not None
-            self._small[row] = to_pil(self.read(np.array([row]))[0])
+            self._small[row] = to_pil(self._pixels(row))
             self._small[row].thumbnail((_LARGE, _LARGE))
         return self._small[row]
+
+    def _pixels(self, row: int) -> np.ndarray:
+        """Those of its file, as long as that is there, else what is read."""
+        if self.folder is not None and self.paths is not None:
+            with suppress(OSError, ValueError, DamagedImage):
+                content = read_regular(self.folder / self.paths[row])
+                pixels = decode(content, channels=3, at_least=_LARGE)
+                grey = (pixels == pixels[..., :1]).all()
+                return pixels[..., :1] if grey else pixels
+        assert self.read is not None
+        return self.read(np.array([row]))[0]
 
     def uri(self, row: int, side: int = _SMALL) -> str:
         """The thumbnail as a URI; drawings stay exact, photographs stay small."""

@@ -306,3 +306,16 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     outcome = ranked(leave_one_out(rows, labels % 1))
     with pytest.raises(RunError, match="cannot write the report"):
         page(tmp_path / "no" / "a.html", outcome, rows, shown(labels % 1))
+
+
+def test_a_thumbnail_is_of_the_file_as_long_as_it_is_there(tmp_path):
+    inputs = np.full((4, 4, 4, 3), 9, np.uint8)
+    paths = ["photo.png", "drawing.png", "gone.png", "\0\ud800"]
+    Image.new("RGB", (60, 40), (200, 0, 0)).save(tmp_path / paths[0])
+    Image.new("L", (60, 40), 200).save(tmp_path / paths[1])
+    given = Shown(np.zeros(4, int), ["a"], inputs.__getitem__, paths, tmp_path)
+    found = [given.thumbnail(row) for row in range(4)]
+    assert [(each.mode, each.size) for each in found] == [
+        *(("RGB", (60, 40)), ("L", (60, 40)), ("RGB", (4, 4)), ("RGB", (4, 4)))
+    ]
+    assert found[0].getpixel((0, 0)) == (200, 0, 0)
