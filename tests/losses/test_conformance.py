@@ -196,8 +196,7 @@ def over(table, *, where=lambda case: True, slow=()):
             for is_slow in [name in slow]
             if where(case) and not _excused(test.__name__, name)
         ]
-        # Of module scope: the properties of a loss are tested one after another.
-        return pytest.mark.parametrize("case", parameters, scope="module")(test)
+        return pytest.mark.parametrize("case", parameters)(test)
 
     return decorate
 
