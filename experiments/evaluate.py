@@ -134,6 +134,9 @@ def _check(options: Options) -> None:
         file = getattr(options, name)
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"{name} must be in a folder that exists, got {file}")
+        read = [other.resolve() for other in (options.source, options.compare) if other]
+        if file is not None and file.resolve() in read:
+            raise UsageError(f"{name} must be another file than is read, got {file}")
 
 
 @contextmanager

@@ -44,10 +44,10 @@ def run(options: argparse.Namespace) -> None:
         path: Path | None = getattr(options, name)
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"{name} must be in a folder that exists, got {path}")
-    if options.projector is not None and options.projector.exists():
-        raise UsageError(f"projector must be a new folder, {options.projector} exists")
+        if path is not None and path.exists():  # a CSV may have a person's marks
+            raise UsageError(f"{name} must be new, {path} exists")
     for name, least in (("most", 1), ("ratio", 1)):
-        if getattr(options, name) < least:
+        if not getattr(options, name) >= least:
             raise UsageError(
                 f"{name} must be at least {least}, got {getattr(options, name)}"
             )

@@ -309,14 +309,8 @@ def _relevance_of_labels(
     assert anchors.label is not None
     assert references.label is not None
     if of_labels is not None:
-        grades = jnp.asarray(of_labels(anchors.label, references.label))
-        shape = len(anchors.label), len(references.label)
-        if grades.shape != shape:
-            raise ValueError(
-                f"relevance must return [anchor, reference], here {shape}, got "
-                f"{grades.shape}"
-            )
-        return at_least_float32(grades)
+        grades = apply(of_labels, anchors.label, references.label, name="relevance")
+        return at_least_float32(jnp.asarray(grades))
     if anchors.label.ndim == 1:
         same = anchors.label[:, None] == references.label[None, :]
         return same.astype(jnp.float32)

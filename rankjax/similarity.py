@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Similarity = Callable[[jax.Array, jax.Array], jax.Array]
@@ -262,19 +263,23 @@ def _over(values: jax.Array, largest: jax.Array) -> jax.Array:
 
 
 def apply(
-    similarity: Similarity, anchors: jax.Array, references: jax.Array
+    function: Similarity,
+    anchors: jax.Array,
+    references: jax.Array,
+    *,
+    name: str = "similarity",
 ) -> jax.Array:
-    """Computes similarities [anchor, reference].
+    """Computes a function of pairs, [anchor, reference], that a user may have written.
 
     Raises:
       ValueError: the function returns another shape.
     """
-    values = similarity(anchors, references)
+    values = function(anchors, references)
     shape = len(anchors), len(references)
-    if jnp.shape(values) != shape:
+    if np.shape(values) != shape:
         raise ValueError(
-            f"similarity must return [anchor, reference], here {shape}, got "
-            f"{jnp.shape(values)}"
+            f"{name} must return [anchor, reference], here {shape}, got "
+            f"{np.shape(values)}"
         )
     return values
 

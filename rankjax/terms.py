@@ -12,6 +12,7 @@ from typing import Any, Union
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -102,10 +103,10 @@ class Reduction:
             if not (
                 isinstance(found, tuple | list)
                 and len(found) == 2
-                and jnp.shape(found[0]) == shape
-                and (found[1] is None or jnp.shape(found[1]) == shape)
+                and np.shape(found[0]) == shape
+                and (found[1] is None or np.shape(found[1]) == shape)
             ):
-                shapes = jax.tree.map(jnp.shape, found)
+                shapes = jax.tree.map(np.shape, found)
                 raise TypeError(
                     f"reduction must return a numerator {shape} and a denominator "
                     f"{shape} or None, got shapes {shapes}"

@@ -710,6 +710,34 @@ def test_a_length_that_is_asked_for_twice_is_refused(tmp_path, capsys):
     assert "dims must differ, got 2 2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_what_is_read_is_not_written_over(option, tmp_path, capsys):
+    file = tmp_path / "x.npz"
+    np.savez(file, embeddings=np.eye(4), labels=[0, 0, 1, 1])
+    before = file.read_bytes()
+    assert main([str(file), option, str(tmp_path / "." / "x.npz")]) == 2
+    assert "must be another file than is read" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_masks_of_labels_in_parquet_are_those_of_an_npz(tmp_path, capsys):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(0)
+    x, masks = rng.normal(size=(12, 3)), rng.random((12, 4)) < 0.5
+    np.savez(tmp_path / "x.npz", embeddings=x, labels=masks)
+    fixed = pa.FixedSizeListArray.from_arrays(masks.ravel(), 4)
+    for name, labels in (("fixed", fixed), ("list", masks.tolist())):
+        table = pa.table({"embedding": x.tolist(), "label": labels})
+        parquet.write_table(table, tmp_path / f"{name}.parquet")
+    said = []
+    for name in ("x.npz", "fixed.parquet", "list.parquet"):
+        assert main([str(tmp_path / name), "--samples", "0"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == said[2]
+
+
 def test_a_value_that_is_missing_in_parquet_is_refused_with_its_row(tmp_path, capsys):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet

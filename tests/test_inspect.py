@@ -150,6 +150,13 @@ def test_what_cannot_be_meant_is_one_line(photos, capsys):
         ("nowhere",): "no run folder and no file nowhere",
         (file, "--most", "0"): "most must be at least 1, got 0",
         (file, "--ratio", "0.5"): "ratio must be at least 1, got 0.5",
+        (file, "--ratio", "nan"): "ratio must be at least 1, got nan",
+        (
+            file,
+            "--csv",
+            folder / "few.npz",
+        ): "csv must be new",
+        (file, "--parquet", file): f"parquet must be new, {file} exists",
         (file, "--near", "2"): f"{file}: near must be from 0 to 1, got 2.0",
         (
             file,
@@ -193,7 +200,7 @@ def test_the_projector_has_a_line_and_a_picture_for_each_row(photos, capsys):
     tiles = sprite[..., 0].reshape(7, 64, 7, 64)
     assert (tiles == tiles[:, :1, :, :1]).all()
     assert main(words) == 2
-    assert f"must be a new folder, {out} exists" in capsys.readouterr().err
+    assert f"must be new, {out} exists" in capsys.readouterr().err
 
 
 def test_parquet_has_the_figures_and_suspicions_of_each_row(photos, capsys):

@@ -99,7 +99,8 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
                     f"{len(rows):,}, the first of which is row {rows[0]}"
                 )
             if pa.types.is_fixed_size_list(values.type):
-                array = values.flatten().to_numpy().reshape(len(values), -1)
+                flat = values.flatten().to_numpy(zero_copy_only=False)
+                array = flat.reshape(len(values), -1)
             else:
                 if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
                     lengths = pa.compute.list_value_length(values).to_numpy()

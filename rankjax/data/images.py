@@ -179,7 +179,10 @@ def _to_bytes(
         if values.min() < 0 or values.max() >= 2**16:
             raise ValueError("32 bits per pixel have no known range")
         is_small = wide and image.mode == "I" and values.max() < 2**8
+        hidden = image.info.get("transparency")
         image = Image.fromarray((values >> (0 if is_small else 8)).astype(np.uint8))
+        if hidden is not None:
+            image.putalpha(Image.fromarray(values != hidden).convert("L"))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if alpha != "drop":

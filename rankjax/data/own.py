@@ -302,6 +302,8 @@ def _walk(
             left_out.setdefault("hidden files and folders", []).append(path)
         elif os.path.isdir(path) and os.path.realpath(path) in above:
             left_out.setdefault("links to a folder that they lie in", []).append(path)
+        elif _is_run(path):
+            left_out.setdefault("folders of runs", []).append(path)
         elif os.path.isdir(path):
             inside = list(_walk(path, above, left_out))
             if not inside:
@@ -314,6 +316,12 @@ def _walk(
             if not os.path.exists(path):
                 reason = "links to nothing"
             left_out.setdefault(reason, []).append(path)
+
+
+def _is_run(folder: str) -> bool:
+    """Whether a folder is what training leaves, which has pictures of its own."""
+    names = ("config.json", "metrics.jsonl")
+    return all(os.path.isfile(os.path.join(folder, name)) for name in names)
 
 
 def _ambiguous(

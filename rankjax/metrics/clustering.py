@@ -62,18 +62,14 @@ def kmeans(
     """
     points = checks.as_embeddings("embeddings", embeddings)
     n = len(points)
-    if not 1 <= k <= n or k != int(k):
-        raise ValueError(
-            f"k must be from 1 to {n} in whole numbers for {n} embeddings, got {k}"
-        )
+    checks.check_count("k", k, 1, n)
     trials = 2 + int(np.log(k)) if trials is None else trials
     for name, value in (
         ("restarts", restarts),
         ("trials", trials),
         ("iterations", iterations),
     ):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        checks.check_count(name, value, 1)
     cluster = checks.extra("sklearn.cluster")
     # About their mean and below 1, where squares neither overflow nor cancel much.
     scale = np.abs(points).max() or points.dtype.type(1)

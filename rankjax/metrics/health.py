@@ -57,11 +57,9 @@ def health(
     """
     rows = checks.as_embeddings("embeddings", embeddings)
     labels = checks.as_labels("labels", labels, len(rows))
-    if len(rows) < 2 or sample < 2:
-        raise ValueError(
-            "embeddings and sample must have two rows or more, "
-            f"got {len(rows)} and {sample}"
-        )
+    checks.check_count("sample", sample, 2)
+    if len(rows) < 2:
+        raise ValueError("embeddings must have two rows or more, got one")
     x = np.array(rows, np.float64)  # a copy, that of the caller stays
     p = _spectrum(x)
     largest = np.abs(x).max(1)  # divided out first, lest squares overflow or vanish

@@ -11,7 +11,7 @@ from jax import lax
 
 from rankjax.inputs import check_functions
 from rankjax.metrics.across import across
-from rankjax.metrics.checks import as_embeddings
+from rankjax.metrics.checks import as_embeddings, check_count
 from rankjax.metrics.directions import ORDERS, directions
 from rankjax.similarity import Similarity, apply, cosine, dot, squared_lengths
 
@@ -73,8 +73,8 @@ def nearest(
         queries = directions(queries)
         others = queries if same else directions(others)
     n, most = len(queries), len(others) - (gallery is None)
-    if not 1 <= k <= most:
-        raise ValueError(f"k must be from 1 to {most} for {most} candidates, got {k}")
+    check_count("k", k, 1, most)
+    check_count("block", block, 1)
     block = max(min(block, n, _MOST // len(others)), 1)
     blocks = -(-n // block)
     padded = np.pad(queries, [(0, blocks * block - n), (0, 0)])

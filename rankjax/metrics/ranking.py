@@ -21,6 +21,7 @@ from jax import lax
 
 from rankjax.inputs import check_functions
 from rankjax.metrics.across import across
+from rankjax.metrics.checks import check_count
 from rankjax.metrics.directions import ORDERS, directions
 from rankjax.metrics.protocols import Search
 from rankjax.similarity import (
@@ -118,6 +119,7 @@ def ranks_of_positives(
     devices = jax.local_devices() if devices is None else devices
     if block is None:
         block = 512 if devices[0].platform == "cpu" else 4096
+    check_count("block", block, 1)
     if search.query_labels.ndim == 2:
         masks = search.masks()
         for begin, scores in scores_of_blocks(search, similarity, block):

@@ -55,10 +55,8 @@ def k_reciprocal(
     """
     ours, theirs = _both(queries, gallery)
     n = len(ours) + len(theirs)
-    if not 1 <= k1 < n:
-        raise ValueError(f"k1 must be from 1 to {n - 1} for {n} rows, got {k1}")
-    if not 1 <= k2 <= k1 + 1:
-        raise ValueError(f"k2 must be from 1 to k1 + 1 = {k1 + 1}, got {k2}")
+    checks.check_count("k1", k1, 1, n - 1)
+    checks.check_count("k2", k2, 1, k1 + 1)
     if not 0 <= weight <= 1:
         raise ValueError(f"weight must be from 0 to 1, got {weight}")
     rows = np.concatenate([ours, theirs])
@@ -193,8 +191,7 @@ def expand_queries(
       ValueError: embeddings not finite or of different dim, or a setting out of range.
     """
     ours, theirs = _both(queries, gallery)
-    if not 1 <= k <= len(theirs):
-        raise ValueError(f"k must be from 1 to the gallery's {len(theirs)}, got {k}")
+    checks.check_count("k", k, 1, len(theirs))
     return _expand(ours, theirs, nearest(ours, k=k, gallery=theirs).rows, alpha)
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from rankjax.inputs import check_shape
-from rankjax.metrics.checks import as_cutoffs
+from rankjax.metrics.checks import as_cutoffs, check_count
 from rankjax.metrics.protocols import Search, leave_one_out
 from rankjax.metrics.ranking import (
     Ranks,
@@ -270,8 +270,7 @@ def precision_recall(
     Raises:
       ValueError: no query has a positive, or fewer than 2 levels.
     """
-    if levels < 2:
-        raise ValueError(f"levels must be at least 2, got {levels}")
+    check_count("levels", levels, 2)
     recall = np.arange(levels) / (levels - 1)
     total, scored = np.zeros(levels), 0
     for part in ranks_of_positives(search, similarity=similarity, devices=devices):
@@ -361,8 +360,8 @@ def graded_ndcg(scores: Any, relevance: Any, *, k: int | None = None) -> np.ndar
     if (relevance < 0).any():
         raise ValueError(f"relevance must be at least 0, got {relevance.min()}")
     n = scores.shape[1]
-    if k is not None and not 1 <= k <= n:
-        raise ValueError(f"k must be from 1 to {n}, the rows, got {k}")
+    if k is not None:
+        check_count("k", k, 1, n)
     discounts = (1 / np.log2(2 + np.arange(n)))[:k]
     ranked = np.take_along_axis(relevance, np.lexsort((relevance, -scores)), 1)[:, :k]
     best = -np.sort(-relevance, axis=1)[:, :k]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rankjax.metrics.checks import as_embeddings, as_labels
+from rankjax.metrics.checks import as_embeddings, as_labels, check_count
 from rankjax.metrics.directions import unit_rows
 from rankjax.metrics.neighbours import Neighbours
 
@@ -64,8 +64,7 @@ def nearer_class(
     embeddings = as_embeddings("embeddings", embeddings)
     labels = as_labels("labels", labels, len(embeddings))
     _check(neighbours, len(embeddings))
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    check_count("k", k, 1)
     values, codes = np.unique(labels, return_inverse=True)
     sizes = np.bincount(codes)
     own = _own_similarity(unit_rows(embeddings), codes, k)
@@ -113,7 +112,9 @@ def duplicates(
 
     Raises:
       ValueError: near is out of range.
+      TypeError: neighbours are no `Neighbours`.
     """
+    _check(neighbours)
     if not 0 <= near <= 1:
         raise ValueError(f"near must be from 0 to 1, got {near}")
     rows, scores = neighbours
@@ -139,11 +140,16 @@ def outliers(values: Any, labels: Any = None) -> np.ndarray:
         NaN gives NaN.
       labels: int [n]; with them the median is that of the value's class, and MAD that
         of all differences from it.
+
+    Raises:
+      ValueError: labels of another shape.
+      TypeError: labels that are no integers.
     """
     values = np.asarray(values, np.float64)
     if labels is None:
         below = np.nanmedian(values) - values
     else:
+        labels = as_labels("labels", labels, len(values))
         codes = np.unique(labels, return_inverse=True)[1]
         below = _median_by_class(values, codes)[codes] - values
     spread = np.nanmedian(np.abs(below)) if np.isfinite(below).any() else 0.0
@@ -216,8 +222,7 @@ def modes(embeddings: Any, labels: Any, *, least: int = 3) -> tuple[Any, Any, An
       ValueError: a wrong shape, or least is below 2.
       TypeError: a wrong type.
     """
-    if least < 2:
-        raise ValueError(f"least must be at least 2, got {least}")
+    check_count("least", least, 2)
     rows = unit_rows(as_embeddings("embeddings", embeddings))
     values, codes = np.unique(
         as_labels("labels", labels, len(rows)), return_inverse=True
@@ -251,13 +256,13 @@ def modes(embeddings: Any, labels: Any, *, least: int = 3) -> tuple[Any, Any, An
     return values[[c for _, c in found]], np.array([f for f, _ in found]), group
 
 
-def _check(neighbours: Neighbours, n: int) -> None:
+def _check(neighbours: Neighbours, n: int | None = None) -> None:
     if not isinstance(neighbours, Neighbours):
         raise TypeError(
             "neighbours must be what rankjax.metrics.nearest gives, got "
             f"{type(neighbours).__name__}"
         )
-    if len(neighbours.rows) != n:
+    if n is not None and len(neighbours.rows) != n:
         raise ValueError(
             f"neighbours must be of all {n} rows, got those of {len(neighbours.rows)}"
         )

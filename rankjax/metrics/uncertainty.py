@@ -81,8 +81,8 @@ def bootstrap(
       TypeError: `values` is no mapping.
     """
     table = _table("values", values)
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
+    checks.check_count("samples", samples, 1)
+    checks.check_count("seed", seed, 0)
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
     if by not in ("query", "class"):

@@ -37,8 +37,10 @@ def template_embeddings(
     n = len(rows)
     templates = checks.as_labels("templates", templates, n)
     media = np.arange(n) if media is None else checks.as_labels("media", media, n)
-    (of_media, _), group = np.unique([templates, media], axis=1, return_inverse=True)
-    names, of_template = np.unique(of_media, return_inverse=True)
+    # Numbers of numbers: of int64 and uint64 NumPy's common type is floating point.
+    names, codes = np.unique(templates, return_inverse=True)
+    media = np.unique(media, return_inverse=True)[1]
+    (of_template, _), group = np.unique([codes, media], axis=1, return_inverse=True)
     for numbers in (group.reshape(-1), of_template):
         order = np.argsort(numbers, kind="stable")
         starts = np.searchsorted(numbers[order], np.arange(numbers.max() + 1))
@@ -121,11 +123,7 @@ def verification(
             f"got {positives} same and {negatives} different"
         )
     if fold is None:
-        if not 2 <= folds <= min(positives, negatives):
-            raise ValueError(
-                f"folds must be from 2 to {min(positives, negatives)}, the pairs of "
-                f"the rarer kind, got {folds}"
-            )
+        checks.check_count("folds", folds, 2, min(positives, negatives))
         fold = np.empty(len(scores), np.int64)
         fold[same] = np.arange(positives) * folds // positives
         fold[~same] = np.arange(negatives) * folds // negatives

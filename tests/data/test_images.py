@@ -100,7 +100,7 @@ def test_transparent_pixels_are_blended_on_the_chosen_ground(
         assert (decode(content, channels=channels, alpha="drop") == 90).all()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16"])
 def test_one_transparent_colour_is_blended_too(mode):
     image = Image.new(mode, (6, 4))
     transparency = (0, 0, 0) if mode == "RGB" else 0

@@ -219,6 +219,9 @@ def test_whatever_is_left_out_is_counted_and_named(tmp_path, capfd):
     (tmp_path / "c01" / "song.mp3").write_bytes(b"ID3")
     os.mkfifo(tmp_path / "c01" / "pipe.png")
     (tmp_path / "c02").mkdir()
+    save(tmp_path, "runs/mine/figures/gallery.png")
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / "runs" / "mine" / name).write_text("{}")
     (tmp_path / "c01" / "back").symlink_to(tmp_path)
     data = load_folder(tmp_path)
     assert len(data.train.labels) + len(data.test.labels) == 4
@@ -227,12 +230,13 @@ def test_whatever_is_left_out_is_counted_and_named(tmp_path, capfd):
         ("1 images that lie in no class folder: ", ["loose.png"]),
         ("1 hidden files and folders: ", [".hidden.png"]),
         ("3 files that are not images: ", ["notes.txt", "pipe.png", "song.mp3"]),
-        ("1 folders without images: ", ["c02"]),
+        ("2 folders without images: ", ["c02", "runs"]),
+        ("1 folders of runs: ", ["mine"]),
         ("1 links to a folder that they lie in: ", ["back"]),
     ):
         (line,) = (line for line in said if start in line)
         assert all(name in line for name in names)
-    assert len(said) == 6  # and how images fit
+    assert len(said) == 7  # and how images fit
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "VAL", "Dev"])

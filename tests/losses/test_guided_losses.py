@@ -314,6 +314,7 @@ def test_grades_outside_0_to_1_make_the_loss_not_a_number(loss, wrong, block):
             lambda a, r: a > 0,
             r"\[anchor, reference\], here \(16, 16\), got \(16,",
         ),
+        (lambda a, r: None, r"must return .*, got \(\)"),
         (GRADES, r"must be a function, such as lambda.*, got an array of shape"),
     ],
 )

@@ -74,9 +74,9 @@ def test_fewer_distinct_points_than_clusters_leave_clusters_empty(distinct):
 @pytest.mark.parametrize(
     ("x", "k", "message"),
     [
-        (np.eye(3), 0, "k must be from 1 to 3 .*, got 0"),
-        (np.eye(3), 1.5, "k must be from 1 to 3 .*, got 1.5"),
-        (np.eye(3), 4, "k must be from 1 to 3 .*, got 4"),
+        (np.eye(3), 0, "k must be a whole number, from 1 to 3, got 0"),
+        (np.eye(3), 1.5, "k must be a whole number, from 1 to 3, got 1.5"),
+        (np.eye(3), 4, "k must be a whole number, from 1 to 3, got 4"),
         (np.diag([1, np.nan, 1]), 2, "1 rows that are not, the first in row 1"),
     ],
 )

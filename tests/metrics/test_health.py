@@ -122,7 +122,7 @@ def test_labels_that_floats_cannot_tell_apart_are_told_apart():
     [
         (np.full((3, 2), np.inf, np.float32), [0, 1, 2], "3 rows that are not"),
         (np.ones((3, 2), np.float32), [0, 1], r"labels must have shape \(3,\)"),
-        (np.ones((1, 2), np.float32), [0], "two rows or more, got 1"),
+        (np.ones((1, 2), np.float32), [0], "two rows or more, got one"),
     ],
 )
 def test_bad_input_is_named(x, labels, message):

@@ -44,7 +44,7 @@ def test_neighbours_in_a_gallery_may_be_any_of_its_rows():
 
 @pytest.mark.parametrize("k", [0, 12])
 def test_k_out_of_range_is_named(k):
-    with pytest.raises(ValueError, match=f"k must be from 1 to 11 .*, got {k}"):
+    with pytest.raises(ValueError, match=f"k must be a whole .* from 1 to 11, got {k}"):
         nearest(grid(12), k=k)
 
 

@@ -122,14 +122,19 @@ EYE = np.eye(3, dtype=np.float32)
 @pytest.mark.parametrize(
     ("function", "rows", "options", "message"),
     [
-        (k_reciprocal, (EYE, EYE), {"k1": 6}, "k1 must be from 1 to 5 for 6 rows"),
-        (k_reciprocal, (EYE, EYE), {"k1": 2, "k2": 4}, "k2 must be from 1 to .* 3"),
+        (k_reciprocal, (EYE, EYE), {"k1": 6}, "k1 must be a whole number, from 1 to 5"),
+        (
+            k_reciprocal,
+            (EYE, EYE),
+            {"k1": 2, "k2": 4},
+            "k2 must be a whole .* from 1 to 3",
+        ),
         (k_reciprocal, (EYE, EYE), {"k1": 2, "k2": 1, "weight": 2}, "weight must be"),
         (k_reciprocal, (EYE, EYE[:, :2]), {}, "gallery must have the queries' dim 3"),
         (k_reciprocal, (BAD, BAD), {}, "3 rows that are not"),
-        (expand_queries, (EYE, EYE), {"k": 4}, "k must be from 1 to the gallery's 3"),
+        (expand_queries, (EYE, EYE), {"k": 4}, "k must be a whole number, from 1 to 3"),
         (expand_queries, (EYE, EYE), {"k": 1, "alpha": -1.0}, "alpha must be at least"),
-        (expand_gallery, (EYE,), {"k": 3}, "k must be from 1 to 2"),
+        (expand_gallery, (EYE,), {"k": 3}, "k must be a whole number, from 1 to 2"),
     ],
 )
 def test_bad_input_is_named(function, rows, options, message):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 import rankjax
-from rankjax import similarity
+from rankjax import metrics, similarity
 from rankjax.metrics import (
     Side,
     compress,
@@ -640,3 +640,28 @@ def test_one_cut_off_is_taken_for_a_list_of_one():
 def test_values_of_k_that_nobody_asked_for_fit_the_rows():
     few = retrieval_metrics(np.eye(4, dtype=np.float32), [0, 0, 1, 1])
     assert {k for k in few if k.startswith("recall")} == {"recall_at_1", "recall_at_2"}
+
+
+WHOLE = {
+    "k of nearest": lambda x, y: nearest(x, k=2.0),
+    "k as a list": lambda x, y: nearest(x, k=[1, 2]),
+    "block of nearest": lambda x, y: nearest(x, k=1, block=0),
+    "k of expansion": lambda x, y: expand_queries(x, x, k=3.0),
+    "k1": lambda x, y: k_reciprocal(x, x, k1=2.0, k2=2),
+    "k of clusters": lambda x, y: metrics.kmeans(x, k=2.0, seed=0),
+    "restarts": lambda x, y: metrics.kmeans(x, k=2, seed=0, restarts=2.5),
+    "levels": lambda x, y: precision_recall(leave_one_out(x, y), levels=11.0),
+    "samples": lambda x, y: metrics.bootstrap({"a": x[:, 0]}, samples=1e3),
+    "seed": lambda x, y: metrics.bootstrap({"a": x[:, 0]}, seed=-1),
+    "block": lambda x, y: retrieval(leave_one_out(x, y), block=7.0),
+    "k of nDCG": lambda x, y: metrics.graded_ndcg(x, x, k=2.5),
+    "sample": lambda x, y: metrics.health(x, y, seed=0, sample=10.0),
+    "folds": lambda x, y: metrics.verification(x[:, 0], y == 0, folds=2.5),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_numbers_that_are_not_whole_are_refused_by_name(name):
+    x, y = np.eye(6), np.array([0, 0, 0, 1, 1, 1])
+    with pytest.raises(ValueError, match=rf"^{name.split()[0]} must be a whole number"):
+        WHOLE[name](x, y)

@@ -109,7 +109,7 @@ def test_graded_ndcg_counts_ties_against_the_query_and_knows_nothing_of_none():
             np.zeros((2, 3)),
             np.ones((2, 3)),
             4,
-            "k must be from 1 to 3, the rows, got 4",
+            "k must be a whole number, from 1 to 3, got 4",
         ),
     ],
 )

@@ -175,13 +175,13 @@ def test_what_cannot_be_meant_is_refused_by_name():
     found = metrics.nearest(rows, k=5)
     with pytest.raises(ValueError, match="neighbours must be of all 47 rows"):
         metrics.nearer_class(rows[:47], labels[:47], found)
-    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="k must be a whole number, at least 1, got 0"):
         metrics.nearer_class(rows, labels, found, k=0)
     with pytest.raises(ValueError, match="near must be from 0 to 1, got 2"):
         metrics.duplicates(found, near=2)
     with pytest.raises(ValueError, match="neighbours must be of all 40 rows"):
         metrics.mixed_classes(labels[:40], found)
-    with pytest.raises(ValueError, match="least must be at least 2, got 1"):
+    with pytest.raises(ValueError, match=r"least must be a whole .* at least 2, got 1"):
         metrics.modes(rows, labels, least=1)
     with pytest.raises(TypeError, match=r"^neighbours must be what"):
         metrics.nearer_class(rows, labels, 3)

@@ -199,7 +199,7 @@ def test_one_model_twice_cannot_be_told_apart():
         ([1.0, 2.0], {"by": "class", "labels": [1]}, "labels must have shape"),
         ([1.0, 2.0], {"by": "row"}, "by must be 'query' or 'class', got 'row'"),
         ([1.0, 2.0], {"level": 95}, "level must be between 0 and 1, got 95"),
-        ([1.0, 2.0], {"samples": 0}, "samples must be at least 1"),
+        ([1.0, 2.0], {"samples": 0}, "samples must be a whole number, at least 1"),
     ],
 )
 def test_bad_values_are_named(values, options, message):

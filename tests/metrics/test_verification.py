@@ -167,7 +167,13 @@ def test_open_set_rates_equal_a_loop_over_thresholds(seed, ties):
     [
         ([1, np.nan, 2, 3], [True, False] * 2, {}, ValueError, "first at 1"),
         ([1, 2, 3, 4], [True] * 4, {}, ValueError, "got 4 same and 0 different"),
-        ([1, 2, 3, 4], [True, False] * 2, {}, ValueError, "folds must be from 2 to 2"),
+        (
+            [1, 2, 3, 4],
+            [True, False] * 2,
+            {},
+            ValueError,
+            "folds .* from 2 to 2",
+        ),
         ([1, 2, 3, 4], [1, 0] * 2, {}, TypeError, "same must be a bool mask"),
         ([1, 2, 3], [True, False] * 2, {}, ValueError, r"same must have shape \(3,\)"),
         ([1, 2], [True, False], {"fold": [0, 1]}, ValueError, "fold must leave"),
@@ -215,3 +221,15 @@ def test_templates_are_means_over_media_of_means_over_frames():
     alone = template_embeddings(rows, templates)[1]
     means = [rows[templates == name].astype(np.float64).mean(0) for name in names]
     np.testing.assert_allclose(alone, means, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("media", [None, np.arange(4, dtype=np.uint64)])
+@pytest.mark.parametrize("kind", [np.uint64, np.int64])
+def test_templates_that_floating_point_cannot_tell_apart_are_told_apart(kind, media):
+    rows = np.random.default_rng(0).normal(size=(4, 3))
+    first = kind(2**62 + 1)
+    templates = np.array([first, first, first + kind(1), first + kind(1)], kind)
+    names, found = template_embeddings(rows, templates, media)
+    np.testing.assert_array_equal(names, [first, first + kind(1)])
+    assert names.dtype == kind
+    np.testing.assert_allclose(found, rows.reshape(2, 2, 3).mean(1))
