@@ -76,8 +76,9 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
         # Neither statistics nor features that are worth keeping.
         if fitted.now.model.norm == "frozen":
             fitted.put("norm", plain["norm"])
-        for name in {"train_blocks", "lora"} & {*typed}:
-            if now[name] != plain[name]:
+        for name in ("train_blocks", "lora"):
+            frozen = name in typed and now[name] != plain[name]
+            if frozen and not config.data.features():
                 raise UsageError(
                     f"{name} keeps blocks of the backbone as they are, and without "
                     f"weights they are random; give --weights FILE, got {now[name]}"
