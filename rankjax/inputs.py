@@ -12,7 +12,7 @@ import numpy as np
 
 from rankjax.mining import MINERS
 from rankjax.pairs import BY_LABEL, EVERY, Pairs, Rows
-from rankjax.registry import Kind, LossInfo, info_of
+from rankjax.registry import Kind, LossInfo, info_of, is_traced
 from rankjax.selections import SELECTIONS
 from rankjax.similarity import SIMILARITIES, complex_angle
 from rankjax.terms import Reduction, Terms, mean, mean_active, total
@@ -91,6 +91,16 @@ def check_regularizers(regularizers: Any) -> None:
     for weight, penalty in regularizers:
         check_number("the weight of regularizers", weight)
         check_functions(regularizers=penalty)
+
+
+def check_params(loss: Any, params: Mapping[str, Any]) -> None:
+    """Raises a TypeError for settings that cannot be traced."""
+    for name in params:
+        if not is_traced(loss, name):
+            raise TypeError(
+                f"params must be numbers that may change, and {name} shapes the "
+                f"computation: bind it by functools.partial(loss, {name}=...)"
+            )
 
 
 def check_number(name: str, value: Any) -> None:

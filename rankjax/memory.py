@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rankjax import inputs
@@ -54,6 +55,7 @@ class Memory:
         embeddings: jax.Array,
         labels: jax.Array,
         *,
+        valid: Any = None,
         axis_name: AxisName | None = None,
     ) -> "Memory":
         """The memory with a batch in place of its oldest rows; no gradient flows.
@@ -61,13 +63,15 @@ class Memory:
         Args:
           embeddings: [n, dim], n at most the size.
           labels: [n] integers, or [n, classes] bool, as the memory holds them.
+          valid: [n] bool, or None for all; False rows are padding, and their places
+            stay empty.
           axis_name: the mapped axis over which the batch is spread, or None.
 
         Raises:
           ValueError: shapes that do not fit, or a batch larger than the memory.
           TypeError: labels of another type than the memory's.
         """
-        rows = inputs.as_rows("", embeddings, labels, None)
+        rows = inputs.as_rows("", embeddings, labels, valid)
         dim = self.embeddings.shape[1]
         if rows.label is None or rows.label.shape[1:] != self.labels.shape[1:]:
             held = ", ".join(["n", *map(str, self.labels.shape[1:])])
@@ -87,11 +91,12 @@ class Memory:
                 f"got {rows.embeddings.shape[1]}"
             )
         embeddings, labels = lax.stop_gradient(rows.embeddings), rows.label
+        valid = rows.valid
         first: Any = 0
         if axis_name is not None and self.replicated:
-            embeddings, labels = (
+            embeddings, labels, valid = (
                 lax.all_gather(x, axis_name, tiled=True, to="invarying")
-                for x in (embeddings, labels)
+                for x in (embeddings, labels, valid)
             )
         elif axis_name is not None:
             first = lax.axis_index(axis_name) * len(labels)
@@ -101,7 +106,7 @@ class Memory:
                 f"a memory of {size} rows holds no batch of {n}: size must be at least "
                 "that of the batch"
             )
-        return on_any_mesh(_with, embeddings, labels, self, first)
+        return on_any_mesh(_with, embeddings, labels, valid, self, first)
 
     def references(self, *, holds_batch: bool) -> References:
         """Makes the rows references of an objective.
@@ -121,7 +126,11 @@ class Memory:
 
 
 def _with(
-    embeddings: jax.Array, labels: jax.Array, memory: Memory, first: Any
+    embeddings: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array,
+    memory: Memory,
+    first: Any,
 ) -> Memory:
     """The memory with rows in place of its oldest, numbered from `first` on."""
     size, n = len(memory.labels), len(labels)
@@ -133,7 +142,9 @@ def _with(
             embeddings.astype(memory.embeddings.dtype)
         ),
         labels=memory.labels.at[place].set(labels.astype(memory.labels.dtype)),
-        index=jnp.minimum(memory.index, -1).at[place].set(first + count),
+        index=jnp.minimum(memory.index, -1)
+        .at[place]
+        .set(jnp.where(valid, first + count, -2)),
         start=(memory.start + n) % size,
     )
 
@@ -157,12 +168,15 @@ def empty(
       replicated: see `Memory`.
 
     Raises:
-      ValueError: a number is below 1.
+      ValueError: a number is not whole or below 1.
     """
     sizes = {"size": size, "dim": dim, "classes": classes}
     for name, value in sizes.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        whole = isinstance(value, int | np.integer)
+        if value is not None and not (whole and value >= 1):
+            raise ValueError(
+                f"{name} must be a whole number, at least 1, got {value!r}"
+            )
     return Memory(
         jnp.zeros((size, dim), dtype),
         jnp.zeros(size, jax.dtypes.canonicalize_dtype(int))

@@ -170,6 +170,7 @@ class Objective(Generic[Value]):
         info = info_of(self.loss)
         if info is not None:
             check_settings(self.loss, params or {})
+            inputs.check_params(self.loss, params or {})
             inputs.check_references(info, others, weights)
             if self.mining is None and batch.guide is not None and not info.guided:
                 raise ValueError(

@@ -267,11 +267,29 @@ def check_settings(loss: Callable[..., Any], settings: Mapping[str, Any]) -> Non
                 raise ValueError(
                     f"{name} must be one number, got an array {np.shape(value)}"
                 )
+        if jax.Array not in members:
+            _check_whole(name, value, members)
         for member in (hints[name], *members):
             if typing.get_origin(member) is Literal:
                 _check_option(name, value, typing.get_args(member))
             for note in getattr(member, "__metadata__", ()):
                 _check_range(name, value, note)
+
+
+def _check_whole(name: str, value: Any, members: list[Any]) -> None:
+    """Raises a TypeError where one or several whole numbers are something else."""
+    several = tuple[int, ...] in members
+    if value is None or not (several or int in members):
+        return
+    numbers = value if several and isinstance(value, tuple | list) else [value]
+    whole = all(isinstance(number, int | np.integer) for number in numbers)
+    if not whole or isinstance(value, tuple | list) != several:
+        what = "several whole numbers" if several else "a whole number"
+        known = not isinstance(value, jax.core.Tracer)
+        raise TypeError(
+            f"{name} must be {what}, known before anything is computed, got "
+            f"{repr(value) if known else 'a traced one'}"
+        )
 
 
 def _check_option(name: str, value: Any, options: tuple[Any, ...]) -> None:

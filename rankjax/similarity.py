@@ -152,7 +152,8 @@ def negative_lp(
     Raises:
       ValueError: p is known and out of range.
     """
-    if not isinstance(p, jax.core.Tracer) and not 1 <= p < jnp.inf:
+    # In NumPy: of a known number JAX makes a traced one, inside of another's jit.
+    if not isinstance(p, jax.core.Tracer) and not 1 <= np.asarray(p) < np.inf:
         raise ValueError(f"p must be at least 1 and finite, got {p}")
     anchors, references = at_least_float32(anchors), at_least_float32(references)
     p = jnp.asarray(p, anchors.dtype)
@@ -210,7 +211,7 @@ def negative_hyperbolic(
       ValueError: curvature is known and not above 0, or clip is not.
     """
     for name, value in (("curvature", curvature), ("clip", clip)):
-        if not isinstance(value, jax.core.Tracer) and not value > 0:
+        if not isinstance(value, jax.core.Tracer) and not np.asarray(value) > 0:
             raise ValueError(f"{name} must be above 0, got {value}")
     anchors, references = at_least_float32(anchors), at_least_float32(references)
     root = jnp.sqrt(jnp.asarray(curvature, anchors.dtype))

@@ -173,7 +173,7 @@ def test_the_guide_of_an_image_is_its_own(triplets, guide):
         ("--dataset folder:{photos} --symmetric", "symmetric needs images with a pos"),
         ("--dataset list:{list} --loss proxy_nca", "proxies and partners exclude each"),
         ("--dataset list:{list} --memory 500", "memory and partners exclude each oth"),
-        ("--dataset list:{list} --loss vic_reg", "loss vic_reg .*negatives must be N"),
+        ("--dataset list:{list} --loss vic_reg", "loss vic_reg.*negatives must be N"),
         ("--loss margin_mse", "loss margin_mse needs --guide FILE, what another mo"),
         ("--loss margin_mse --guide nowhere", "guide must be a file of experiments.em"),
         (
@@ -381,6 +381,22 @@ def test_a_few_photos_are_seen_two_hundred_times_at_most(words, expected):
     config = fit_to_data(config, typed, split)
     found = config.flat()
     assert {name: found[name] for name in expected} == expected
+
+
+def test_a_memory_and_parts_are_held_against_the_batch_that_fits_the_data(photos):
+    words = ["--dataset", f"folder:{photos}", "--image-size", "16"]
+    _, config, typed = parse([*words, "--memory", "24", "--microbatch", "2"])
+    size = load_fitted(config, typed, 1, 1)[0].batch.size()
+    assert size <= 24
+    _, config, typed = parse([*words, "--memory", "3"])
+    with pytest.raises(UsageError, match=f"at least the batch, {size}, or 0, got 3"):
+        load_fitted(config, typed, 1, 1)
+
+
+def test_a_selection_as_mining_is_told_how_it_is_chosen():
+    _, config, typed = parse(["--loss", "triplet", "--mining", "semi_hard"])
+    with pytest.raises(UsageError, match="--loss-options selection=semi_hard"):
+        check(fit_batch(config, typed, devices=1, hosts=1), 1)
 
 
 @pytest.mark.parametrize("loss", ["mag_face", "ada_face"])

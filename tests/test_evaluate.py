@@ -710,6 +710,16 @@ def test_a_length_that_is_asked_for_twice_is_refused(tmp_path, capsys):
     assert "dims must differ, got 2 2" in capsys.readouterr().err
 
 
+def test_few_pairs_have_as_many_folds_as_there_are(evaluate):
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(32, 4)), np.arange(32) // 2
+    pairs = [[i, i + 1] for i in range(0, 16, 2)] + [[i, i + 2] for i in range(8)]
+    own, _ = evaluate(embeddings=x, labels=labels, pairs=pairs)
+    eight, _ = evaluate("--folds", 8, embeddings=x, labels=labels, pairs=pairs)
+    assert own["pairs"] == {"same": 8, "different": 8}
+    assert own["accuracy"] == eight["accuracy"]
+
+
 @pytest.mark.parametrize("option", ["--json", "--report"])
 def test_what_is_read_is_not_written_over(option, tmp_path, capsys):
     file = tmp_path / "x.npz"

@@ -195,7 +195,7 @@ def test_labels_of_another_shape_than_the_memorys_are_refused():
 
 @pytest.mark.parametrize(("size", "dim"), [(0, 3), (3, 0)])
 def test_a_memory_without_room_is_refused(size, dim):
-    with pytest.raises(ValueError, match="must be at least 1"):
+    with pytest.raises(ValueError, match="must be a whole number, at least 1"):
         memory.empty(size, dim)
 
 
@@ -205,3 +205,26 @@ def test_two_copies_of_one_row_are_refused():
     references = rankjax.References(x, y, copy_of=np.array([0, 1, 1, -1]))
     with pytest.raises(ValueError, match="names row 1 twice"):
         compute(x, y, references=references)
+
+
+@pytest.mark.parametrize("holds_batch", [True, False])
+def test_padding_leaves_its_places_empty(holds_batch):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 4)).astype(np.float32)
+    y, valid = np.arange(12, dtype=np.int32) // 3, np.arange(12) < 9
+    padded = np.where(valid[:, None], x, np.nan).astype(np.float32)
+    compute = rankjax.objective(losses.contrastive_loss)
+    values = []
+    for rows, labels, some in ((padded, y, valid), (x[:9], y[:9], None)):
+        held = memory.empty(24, 4).add(rows, labels, valid=some)
+        held = held.add(rows, labels, valid=some)
+        references = held.references(holds_batch=holds_batch)
+        values.append(compute(rows, labels, valid=some, references=references))
+    assert np.isfinite(values[0])
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [64.0, 1.5])
+def test_a_memory_of_no_whole_number_of_rows_is_refused(size):
+    with pytest.raises(ValueError, match=r"^size must be a whole number"):
+        memory.empty(size=size, dim=8)

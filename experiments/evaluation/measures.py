@@ -105,8 +105,10 @@ def _verify(subject: Subject, options: Options) -> PairResult:
             raise UsageError(f"{name} is of a ranking; protocol verification has none")
     pairs = subject.pairs
     scores = cosines(subject.embeddings, pairs.indices)
+    rarer = min(int(pairs.same.sum()), int((~pairs.same).sum()))
+    folds = max(min(10, rarer), 2) if options.folds is None else options.folds
     found = metrics.verification(
-        scores, pairs.same, fold=pairs.folds, folds=options.folds, fars=options.fars
+        scores, pairs.same, fold=pairs.folds, folds=folds, fars=options.fars
     )
     return PairResult(pairs.indices, scores, pairs.same, found)
 

@@ -50,8 +50,9 @@ class Options:
     """Of k-means."""
     samples: int = 5000
     """Of the bootstrap, for intervals of 95%; 0 for no intervals."""
-    folds: int = 10
-    """For verification, where the data does not say which fold a pair is in."""
+    folds: int | None = None
+    """For verification, where the data does not say which fold a pair is in; 10, or as
+    many as there are pairs of the rarer kind."""
     fars: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
     """False acceptance rates at which verification reports the true one."""
     firs: tuple[float, ...] = (1e-1, 1e-2, 1e-3)

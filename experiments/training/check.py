@@ -28,6 +28,12 @@ from rankjax.models import MODELS
 from rankjax.registry import Range, hyper_parameters, info_of
 
 
+def check_before_data(config: Config, devices: int, hosts: int = 1) -> None:
+    """Raises as `check`, but not for parts of a batch that may shrink with the data."""
+    memory = config.loss.memory and max(config.loss.memory, config.batch.size())
+    check(config.replace(memory=memory, microbatch=0), devices, hosts)
+
+
 def check(
     config: Config, devices: int, hosts: int = 1, *, train: Split | None = None
 ) -> None:
@@ -229,9 +235,9 @@ def _check_loss(loss: Loss, others: int) -> None:
         compute = build_objective(loss, axis_name=None)
         jax.eval_shape(compute, rows((4, dim)), labels((4,)), **given)
     except (TypeError, ValueError) as error:
-        settings = " ".join(loss.loss_options)
+        settings = " ".join([loss.name, *loss.loss_options])
         message = str(error).splitlines()[0]
-        raise UsageError(f"loss {loss.name} {settings}: {message}") from error
+        raise UsageError(f"loss {settings}: {message}") from error
 
 
 def check_weights(weights: Path | None) -> None:

@@ -42,6 +42,11 @@ def build_objective(
     measure = look_up(
         "similarity", loss.similarity, {"default": None} | similarity.SIMILARITIES
     )
+    if loss.mining in mining.SELECTIONS:
+        raise UsageError(
+            f"mining {loss.mining} is a selection of a triplet loss's negatives: "
+            f"--loss-options selection={loss.mining}"
+        )
     miner = look_up("miner", loss.mining, {"all": None} | mining.MINERS)
     if loss.mining_options:
         known = _defaults(miner or (lambda: None))

@@ -12,7 +12,7 @@ from experiments.bench.output import Row, show
 from experiments.config import SETTINGS, Config
 from experiments.features import Features
 from experiments.recipes import EXPERIMENTS
-from experiments.training.check import check, check_weights, choose_devices
+from experiments.training.check import check_before_data, check_weights, choose_devices
 from experiments.training.choices import build_augmentation, build_batches
 from experiments.training.fitting import fit_batch, settings_fitted
 from experiments.training.images import load_fitted
@@ -66,7 +66,9 @@ def dry_run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> int
                 found, result, failed = str(error).splitlines()[0], "failed", True
             found += f" ({time.perf_counter() - began:.1f} s)"
         rows.append({"check": what, "result": result, "found": found})
-    show(f"dry run of {name}", rows, dict.fromkeys(rows[0], ""))
+    show(
+        f"dry run of {name} on {config.data.dataset}", rows, dict.fromkeys(rows[0], "")
+    )
     return int(failed)
 
 
@@ -81,7 +83,8 @@ class _Trial:
             raise UsageError("dry_run is of one process; leave hosts out")
         self._devices = choose_devices(self._config.devices.devices)
         count = len(self._devices)
-        check(fit_batch(self._config, self._typed, devices=count, hosts=1), count)
+        fitted = fit_batch(self._config, self._typed, devices=count, hosts=1)
+        check_before_data(fitted, count)
         check_weights(self._config.model.weights)
         kinds = sorted({device.device_kind for device in self._devices})
         return f"{count} devices ({', '.join(kinds)})"

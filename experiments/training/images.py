@@ -7,7 +7,7 @@ from typing import Any
 from experiments.config import Config, Data
 from experiments.features import Features, guided, load_features
 from experiments.pretrained import as_json
-from experiments.training.check import check
+from experiments.training.check import check, check_before_data
 from experiments.training.fitting import fit_batch, fit_to_data
 from rankjax.data import Dataset, Split, load
 from rankjax.data.images import EncodedImages
@@ -30,7 +30,7 @@ def load_fitted(
       RunError: see `rankjax.data.load`.
     """
     fitted = fit_batch(config, typed, devices=devices, hosts=processes)
-    check(fitted, devices, processes)
+    check_before_data(fitted, devices, processes)
     try:
         data = load_data(config.data, config.run.seed)
     except UsageError:

@@ -141,7 +141,7 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
     """
     if not file.is_file():
         raise UsageError(f"there is no list {file}")
-    headings, table = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    headings, table = _parquet(file) if _is_parquet(file) else _csv(file)
     names = [_text(heading).lower() for heading in headings]
     used = [column for column in _COLUMNS if column in names]
     partners = sorted(
@@ -350,7 +350,10 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, list | dict):
         raise UsageError(f"a value must be text or a number, got {value!r}")
-    text = value.decode() if isinstance(value, bytes) else str(value)
+    try:
+        text = value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"a value must be text in UTF-8, got {value!r}") from error
     return text.strip()
 
 
@@ -374,12 +377,18 @@ def _csv(file: Path) -> tuple[list[str], list[list[str]]]:
         with open(file, newline="", encoding="utf-8-sig") as stream:
             lines = [line for line in csv.reader(stream, strict=True) if line]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not a CSV file in UTF-8: {error}") from error
+        raise UsageError(
+            f"{file} is not a CSV file in UTF-8 whose columns commas part: {error}"
+        ) from error
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
     if not lines:
         raise UsageError(f"{file} is empty; it must begin with the headings path,label")
     return lines[0], lines[1:]
+
+
+def _is_parquet(file: Path) -> bool:
+    return file.suffix.lower() in (".parquet", ".pq")
 
 
 def _parquet(file: Path) -> tuple[list[str], Sequence[Sequence[Any]]]:

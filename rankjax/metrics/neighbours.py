@@ -134,7 +134,9 @@ def _search(
         i = numbers[at]
         values = rule.order(queries[i], gallery)
         if rule.itself:
-            values = jnp.where((i * block + row)[:, None] == column, -jnp.inf, values)
+            values = jnp.where(
+                (i * block + row)[:, None] == column[None, :], -jnp.inf, values
+            )
         best, which = lax.top_k(values, rule.k)
         best = rule.value(best)
         # Numbers are filled up with -1, which would be the last block.

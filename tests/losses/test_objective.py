@@ -1048,3 +1048,60 @@ def test_params_that_are_no_dict_are_refused():
 def test_a_one_call_form_is_refused_as_a_loss_of_pairs():
     with pytest.raises(TypeError, match=r"write rankjax.losses.triplet_loss for"):
         rankjax.objective(rankjax.triplet_loss)
+
+
+NOT_WHOLE = {
+    "bins": lambda: rankjax.fast_ap_loss(EMBEDDINGS, LABELS, bins=20.5),
+    "bins as an array": lambda: rankjax.histogram_loss(
+        EMBEDDINGS, LABELS, bins=jnp.asarray(20)
+    ),
+    "positives": lambda: rankjax.triplet_loss(
+        EMBEDDINGS, LABELS, mining=functools.partial(mining.top_k, positives=1.0)
+    ),
+    "count": lambda: rankjax.triplet_loss(
+        EMBEDDINGS,
+        LABELS,
+        selection=functools.partial(mining.random_negatives, count=1.5),
+        key=jax.random.key(0),
+    ),
+    "k": lambda: rankjax.recall_at_k_loss(EMBEDDINGS, LABELS, k=[1, 2.5]),
+    "k as one number": lambda: rankjax.recall_at_k_loss(EMBEDDINGS, LABELS, k=2),
+}
+
+
+@pytest.mark.parametrize("name", NOT_WHOLE)
+def test_settings_that_are_not_whole_are_refused_by_name(name):
+    with pytest.raises(TypeError, match=rf"^{name.split()[0]} must be .*whole number"):
+        NOT_WHOLE[name]()
+
+
+@pytest.mark.parametrize(
+    ("loss", "params"),
+    [
+        (losses.fast_ap_loss, {"bins": 20}),
+        (losses.recall_at_k_loss, {"k": (1, 2)}),
+        (losses.triplet_loss, {"selection": mining.semi_hard}),
+    ],
+)
+def test_params_that_shape_the_computation_are_to_be_bound(loss, params):
+    (name,) = params
+    with pytest.raises(TypeError, match=rf"^params .*functools.partial\(loss, {name}="):
+        rankjax.objective(loss)(EMBEDDINGS, LABELS, params=params)
+
+
+@pytest.mark.parametrize(
+    ("measure", "setting", "value"),
+    [
+        (rankjax.similarity.negative_hyperbolic, "curvature", 0.5),
+        (rankjax.similarity.negative_hyperbolic, "clip", 2.0),
+        (rankjax.similarity.negative_lp, "p", 3.0),
+    ],
+)
+def test_settings_of_similarities_may_be_arrays(measure, setting, value):
+    def found(value):
+        bound = functools.partial(measure, **{setting: value})
+        loss = rankjax.nt_xent_loss(EMBEDDINGS, LABELS, similarity=bound)
+        return loss, rankjax.metrics.nearest(EMBEDDINGS, k=1, similarity=bound).rows
+
+    for expected, array in zip(found(value), found(jnp.float32(value)), strict=True):
+        close(array, expected)
