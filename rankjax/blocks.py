@@ -128,15 +128,15 @@ def sum_unvarying(gradients: Any, like: Any) -> Any:
 
 
 def on_any_mesh(compute: Callable[..., Any], *operands: Any) -> Any:
-    """Computes where the first operand's mesh has explicit axes as on any other.
+    """Computes where operands lie on a mesh of explicit axes as on any other.
 
     Explicit axes leave open what is exchanged for a matrix of all pairs. Here the
     compiler chooses, and the result is whole on every device.
     """
-    mesh = jax.typeof(jax.tree.leaves(operands)[0]).sharding.mesh
-    if mesh.explicit_axes and not mesh.manual_axes:
-        whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        compute = jax.sharding.auto_axes(compute, out_sharding=whole)
+    for mesh in (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(operands)):
+        if mesh.explicit_axes and not mesh.manual_axes:
+            whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+            return jax.sharding.auto_axes(compute, out_sharding=whole)(*operands)
     return compute(*operands)
 
 

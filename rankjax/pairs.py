@@ -1,6 +1,7 @@
 """A batch as losses and miners see it: one similarity matrix and two masks."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rankjax.blocks import on_any_mesh
 from rankjax.similarity import (
     Similarity,
     apply,
@@ -385,6 +387,22 @@ def from_tuples(
             "anchor, positive and negative must list the same number of tuples, got "
             f"{len(anchor)}, {len(positive)} and {len(negative)}"
         )
+    return on_any_mesh(
+        functools.partial(_of_tuples, similarity),
+        embeddings,
+        anchor,
+        positive,
+        negative,
+    )
+
+
+def _of_tuples(
+    similarity: Similarity,
+    embeddings: jax.Array,
+    anchor: jax.Array,
+    positive: jax.Array,
+    negative: jax.Array,
+) -> Pairs:
     others = jnp.concatenate([positive, negative], 1)
     rows = embeddings[others]
     similarities = jax.vmap(similarity)

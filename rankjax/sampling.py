@@ -6,6 +6,7 @@ value = objective(losses.arc_face_loss, axis_name=AXIS)(x, labels, references=so
 """
 
 import dataclasses
+import functools
 import math
 from typing import Annotated, Any
 
@@ -14,7 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from rankjax import inputs
+from rankjax.blocks import on_any_mesh
 from rankjax.inputs import References
+from rankjax.pairs import Rows
 from rankjax.registry import Range, check_settings
 
 Part = Annotated[float, Range(above=0, most=1)]
@@ -78,16 +81,24 @@ def sampled_classes(
         wanted = lax.all_gather(wanted, axis_name, tiled=True, to="invarying")
     if axis_name is not None and not references.replicated:
         key = jax.random.fold_in(key, lax.axis_index(axis_name))
+    embeddings, label, valid = on_any_mesh(
+        functools.partial(_sampled, share), wanted, rows, key
+    )
+    return dataclasses.replace(
+        references, embeddings=embeddings, labels=label, valid=valid
+    )
+
+
+def _sampled(
+    share: float, wanted: jax.Array, rows: Rows, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Rows of wanted classes and others at random: embeddings, labels and validity."""
+    labels = jnp.asarray(rows.label)
     wanted = jnp.sort(wanted)
-    place = jnp.minimum(jnp.searchsorted(wanted, rows.label), len(wanted) - 1)
-    m = len(rows.label)
+    place = jnp.minimum(jnp.searchsorted(wanted, labels), len(wanted) - 1)
+    m = len(labels)
     draws = jax.random.uniform(key, (m,), jnp.float32)
-    draws += (wanted[place] == rows.label).astype(jnp.float32)
+    draws += (wanted[place] == labels).astype(jnp.float32)
     count = min(m, max(math.ceil(share * m), len(wanted)))
     chosen = jnp.sort(lax.top_k(jnp.where(rows.valid, draws, -1), count)[1])
-    return dataclasses.replace(
-        references,
-        embeddings=rows.embeddings[chosen],
-        labels=rows.label[chosen],
-        valid=rows.valid[chosen],
-    )
+    return rows.embeddings[chosen], labels[chosen], rows.valid[chosen]

@@ -710,6 +710,55 @@ def test_a_length_that_is_asked_for_twice_is_refused(tmp_path, capsys):
     assert "dims must differ, got 2 2" in capsys.readouterr().err
 
 
+def test_lists_belong_to_queries_in_the_order_of_their_numbers(evaluate):
+    rng = np.random.default_rng(0)
+    x, lists = rng.normal(size=(14, 5)), rng.integers(0, 4, (14, 3))
+    rows = np.array([9, 2, 5])
+    by_number, _ = evaluate(embeddings=x, lists=lists, query=rows)
+    sorted_lists = lists[:, np.argsort(rows)]
+    by_mask, _ = evaluate(
+        embeddings=x, lists=sorted_lists, query=np.isin(np.arange(14), rows)
+    )
+    assert by_number["settings"] == by_mask["settings"]
+    other, _ = evaluate(embeddings=x, lists=lists, query=np.isin(np.arange(14), rows))
+    assert by_number["settings"] != other["settings"]
+
+
+@pytest.mark.parametrize("kind", ["mask", "row numbers", "mask with cameras"])
+def test_junk_beside_splits_is_of_all_rows(kind, evaluate):
+    rng = np.random.default_rng(4)
+    x, labels = rng.normal(size=(24, 4)), np.arange(24) % 3
+    split = np.array(["Train"] * 8 + ["query"] * 4 + ["GALLERY"] * 12)
+    junk = np.isin(np.arange(24), [12, 14])
+    more = {}
+    if kind == "mask with cameras":  # which exclude nothing, as all differ
+        more = {"cameras": np.arange(24), "class_names": np.array(["a", "b", "c"])}
+    given = np.flatnonzero(junk) if kind == "row numbers" else junk
+    figures, _ = evaluate(embeddings=x, labels=labels, split=split, junk=given, **more)
+    scores = cosines(x[8:12], x[12:][~junk[12:]])
+    hits = labels[12:][~junk[12:]][scores.argmax(1)] == labels[8:12]
+    assert figures["recall_at_1"] == hits.mean()
+    assert figures["queries"]["junk"] == 2
+    assert figures["queries"]["gallery"] == 10
+
+
+def test_a_split_that_is_none_is_named_with_its_row(refused):
+    split = np.array(["test"] * 5 + ["tset"])
+    said = refused(embeddings=np.eye(6), labels=np.arange(6) // 2, split=split)
+    assert "split must be train, " in said
+    assert "got tset in row 5" in said
+
+
+def test_classes_of_one_name_are_told_apart_by_their_labels(evaluate):
+    names = np.array(["a", "b", "a"])
+    figures, _ = evaluate(
+        embeddings=np.random.default_rng(0).normal(size=(9, 3)),
+        labels=np.arange(9) // 3,
+        class_names=names,
+    )
+    assert figures["class_means"]["name"] == ["a (0)", "b", "a (2)"]
+
+
 def test_few_pairs_have_as_many_folds_as_there_are(evaluate):
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(32, 4)), np.arange(32) // 2

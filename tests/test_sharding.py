@@ -88,6 +88,30 @@ def test_jit_over_a_batch_on_a_mesh_takes_gradients_as_they_are(name, kind):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_tuples_and_samples_of_classes_take_rows_on_a_mesh(kind):
+    mesh = mesh_of(kind)
+    x, y = jax.device_put((X, Y), NamedSharding(mesh, SHARE))
+    classes = rankjax.References(X[::2], Y[::2])
+    draw = functools.partial(
+        rankjax.sampled_classes, classes, share=0.5, key=jax.random.key(0)
+    )
+    tuples = np.arange(3), np.arange(3) + 1, np.arange(3) + 5
+    compare = functools.partial(
+        rankjax.from_tuples, similarity=rankjax.similarity.cosine
+    )
+    with jax.set_mesh(mesh):
+        for run in (lambda f: f, jax.jit):
+            expected, found = (run(lambda y: draw(y).labels)(y) for y in (Y, y))
+            np.testing.assert_array_equal(found, expected)
+            expected, found = (
+                run(lambda x: compare(x, *tuples).similarity)(x) for x in (X, x)
+            )
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+        labelled = rankjax.nt_xent_loss(X, y)  # labels alone lie on the mesh
+        np.testing.assert_allclose(labelled, rankjax.nt_xent_loss(X, Y), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_memories_and_searches_take_a_batch_on_a_mesh(kind):
     mesh = mesh_of(kind)
     x, y = jax.device_put((X, Y), NamedSharding(mesh, SHARE))

@@ -12,6 +12,7 @@ import numpy as np
 from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
 from rankjax.data.images import EncodedImages, read_file
+from rankjax.data.own import SPLIT_OF
 from rankjax.data.splits import JUNK
 from rankjax.errors import RunError, UsageError
 from rankjax.files import Npz, printable
@@ -126,7 +127,16 @@ def _splits(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
         raise ValueError(
             f"split must be strings [{n}], got {split.dtype} {split.shape}"
         )
-    return split
+    if split is None:
+        return None
+    words = [word.strip().casefold() for word in split.tolist()]
+    unknown = [i for i, word in enumerate(words) if word not in SPLIT_OF]
+    if unknown:
+        raise ValueError(
+            f"split must be {', '.join(SPLIT_OF)}, got {split[unknown[0]]} in row "
+            f"{unknown[0]}"
+        )
+    return np.array([SPLIT_OF[word] for word in words])
 
 
 def _of_test(
@@ -134,7 +144,9 @@ def _of_test(
 ) -> dict[str, np.ndarray]:
     """Of rows that have splits those to be evaluated, queries against a gallery."""
     n = len(split)
-    kept = np.isin(split, ("test", "query", "gallery"))
+    kept = np.isin(split, ("test", "gallery"))
+    for key in {"gallery", "junk"} & arrays.keys():  # row numbers are of all rows
+        arrays[key] = _mask(key, arrays[key], n)
     if not kept.any() or "pairs" in arrays or "query" in arrays:
         raise ValueError(
             "split must have test and stand without query and pairs, got "
@@ -152,7 +164,7 @@ def _of_test(
         arrays |= {"query": ~gallery}
         if arrays.get("cameras") is not None and "class_names" in arrays:
             junk = arrays["class_names"][arrays["labels"]] == JUNK
-            arrays |= {"junk": junk & gallery}
+            arrays |= {"junk": (junk & gallery) | arrays.get("junk", False)}
     return arrays
 
 
@@ -239,6 +251,8 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
                 f"lists must be 0 to 3 of shape {shape}, rows and queries, got "
                 f"{lists.dtype} {lists.shape}"
             )
+        if arrays["query"].dtype != bool:  # row numbers in an order of their own
+            lists = lists[:, np.argsort(arrays["query"])]
     return Subject(
         path.stem,
         embeddings,
@@ -310,7 +324,16 @@ def classes(
             f"class_names must have a name for each label, 0 to {values[-1]}, got "
             f"{len(names)} names and the least label {values[0]}"
         )
-    return codes, values, [str(name) for name in names[values]]
+    words, counts = np.unique(names[values], return_counts=True)
+    twice = {*words[counts > 1].tolist()}
+    return (
+        codes,
+        values,
+        [
+            f"{name} ({value})" if name in twice else str(name)
+            for name, value in zip(names[values].tolist(), values, strict=True)
+        ],
+    )
 
 
 def _numbered(column: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:

@@ -68,6 +68,8 @@ def as_label_sets(name: str, labels: Any, n: int) -> np.ndarray:
     sets = np.asarray(labels)
     if sets.ndim != 2:
         return as_labels(name, labels, n)
+    if sets.shape[1] == 1:
+        raise TypeError(f"{name} must have shape [n], take {name}[:, 0]")
     if sets.dtype != bool:
         raise TypeError(
             f"{name} must be integers [n], or a bool mask [n, classes], got "

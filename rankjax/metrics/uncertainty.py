@@ -114,6 +114,8 @@ def _table(name: str, values: Any, n: int | None = None) -> np.ndarray:
     columns: list[np.ndarray] = []
     for key, column in values.items():
         columns.append(checks.as_values(f"{name}[{key!r}]", column, n))
+        if not np.isfinite(columns[-1]).all():
+            raise ValueError(f"{name}[{key!r}] must be finite, got infinity")
         n = len(columns[0])
     return np.stack(columns, axis=1)
 

@@ -217,3 +217,11 @@ def test_values_of_one_metric_without_its_name_are_refused():
 def test_arms_of_different_lengths_are_named():
     with pytest.raises(ValueError, match=r"b\['hit'\] must have shape \(2,\)"):
         compare_models([1, 2], [1], labels=[0, 1])
+
+
+def test_an_infinite_value_is_refused_by_name():
+    values = {"a": np.array([1.0, np.inf, 0.0])}
+    with pytest.raises(ValueError, match=r"\['a'\] must be finite, got infinity"):
+        metrics.bootstrap(values)
+    with pytest.raises(ValueError, match=r"^a\['a'\] must be finite, got infinity"):
+        metrics.compare_models(values, {"a": np.zeros(3)}, labels=np.arange(3))
