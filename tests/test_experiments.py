@@ -236,7 +236,7 @@ def refused(capfd, *arguments) -> tuple[int, str]:
             "no model 'convnett'; did you mean convnet",
         ),
         (["digits", "--similarity", "cosin"], "'cosin'; did you mean cosine"),
-        (["digits", "--mining", "hard"], "no miner 'hard'; did you mean hardest"),
+        (["digits", "--mining", "hardst"], "no miner 'hardst'; did you mean hardest"),
         (["digits", "--reduction", "meen"], "no reduction 'meen'; did you mean mean"),
         (["digits", "--augmentation", "afine"], "'afine'; did you mean affine"),
         (
