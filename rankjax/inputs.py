@@ -103,6 +103,14 @@ def check_params(loss: Any, params: Mapping[str, Any]) -> None:
             )
 
 
+def check_count(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """Raises a ValueError that names what is no whole number in a range."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        limit = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be a whole number, {limit}, got {value!r}")
+
+
 def check_number(name: str, value: Any) -> None:
     """Raises a TypeError for what is no number and holds none."""
     if not (hasattr(value, "dtype") or isinstance(value, numbers.Real)):

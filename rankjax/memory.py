@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from rankjax import inputs
@@ -172,11 +171,8 @@ def empty(
     """
     sizes = {"size": size, "dim": dim, "classes": classes}
     for name, value in sizes.items():
-        whole = isinstance(value, int | np.integer)
-        if value is not None and not (whole and value >= 1):
-            raise ValueError(
-                f"{name} must be a whole number, at least 1, got {value!r}"
-            )
+        if value is not None:
+            inputs.check_count(name, value, 1)
     return Memory(
         jnp.zeros((size, dim), dtype),
         jnp.zeros(size, jax.dtypes.canonicalize_dtype(int))

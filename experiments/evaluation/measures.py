@@ -363,7 +363,6 @@ def compare(
     protocol = options.protocol or subject.protocol
     if subject.label_sets:
         raise UsageError("compare needs one label for each row, got masks")
-    theirs = rank(other, protocol, options)
     if subject.paths is not None and other.paths is not None:
         # Those of the same images may begin with other folders.
         common, *rows = np.intersect1d(subject.paths, other.paths, return_indices=True)
@@ -374,6 +373,7 @@ def compare(
                 "compare must have the same rows in the same order, "
                 f"{common[moved[0]]} is row {here} here and row {there} there"
             )
+    theirs = rank(other, protocol, options)
     for side in ("query_labels", "gallery_labels", "query_cameras", "gallery_cameras"):
         ours = _given(subject, ranked.search, side)
         if not np.array_equal(ours, _given(other, theirs.search, side)):

@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import sys
-import unicodedata
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
 from rankjax.data.images import EncodedImages, read_file
-from rankjax.data.own import SPLIT_OF
+from rankjax.data.own import SPLIT_OF, is_parquet, written
 from rankjax.data.splits import JUNK
 from rankjax.errors import RunError, UsageError
 from rankjax.files import Npz, printable
@@ -73,7 +72,7 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
         length.
       RunError: it cannot be read, or is no Parquet file of embeddings.
     """
-    if path.suffix != ".parquet":
+    if not is_parquet(path):
         return read_arrays(path, wanted)
     try:
         import pyarrow as pa
@@ -343,8 +342,8 @@ def _numbered(column: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
     if column.dtype.kind == "S":
         column = np.char.decode(column, "utf-8")
     words, numbers = np.unique(column, return_inverse=True)
-    # As readers of lists do: what looks alike is one class, blanks and accents aside.
-    clean = [unicodedata.normalize("NFC", word.strip()) for word in words]
+    # As readers of lists do: what looks alike is one class.
+    clean = [written(word) for word in words]
     words, codes = np.unique(clean, return_inverse=True)
     return words, codes[numbers].reshape(column.shape)
 

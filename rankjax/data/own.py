@@ -108,7 +108,7 @@ def find_images(root: Path) -> FolderImages:
         labelled = split or not has_splits
         if labelled and len(inner) > 2:
             raise _ambiguous(root, parts, files)
-        label = _written(inner[0]) if labelled and len(inner) == 2 else ""
+        label = written(inner[0]) if labelled and len(inner) == 2 else ""
         image = root.joinpath(*parts)
         other = folders.setdefault((split, label), image.parent)
         if label and other != image.parent:
@@ -141,7 +141,7 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
     """
     if not file.is_file():
         raise UsageError(f"there is no list {file}")
-    headings, table = _parquet(file) if _is_parquet(file) else _csv(file)
+    headings, table = _parquet(file) if is_parquet(file) else _csv(file)
     names = [_text(heading).lower() for heading in headings]
     used = [column for column in _COLUMNS if column in names]
     partners = sorted(
@@ -183,7 +183,7 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
             columns[column] = values
             continue
         if column != "path":
-            values = [_written(value) for value in values]
+            values = [written(value) for value in values]
         missing = [i for i, value in enumerate(values, start=1) if not value]
         needed = column in ("path", "label")
         if missing and (needed or (column != "exclude" and len(missing) < len(values))):
@@ -357,7 +357,7 @@ def _text(value: Any) -> str:
     return text.strip()
 
 
-def _written(name: str) -> str:
+def written(name: str) -> str:
     """A name as one reads it: with one kind of accents, without what has no width."""
     return unicodedata.normalize("NFC", name.translate(_NO_WIDTH)).strip()
 
@@ -387,7 +387,8 @@ def _csv(file: Path) -> tuple[list[str], list[list[str]]]:
     return lines[0], lines[1:]
 
 
-def _is_parquet(file: Path) -> bool:
+def is_parquet(file: Path) -> bool:
+    """Whether a file is to be read as Parquet, by its suffix."""
     return file.suffix.lower() in (".parquet", ".pq")
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from rankjax.inputs import check_count as check_count
+
 
 def as_embeddings(name: str, embeddings: Any, n: int | None = None) -> np.ndarray:
     """Rows [n, dim], float64 as they are and all else in float32.
@@ -121,14 +123,6 @@ def as_cutoffs(name: str, cutoffs: Any, most: int | None = None) -> list[int]:
             limit = "" if most is None else f" to {most}, what a query can meet"
             raise ValueError(f"{name} must be whole numbers from 1{limit}, got {k!r}")
     return [int(k) for k in values]
-
-
-def check_count(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """Raises a ValueError that names what is no whole number in a range."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
-        limit = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be a whole number, {limit}, got {value!r}")
 
 
 def as_mask(name: str, mask: Any, n: int) -> np.ndarray:
