@@ -6,27 +6,20 @@ import json
 import sys
 from functools import partial
 
-import jax
 import numpy as np
 import pytest
 
-from experiments.bench import input as loader
 from experiments.bench import (
     losses,
-    many_classes,
     output,
     retrieval,
-    scaling,
     suspects,
     timing,
 )
 from experiments.bench.cases import CASES, Case
-from experiments.bench.collectives import Traffic, collectives
 from experiments.bench.peer import Peer
-from experiments.bench.scaling import FORMS
 from experiments.bench.timing import Rep, Shape, Unavailable
-from rankjax import Terms, objective
-from rankjax.parallel import AXIS
+from rankjax import Terms
 
 # What is prepared for one of these tests serves the others of the same process.
 pytestmark = pytest.mark.xdist_group("bench")
@@ -231,14 +224,6 @@ def test_retrieval_finds_what_others_find(tmp_path):
     assert rows["sklearn"]["recall_at_1"] == rows["metrics"]["recall_at_1"]
 
 
-@pytest.mark.parametrize("share", [0.25, 1.0])
-def test_steps_over_many_classes_hold_no_more_than_devices_have_of_them(share):
-    found = many_classes.train(1 << 15, 16, 8, 8, share, steps=1)
-    own = found["matrix_gb"] / 8
-    assert 0 < found["temp_gb_per_device"] < 6 * own
-    assert 0 < found["losses"][0] < 100
-
-
 def test_planted_faults_are_found_or_not_as_they_must_be(tmp_path):
     # Cleanlab says that a label is the better the higher its row's first number is.
     peer = tmp_path / "python"
@@ -267,65 +252,6 @@ def test_planted_faults_are_found_or_not_as_they_must_be(tmp_path):
     assert by["label", "random"]["planted"] == 60
 
 
-def test_collectives_are_read_off_the_compiled_program():
-    text = """
-  %g = f32[128,64]{1,0} all-gather(%p), channel_id=1, dimensions={0}
-  %r = (f32[10]{0}, s32[]) all-reduce(%a, %b), to_apply=%sum
-  %s = f32[2]{0} all-reduce-start(%c), to_apply=%sum
-  %d = f32[2]{0} all-reduce-done(%s)
-  %u = pred[8]{0} all-gather(%q), dimensions={0}
-"""
-    found = collectives(text)
-    assert found == {
-        "all-gather": Traffic(2, 4 * 128 * 64 + 8),
-        "all-reduce": Traffic(2, 4 * 10 + 4 + 4 * 2),
-    }
-    assert str(found["all-gather"]) == "2: 32,776 B"
-
-
-def test_collectives_in_loops_count_as_often_as_they_run():
-    text = """
-%sum (a: f32[], b: f32[]) -> f32[] {
-  ROOT %x = f32[] add(%a, %b)
-}
-
-%body.1 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %r = f32[4]{0} all-reduce(%p), to_apply=%sum, channel_id=1
-  %n = f32[] call(%r), to_apply=%inner
-}
-
-%inner (p: f32[4]) -> f32[4] {
-  %s = f32[2]{0} all-gather(%p), dimensions={0}
-}
-
-ENTRY %main.3_spmd (p: f32[4]) -> f32[4] {
-  %w = (s32[], f32[4]) while(%p), condition=%less, body=%body.1, backend_config=KNOWN
-  %b = f32[4] conditional(%p, %w), branch_computations={%inner, %sum}
-  ROOT %g = f32[8]{0} all-gather(%p), dimensions={0}
-}
-"""
-    known = text.replace("KNOWN", '{"known_trip_count":{"n":"3"}}')
-    assert collectives(known) == {
-        "all-gather": Traffic(3 + 1 + 1, 3 * 4 * 2 + 4 * 2 + 4 * 8),
-        "all-reduce": Traffic(3, 3 * 4 * 4),
-    }
-    unknown = collectives(text)
-    assert unknown == {
-        "all-gather": Traffic(1 + 1 + 1, 4 * 2 + 4 * 2 + 4 * 8, per_turn=1),
-        "all-reduce": Traffic(1, 4 * 4, per_turn=1),
-    }
-    assert str(unknown["all-reduce"]) == "1: 16 B, 1 per turn"
-
-
-@pytest.mark.slow
-def test_the_loader_is_timed_beside_the_bare_decoder(tmp_path):
-    file = tmp_path / "rows.json"
-    assert loader.main(["--quick", "--json", str(file)]) == 0
-    rows = json.loads(file.read_text())
-    assert [row["way"] for row in rows] == 2 * ["bare", "loader", "tf.data"]
-    assert all(row["images_per_s"] > 0 for row in rows if row["way"] == "loader")
-
-
 def test_of_several_runs_the_median_one_is_shown_whole():
     def run(ratio):
         return [
@@ -336,50 +262,3 @@ def test_of_several_runs_the_median_one_is_shown_whole():
     assert losses.usual([run(3.0), run(1.0), run(2.0)]) == run(2.0)
     assert losses.usual([run(3.0), run(1.0)]) == run(1.0)
     assert losses.usual([run(3.0), run(None)]) == run(3.0)
-
-
-ROWS, DIM, DEVICES = 64, 8, 8
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """What the command writes of one loss on the eight devices of this process."""
-    file = tmp_path_factory.mktemp("scaling") / "rows.json"
-    words = ["--only", "sup_con", "--batch", str(ROWS), "--dim", str(DIM)]
-    words += ["--devices", str(DEVICES), "--json", str(file)]
-    assert scaling.main(words) == 0
-    return {row["form"]: row for row in json.loads(file.read_text())}
-
-
-def test_all_forms_gather_embeddings_and_rows_and_blocks_scatter_gradients(
-    measured,
-):
-    assert [*measured] == [*FORMS]
-    for row in measured.values():
-        assert row["all-gather"]["bytes"] >= 4 * ROWS * DIM + 4 * ROWS
-    scattered = {"count": 1, "bytes": 4 * ROWS // DEVICES * DIM, "per_turn": 0}
-    assert measured["rows"]["reduce-scatter"] == scattered
-    assert measured["blocks"]["reduce-scatter"] == scattered
-    assert "reduce-scatter" not in measured["full"]
-    # And the whole matrix takes more memory than a device's own rows.
-    assert measured["full"]["temp_mb"] > 4 * ROWS * ROWS / 1e6
-    assert measured["rows"]["temp_mb"] < measured["full"]["temp_mb"]
-
-
-def test_all_forms_are_one_loss():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(ROWS, DIM)).astype(np.float32)
-    y = rng.permutation(np.arange(ROWS, dtype=np.int32) // 4)
-    plain = jax.value_and_grad(objective(scaling.LOSSES["sup_con"], block=None))
-    value, grad = jax.jit(plain)(x, y)
-    for form in FORMS:
-        run = scaling.spread(scaling.LOSSES["sup_con"], form, jax.devices())
-        got = run(x, y)
-        assert got[1].sharding.spec == jax.sharding.PartitionSpec(AXIS)
-        np.testing.assert_allclose(got[0], value, rtol=1e-5)
-        np.testing.assert_allclose(got[1], grad, rtol=1e-4, atol=1e-6)
-
-
-def test_a_batch_that_does_not_divide_is_refused(capsys):
-    assert scaling.main(["--batch", "100"]) == 1
-    assert "error: 100 rows do not divide over 64 devices" in capsys.readouterr().err

@@ -87,6 +87,19 @@ def test_jit_over_a_batch_on_a_mesh_takes_gradients_as_they_are(name, kind):
     )
 
 
+@pytest.mark.parametrize("block", [None, 1])
+def test_devices_gather_each_row_once_and_scatter_its_gradient_once(block):
+    compute = rankjax.objective(losses.sup_con_loss, axis_name="d", block=block)
+    run = mapped(jax.value_and_grad(compute), (SHARE, SHARE), (WHOLE, SHARE))
+    lines = run.lower(X, Y).compile().as_text().splitlines()
+    exchanged = {
+        kind: [line.split(" = ")[1].split("{")[0] for line in lines if kind in line]
+        for kind in (" all-gather(", " reduce-scatter(")
+    }
+    assert exchanged[" all-gather("].count(f"f64[{ROWS},{DIM}]") == 1
+    assert exchanged[" reduce-scatter("] == [f"f64[{ROWS // N},{DIM}]"]
+
+
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_tuples_and_samples_of_classes_take_rows_on_a_mesh(kind):
     mesh = mesh_of(kind)

@@ -4,14 +4,12 @@ A bench makes its data from a seed and from numbers that may differ from cell to
 (`settings`). Training, validation and test classes are disjoint. Drawn classes are
 synthetic; benches of pictures are features that are never trained: random filters of
 7 x 7 pixels, rectified, averaged over a 4 x 4 grid, and their 64 principal components
-over the training classes. Features from a file can be anything, such as what
-`python -m experiments.embed` writes.
+over the training classes.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,10 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.evaluation.npz import numeric_embeddings
 from rankjax.data.glyphs import LEVELS, render, split_classes
-from rankjax.errors import UsageError
-from rankjax.files import read_npz
 
 
 class Part(NamedTuple):
@@ -188,51 +183,6 @@ def digits() -> Bench:
         settings={"noise": 0.0},
         layers=(64, 128, 128, 16),
         about="scikit-learn's digits, five classes to train on and five to test on",
-    )
-
-
-def features(file: Path) -> Bench:
-    """Embeddings and labels in a file, half of its classes to train on.
-
-    Args:
-      file: .npz with `embeddings` [n, dim] and `labels` [n]; 40 % of the classes test
-        and 10 % validate. Classes of fewer than 8 rows are not used.
-
-    Raises:
-      UsageError: the file lacks one of the two, or has too few classes of 8 rows.
-    """
-    arrays, others, _ = read_npz(file, ("embeddings", "labels"))
-    for name in ("embeddings", "labels"):
-        if name not in arrays:
-            raise UsageError(
-                f"{file} needs {name!r}, it has {sorted((*arrays, *others))}"
-            )
-    inputs = numeric_embeddings(file, arrays["embeddings"]).astype(np.float32)
-    labels = arrays["labels"]
-    if labels.shape != (len(inputs),):
-        raise UsageError(
-            f"{file}: labels must have shape {(len(inputs),)}, got {labels.shape}"
-        )
-    rows = Part(inputs, labels, np.zeros(len(labels), np.int32))
-    names, sizes = np.unique(labels, return_counts=True)
-    names = names[sizes >= _ROWS]
-    if len(names) < 20:
-        raise UsageError(f"{file} has {len(names)} classes of 8 rows, 20 are needed")
-    train, rest = np.split(names, [len(names) // 2])
-    validation, test = np.split(rest, [max(2, len(names) // 10)])
-
-    def make(seed: int, settings: Mapping[str, float]) -> Data:
-        rng = np.random.default_rng(seed)
-        parts = [_part(rng, rows, names, _ROWS) for names in (train, validation, test)]
-        return Data(noisy(rng, parts[0], settings["noise"]), *parts[1:])
-
-    dim = inputs.shape[1]
-    return Bench(
-        name=f"features-{file.stem}",
-        make=make,
-        settings={"noise": 0.0},
-        layers=(dim, 128, 128, 32),
-        about=f"features of {file.name}, {len(train)} classes to train on",
     )
 
 

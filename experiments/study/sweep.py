@@ -1,10 +1,9 @@
 """Small honest comparisons: many seeds and settings of a loss trained at once.
 
-python -m experiments.study.sweep [NAME ...] [--out DIR] [--features FILE.npz]
+python -m experiments.study.sweep [NAME ...] [--out DIR]
 
 Without a name, lists the sweeps and the CPU minutes that each takes. What a result file
 has already is not trained again, so a sweep that was stopped goes on where it was.
---features runs the losses on embeddings from a file instead of a listed bench.
 """
 
 import argparse
@@ -21,8 +20,8 @@ import numpy as np
 from scipy.stats import qmc
 
 from experiments.study import records
-from experiments.study.benches import Bench, features
-from experiments.study.studies import SEARCH_SEEDS, STUDIES, Study, losses_study
+from experiments.study.benches import Bench
+from experiments.study.studies import SEARCH_SEEDS, STUDIES, Study
 from experiments.study.training import Arm, Cell, Outcome, train
 from rankjax.errors import RunError, UsageError, unknown_name
 
@@ -152,17 +151,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=records.RESULTS, help="folder of results"
     )
-    parser.add_argument(
-        "--features", type=Path, help="an .npz of embeddings and labels"
-    )
     options = parser.parse_intermixed_args(arguments)
     names = list(STUDIES) if options.names == ["all"] else options.names
     try:
         studies = [_named(name) for name in names]
-        if options.features is not None:
-            bench = functools.partial(features, options.features)
-            name = f"losses-{options.features.stem}"
-            studies.append(losses_study(name, bench, 15))
         for study in studies:
             print(f"{study.name}: about {study.budget:g} CPU minutes", flush=True)
             run(study, options.out, functools.partial(print, flush=True))

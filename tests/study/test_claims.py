@@ -18,9 +18,9 @@ from experiments.study.claims import (
     c11_sampling,
 )
 from experiments.study.claims import __main__ as command
+from experiments.study.claims.c10_superiority import AGAINST_TRIPLETS
 from experiments.study.claims.claim import word
 from experiments.study.figures import FIGURES
-from experiments.study.published import AGAINST_TRIPLETS
 from experiments.study.records import Record, Result
 from experiments.study.statistics import Finding
 from experiments.study.studies import STUDIES

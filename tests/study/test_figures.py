@@ -12,15 +12,7 @@ from experiments.bench import figures as benchmarks
 from experiments.study import drawing, records, registry, statistics
 from experiments.study.figures import FIGURES, show
 from experiments.study.figures import __main__ as command
-from experiments.study.figures.angles import (
-    STEPS,
-    A,
-    P,
-    angle_at,
-    angle_step,
-    closer,
-    negatives,
-)
+from experiments.study.figures.angles import A, P, angle_at, angle_step
 from experiments.study.figures.bands import BANDS, bands, hardest, semi_hard
 from experiments.study.figures.batches import (
     n_pair,
@@ -125,17 +117,17 @@ def test_show_gives_notebooks_the_drawing_and_the_caption():
 
 def test_the_command_lists_draws_and_names_what_is_wrong(tmp_path, capsys, monkeypatch):
     assert command.main([]) == 0
-    assert all(name in capsys.readouterr().out.split() for name in ["thales_balls"])
+    assert all(name in capsys.readouterr().out.split() for name in ["triplet_bands"])
     out = str(tmp_path / "deep" / "er")
-    assert command.main(["survey_benchmark", "--out", out]) == 0
+    assert command.main(["triplet_gradient", "--out", out]) == 0
     assert capsys.readouterr().out.count(out) == 3
-    assert command.main(["thales_bals", "--out", out]) == 2
-    assert "thales_balls" in capsys.readouterr().err
+    assert command.main(["triplet_band", "--out", out]) == 2
+    assert "triplet_bands" in capsys.readouterr().err
     monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
-    names = ["batch_memory", "survey_benchmark"]
+    names = ["batch_memory", "triplet_gradient"]
     assert command.main([*names, "--out", out]) == 1
     assert "experiments.bench.losses" in capsys.readouterr().err
-    assert (tmp_path / "deep" / "er" / "survey_benchmark.png").exists()
+    assert (tmp_path / "deep" / "er" / "triplet_gradient.png").exists()
     (tmp_path / "bench-losses.json").write_text("{")
     with pytest.raises(RunError, match="cannot read"):
         FIGURES["batch_memory"].draw()
@@ -174,18 +166,6 @@ def test_hard_mining_draws_modes_together_and_semi_hard_does_not():
     assert hardest()[1][6:12].sum() == 1
     assert semi_hard()[1].any()
     assert not semi_hard()[1][6:].any()
-
-
-@pytest.mark.parametrize("name", [*STEPS])
-@pytest.mark.parametrize("dim", [2, 3, 8])
-def test_steps_come_nearer_exactly_in_the_balls_of_thales(name, dim):
-    places, (*_, target, middle) = negatives(dim, 4000, dim), STEPS[name]
-    apart = np.linalg.norm(places - middle * np.eye(1, places.shape[1]), axis=1)
-    near, radius = closer(name, places), target - middle
-    assert np.mean(near != (apart < radius)) < 2e-3  # rounding, at the surface
-    expected = (radius / 2) ** dim
-    error = np.sqrt(expected * (1 - expected) / len(places))
-    assert abs(near.mean() - expected) < 4 * error
 
 
 def test_the_step_on_the_angle_itself_leaves_anchor_and_positive():

@@ -10,12 +10,12 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from experiments.study import measures, records, sweep
-from experiments.study.benches import digits, drawn, features
+from experiments.study.benches import digits, drawn
 from experiments.study.measures import directions, shares
 from experiments.study.studies import ARMS, SEARCH_SEEDS, SEEDS, STUDIES, Study
 from experiments.study.sweep import main, run
 from experiments.study.training import Arm, batches, first_params, network, train
-from rankjax.errors import RunError, UsageError
+from rankjax.errors import RunError
 from rankjax.metrics import retrieval_metrics
 
 TINY = dataclasses.replace(drawn(8, per_class=4), layers=(32, 8, 4))
@@ -216,30 +216,6 @@ def test_searches_are_of_equal_size_and_every_searched_number_exists():
                 assert low <= trial[number] <= high
     assert not set(SEEDS) & set(SEARCH_SEEDS)
     assert len(SEEDS) >= 20
-
-
-def test_features_of_a_file_make_a_bench_of_disjoint_classes(tmp_path):
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(400, 6)).astype(np.float32)
-    file = tmp_path / "x.npz"
-    np.savez(file, embeddings=rows, labels=np.arange(40).repeat(10))
-    data = features(file).make(0, {"noise": 0.0})
-    seen = [{tuple(row) for row in part.inputs.reshape(-1, 6)} for part in data]
-    assert [len(some) for some in seen] == [160, 32, 128]
-    assert not seen[0] & seen[1]
-    assert not seen[0] & seen[2]
-    assert not seen[1] & seen[2]
-    np.savez(file, embeddings=rows)
-    with pytest.raises(UsageError, match="'labels'"):
-        features(file)
-    np.savez(file, embeddings=rows, labels=np.arange(3))
-    with pytest.raises(
-        UsageError, match=r"labels must have shape \(400,\), got \(3,\)"
-    ):
-        features(file)
-    np.savez(file, embeddings=rows * np.nan, labels=np.arange(40).repeat(10))
-    with pytest.raises(UsageError, match="embeddings must be finite, got 400 rows"):
-        features(file)
 
 
 def test_digits_test_on_digits_that_they_do_not_train_on():

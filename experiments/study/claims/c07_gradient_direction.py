@@ -1,7 +1,4 @@
-"""C7: where the gradients of the triplet and the angular loss send a negative.
-
-`angles.thales_balls` draws the geometry.
-"""
+"""C7: where the gradients of the triplet and the angular loss send a negative."""
 
 import numpy as np
 from matplotlib.figure import Figure

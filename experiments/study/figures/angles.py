@@ -1,6 +1,5 @@
 """Triplets in the plane: directions of gradients, and the angle at the negative."""
 
-import functools
 from typing import Any
 
 import jax
@@ -11,8 +10,6 @@ from matplotlib.patches import Arc, Circle
 
 from experiments.study.drawing import (
     BLUE,
-    GREEN,
-    MARKERS,
     ORANGE,
     PURPLE,
     TEXT,
@@ -140,81 +137,3 @@ def angle_step(negative: Any) -> np.ndarray:
 
 def _degrees(direction: np.ndarray) -> float:
     return float(np.degrees(np.arctan2(direction[1], direction[0])))
-
-
-STEPS = {
-    "triplet, towards p": (losses.triplet_loss, {"margin": 10.0}, 1.0, 0.0),
-    "angular, towards p": (losses.angular_hinge_loss, {"angle": 10.0}, 1.0, 0.5),
-    "triplet, towards c": (losses.triplet_loss, {"margin": 10.0}, 0.0, -0.5),
-}
-"""Loss, settings, what the step may come nearer to, and the middle of the ball in which
-it does, both as places on the line from a at -1 to p at 1."""
-
-
-MOST = 8
-_MOVES = {name: steps(loss, **given) for name, (loss, given, *_) in STEPS.items()}
-
-
-@functools.cache
-def negatives(dim: int, count: int, seed: int = 0) -> np.ndarray:
-    """Uniform in the ball of radius |a - p| about c, [count, MOST].
-
-    All but the first `dim` coordinates are 0: steps in spaces of one size compile once.
-    """
-    random = np.random.default_rng(seed)
-    direction = random.normal(size=(count, dim))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    rows = 2 * direction * random.uniform(size=(count, 1)) ** (1 / dim)
-    return np.pad(rows, ((0, 0), (0, MOST - dim)))
-
-
-def closer(name: str, places: np.ndarray) -> np.ndarray:
-    """Whether the step of a negative at each place brings it nearer, [count]."""
-    *_, target, _ = STEPS[name]
-    rows = np.zeros((len(places), 3, MOST))
-    rows[:, 0, 0], rows[:, 1, 0], rows[:, 2] = A[0], P[0], places
-    way = target * np.eye(1, MOST) - places
-    return np.sum(_MOVES[name](rows)[:, 2] * way, 1) > 0
-
-
-@figure()
-def thales_balls() -> Figure:
-    """How often a step brings the negative nearer to the positive.
-
-    Left: the exact regions in the plane. A triplet step, away from a, brings n nearer
-    to p inside the ball of diameter [a, p]; an angular step, away from c, inside that
-    of diameter [c, p]; a triplet step brings n nearer to the middle c inside that of
-    diameter [a, c], an angular step never. Right: the share of negatives for which this
-    happens, by dimension, for negatives spread evenly over the ball of radius |a − p|
-    about c. Lines are the closed form, the ratio of volumes: 2⁻ᵈ for the large ball and
-    4⁻ᵈ for the small ones. Markers are 20,000 random negatives each, with two standard
-    errors. The difference between the losses is real, and soon vanishes with dimension.
-
-    Steps by jax.grad of rankjax.losses.triplet_loss and angular_hinge_loss, both
-    active everywhere. Negatives of a trained network are not spread evenly.
-    """
-    drawn, (balls, shares) = panels(2, height=3.9)
-    plane(balls, "Where the step is towards p, or c", (-1.5, 1.5), (-1.35, 1.35))
-    looks = (ORANGE, "", "-"), (BLUE, "\\\\\\", "--"), (GREEN, "...", ":")
-    dims, count = np.arange(1, MOST + 1), 20_000
-    for i, (name, (*_, target, middle)) in enumerate(STEPS.items()):
-        (colour, hatch, line), radius = looks[i], target - middle
-        style: Any = {"fc": (0, 0, 0, 0), "ec": colour, "hatch": hatch, "lw": 1.8}
-        balls.add_patch(Circle((middle, 0), radius, label=name, **style))
-        closed = (radius / 2) ** dims.astype(float)
-        shares.plot(dims, closed, color=colour, ls=line, label=name)
-        there = [closer(name, negatives(int(dim), count)) for dim in dims]
-        found = np.mean(there, 1)
-        error = 2 * np.sqrt(found * (1 - found) / count)
-        some = found > 0
-        at = dims[some] + (0, -0.06, 0.06)[i]
-        style = {"color": colour, "ls": "none", "marker": MARKERS[i], "ms": 5}
-        shares.errorbar(at, found[some], error[some], **style)
-    balls.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=1)
-    point(balls, A, "a", 0, (-12, 0))
-    point(balls, P, "p", 2, (12, 0))
-    point(balls, (0, 0), "c", 4, (0, 33))
-    shares.set(title="Share of negatives", xlabel="dimension d")
-    shares.set(yscale="log", ylim=(1e-5, 1))
-    shares.legend(loc="lower left")
-    return drawn

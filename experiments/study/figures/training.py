@@ -57,47 +57,6 @@ def learning_curves() -> Figure:
 
 
 @figure(sweeps=LOSSES)
-def angular_curves() -> Figure:
-    """How fast angular losses and triplets learn.
-
-    Recall@1 on validation classes against the step, for drawn classes and for glyphs,
-    rendered characters: mean of 24 seeds and its 95 % interval. Every loss sees 64 rows
-    a step and has its learning rate and one or two numbers searched over twelve trials.
-
-    After the convergence curves of Wang et al., ICCV 2017.
-    """
-    arms = ("angular", "n_pairs_angular", "triplet_semi_hard", "triplet_random")
-    return _recall_curves(arms, "step")
-
-
-@figure(sweeps=LOSSES)
-def recall_over_time() -> Figure:
-    """Recall@1 against CPU time.
-
-    Validation Recall@1 against the CPU milliseconds spent so far on one network, mean
-    of 24 seeds and its 95 % interval. The network is small, so that the loss is a large
-    part of a step; the larger a network is, the more the curves are those over steps.
-
-    The time of a step is measured with the sweep, without compilation.
-    """
-    arms = ("contrastive", "triplet_semi_hard", "triplet_hard", "n_pairs", "angular")
-    return _recall_curves(arms, "CPU milliseconds")
-
-
-def _recall_curves(arms: tuple[str, ...], over: str) -> Figure:
-    _, axes = panels(2)
-    for panel, bench in zip(axes, BOTH, strict=True):
-        result = load(f"losses-{bench}")
-        for i, arm in enumerate(arms):
-            record = result.arms[arm]
-            x = result.steps * (1 if over == "step" else record.seconds * 1e3)
-            band(panel, x, record.curve("recall"), ARM_NAMES[arm], i)
-        panel.set(title=BENCHES[bench].capitalize(), xlabel=over, xlim=(0, None))
-    axes[0].set(ylabel="Recall@1, validation")
-    return legend(axes[0])
-
-
-@figure(sweeps=LOSSES)
 def seed_spread() -> Figure:
     """What another seed changes.
 
