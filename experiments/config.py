@@ -178,7 +178,7 @@ class Batch:
     """Which images a step sees."""
 
     batches: str = "class_balanced"
-    """A name in rankjax.data.BATCHES, such as hierarchical or hard_classes."""
+    """A name in rankjax.data.BATCHES, such as hierarchical or random."""
     batch_options: tuple[str, ...] = ()
     """Settings of the batches, such as super_classes=4."""
     classes: Count = 64

@@ -75,12 +75,7 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
     check_evaluation(data)
     seed, steps = config.run.seed, config.optimizer.steps
     batches = build_batches(config.batch, data.train, seed)
-    begun = start(
-        config,
-        data.train,
-        axis_name=axis_of(config.devices.wrapper),
-        batches=batches,
-    )
+    begun = start(config, data.train, axis_name=axis_of(config.devices.wrapper))
     embed = make_embed(begun.definition, devices=devices)
     placed = placement(config, begun.state, devices)
     step = build_step(config, begun.definition, begun.optimizer, devices, placed=placed)
@@ -115,8 +110,6 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
             inputs = inputs_of(data.train) | {"on_damage": config.data.on_damage}
             folder.write(INPUTS, json.dumps(inputs) + "\n")
         state = replicate(hosts.broadcast(state), devices, placed=placed)
-        mine = loop.Mining(batches, data.train, embed, devices)
-        mine.resume(state)
         loader = Loader(
             data.train,
             batches,
@@ -126,7 +119,6 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
             stop_step=steps,
             host=process,
             hosts=processes,
-            refresh_every=mine.every,
         )
         with loader:
             state = loop.train(
@@ -137,7 +129,6 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
                 images=config.batch.size(),
                 run=config.run,
                 schedule=begun.schedule,
-                mine=mine,
                 embed=embed,
                 validation=Validation.of(data),
                 records=records,

@@ -36,7 +36,6 @@ ROOT = Path(__file__).parent.parent
 FLAGS_OF_ONE_DEVICE = os.environ["XLA_FLAGS"].replace("count=8", "count=1")
 BATCH = ["--classes", "5", "--per-class", "4"]
 CROPS = ["digits", "--augmentation", "random_resized_crop", "--augmentation-options"]
-SIZES = ["--classes", "4", "--per-class", "3", "--steps", "14", "--eval-every", "5"]
 SHORT = ["--classes", "6", "--per-class", "4", "--steps", "40", "--eval-every", "10"]
 SHORT += ["--log-every", "2", "--devices", "1"]
 
@@ -248,14 +247,7 @@ def refused(capfd, *arguments) -> tuple[int, str]:
             "a range of areas must be in (0, 1]",
         ),
         ([*CROPS, "scale=2"], "scale must be like (0.08, 1.0), got '2'"),
-        (["digits", "--batches", "hard"], "no batches 'hard'; did you mean hard_class"),
-        (
-            [
-                *["digits", "--classes", "5", "--batches", "hard_classes"],
-                *["--batch-options", "neighbours=3"],
-            ],
-            "neighbours + 1 must divide",
-        ),
+        (["digits", "--batches", "randon"], "no batches 'randon'; did you mean random"),
         (["digits", "--batches", "cross_camera"], "cross_camera need cameras, which"),
         (
             ["digits", "--short-side", "28"],
@@ -521,36 +513,6 @@ def test_a_large_batch_run_resumes_with_its_memory_full_and_past_damage(
     assert "damaged" in capfd.readouterr().err.splitlines()[-1]
     finish(*command, "--run-dir", str(cut), "--fall-back")
     assert final_state(cut) == final_state(whole)
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory, data_dir):
-    """The rows of a run whose classes are not chosen."""
-    folder = tmp_path_factory.mktemp("plain")
-    return trained_rows(run_here(folder / "run", data_dir, *SIZES))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "batches",
-    [
-        ["hard_classes", "--batch-options", "neighbours=1", "refresh_every=4"],
-        ["greedy_classes", "--batch-options", "refresh_every=3"],
-    ],
-    ids=lambda words: words[0],
-)
-def test_a_run_with_classes_chosen_by_its_embeddings_goes_on_to_the_same_bits(
-    batches, plain, data_dir, tmp_path
-):
-    settings = [*SIZES, "--batches", *batches]
-    whole = run_here(tmp_path / "whole", data_dir, *settings)
-    cut = shutil.copytree(whole, tmp_path / "cut")
-    # Step 10, where neither renews its choice.
-    shutil.rmtree(cut / "checkpoints" / "14")
-    (cut / "summary.json").unlink()
-    run_here(cut, data_dir, *settings)
-    assert final_state(cut) == final_state(whole)
-    assert trained_rows(whole)[-1] != plain[-1]
 
 
 @pytest.mark.parametrize(

@@ -109,10 +109,10 @@ class _Trial:
 
     def batch(self) -> str:
         config = self._config
-        self._batches = build_batches(config.batch, self._data.train, config.run.seed)
+        batches = build_batches(config.batch, self._data.train, config.run.seed)
         loader = Loader(
             self._data.train,
-            self._batches,
+            batches,
             augmentation=build_augmentation(config.data),
             seed=config.run.seed,
             start_step=0,
@@ -127,8 +127,7 @@ class _Trial:
         ]
         return (
             f"{' x '.join(map(str, self._batch['image'].shape))}"
-            f"{''.join(beside)}; an epoch is "
-            f"{self._batches.epoch:.4g} steps"
+            f"{''.join(beside)}; an epoch is {batches.epoch:.4g} steps"
         )
 
     def weights(self) -> str:
@@ -136,7 +135,6 @@ class _Trial:
             self._config,
             self._data.train,
             axis_name=axis_of(self._config.devices.wrapper),
-            batches=self._batches,
         )
         state, loaded = self._begun.state, self._begun.loaded
         self._placed = placement(self._config, state, self._devices)

@@ -8,17 +8,13 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 from tqdm import tqdm
 
 from experiments import hosts
 from experiments.config import Run
 from experiments.training.validation import Validation
-from rankjax.data import Batches, Loader, MinedBatches, Split
-from rankjax.data.images import ImageRows
-from rankjax.parallel import replicate
+from rankjax.data import Loader
 from rankjax.train import Checkpoints, Monitor, RunFolder, TrainState
 
 
@@ -42,7 +38,6 @@ def train(
     images: int,
     run: Run,
     schedule: optax.Schedule,
-    mine: "Mining",
     embed: Any,
     validation: Validation,
     records: Records | None,
@@ -57,7 +52,6 @@ def train(
       images: in a batch of all processes.
       run: how often to evaluate and log, and what to trace.
       schedule: learning rates by step, to be logged.
-      mine: renews the embeddings by which batches are chosen.
       embed: maps a state and images to embeddings.
       validation: what to evaluate on.
       records: where to log and save, in the first process.
@@ -105,7 +99,6 @@ def train(
             stop = vote.outcome(metrics)
             log(monitor.add(done, metrics))
             bar.update()
-            state = mine.after(done, state)
             if stop or done % run.eval_every == 0 or done == steps:
                 log(monitor.flush())  # a state that is not finite must not be saved
                 embeddings = embed(state, validation.split.images)
@@ -124,31 +117,6 @@ def train(
                 hosts.from_first("stopped", "saved")
                 raise Interrupted(f"stopped at step {done}, which is saved")
     return state
-
-
-class Mining:
-    """Gives `MinedBatches` new embeddings in time, and the state what they were."""
-
-    def __init__(
-        self, batches: Batches, train: Split, embed: Any, devices: Sequence[jax.Device]
-    ) -> None:
-        self._batches = batches if isinstance(batches, MinedBatches) else None
-        self._images, self._embed, self._devices = train.images, embed, devices
-        self.every = self._batches.refresh_every if self._batches else 0
-
-    def resume(self, state: TrainState) -> None:
-        """Has the batches be what they were when the state was saved."""
-        if self._batches and int(state.step) >= self.every:
-            self._batches.refresh(np.asarray(state.mined))
-
-    def after(self, done: int, state: TrainState) -> TrainState:
-        """Renews the embeddings, if it is time, before another batch is begun."""
-        if not self._batches or done % self.every:
-            return state
-        chosen = ImageRows(self._images, rows=self._batches.examples(done))
-        embeddings = self._embed(state, chosen)
-        self._batches.refresh(embeddings)
-        return state._replace(mined=replicate(jnp.asarray(embeddings), self._devices))
 
 
 class _Trace:

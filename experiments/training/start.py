@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 
@@ -15,7 +14,7 @@ from experiments.training.network import adapt, network
 from experiments.training.optimizer import Parts, build_optimizer, build_schedule
 from experiments.training.weights import pretrain
 from rankjax import models
-from rankjax.data import Batches, MinedBatches, Split
+from rankjax.data import Split
 from rankjax.memory import empty
 from rankjax.models.proxies import Proxies, WithLoss, is_of_proxies
 from rankjax.parallel import AXIS, Spread, axis_of, data_parallel, shardings
@@ -40,13 +39,7 @@ class Start(NamedTuple):
     loaded: models.Loaded | None
 
 
-def start(
-    config: Config,
-    train: Split,
-    *,
-    axis_name: str | None = AXIS,
-    batches: Batches | None = None,
-) -> Start:
+def start(config: Config, train: Split, *, axis_name: str | None = AXIS) -> Start:
     """Builds the network and the optimiser for images to train on."""
     loss, dim = config.loss, config.model.embedding_dim
     rngs = nnx.Rngs(config.run.seed)
@@ -90,9 +83,6 @@ def start(
         averaged=config.optimizer.weight_ema > 0,
         trained=parts.trained,
     )
-    if isinstance(batches, MinedBatches):
-        shape = (len(batches.examples(0)), dim)
-        state = state._replace(mined=jnp.zeros(shape, jnp.float32))
     # On the host, as the copies on devices are those that are trained.
     return Start(definition, optimizer, schedule, jax.device_get(state), loaded)
 

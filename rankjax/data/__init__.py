@@ -8,7 +8,6 @@ from rankjax.data.loader import Loader
 from rankjax.data.samplers import (
     BATCHES,
     Batches,
-    MinedBatches,
     class_balanced_batches,
     make_batches,
 )
@@ -23,7 +22,6 @@ __all__ = [
     "Dataset",
     "ImageSource",
     "Loader",
-    "MinedBatches",
     "Partners",
     "Protocol",
     "Split",

@@ -49,7 +49,6 @@ class Loader:
         hosts: int = 1,
         threads: int | None = None,
         prefetch: int = 4,
-        refresh_every: int = 0,
     ) -> None:
         """Start the threads.
 
@@ -65,8 +64,6 @@ class Loader:
           threads: which read and change the images of a batch together; by default one
             for each core.
           prefetch: batches begun before they are asked for, at least 1.
-          refresh_every: a batch whose step is a multiple of this is not begun before
-            it is asked for, nor is any after it; for `MinedBatches`. 0 for no waiting.
 
         Raises:
           ValueError: `threads` or `prefetch` < 1, or no such host; at a batch's turn,
@@ -83,7 +80,6 @@ class Loader:
         self._split, self._batches, self._seed = split, batches, seed
         self._host, self._hosts = host, hosts
         self._augment, self._threads = augmentation, threads
-        self._refresh_every = refresh_every
         self._steps = range(start_step, stop_step)
         self._prefetch = prefetch
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rankjax-loader")
@@ -149,9 +145,6 @@ class Loader:
         pending: deque[tuple[int, Future[_Begun]]] = deque()
         try:
             for step in self._steps:
-                if self._refresh_every and step % self._refresh_every == 0:
-                    while pending:
-                        yield _result(pending)
                 pending.append((step, self._pool.submit(self._begin, step)))
                 if len(pending) > self._prefetch:
                     yield _result(pending)

@@ -30,7 +30,6 @@ class TrainState(NamedTuple):
       opt_state: the optimiser's state.
       step: [] int32, steps done.
       memory: embeddings of earlier batches, or None.
-      mined: the embeddings that `rankjax.data.MinedBatches` was given last, or None.
       average: moving averages of `params` and `rest`, or None.
       frozen: parameters that no step changes; they have neither gradients nor a state
         of the optimiser, and are not averaged.
@@ -41,7 +40,6 @@ class TrainState(NamedTuple):
     opt_state: PyTree
     step: jax.Array
     memory: Memory | None = None
-    mined: jax.Array | None = None
     average: tuple[PyTree, PyTree] | None = None
     frozen: PyTree = None
 

@@ -3,11 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankjax.data import BATCHES, MinedBatches, Split, class_balanced_batches
+from rankjax.data import BATCHES, Split, class_balanced_batches
 from rankjax.data.samplers import (
     camera_balanced_batches,
-    greedy_class_batches,
-    hard_class_batches,
     hierarchical_batches,
     make_batches,
     n_pair_batches,
@@ -28,21 +26,9 @@ def _split(labels):
 
 
 def _make(name, labels, classes, per_class, seed):
-    """Batches of any kind; those that are mined have embeddings of few dimensions."""
     per_class = 2 if name == "n_pairs" else per_class
-    options = {"neighbours": 1} if name == "hard_classes" else {}
-    batches = make_batches(
-        name,
-        _split(labels),
-        classes=classes,
-        per_class=per_class,
-        seed=seed,
-        options=options,
-    )
-    if isinstance(batches, MinedBatches):
-        rng = np.random.default_rng(0)
-        batches.refresh(rng.standard_normal((len(batches.examples(0)), 3)))
-    return batches, per_class
+    options = {"classes": classes, "per_class": per_class, "seed": seed}
+    return make_batches(name, _split(labels), **options), per_class
 
 
 # Enough classes and super-classes of several images for every kind.
@@ -111,9 +97,6 @@ def test_an_epoch_shows_the_stated_share_of_classes_and_images(name, sizes, seed
     images = np.concatenate(whole)[: 12 * rows].reshape(12, rows)
     classes = [len(np.unique(labels[epoch])) for epoch in images]
     shown = [len(np.unique(epoch)) for epoch in images]
-    if isinstance(batches, MinedBatches):  # the least of it
-        assert min(classes) >= round(batches.classes * len(np.unique(labels)))
-        return
     np.testing.assert_allclose(classes, batches.classes * len(np.unique(labels)))
     assert np.mean(shown) == pytest.approx(batches.images * len(labels), rel=0.1)
 
@@ -216,87 +199,6 @@ def test_super_classes_are_few_in_a_batch_and_come_equally_often():
     assert batch.classes == 12 / 40
 
 
-def _clusters():
-    """Twelve classes in four clusters of three, in the order of the labels."""
-    rng = np.random.default_rng(0)
-    labels = _labels([4] * 12)
-    around = np.repeat(4 * np.eye(6)[:4], 3, axis=0)
-    return labels, around + 0.1 * rng.standard_normal((12, 6))
-
-
-def test_hard_classes_are_the_nearest_of_those_in_passes_as_a_slow_search_has_it():
-    labels, centres = _clusters()
-    batch = hard_class_batches(
-        labels, classes=6, per_class=2, seed=0, neighbours=2, refresh_every=10
-    )
-    plain = class_balanced_batches(labels, classes=6, per_class=2, seed=0)
-    np.testing.assert_array_equal(batch(3), plain(3))
-    batch.refresh(centres[labels[batch.examples(10)]])
-    unit = np.round(2048 * centres / np.linalg.norm(centres, axis=1, keepdims=True))
-    dealt = []
-    for step in range(12):
-        groups = labels[batch(step)].reshape(2, 3, 2)[..., 0]
-        dealt.extend(groups[:, 0])
-        taken = set(groups[:, 0])
-        for first, *near in groups.tolist():
-            free = [c for c in range(12) if c not in taken]
-            expected = sorted(free, key=lambda c: -unit[first] @ unit[c])[:2]
-            assert near == expected
-            taken |= set(near)
-    assert batch.epoch == 6
-    for epoch in np.reshape(dealt, (2, 12)):
-        assert sorted(epoch) == list(range(12))
-
-
-def test_greedy_classes_violate_the_triplet_constraint_most_as_a_slow_search_has_it():
-    labels = _labels([3] * 15)
-    batch = greedy_class_batches(
-        labels, classes=5, per_class=2, seed=0, candidates=15, refresh_every=10
-    )
-    examples = batch.examples(10)
-    np.testing.assert_array_equal(labels[examples], np.repeat(np.arange(15), 2))
-    vectors = np.random.default_rng(0).standard_normal((15, 2, 4))
-    batch.refresh(vectors.reshape(30, 4))
-    unit = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-    f, f_plus = np.round(2048 * unit).swapaxes(0, 1)
-    firsts = []
-    for step in range(15):
-        chosen = labels[batch(step)].reshape(5, 2)[:, 0].tolist()
-        firsts.append(chosen[0])
-        for length in range(1, 5):
-            taken, new = chosen[:length], chosen[length]
-            violation = {
-                j: max(f[i] @ f_plus[j] - f[i] @ f_plus[i] for i in taken)
-                for j in range(15)
-                if j not in taken
-            }
-            assert violation[new] == max(violation.values())
-    assert sorted(firsts) == list(range(15))
-
-
-def test_greedy_classes_are_of_the_random_set():
-    labels = _labels([2] * 60)
-    batch = greedy_class_batches(
-        labels, classes=4, per_class=2, seed=0, candidates=4, refresh_every=1
-    )
-    batch.refresh(np.ones((120, 3)))
-    seen = {int(label) for step in range(60) for label in labels[batch(step)]}
-    assert len(seen) > 50  # with as many candidates as classes, any class comes up
-
-
-def test_mined_batches_change_with_the_embeddings_and_not_with_their_length():
-    labels, centres = _clusters()
-    options = {"classes": 6, "per_class": 2, "seed": 0, "neighbours": 2}
-    one, other = (hard_class_batches(labels, **options) for _ in range(2))
-    one.refresh(np.repeat(centres, 2, 0))
-    other.refresh(7 * np.repeat(centres, 2, 0))
-    np.testing.assert_array_equal(one(5), other(5))
-    other.refresh(np.repeat(centres[::-1] ** 2, 2, 0))
-    assert any((one(step) != other(step)).any() for step in range(5))
-    with pytest.raises(ValueError, match="embeddings must be 24, got 12"):
-        one.refresh(centres)
-
-
 def test_wrong_arguments_are_named():
     labels = _labels([2] * 12)
     common = {"classes": 4, "per_class": 2, "seed": 0}
@@ -334,18 +236,6 @@ def test_wrong_arguments_are_named():
         (
             lambda: camera_balanced_batches(labels, labels[:3], **common),
             r"cameras has shape \(3,\), must be \(24,\)",
-        ),
-        (
-            lambda: hard_class_batches(labels, **common, neighbours=2),
-            r"neighbours \+ 1 must divide the 4 classes, got 2",
-        ),
-        (
-            lambda: hard_class_batches(labels, **common, refresh_every=0),
-            "refresh_every must be at least 1",
-        ),
-        (
-            lambda: greedy_class_batches(labels, **common, candidates=3),
-            "candidates must be at least the 4 classes, got 3",
         ),
         (
             lambda: make_batches("hierarchical", Split(None, labels, ()), **common),
