@@ -7,7 +7,7 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance
 
 from rankjax.data.images import mirror, resize, to_pil
 from rankjax.errors import unknown_name
@@ -18,7 +18,6 @@ Size = tuple[int, int]
 # ImageNet's mean, which standardised images have as zero.
 _MEAN = {1: (128,), 3: (124, 116, 104)}
 _ORDERS = list(permutations(range(4)))
-_LEVELS = 30  # of RandAugment's magnitude
 _FIELDS = 4  # in a row and in a column of an elastic change
 # Coefficients on this grid make the transform's arithmetic exact in double precision,
 # so that every machine gives the same bytes.
@@ -264,39 +263,6 @@ def color_jitter(
     return changed
 
 
-def rand_augment(
-    images: Images,
-    draws: np.ndarray,
-    size: Size,
-    *,
-    operations: int = 2,
-    magnitude: float = 9,
-) -> Images:
-    """Random ones of fourteen changes, all of one strength.
-
-    RandAugment (Cubuk et al., NeurIPS 2020) with the ranges of torchvision: at the
-    magnitude 30 rotation by 30 degrees, shear 0.3, shift 150/331 of the width, factors
-    of colour, contrast, brightness and sharpness 0.1 or 1.9, 4 bits less, and all
-    solarised. What comes in from outside is ImageNet's mean colour.
-
-    Raises:
-      ValueError: `operations` is not from 1 to 8, or `magnitude` not from 0 to 30.
-    """
-    if not 1 <= operations <= 8:
-        raise ValueError(f"operations must be from 1 to 8, got {operations}")
-    if not 0 <= magnitude <= _LEVELS:
-        raise ValueError(f"magnitude must be from 0 to {_LEVELS}, got {magnitude}")
-    kinds = (draws[:, :8] * len(_OPERATIONS)).astype(int)
-    signs = np.where(draws[:, 8:] < 0.5, -1, 1)
-    changed = []
-    for image, chosen, sign in zip(images, kinds, signs.tolist(), strict=True):
-        picture = to_pil(image)
-        for kind, each in zip(chosen[:operations], sign, strict=False):
-            picture = _OPERATIONS[kind](picture, magnitude / _LEVELS, each)
-        changed.append(np.asarray(picture).reshape(image.shape))
-    return changed
-
-
 def random_erasing(
     images: Images,
     draws: np.ndarray,
@@ -376,60 +342,6 @@ def _turn_hue(picture: Image.Image, move: float) -> Image.Image:
     return Image.merge("HSV", (turned, *others)).convert("RGB")
 
 
-def _enhance(
-    kind: Callable[[Image.Image], ImageEnhance._Enhance],
-) -> Callable[..., Image.Image]:
-    return lambda picture, strength, sign: kind(picture).enhance(
-        1 + 0.9 * sign * strength
-    )
-
-
-def _mapped(
-    rows: Callable[[Image.Image, float], tuple[float, ...]],
-) -> Callable[..., Image.Image]:
-    """A map of places, by the six numbers that PIL takes."""
-
-    def operation(picture: Image.Image, strength: float, sign: int) -> Image.Image:
-        return picture.transform(
-            picture.size,
-            Image.Transform.AFFINE,
-            rows(picture, sign * strength),
-            Image.Resampling.BILINEAR,
-            fillcolor=_MEAN[len(picture.getbands())],
-        )
-
-    return operation
-
-
-def _rotate(picture: Image.Image, strength: float, sign: int) -> Image.Image:
-    fill = _MEAN[len(picture.getbands())]
-    return picture.rotate(
-        30 * strength * sign, Image.Resampling.BILINEAR, fillcolor=fill
-    )
-
-
-_OPERATIONS: list[Callable[[Image.Image, float, int], Image.Image]] = [
-    lambda picture, strength, sign: picture,
-    lambda picture, strength, sign: ImageOps.autocontrast(picture),
-    lambda picture, strength, sign: ImageOps.equalize(picture),
-    lambda picture, strength, sign: ImageOps.solarize(
-        picture, round(256 * (1 - strength))
-    ),
-    lambda picture, strength, sign: ImageOps.posterize(
-        picture, 8 - round(4 * strength)
-    ),
-    _rotate,
-    _enhance(ImageEnhance.Color),
-    _enhance(ImageEnhance.Contrast),
-    _enhance(ImageEnhance.Brightness),
-    _enhance(ImageEnhance.Sharpness),
-    _mapped(lambda picture, by: (1, 0.3 * by, 0, 0, 1, 0)),
-    _mapped(lambda picture, by: (1, 0, 0, 0.3 * by, 1, 0)),
-    _mapped(lambda picture, by: (1, 0, 150 / 331 * by * picture.width, 0, 1, 0)),
-    _mapped(lambda picture, by: (1, 0, 0, 0, 1, 150 / 331 * by * picture.height)),
-]
-
-
 class Transform(NamedTuple):
     """A change, the uniform numbers that it takes of an image, and where it starts."""
 
@@ -446,7 +358,6 @@ AUGMENTATIONS: dict[str, Transform] = {
     "random_resized_crop": Transform(random_resized_crop, 23, whole=True),
     "pad_crop_flip": Transform(pad_crop_flip, 3),
     "color_jitter": Transform(color_jitter, 5),
-    "rand_augment": Transform(rand_augment, 16),
     "random_erasing": Transform(random_erasing, 23),
 }
 """What an `Augmentation` is made of, by name; and `views`, of features alone."""

@@ -65,7 +65,7 @@ def test_images_that_are_not_square_keep_their_shape_and_place(name, size):
         assert abs(middle - size[1] / 2).max() <= size[1] / 16 * 1.2 + 1
 
 
-_CHAIN = "random_resized_crop+rand_augment+color_jitter+random_erasing"
+_CHAIN = "random_resized_crop+color_jitter+random_erasing"
 
 
 @pytest.mark.parametrize("name", [*AUGMENTATIONS, _CHAIN])
@@ -196,22 +196,6 @@ def test_erased_share_area_and_shape_are_as_asked():
     assert 0.45 < (wide / high).min() < 0.6 < 1.7 < (wide / high).max() < 2.2
 
 
-def test_rand_augment_at_zero_keeps_all_but_contrast_and_at_thirty_moves():
-    images = np.repeat(_coordinates(60, 60)[None], 300, 0)
-    none = Augmentation("rand_augment", {"magnitude": 0, "operations": 1})
-    draws = _draws(none, 300)
-    kinds = (draws[:, 0] * 14).astype(int)
-    still = ~np.isin(kinds, [1, 2])  # autocontrast and equalize have no strength
-    np.testing.assert_array_equal(none(images, draws, (60, 60))[still], images[still])
-    full = Augmentation("rand_augment", {"magnitude": 30, "operations": 1})
-    changed = full(images, draws, (60, 60)).astype(int)
-    # Moved to the right by 150 / 331 of the width, either way.
-    shift = 60 * 150 / 331
-    moved = np.unique(changed[kinds == 12][:, 30, 30, 0])
-    assert len(moved) == 2
-    np.testing.assert_allclose(moved, (30 - shift, 30 + shift), atol=1)
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 400),
@@ -254,8 +238,6 @@ def test_wrong_settings_are_named():
             "brightness must be in \\[0, 1\\], got 2",
         ),
         ("color_jitter", {"hue": 0.6}, "hue must be in \\[0, 0.5\\], got 0.6"),
-        ("rand_augment", {"operations": 9}, "operations must be from 1 to 8, got 9"),
-        ("rand_augment", {"magnitude": 31}, "magnitude must be from 0 to 30, got 31"),
         ("random_erasing", {"probability": 2}, "probability must be in"),
     ):
         augmentation = Augmentation(name, options)
