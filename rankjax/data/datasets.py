@@ -43,7 +43,7 @@ def load(
         split, camera and super.
       reid:PATH: persons in the folders of Market-1501.
       tfds:NAME, tfds:NAME/CONFIG, tfds:PATH: any TFDS data set with images and integer
-        labels, or a folder that TFDS has prepared, of array_record or TFRecord files.
+        labels, or a folder that TFDS has prepared, of array_record files.
 
     Args:
       name: one of the above.

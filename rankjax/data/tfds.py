@@ -4,12 +4,10 @@ import contextlib
 import fcntl
 import io
 import logging
-import mmap
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -386,77 +384,34 @@ def _reader(
 
 
 def _examples(builder: tfds.core.DatasetBuilder, split: str) -> Any:
-    """The examples of a split, their images left encoded."""
+    """The examples of a split, their images left encoded.
+
+    Raises:
+      RunError: they are in TFRecord files alone, which are read from start to end.
+    """
     features = builder.info.features
     skip = {
         key: tfds.decode.SkipDecoding()
         for key, value in features.items()
         if isinstance(value, tfds.features.Image)
     }
-    if builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
+    try:
         return builder.as_data_source(split, decoders=skip)
-    return RecordFiles(
-        [Path(file) for file in builder.info.splits[split].filepaths],
-        partial(features.deserialize_example_np, decoders=skip),
-    )
-
-
-class RecordFiles:
-    """The examples of TFRecord files, one file after the other.
-
-    TFDS reads such files only from start to end, by TensorFlow, which gives no
-    class-balanced batches without a shuffle buffer of the whole data set. Each record
-    is preceded by its length, so one walk over the files, which touches no more than
-    that, finds where all of them lie. Checksums are not looked at.
-    """
-
-    def __init__(
-        self, files: Sequence[Path], deserialize: Callable[[bytes], Any]
-    ) -> None:
-        """Finds the records of uncompressed files.
-
-        Raises:
-          RunError: a file whose records do not end where it does.
-          OSError: a file that cannot be read.
-        """
-        self._deserialize = deserialize
-        self._places: list[tuple[mmap.mmap | bytes, int, int]] = []
-        for path in files:
-            size, at = path.stat().st_size, 0
-            with open(path, "rb") as file:
-                content = (
-                    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                    if size
-                    else b""
-                )
-            while at < size:
-                # Eight bytes of length, four of checksum, data, four of checksum.
-                start = at + 12
-                end = start + int.from_bytes(content[at : at + 8], "little")
-                at = end + 4
-                if at > size:
-                    raise RunError(
-                        f"{path} is damaged or compressed: a record goes beyond its end"
-                    )
-                self._places.append((content, start, end))
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> Any:
-        """The example of an index."""
-        content, start, end = self._places[index]
-        return self._deserialize(content[start:end])
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """The examples of some indices."""
-        return [self[index] for index in indices]
+    except NotImplementedError:
+        raise RunError(
+            f"{builder.data_path} has no files that are read by index; to add them, "
+            "install tensorflow, apache-beam and mlcroissant, best in an environment "
+            "of their own, and type: tfds convert_format --dataset_version_dir="
+            f"{builder.data_path} --out_file_format=array_record"
+        ) from None
 
 
 @contextlib.contextmanager
 def _damage_named(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     try:
         yield
+    except RunError:
+        raise
     except Exception as error:  # The reader of records has no error type of its own.
         raise RunError(
             f"{builder.data_path} cannot be read ({_first_line(error)}); delete the "

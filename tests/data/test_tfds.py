@@ -4,7 +4,6 @@ import io
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from test_archives import counted, rows_of
 
 from rankjax.data import CATALOGUE, load
 from rankjax.data.splits import LoadOptions
-from rankjax.data.tfds import RecordFiles, load_benchmark
+from rankjax.data.tfds import load_benchmark
 from rankjax.errors import RunError, UsageError
 
 
@@ -158,55 +157,12 @@ def test_data_set_without_integer_label_is_refused(tmp_path):
         load("tfds:imdb_reviews", data_dir=tmp_path)
 
 
-def _write_records(file, records):
-    """By hand: a length and a checksum, data, a checksum."""
-    content = [
-        struct.pack("<QI", len(r), 0) + r + struct.pack("<I", 0) for r in records
-    ]
-    file.write_bytes(b"".join(content))
-
-
-def test_records_of_several_files_are_read_by_index(tmp_path):
-    records = [bytes([i]) * (i * 7 % 50) for i in range(20)]
-    files = [tmp_path / f"é {i}.tfrecord" for i in range(4)]
-    parts = (records[:9], [], records[9:10], records[10:])
-    for file, part in zip(files, parts, strict=True):
-        _write_records(file, part)
-    source = RecordFiles(files, lambda record: record)
-    assert list(source) == records
-    assert source.__getitems__([19, 0, 9, 9]) == [records[i] for i in (19, 0, 9, 9)]
-
-
-def test_file_that_is_cut_off_or_compressed_is_named(tmp_path):
-    file = tmp_path / "x.tfrecord"
-    _write_records(file, [b"abc", b"defgh"])
-    whole = file.read_bytes()
-    for content in (whole[:-1], whole[:10], b"\x1f\x8b" * 20):
-        file.write_bytes(content)
-        with pytest.raises(RunError, match=r"x\.tfrecord is damaged or compressed"):
-            RecordFiles([file], bytes)
-
-
-@pytest.mark.parametrize("form", ["array_record", "tfrecord"])
-def test_prepared_folder_of_any_name_and_format_gives_the_same(
-    form, data_dir, tmp_path
-):
-    expected = load("digits", data_dir=data_dir)
-    folder = tmp_path / "other"
+@pytest.mark.parametrize("form", ["array_record", "tfrecord beside array_record"])
+def test_prepared_folder_of_any_name_gives_the_same(form, data_dir, tmp_path):
+    expected, folder = load("digits", data_dir=data_dir), tmp_path / "other"
     shutil.copytree(data_dir / "benchmark" / "digits" / "1.0.0", folder)
-    if form == "tfrecord":
-        builder = tfds.builder_from_directory(folder)
-        for name, split in builder.info.splits.items():
-            source = builder.as_data_source(name).data_source
-            (old,) = split.filepaths
-            new = folder / old.name.replace("array_record", form)
-            _write_records(new, source.__getitems__(range(len(source))))
-            old.unlink()
-        for cached in folder.glob("*.npy"):
-            cached.unlink()
-        info = folder / "dataset_info.json"
-        described = json.loads(info.read_text()) | {"fileFormat": form}
-        info.write_text(json.dumps(described).replace("array_record", form))
+    if form != "array_record":
+        _say_format(folder, fileFormat="tfrecord", alternativeFileFormats=[ARRAYS])
     got = load(f"tfds:{folder}", data_dir=tmp_path / "unused")
     rows = np.random.default_rng(0).permutation(896)
     np.testing.assert_array_equal(got.test.labels, expected.test.labels)
@@ -214,6 +170,26 @@ def test_prepared_folder_of_any_name_and_format_gives_the_same(
         got.test.images.read(rows), expected.test.images.read(rows)
     )
     assert not (tmp_path / "unused" / "benchmark").exists()
+
+
+def test_a_folder_of_tfrecord_files_is_refused_with_the_command_that_converts_it(
+    data_dir, tmp_path
+):
+    folder = tmp_path / "other"
+    shutil.copytree(data_dir / "benchmark" / "digits" / "1.0.0", folder)
+    _say_format(folder, fileFormat="tfrecord")
+    command = f"tfds convert_format --dataset_version_dir={folder} --out_file_format"
+    with pytest.raises(RunError, match=f"^{folder} has no .*{command}") as error:
+        load(f"tfds:{folder}", data_dir=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+ARRAYS = "array_record"
+
+
+def _say_format(folder, **fields):
+    info = folder / "dataset_info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | fields))
 
 
 def _cub_with_masks(folder):
