@@ -34,6 +34,8 @@ from rankjax.errors import RunError, UsageError
 from rankjax.files import write_atomic
 from rankjax.report import EvaluationInputs, SearchResult, write_evaluation
 
+_FEWEST_SAMPLES = 100
+
 
 def run(options: Options, command: str) -> dict[str, Any]:
     """Evaluates, prints, and writes what was asked for.
@@ -129,6 +131,13 @@ def _check(options: Options) -> None:
             raise UsageError(
                 f"{name} must be at least {least}, got {getattr(options, name)}"
             )
+    if 0 < options.samples < _FEWEST_SAMPLES:
+        raise UsageError(
+            f"samples must be at least {_FEWEST_SAMPLES} for intervals, or 0 for none, "
+            f"got {options.samples}"
+        )
+    if options.report is not None and options.report.suffix not in (".html", ".htm"):
+        raise UsageError(f"report must be named .html, got {options.report}")
     # What cannot be written is better known before hours of work than after.
     for name in ("json", "report"):
         file = getattr(options, name)

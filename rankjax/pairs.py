@@ -312,7 +312,7 @@ def _relevance_of_labels(
     assert references.label is not None
     if of_labels is not None:
         grades = apply(of_labels, anchors.label, references.label, name="relevance")
-        return at_least_float32(jnp.asarray(grades))
+        return at_least_float32(grades)
     if anchors.label.ndim == 1:
         same = anchors.label[:, None] == references.label[None, :]
         return same.astype(jnp.float32)

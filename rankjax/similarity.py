@@ -282,7 +282,9 @@ def apply(
             f"{name} must return [anchor, reference], here {shape}, got "
             f"{np.shape(values)}"
         )
-    return values
+    # Counts and truth values are numbers, too.
+    floating = jnp.issubdtype(values.dtype, jnp.floating)
+    return values if floating else values.astype(jnp.float32)
 
 
 def at_least_float32(embeddings: jax.Array) -> jax.Array:

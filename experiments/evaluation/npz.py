@@ -250,6 +250,11 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
                 f"lists must be 0 to 3 of shape {shape}, rows and queries, got "
                 f"{lists.dtype} {lists.shape}"
             )
+        if not np.isin(lists, (1, 2)).any():
+            raise UsageError(
+                "lists must name an image that is easy (1) or hard (2) for a query, "
+                "got none"
+            )
         if arrays["query"].dtype != bool:  # row numbers in an order of their own
             lists = lists[:, np.argsort(arrays["query"])]
     return Subject(

@@ -51,8 +51,8 @@ def check(
     partners = None if train is None else train.partners
     if config.loss.symmetric and train is not None and partners is None:
         raise UsageError(
-            "symmetric needs images with a positive each, from a list with the column "
-            f"positive, got {config.data.dataset}"
+            "symmetric needs images with a positive each, which a list with the column "
+            f"positive names (list:FILE.csv); data set {config.data.dataset} names none"
         )
     # Of a data set that is not loaded yet, what the settings want.
     others = int(config.loss.symmetric) if partners is None else partners.rows.shape[1]

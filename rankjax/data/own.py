@@ -25,6 +25,8 @@ SPLIT_OF = {split: split for split in SPLITS} | {
     "val": "validation",
     "valid": "validation",
     "dev": "validation",
+    "training": "train",
+    "testing": "test",
     "query": "test",
 }
 """The split that a folder or a value in a list means, by its name in small letters."""

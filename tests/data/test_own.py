@@ -240,8 +240,9 @@ def test_whatever_is_left_out_is_counted_and_named(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "VAL", "Dev"])
-def test_names_of_a_split_mean_the_same_in_folders_and_lists(name, tmp_path):
-    places = (("TRAIN", "ab"), (name, "c"), ("Query", "de"), ("Gallery", "def"))
+@pytest.mark.parametrize("train", ["TRAIN", "training"])
+def test_names_of_a_split_mean_the_same_in_folders_and_lists(train, name, tmp_path):
+    places = ((train, "ab"), (name, "c"), ("Query", "de"), ("Gallery", "def"))
     rows = [
         {"path": f"in/{split}/{label}/x.JPG", "label": label, "split": split}
         for split, labels in places

@@ -119,6 +119,7 @@ def test_there_is_nothing_to_train_on(archive, capsys):
     [
         ({"lists": np.zeros((3, 2))}, [], r"lists must be 0 to 3 of shape (3, 1), "),
         ({"lists": np.full((3, 1), 4)}, [], "lists must be 0 to 3"),
+        ({"lists": np.zeros((3, 1), int)}, [], "lists must name an image that is easy"),
         ({"query": None}, [], "lists must be 0 to 3 of shape (3, 0), "),
         ({"lists": None}, [], "protocol revisited needs query and lists"),
         ({}, ["--report", "x.html"], "report has no use in protocol revisited"),

@@ -630,6 +630,25 @@ def test_a_similarity_of_another_shape_is_refused():
             call()
 
 
+def test_a_similarity_may_be_a_whole_number():
+    x = np.random.default_rng(0).integers(0, 2, (12, 6)).astype(np.float32)
+    labels = np.repeat(np.arange(4), 3)
+
+    def alike(a, b):
+        return (a[:, None] == b[None, :]).sum(-1)
+
+    def measures(similarity):
+        loss = rankjax.contrastive_loss(jnp.asarray(x), labels, similarity=similarity)
+        found = nearest(x, k=3, similarity=similarity).similarities
+        return retrieval_metrics(x, labels, similarity=similarity), found, loss
+
+    counted = measures(alike)
+    as_floats = measures(lambda a, b: alike(a, b).astype(jnp.float32))
+    jax.tree.map(np.testing.assert_array_equal, counted, as_floats)
+    equal = (x[:, None] == x[None]).sum(-1) - 9 * np.eye(12)
+    np.testing.assert_array_equal(counted[1], -np.sort(-equal, 1)[:, :3])
+
+
 def test_one_cut_off_is_taken_for_a_list_of_one():
     x, labels = np.eye(4), np.array([0, 0, 1, 1])
     search = leave_one_out(x, labels)
