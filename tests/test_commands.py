@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tqdm import tqdm
 
-from experiments import embed, evaluate, exactness, search, tables
+from experiments import embed, evaluate, tables
 from experiments.search.__main__ import main as search_main
 
 ROOT = Path(__file__).parent.parent
@@ -23,13 +22,6 @@ MODULES = [
     for file in sorted((ROOT / "experiments").rglob("*.py"))
     if '__name__ == "__main__"' in file.read_text()
 ]
-
-
-def test_all_commands_are_tried():
-    assert {"experiments.train", "experiments.tables", "experiments.study.claims"} <= {
-        *MODULES
-    }
-    assert search.__name__ == "experiments.search"
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -137,21 +129,6 @@ def test_every_process_that_a_command_starts_ends_with_it():
             assert "ends_with_us" in text or '["git"' in text, file
 
 
-def test_exactness_shows_how_far_it_is(tmp_path, capsys):
-    code = (
-        "import time; print('begun: a', flush=True); print('a warning'); "
-        "time.sleep(.5); print('begun: b', flush=True); time.sleep(.5)"
-    )
-    commands = [[sys.executable, "-c", code]] * 2
-    with tqdm(total=4, mininterval=0, desc="2 processes") as bar:
-        exactness._run_together(commands, os.environ, tmp_path, bar=bar)
-        assert bar.n == 4
-    said = capsys.readouterr().err
-    assert "2 processes" in said
-    assert "50%" in said
-    assert "100%" in said
-
-
 def test_options_may_stand_between_what_is_searched_and_the_queries(tmp_path, capsys):
     index = tmp_path / "index.npz"
     for words in (
@@ -181,19 +158,3 @@ def test_few_rows_are_re_ranked_by_as_many_neighbours_as_there_are(few_rows, cap
     words = ["--rerank", "k-reciprocal", "--expand", "3", "--samples", "0"]
     assert evaluate.main([str(few_rows), *words, "--no-clustering"]) == 0
     assert "re-ranked" in capsys.readouterr().out
-
-
-def test_more_neighbours_than_the_gallery_has_are_refused_by_their_option(
-    few_rows, capsys
-):
-    words = [str(few_rows), "--expand", "9", "--samples", "0", "--no-clustering"]
-    assert evaluate.main(words) == 2
-    message = "expand must be at most 8, the rows of the gallery, got 9"
-    assert message in capsys.readouterr().err
-
-
-def test_a_file_to_compare_with_that_is_missing_is_the_one_blamed(few_rows, capsys):
-    other = few_rows.with_name("other.npz")
-    assert evaluate.main([str(few_rows), "--compare", str(other)]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"error: no run folder and no file {other}"]

@@ -3,14 +3,12 @@
 import functools
 import math
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import Case
 from evaluation import close, evaluate
 from reference import mean, sides, similarity_matrix
 
-import rankjax
 from rankjax.losses.barlow_twins import barlow_twins_loss
 from rankjax.losses.generalized_end_to_end import generalized_end_to_end_loss
 from rankjax.losses.potential_field import potential_field_loss
@@ -188,13 +186,3 @@ def test_a_class_whose_rows_cancel_has_cosine_zero():
     theirs = [math.log1p(math.exp(s + 1)) for s in (0.6, -0.6)]
     close(loss, (2 * ours + sum(theirs)) / 4)
     assert np.isfinite(grad).all()
-
-
-def test_ge2e_needs_labels():
-    mask = jnp.ones((2, 2), bool)
-    with pytest.raises(ValueError, match=r"needs Pairs\.reference_label"):
-        generalized_end_to_end_loss(rankjax.Pairs(jnp.ones((2, 2)), mask, mask))
-    label = jnp.arange(2)
-    pairs = rankjax.Pairs(jnp.ones((2, 2)), mask, mask, reference_label=label)
-    with pytest.raises(ValueError, match=r"needs Pairs\.reference_embeddings"):
-        generalized_end_to_end_loss(pairs)

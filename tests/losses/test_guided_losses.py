@@ -270,23 +270,6 @@ def test_a_guide_that_is_missing_or_does_not_fit_is_refused(given, message):
         rankjax.margin_mse_loss(EMBEDDINGS, LABELS, **given)
 
 
-def test_scored_pairs_as_one_anchor_are_ordered_all_together():
-    """Against sentence-transformers' formula, log(1 + sum over wrong orders)."""
-    s, y = np.array([0.9, 0.1, 0.4, -0.2]), np.array([0.8, 0.2, 0.9, 0.2])
-    wrong = [
-        math.exp(20 * (s[j] - s[i])) for i in range(4) for j in range(4) if y[i] > y[j]
-    ]
-    yes = np.ones((1, 4), bool)
-    pairs = rankjax.Pairs(
-        jnp.asarray(s, jnp.float32)[None],
-        jnp.asarray(yes),
-        jnp.asarray(~yes),
-        relevance=jnp.asarray(y, jnp.float32)[None],
-    )
-    value = rankjax.mean(losses.cosent_loss(pairs))
-    np.testing.assert_allclose(value, math.log(1 + sum(wrong)), rtol=1e-5)
-
-
 @pytest.mark.parametrize("loss", [losses.soft_target_loss, losses.cosent_loss])
 @pytest.mark.parametrize("wrong", [math.nan, -0.1, 1.1])
 @pytest.mark.parametrize("block", [None, 4])

@@ -322,19 +322,6 @@ def test_selection_equals_a_slow_loop_and_ties_go_to_the_lowest_index(name):
     assert np.any(chosen)
 
 
-def test_hard_semi_hard_and_easy_are_all_negatives_each_once():
-    view = View(
-        row=SIMILARITY,
-        positives=SIDES == 0,
-        negatives=SIDES == 1,
-        positive=np.float32(-1.0),
-        this=SIDES == 0,
-    )
-    parts = [rule(view, 0.75) for rule in (mining.hard, mining.semi_hard, mining.easy)]
-    assert all(part.any() for part in parts)
-    np.testing.assert_array_equal(sum(part.astype(int) for part in parts), SIDES == 1)
-
-
 @pytest.mark.parametrize("name", ["semi_hard", "easy"])
 def test_a_band_without_a_margin_is_refused(name):
     soft = functools.partial(
@@ -390,20 +377,6 @@ def mine(rule, **settings):
     return mining.MINERS[rule](PAIRS, **settings)
 
 
-def test_the_first_of_the_hardest_is_the_hardest():
-    hardest = mine("hardest")
-    same_pairs(
-        jax.jit(lambda: mining.top_k(PAIRS, positives=1, negatives=1))(), hardest
-    )
-    same_pairs(mine("hard_aware_cascade", share=0.01), hardest)
-
-
-def test_the_whole_share_and_a_wide_epsilon_are_all_pairs():
-    same_pairs(mine("hard_aware_cascade", share=1.0), PAIRS)
-    both = (PAIRS.positive.any(1) & PAIRS.negative.any(1))[:, None]
-    same_pairs(mine("multi_similarity", epsilon=100.0), PAIRS.narrow(both, both))
-
-
 def test_shares_of_ten_pairs_are_whole_numbers():
     row = jnp.asarray(np.random.default_rng(2).normal(size=(1, 20)), jnp.float32)
     side = jnp.arange(20)[None] < 10
@@ -419,39 +392,6 @@ def test_shares_of_ten_pairs_are_whole_numbers():
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def draw_pairs(pairs, positives, negatives):
     return mining.random_pairs(pairs, positives=positives, negatives=negatives)
-
-
-def test_random_pairs_are_as_many_as_asked_or_all_there_are():
-    mined = draw_pairs(PAIRS, 2, 3)
-    for kept, side, count in [(mined.positive, 0, 2), (mined.negative, 1, 3)]:
-        there = np.sum(side == SIDES, 1)
-        np.testing.assert_array_equal(kept.sum(1), np.minimum(there, count))
-        assert there.min() < count < there.max()
-
-
-def test_every_set_of_random_pairs_is_equally_likely():
-    """6000 anchors with five negatives each: ten sets of two, by a chi-square."""
-    negative = jnp.arange(9) >= 4
-    pairs = rankjax.Pairs(
-        jnp.zeros((6000, 9)),
-        jnp.tile(~negative, (6000, 1)),
-        jnp.tile(negative, (6000, 1)),
-        anchor_index=jnp.arange(6000),
-        key=jax.random.key(5),
-    )
-    mined = draw_pairs(pairs, None, 2)
-    sets, counts = np.unique(mined.negative, axis=0, return_counts=True)
-    assert len(sets) == 10
-    assert np.sum((counts - 600) ** 2 / 600) < 27.9  # 9 degrees, p = 0.001
-
-
-def test_another_key_is_another_draw_and_the_same_key_the_same():
-    draw = lambda seed: draw_pairs(  # noqa: E731
-        dataclasses.replace(PAIRS, key=jax.random.key(seed)), 1, 2
-    )
-    same_pairs(draw(3), draw(3))
-    assert np.any(draw(3).positive != draw(4).positive)
-    assert np.any(draw(3).negative != draw(4).negative)
 
 
 def test_narrowing_what_was_not_drawn_leaves_the_draw():
@@ -560,24 +500,6 @@ def test_distances_of_random_points_follow_their_density(dim):
     np.testing.assert_allclose(counted / counted.sum(), law / law.sum(), rtol=0.06)
 
 
-def test_inverse_density_makes_distances_uniform():
-    rng = np.random.default_rng(1)
-    points = rng.normal(size=(2, 200_000, 16))
-    a, b = points / np.linalg.norm(points, axis=-1, keepdims=True)
-    squared = ((a - b) ** 2).sum(-1)
-    weights = np.exp(-np.asarray(log_distance_density(squared, 16)))
-    flat = np.histogram(np.sqrt(squared), np.linspace(1.1, 1.6, 11), weights=weights)[0]
-    np.testing.assert_allclose(flat / flat.mean(), 1, rtol=0.05)
-
-
-@pytest.mark.parametrize("dim", [8, 64, 512])
-def test_the_most_common_distance_tends_to_the_square_root_of_two(dim):
-    squared = np.linspace(0.1, 3.9, 380_001)
-    common = squared[np.argmax(log_distance_density(squared, dim))]
-    # By setting the derivative to 0; the density is that of d, not of its square.
-    np.testing.assert_allclose(common, 4 * (dim - 2) / (2 * dim - 5), atol=3e-3)
-
-
 @functools.cache
 def _weighted_draws(distance):
     """How often each of eight negatives is drawn, with the angles from the anchor."""
@@ -598,19 +520,6 @@ def _weighted_draws(distance):
 
     chosen = jax.jit(jax.vmap(draw))(jax.random.split(KEY, 20_000))
     return np.sqrt(squared), np.asarray(chosen.sum(0))
-
-
-def test_negatives_are_drawn_by_the_inverse_density_of_their_distance():
-    distance, drawn = _weighted_draws("squared")
-    weight = np.minimum(1 / density(distance, 6), 1 / density(0.5, 6))
-    weight[distance >= 1.9] = 0
-    expected_draws = 20_000 * weight / weight.sum()
-    assert drawn.sum() == 20_000
-    np.testing.assert_array_equal(drawn[distance >= 1.9], 0)
-    likely = expected_draws > 0
-    chi_square = (drawn - expected_draws)[likely] ** 2 / expected_draws[likely]
-    assert likely.sum() == 6
-    assert chi_square.sum() < 20.5  # 5 degrees, p = 0.001
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
@@ -740,14 +649,6 @@ def _spread(compute, x, y):
 
     spread = jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=None)
     return spread(x, np.arange(8)[:, None], y.reshape(8, 2))
-
-
-def test_the_batch_of_the_tie_tests_is_full_of_ties():
-    distance = ((DUPLICATES[:, None] - DUPLICATES) ** 2).sum(-1)
-    same = LABELS[:, None] == LABELS
-    for row, alike in zip(distance, same, strict=True):
-        negatives = row[~alike]
-        assert np.sum(negatives == negatives.min()) > 1
 
 
 def test_of_duplicates_the_lowest_alone_receives_the_gradient():

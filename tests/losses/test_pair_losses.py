@@ -229,14 +229,6 @@ def test_each_class_learns_its_own_boundary():
     close(params["beta"], [slope[c == LABELS].sum() for c in range(5)])
 
 
-def test_a_table_of_boundaries_needs_single_labels():
-    compute = rankjax.objective(margin_loss)
-    with pytest.raises(ValueError, match="anchor_label"):
-        compute(
-            EMBEDDINGS, positive=POSITIVE, negative=NEGATIVE, params={"beta": TABLE}
-        )
-
-
 def test_labels_beyond_a_table_of_boundaries_make_the_loss_not_a_number():
     compute = rankjax.objective(margin_loss)
     y = np.array([0, 0, 1, 1, 7])
@@ -250,9 +242,3 @@ def test_labels_beyond_a_table_of_boundaries_make_the_loss_not_a_number():
 
 
 # Positive-negative
-
-
-def test_positive_negative_needs_the_rows_of_positives():
-    pairs = rankjax.Pairs(*map(jnp.asarray, (cosines(), POSITIVE, NEGATIVE)))
-    with pytest.raises(ValueError, match="reference_embeddings"):
-        positive_negative_loss(pairs)

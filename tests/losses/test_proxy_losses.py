@@ -239,14 +239,8 @@ def cosines(z=PROXIES):
 
 # SoftTriple
 
-plain_triple = functools.partial(soft_triple_loss, centers=1)
 triple = functools.partial(soft_triple_loss, centers=3)
 grouped = {"z": CENTERS, "names": np.repeat(CLASSES, 3)}
-
-
-def test_soft_triple_with_one_centre_and_no_margin_is_the_normalised_softmax():
-    got = evaluate(plain_triple, scale=7.0, margin=0.0)
-    jax.tree.map(close, got, evaluate(normalized_softmax_loss, temperature=1 / 7))
 
 
 def test_soft_triple_tends_to_the_nearest_centre_as_gamma_falls():
@@ -267,16 +261,6 @@ def test_references_that_are_not_whole_classes_are_refused(loss):
 
 
 # Margins
-
-
-def test_sphere_face_with_margin_one_is_the_normalised_softmax():
-    got = evaluate(functools.partial(sphere_face_loss, margin=1), scale=9.0)
-    jax.tree.map(close, got, evaluate(normalized_softmax_loss, temperature=1 / 9))
-
-
-def test_sub_center_arc_face_with_one_centre_is_arc_face():
-    got = evaluate(functools.partial(sub_center_arc_face_loss, centers=1), scale=5.0)
-    jax.tree.map(close, got, evaluate(arc_face_loss, scale=5.0))
 
 
 def around(degrees):

@@ -9,7 +9,6 @@ from cases import Case
 from evaluation import close, evaluate
 from reference import mean, sides, similarity_matrix
 
-import rankjax
 from rankjax import regularizers
 
 
@@ -98,17 +97,6 @@ ALONE = np.arange(N)
 ANY = np.random.default_rng(0).normal(size=(N, DIM))
 COLLAPSED = np.tile([[0.0, 3.0, 0.0, 4.0]], (N, 1))
 # Each axis three times, at other lengths: a tight frame.
-FRAME = np.tile(np.eye(DIM), (3, 1)) * np.linspace(1, 2, N)[:, None]
-
-
-def test_the_gradient_of_the_norm_is_the_direction_and_zero_at_zero():
-    x = ANY.copy()
-    x[3] = 0
-    grad = evaluate(regularizers.norm, x, ALONE)[1]
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    close(grad, np.where(lengths > 0, x / np.where(lengths > 0, lengths, 1), 0) / N)
-
-
 # KoLeo
 
 
@@ -127,25 +115,4 @@ def test_sv_max_of_fewer_rows_than_dimensions_is_the_mean_over_the_rows():
     close(evaluate(regularizers.sv_max, 7 * x, ALONE[:2])[0], expected)
 
 
-@pytest.mark.parametrize("rows", ["any", "frame"])
-def test_the_gradient_of_sv_max_is_that_of_the_nuclear_norm(rows):
-    """Of normalised x = U S V^T it is -U V^T / dim, also where values in S repeat."""
-    x = {"any": ANY, "frame": FRAME}[rows]
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    u, _, vt = np.linalg.svd(x / lengths, full_matrices=False)
-    slope = -u @ vt / DIM
-    along = (slope * x).sum(1, keepdims=True) * x / lengths**2
-    close(evaluate(regularizers.sv_max, x, ALONE)[1], (slope - along) / lengths)
-
-
 # As a penalty
-
-
-@pytest.mark.parametrize("name", ["norm", "koleo", "sparse_centers"])
-def test_as_a_penalty_it_adds_its_weight_times_its_value(name):
-    penalty = regularizers.REGULARIZERS[name]
-    labels = np.arange(N) // 3
-    nothing = rankjax.Terms.one_per_anchor
-    base = lambda pairs: nothing(0 * pairs.similarity[:, 0], pairs.positive.any(-1))  # noqa: E731
-    compute = rankjax.objective(base, regularizers=[(0.25, penalty)])
-    close(compute(ANY, labels), 0.25 * CASES[name].slow(ANY, labels), 1e-6)

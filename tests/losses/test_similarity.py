@@ -135,10 +135,6 @@ def test_lp_has_gradients_by_rows_and_by_p():
     check_grads(lp, (*map(jnp.asarray, (A, R)), 1.75), order=1, eps=1e-6, atol=1e-6)
 
 
-def test_lp_of_two_is_the_euclidean_distance():
-    close(lp(A, R, 2.0), negative_euclidean(A, R))
-
-
 def test_lp_tends_to_the_largest_difference():
     largest = -np.abs(A[:, None] - R[None]).max(-1)
     close(lp(A, R, 500.0), largest, rtol=1e-2)
@@ -173,17 +169,6 @@ def test_lp_never_holds_an_array_of_all_three_axes():
 # Signal-to-noise ratio
 
 
-def test_snr_is_not_symmetric_and_has_the_closed_form():
-    x = np.array([[1.0, -1.0, 0.0, 0.0], [0.0, 0.0, 3.0, -3.0]])
-    s = negative_snr_distance(x, x)
-    close(s, [[0, -10], [-10 / 9, 0]])
-
-
-def test_snr_does_not_see_constants_added_to_rows_nor_a_common_scale():
-    moved = negative_snr_distance(7 * A + 3.0, 7 * R - 5.0)
-    close(moved, negative_snr_distance(A, R))
-
-
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e8])
 def test_an_anchor_without_signal_has_a_row_of_zeros(constant):
     anchors = jnp.full((1, 5), constant, jnp.float32)
@@ -200,20 +185,6 @@ def test_hyperbolic_tends_to_twice_the_euclidean_distance():
     for curvature, error in ((1e-4, 1e-2), (1e-8, 1e-6)):
         s = hyperbolic(A, R, curvature=curvature, clip=1e3)
         close(s, 2 * negative_euclidean(A, R), rtol=error)
-
-
-def test_hyperbolic_is_symmetric_and_obeys_the_triangle_inequality():
-    distance = np.asarray(-hyperbolic(R, R, curvature=2.0))
-    close(distance, distance.T)
-    through = distance[:, :, None] + distance[None, :, :]
-    assert np.all(distance[:, None, :] <= through + 1e-9)
-
-
-@pytest.mark.parametrize("curvature", [0.1, 2.0])
-def test_hyperbolic_distance_from_the_origin_is_twice_the_length(curvature):
-    """The map is along geodesics; the ball's metric at the origin is 4 |dx|^2."""
-    s = hyperbolic(np.zeros((1, 5)), R, curvature=curvature, clip=100.0)
-    close(s[0], -2 * np.linalg.norm(R, axis=1))
 
 
 def test_rows_beyond_the_clip_keep_their_direction_alone():
@@ -245,13 +216,6 @@ def test_hyperbolic_equals_moebius_addition_and_has_a_gradient_by_curvature(curv
 
 
 # Lengths
-
-
-def test_lengths_and_directions_survive_squares_that_overflow():
-    x = jnp.asarray(A, jnp.float32)
-    for scale in (1e-4, 1e30):
-        close(similarity.lengths(scale * x) / scale, np.linalg.norm(A, axis=1), 1e-6)
-        close(similarity.normalize(scale * x), similarity.normalize(x), 1e-5, 1e-6)
 
 
 @pytest.mark.parametrize("end", ["max", "tiny"])

@@ -15,7 +15,6 @@ from rankjax.losses.hierarchical import hierarchical_margins, hierarchical_tripl
 from rankjax.losses.quadruplet import quadruplet_loss
 from rankjax.losses.selectively_contrastive import selectively_contrastive_triplet_loss
 from rankjax.losses.triplet import batch_hard_triplet_loss, triplet_loss
-from rankjax.losses.tuplet_margin import tuplet_margin_loss
 
 # Slow loops
 
@@ -190,32 +189,10 @@ CASES = {
 RNG = np.random.default_rng(0)
 LABELS = np.array([0, 0, 1, 2, 0, 1, 1, 2, 2, 3])  # the last has no positive
 EMBEDDINGS = RNG.normal(size=(10, 6))
-UNIT = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True)
-
-
 pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 # Tuplet margin
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_duplicates_have_the_limit_value_and_a_finite_gradient(dtype):
-    x = np.repeat(UNIT[:4], 2, axis=0).astype(dtype)
-    y = np.repeat(np.arange(4), 2)
-    value, grad = evaluate(tuplet_margin_loss, x, y, slack=10.0, scale=4.0)
-    s = reference.similarity_matrix("cosine", x.astype(np.float64))
-    target = math.cos(math.radians(10.0))
-    expected = [
-        math.log(
-            1 + sum(math.exp(4 * (s[a, n] - target)) for n in reference.sides(y, a)[1])
-        )
-        for a in range(8)
-    ]
-    close(value, np.mean(expected), rtol=1e-5)
-    assert np.isfinite(grad).all()
-    # A pair moves as one: nothing tells its two rows apart.
-    close(grad[0::2], grad[1::2], rtol=1e-3, atol=1e-5)
 
 
 # Quadruplets
@@ -229,12 +206,6 @@ def test_fewer_than_three_classes_leave_the_triplet_loss():
     close(both[1], plain[1])
 
 
-def test_quadruplets_need_to_know_which_negatives_are_of_one_class():
-    same = LABELS[:, None] == LABELS
-    with pytest.raises(ValueError, match="anchor_label"):
-        rankjax.objective(quadruplet_loss)(EMBEDDINGS, positive=same, negative=~same)
-
-
 # Hierarchical
 
 
@@ -243,15 +214,6 @@ def test_a_label_outside_the_table_is_not_taken_for_another():
     for y in (LABELS, LABELS - 1):
         value, _ = evaluate(hierarchical_triplet_loss, EMBEDDINGS, y, margins=small)
         assert np.isnan(value)
-
-
-def test_a_table_needs_labels():
-    same = LABELS[:, None] == LABELS
-    compute = rankjax.objective(
-        functools.partial(hierarchical_triplet_loss, margins=np.zeros((4, 4)))
-    )
-    with pytest.raises(ValueError, match="anchor_label"):
-        compute(EMBEDDINGS, positive=same, negative=~same)
 
 
 def margins_by_loops(x, y, levels, beta):

@@ -209,6 +209,9 @@ def anchors(loss, s, positive=POSITIVE, negative=NEGATIVE, **params):
 # Multi-similarity
 
 
+# Circle
+
+
 def test_sharp_multi_similarity_approaches_hinges_of_the_hardest_pairs():
     s = cosines()
     settings = {"alpha": 1e4, "beta": 1e4, "threshold": 0.1}
@@ -219,9 +222,6 @@ def test_sharp_multi_similarity_approaches_hinges_of_the_hardest_pairs():
         hardest_negative - 0.1, 0
     )
     close(terms.total, hinges, atol=1e-3)
-
-
-# Circle
 
 
 def test_circle_is_the_softplus_of_two_log_sums_and_its_factors_are_constants():
@@ -267,6 +267,9 @@ def test_the_forces_on_the_active_pairs_of_a_list_are_weights_that_sum_to_one():
         close(force * mask, expected)
 
 
+# Dynamic soft margin
+
+
 def test_temperature_zero_weighs_active_pairs_alike_and_a_high_one_the_hardest():
     d = _distances()
     loose, near = _active(d)
@@ -281,9 +284,6 @@ def test_temperature_zero_weighs_active_pairs_alike_and_a_high_one_the_hardest()
             for v, active in ((d - 0.4, loose), (1.0 - d, near))
         ]
         close(terms.total, 0.75 * np.array(sides[0]) + 0.25 * np.array(sides[1]))
-
-
-# Dynamic soft margin
 
 
 def test_dynamic_weights_are_constants_and_only_nearest_negatives_are_pushed():

@@ -68,13 +68,6 @@ def test_k_reciprocal_does_not_depend_on_blocks(monkeypatch):
     np.testing.assert_allclose(k_reciprocal(queries, gallery, k1=7), expected)
 
 
-def test_weight_one_is_the_first_ranking():
-    queries, gallery, _ = identities(0)
-    got = k_reciprocal(queries, gallery, weight=1.0)
-    first = unit(queries) @ unit(gallery).T
-    np.testing.assert_array_equal(got.argsort(1), first.argsort(1))
-
-
 def mean_average_precision(similarity, relevant):
     order = (-similarity).argsort(1)
     hits = np.take_along_axis(relevant, order, 1)

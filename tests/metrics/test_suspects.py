@@ -132,16 +132,6 @@ def test_mixed_classes_are_those_of_loops_over_neighbours():
     assert (np.diff(figures) <= 0).all()
 
 
-def test_one_class_with_two_names_is_mixed_as_by_chance():
-    rows, labels = groups(classes=4, each=60)
-    half = np.flatnonzero(labels == 3)
-    labels[half[::2]] = 50
-    pairs, figures = metrics.mixed_classes(labels, metrics.nearest(rows, k=60))
-    assert pairs[0].tolist() == [3, 50]
-    assert figures[0] == pytest.approx(1, abs=0.15)
-    assert (figures[1:] < 0.3).all()
-
-
 def test_two_classes_with_one_name_are_parted_by_their_silhouette():
     rows, labels = groups(classes=6, each=20)
     joined = np.where(labels == 10, 3, labels)

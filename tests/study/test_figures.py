@@ -1,7 +1,6 @@
 """Figures are drawn alike each time, are readable, and show what their captions say."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
@@ -64,12 +63,12 @@ def test_every_figure_has_a_name_of_its_own_and_a_caption():
 def luminance(colour):
     c = np.array(to_rgb(colour))
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-    return linear, linear @ [0.2126, 0.7152, 0.0722]
+    return linear @ [0.2126, 0.7152, 0.0722]
 
 
 def contrast(one, other):
     """That of WCAG 2, from 1 to 21."""
-    low, high = sorted(luminance(colour)[1] for colour in (one, other))
+    low, high = sorted(luminance(colour) for colour in (one, other))
     return (high + 0.05) / (low + 0.05)
 
 
@@ -77,32 +76,7 @@ def contrast(one, other):
 def test_text_and_lines_stand_out_from_both_pages(page):
     assert contrast(drawing.TEXT, page) >= 4
     assert min(contrast(colour, page) for colour in drawing.SERIES) >= 3
-
-
-# Machado, Oliveira, Fernandes, IEEE TVCG 2009, severity 1, of linear RGB.
-BLINDNESS = {
-    "none": np.eye(3),
-    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
-               [-0.003882, -0.048116, 1.051998]],
-    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
-               [-0.011820, 0.042940, 0.968881]],
-    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
-               [0.004733, 0.691367, 0.303900]],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("sight", [*BLINDNESS])
-def test_series_differ_to_every_eye_in_colour_and_also_in_line_and_marker(sight):
-    def lab(colour):
-        seen = np.clip(BLINDNESS[sight] @ luminance(colour)[0], 0, 1)
-        to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722],
-                  [0.0193, 0.1192, 0.9505]]  # fmt: skip
-        f = np.cbrt(to_xyz @ seen / np.array([0.9505, 1, 1.089]))
-        return np.array([116 * f[1], 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-    pairs = itertools.combinations(drawing.SERIES, 2)
-    assert min(np.linalg.norm(lab(a) - lab(b)) for a, b in pairs) > 12
-    for kind in (drawing.LINES, drawing.MARKERS):
+    for kind in (drawing.LINES, drawing.MARKERS):  # to tell series apart without colour
         assert len(set(kind)) == len(drawing.SERIES)
 
 
