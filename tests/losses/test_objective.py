@@ -768,30 +768,58 @@ def test_a_loss_that_closes_over_arrays_is_exact_on_devices(wrapper):
     jax.tree.map(functools.partial(close, rtol=1e-5, atol=1e-6), got, expected)
 
 
-BAD_LOSSES = {
-    "a scalar": (
-        lambda pairs: jnp.sum(pairs.similarity),
-        r"got an array of shape \(\)",
+RETURNED = {
+    "a scalar": ({"loss": lambda p: p.similarity.sum()}, r"a loss must .* shape \(\)"),
+    "nothing": ({"loss": lambda p: None}, "a loss must return .*NoneType"),
+    "arrays": ({"loss": lambda p: [p.similarity]}, "a loss must return .*list"),
+    "no terms": ({"loss": lambda p: ()}, "a loss must return .*an empty tuple"),
+    "few terms": (
+        {"loss": lambda p: rankjax.Terms(*3 * (jnp.zeros(2),))},
+        r"a loss's Terms.total must have shape \(6,\)",
     ),
-    "nothing": (lambda pairs: None, "NoneType"),
-    "a list of arrays": (lambda pairs: [pairs.similarity], "list"),
-    "no terms": (lambda pairs: (), "an empty tuple"),
+    "one mean": (
+        {"reduction": lambda terms: terms.total.sum()},
+        r"reduction must return a numerator \(6,\)",
+    ),
+    "two sums": (
+        {"reduction": lambda terms: (terms.total.sum(), terms.count.sum())},
+        r"reduction must return a numerator \(6,\)",
+    ),
+    "few counts": (
+        {"reduction": lambda terms: (terms.total, terms.count[:2])},
+        r"reduction must return a numerator \(6,\)",
+    ),
+    "one row of masks": (
+        {"mining": lambda p: p.narrow(p.positive[:1], p.negative)},
+        r"narrow takes .*positive .* \(1, 6\)",
+    ),
+    "masks of anchors": (
+        {"mining": lambda p: p.narrow(p.positive, p.negative.any(-1))},
+        r"narrow takes .*got \(6,\)",
+    ),
+    "no masks": (
+        {"mining": lambda p: p.narrow(p.similarity, p.negative)},
+        "narrow takes .*as a bool mask, got fl",
+    ),
+    "two masks": (
+        {"mining": lambda p: (p.positive, p.negative)},
+        r"mining must return Pairs, as pairs.narrow\(.*, got tuple",
+    ),
+    "a row of similarities": (
+        {"similarity": lambda anchors, references: anchors[:, 0]},
+        r"similarity must return \[anchor, reference\], here \(6, 6\), got \(6,\)",
+    ),
 }
 
 
-@pytest.mark.parametrize("kind", BAD_LOSSES)
-def test_a_loss_that_returns_something_else_is_refused(kind):
-    loss, found = BAD_LOSSES[kind]
-    with pytest.raises(TypeError, match=rf"^a loss must return rankjax.Terms.*{found}"):
-        rankjax.objective(loss)(EMBEDDINGS, LABELS)
-
-
-def test_terms_of_another_length_are_refused():
-    def loss(pairs):
-        return rankjax.Terms.over_references(pairs.similarity.T[:2], pairs.positive[:2])
-
-    with pytest.raises(ValueError, match=r"Terms.total must have shape \(6,\)"):
-        rankjax.objective(loss)(EMBEDDINGS, LABELS)
+@pytest.mark.parametrize("kind", RETURNED)
+def test_what_a_users_function_returns_is_checked_by_name(kind):
+    given, message = RETURNED[kind]
+    if "reduction" in given:
+        given = {"reduction": rankjax.Reduction(given["reduction"])}
+    compute = rankjax.objective(**{"loss": losses.triplet_loss} | given)
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        compute(EMBEDDINGS, LABELS)
 
 
 OTHER_ROLES = [
@@ -835,38 +863,6 @@ def test_embeddings_are_no_pairs(loss, given):
 def test_settings_without_a_batch_are_to_be_bound(rule):
     with pytest.raises(TypeError, match=rf"functools.partial\({rule.__name__}, ..."):
         rule()
-
-
-@pytest.mark.parametrize(
-    "returned",
-    [
-        lambda terms: terms.total.sum(),
-        lambda terms: None,
-        lambda terms: (terms.total.sum(), terms.count.sum()),
-        lambda terms: (terms.total, terms.count[:2]),
-    ],
-)
-def test_a_reduction_that_returns_something_else_is_refused(returned):
-    reduction = rankjax.Reduction(returned)
-    with pytest.raises(TypeError, match=r"^reduction must return a numerator \(6,\)"):
-        rankjax.triplet_loss(EMBEDDINGS, LABELS, reduction=reduction)
-
-
-NARROWED = [
-    (
-        lambda p: p.narrow(p.positive[:1], p.negative),
-        ValueError,
-        r"positive .* \(1, 6\)",
-    ),
-    (lambda p: p.narrow(p.positive, p.negative.any(-1)), ValueError, r"got \(6,\)"),
-    (lambda p: p.narrow(p.similarity, p.negative), TypeError, "as a bool mask, got fl"),
-]
-
-
-@pytest.mark.parametrize(("miner", "error", "message"), NARROWED)
-def test_masks_of_another_shape_narrow_nothing(miner, error, message):
-    with pytest.raises(error, match=f"^narrow takes .*{message}"):
-        rankjax.triplet_loss(EMBEDDINGS, LABELS, mining=miner)
 
 
 def test_names_of_selections_are_refused():
@@ -924,16 +920,6 @@ WRONG = {
         TypeError,
         {"regularizers": rankjax.squared_norm},
         "regularizers must list",
-    ),
-    "a row of similarities": (
-        ValueError,
-        {"similarity": lambda anchors, references: anchors[:, 0]},
-        r"similarity must return \[anchor, reference\], here \(6, 6\), got \(6,\)",
-    ),
-    "two masks": (
-        TypeError,
-        {"mining": lambda pairs: (pairs.positive, pairs.negative)},
-        r"mining must return Pairs, as pairs.narrow\(.*, got tuple",
     ),
     "a weight in words": (
         TypeError,

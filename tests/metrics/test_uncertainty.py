@@ -77,18 +77,6 @@ def test_metrics_together_have_the_intervals_and_verdicts_that_each_has_alone():
         assert found.sentence == alone.sentence
 
 
-@pytest.mark.parametrize("skewed", [False, True])
-def test_interval_over_queries_covers_the_mean_as_often_as_it_says(skewed):
-    rng = np.random.default_rng(0)
-    true = 5 / 5.5 if skewed else 0.8
-    covered = 0
-    for seed in range(400):
-        values = rng.beta(5, 0.5, size=80) if skewed else rng.random(80) < 0.8
-        _, low, high = bootstrap(values, samples=400, seed=seed)
-        covered += low <= true <= high
-    assert 0.90 <= covered / 400 <= 0.98
-
-
 def test_interval_over_classes_covers_where_that_over_queries_does_not():
     rng = np.random.default_rng(0)
     covered = {"class": 0, "query": 0}

@@ -265,17 +265,6 @@ def test_pairs_have_the_most_alike_and_the_least_alike(tmp_path):
     assert printed == [f"{score:.3f}" for score in expected]
 
 
-def test_one_class_and_few_rows_are_no_crash(tmp_path):
-    rows, _ = points(4)
-    labels = np.zeros(4, int)
-    outcome = ranked(leave_one_out(rows, labels))
-    found = sections(page(tmp_path / "a.html", outcome, rows, shown(labels)))
-    assert "No curves" in found["curves"]
-    assert "No map" in found["map"]
-    assert "Worst failures" not in found["gallery"]
-    assert "1.000" in found["classes"]
-
-
 def test_charts_show_their_curves():
     x = np.linspace(0, 1, 9)
     curves = (x, x), (1 - x, x), (x, np.sqrt(x))

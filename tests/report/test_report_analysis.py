@@ -85,10 +85,6 @@ def test_sampled_pairs_are_what_they_are_called_and_evenly_drawn(rng):
     assert 20 < (labels[positive[:, 0]] == 1).sum() < 75
 
 
-def test_one_class_has_no_negative_pairs(rng):
-    assert len(analysis.sample_pairs(search(np.zeros(20, int)), rng).negative) == 0
-
-
 def test_cosines_are_the_formula_over_block_borders(rng):
     rows = rng.normal(size=(3, 2**21)).astype(np.float32)
     rows[2] = 0
@@ -97,12 +93,6 @@ def test_cosines_are_the_formula_over_block_borders(rng):
     np.testing.assert_allclose(
         cosines(rows, pairs), [expected, 1, expected, 0, 1], atol=1e-4
     )
-
-
-def test_series_takes_the_rows_that_hold_the_key():
-    history = [{"step": 1, "loss": 3.0}, {"step": 2, "x": 0.0}, {"loss": 1.0}]
-    np.testing.assert_array_equal(analysis.series(history, "loss"), [[1], [3]])
-    assert analysis.series([], "loss").shape == (2, 0)
 
 
 def test_the_rows_of_a_map_begin_with_one_of_each_class(rng):
@@ -137,11 +127,6 @@ def test_the_map_puts_far_classes_apart_also_what_tsne_has_not_seen(rng, monkeyp
             1 / squares[near]
         ).sum()
         np.testing.assert_allclose(places[row], mean, atol=1e-3)
-
-
-def test_there_is_no_map_of_one_point_or_few_images(rng):
-    assert analysis.lay_out(np.ones((20, 4)), seed=0) is None
-    assert analysis.lay_out(rng.normal(size=(9, 4)), seed=0) is None
 
 
 def test_pairs_of_a_gallery_are_all_but_those_of_the_querys_camera(rng):

@@ -18,7 +18,6 @@ from rankjax.errors import RunError
 from rankjax.metrics import bootstrap, leave_one_out, retrieval
 from rankjax.report import (
     ROWS,
-    Card,
     Shown,
     charts,
     result_sentence,
@@ -134,18 +133,6 @@ def decode(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
 
 
-def gallery_rows(page):
-    """(query image, [(neighbour image, frame)]) of every row."""
-    rows = []
-    for row in page.find("figure", page.section("gallery")):
-        query, *found = page.find("img", row)
-        assert "query" in query[2][-1][1]["class"]
-        frames = [image[2][-1][1]["class"].split()[1] for image in found]
-        images = [decode(image[1]["src"]) for image in found]
-        rows.append((decode(query[1]["src"]), list(zip(images, frames, strict=True))))
-    return rows
-
-
 def index_of(image, images):
     (match,) = np.flatnonzero((images[..., 0] == image).all(axis=(1, 2)))
     return match
@@ -232,42 +219,6 @@ def test_a_missing_or_undefined_metric_is_a_dash(tmp_path):
     assert [cell[3] for cell in cells] == ["0.500", dash, dash, dash, "0.250", dash]
 
 
-def test_gallery_frames_and_order_agree_with_a_slow_loop(page, inputs):
-    points = inputs.embeddings.astype(float)
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    rows = gallery_rows(page)
-    assert len(rows) >= 12
-    frames = set()
-    for query_image, found in rows:
-        query = index_of(query_image, inputs.images)
-        scores = [
-            (-points[query] @ points[other], other)
-            for other in range(len(points))
-            if other != query
-        ]
-        nearest = [other for _, other in sorted(scores)[:8]]
-        assert [index_of(image, inputs.images) for image, _ in found] == nearest
-        for other, (_, frame) in zip(nearest, found, strict=True):
-            same = inputs.labels[other] == inputs.labels[query]
-            assert frame == ("hit" if same else "miss")
-            frames.add(frame)
-    assert frames == {"hit", "miss"}
-
-
-def test_the_gallery_counts_its_failures(page, inputs):
-    points = inputs.embeddings.astype(float)
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    similarity = points @ points.T - 2 * np.eye(len(points))
-    wrong = inputs.labels[similarity.argmax(axis=1)] != inputs.labels
-    captions = [element[3] for element in page.find("h3", page.section("gallery"))]
-    assert wrong.sum() > 6
-    assert captions[0] == "12 queries drawn at random"
-    assert captions[1].endswith(f"of {wrong.sum()} that find another class first")
-    for query_image, found in gallery_rows(page)[12:]:
-        assert wrong[index_of(query_image, inputs.images)]
-        assert found[0][1] == "miss"
-
-
 def test_the_map_titles_every_class_shown(page, inputs):
     section = page.section("map")
     names = [title[3] for title in page.find("title", section)]
@@ -298,20 +249,6 @@ def test_settings_that_differ_from_the_defaults_come_first(tmp_path):
     names = [[e[3] for e in page.find("th", part)] for part in (first, others)]
     assert names == [["margin", "shift"], ["loss", "mining"]]
     assert page.find("summary", first)[0][3] == "Settings that differ from the defaults"
-
-
-def test_suspects_are_looked_for_once_and_shown(tmp_path):
-    calls = []
-
-    def suspects():
-        calls.append(1)
-        return {"1 copy": [Card([3], ["query"], "the same file")]}
-
-    page = Page(write(tmp_path, make(classes=3, suspects=suspects)))
-    assert calls == [1]
-    section = page.section("suspects")
-    assert [e[3] for e in page.find("h3", section)] == ["1 copy"]
-    assert page.find("small", section)[0][3] == "the same file"
 
 
 def test_one_measurement_is_a_number_and_no_curve():
@@ -494,22 +431,6 @@ def test_odd_runs_have_all_sections_and_small_thumbnails(odd_run, name):
 def test_what_is_absent_is_said(odd_run, name, section, said):
     page = Page(odd_run(name) / "report.html")
     assert said in page.section(section)[3]
-
-
-def test_the_same_inputs_give_the_same_bytes(run_dir, tmp_path):
-    write(tmp_path, make())
-    for path in sorted(run_dir.rglob("*.*")):
-        copy = tmp_path / path.relative_to(run_dir)
-        assert path.read_bytes() == copy.read_bytes(), path.name
-
-
-def test_the_seed_draws_other_queries(tmp_path, inputs, page):
-    other = Page(write(tmp_path, replace(inputs, seed=5)))
-    drawn = [
-        [index_of(query, inputs.images) for query, _ in gallery_rows(each)]
-        for each in (page, other)
-    ]
-    assert drawn[0] != drawn[1]
 
 
 def test_a_write_that_fails_leaves_the_old_report_whole(tmp_path, monkeypatch):

@@ -140,60 +140,6 @@ def noise(gain, limit, flat=False):
     return dict.fromkeys(CLAIMS["C3"].studies, study)
 
 
-def variation(start, slope, joined):
-    """Hard minus N-pairs is `start` at one mode, plus `slope` per doubling."""
-    names = ("triplet_hard_pairs", "triplet_easy_positive", "n_pairs", "angular")
-
-    def drawn(cells):
-        doublings = np.log2(cells["modes"])
-        return start + slope * doublings + 0.01 * jitter(cells) * (1 + doublings)
-
-    def study(gap, **cells):
-        hard = {
-            "recall_at_1": lambda cells: 0.7 + gap(cells),
-            "mode_recall": lambda cells: 0.6 + gap(cells),
-        }
-        others = {"recall_at_1": 0.7, "mode_recall": 0.6}
-        return result({"triplet_hard": hard} | dict.fromkeys(names, others), **cells)
-
-    return {
-        "variation-modes": study(drawn, modes=(1, 2, 4, 8), spread=(0.2, 0.5)),
-        "losses-glyphs": study(lambda cells: 0.05 + 0.01 * jitter(cells)),
-        "losses-cases": study(lambda cells: 0.05 + 1.5 * joined + 0.01 * jitter(cells)),
-    }
-
-
-def batches(blind, aware, glyphs=None):
-    """Recall@1 falls by `blind` with repeated classes, by `aware` if they are known.
-
-    On glyphs by `glyphs`, two numbers, if they are given.
-    """
-    results = {}
-    for key, classes in c05_classes.ALL_CLASSES.items():
-        harm = (blind, aware) if key == "modes" or glyphs is None else glyphs
-        lost = {"never": 0, "aware": harm[1], "blind": sum(harm)}
-
-        def arm(repeats, lost=lost):
-            more = c05_classes.floor(16, 16) if repeats == "blind" else 0
-            recall = lambda c: 0.7 - lost[repeats] * (1 + 0.1 * jitter(c))  # noqa: E731
-            return record({"recall_at_1": recall, "last_loss": 1 + more})
-
-        made = {repeats: arm(repeats) for repeats in lost}
-        for number in classes:
-            arms = {
-                f"{repeats}-{count}": made[repeats]
-                for count in (8, 16, 32, 64)
-                for repeats in lost
-                if repeats != "never" or count <= number
-            }
-            results[f"classes-{key}-{number}"] = result(arms)
-        shapes = {"64x2": 0.7, "32x4": 0.6, "16x8": 0.5}
-        results[f"shapes-{key}"] = result(
-            {shape: {"recall_at_1": recall} for shape, recall in shapes.items()}
-        )
-    return results
-
-
 def penalties(growth, *losses):
     """Lengths grow as step ** growth / (1 + 100 l2_weight); Recall@1 without a penalty
     is lower by `losses`, one for each case, or one for all."""
@@ -233,15 +179,6 @@ VERDICTS = [
     ("C3", noise, (0.1, -9), "cannot tell", None),  # nothing survives
     ("C3", noise, (0, -2), "cannot tell", 0),
     ("C3", noise, (0, 9), "cannot tell", 0),
-    ("C4", variation, (0.1, -0.1, -0.1), "holds", -0.1),
-    ("C4", variation, (-0.1, -0.1, -0.1), "holds in part", -0.1),
-    ("C4", variation, (0.1, -0.1, 0.1), "holds in part", -0.1),
-    ("C4", variation, (0.1, 0.1, -0.1), "does not hold", 0.1),
-    ("C4", variation, (0.1, 0.0, 0.0), "does not hold", 0.0),
-    ("C5", batches, (0.1, 0.05), "holds", -0.1),
-    ("C5", batches, (0.1, 0.0), "holds in part", -0.1),
-    ("C5", batches, (0.0, 0.0), "does not hold", 0.0),
-    ("C5", batches, (0.1, 0.0, (0.0, 0.0)), "cannot tell", -0.1),
     ("C6", penalties, (0.3, 0.1), "holds", 0.3),
     ("C6", penalties, (0.3, 0.1, 0, 0), "holds in part", 0.3),
     ("C6", penalties, (0.3, 0.0), "does not hold", 0.3),
@@ -372,14 +309,6 @@ def test_closed_forms_of_repeated_classes_are_those_of_a_simulation(classes, bat
         assert abs(closed - simulated.mean()) < 5 * simulated.std() / 20_000**0.5
 
 
-def test_the_largest_batch_without_repetition_is_the_one_that_is_compared():
-    results = batches(0.1, 0.05)
-    names = [c05_classes.largest(results[f"classes-modes-{c}"]) for c in (10, 20, 50)]
-    assert names == ["never-8", "never-16", "never-32"]
-    found = effects("C5", results)
-    np.testing.assert_allclose(found["Recall@1, 64x2 - 16x8, glyphs"].effect, 0.2)
-
-
 def test_slopes_of_length_fall_with_the_penalty_and_runs_not_finite_are_left_out():
     results = penalties(0.3, 0.1)
     page = effects("C6", results)["rank correlation of slope and penalty, glyphs, Adam"]
@@ -430,33 +359,6 @@ def test_what_is_measured_of_scaled_sets_is_that_of_a_slow_loop():
             value, active = (part[i] for part in found[name])
             np.testing.assert_allclose(value, np.mean(values), rtol=1e-5)
             np.testing.assert_allclose(active, np.mean(np.array(values) > 0), rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("hinge_power", "moved", "turned", "found"),
-    [
-        (0, 0.0, 1.0, "holds"),
-        (2, 0.0, 1.0, "holds in part"),
-        (2, 0.2, 1.0, "does not hold"),
-        (0, 0.0, 1.1, "does not hold"),
-    ],
-)
-def test_the_judge_of_invariance_weighs_rotation_and_scale(
-    monkeypatch, hinge_power, moved, turned, found
-):
-    scales, one = c08_invariance.SCALES, np.ones((24, 1))
-    falling = np.linspace(0.9, 0.1, len(scales)) * one
-    scaled = dict.fromkeys(c08_invariance.LOSSES, (np.ones_like(falling), falling))
-    scaled["angular"] = (np.ones_like(falling), np.ones_like(falling))
-    scaled["angular hinge"] = scales**hinge_power * one, 0.5 + moved * falling
-    middle = len(scales) // 2
-    rotated = {
-        name: (turned * v[:, middle], a[:, middle]) for name, (v, a) in scaled.items()
-    }
-    monkeypatch.setattr(c08_invariance, "sets", lambda: (scaled, rotated))
-    verdict = CLAIMS["C8"].judge({})
-    assert verdict.word == found
-    assert verdict.findings[0].effect == (0.0 if moved else 1.0)
 
 
 def test_the_best_rate_is_chosen_by_validation():

@@ -5,25 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from scipy import stats
 
 from experiments.bench import figures as benchmarks
 from experiments.study import drawing, records, registry, statistics
 from experiments.study.figures import FIGURES, show
 from experiments.study.figures import __main__ as command
 from experiments.study.figures.angles import A, P, angle_at, angle_step
-from experiments.study.figures.bands import BANDS, bands, hardest, semi_hard
+from experiments.study.figures.bands import hardest, semi_hard
 from experiments.study.figures.batches import (
-    n_pair,
-    n_pairs_steps,
-    read_pairs,
     shared_gradient,
-    softmax_shares,
-    triplet_steps,
 )
-from experiments.study.figures.curves import scaled
 from experiments.study.figures.fields import ANCHOR, POSITIVE, field
-from experiments.study.figures.training import at_best_rate, correlation
+from experiments.study.figures.training import at_best_rate
 from rankjax.errors import RunError
 
 # As many places as the figure has, or the losses would be compiled again.
@@ -124,15 +117,6 @@ def test_fields_point_away_from_the_anchor_the_middle_and_the_anchors_direction(
     assert parallel(field("N-pairs", GRID), np.broadcast_to(-ANCHOR, GRID.shape))
 
 
-def test_bands_are_those_of_squared_distances():
-    anchor, positive = np.array([0.5, 1.0]), np.array([1.5, 0.5])
-    near = np.sum((positive - anchor) ** 2)
-    far = np.sum((GRID - anchor) ** 2, 1)
-    expected = np.where(far <= near, 0, np.where(far < near + 2, 1, 2))
-    assert np.array_equal(bands(anchor, positive, GRID, 2.0), expected)
-    assert len(BANDS) == len(set(expected)) == 3
-
-
 def test_hard_mining_draws_modes_together_and_semi_hard_does_not():
     to_other = np.repeat([1.0, -1.0], 6)
     assert (hardest()[0][:, 0] * to_other > 0).all()
@@ -151,39 +135,12 @@ def test_the_step_on_the_angle_itself_leaves_anchor_and_positive():
         assert angle_at(n + 1e-2 * step) < angle_at(n)
 
 
-def test_n_pairs_reads_its_roles_and_moves_by_softmax():
-    for which, count in (("positives", 5), ("all", 10)):
-        signs = read_pairs(which)
-        assert np.array_equal(np.argwhere(signs < 0)[:, 1], np.arange(1, 12, 2))
-        assert (np.sum(signs > 0, 1) == count * (np.arange(12) % 2 == 0)).all()
-    np.testing.assert_allclose(softmax_shares().sum(1), 1, rtol=1e-5)
-    rows = n_pair()
-    logits = 0.25 * rows[1:] @ rows[0]
-    share = np.exp(logits) / np.exp(logits).sum()
-    expected = -0.25 * share[1:, None] * rows[0]
-    np.testing.assert_allclose(n_pairs_steps(rows)[2:], expected, rtol=1e-4)
-    assert np.flatnonzero(np.any(triplet_steps(rows), 1)).tolist() == [0, 1, 2]
-
-
 def test_triplets_give_the_wide_class_more_of_the_gradient_than_the_hinge_of_angles():
     triplet, angular = (
         shared_gradient(name)[1] for name in ("triplet", "angular_hinge")
     )
     assert triplet.sum() == pytest.approx(1)
     assert triplet[1] > angular[1] > 0.5
-
-
-def test_the_angular_hinge_is_free_of_scale_in_what_is_active_alone():
-    found = scaled(np.geomspace(0.1, 10, 41))
-    values, active = found["angular hinge"]
-    np.testing.assert_allclose(values[[0, 20, 40]] / values[20], [0.01, 1, 100], 1e-4)
-    assert len(set(active)) == 1
-    triplet = found["triplet, margin 0.2"][1]
-    assert (np.diff(triplet) <= 0).all()
-    assert triplet[0] > triplet[20] > triplet[40]
-    for name in ("angular", "N-pairs"):
-        assert (found[name][1] == 1).all()
-        assert np.ptp(found[name][0]) > 0.1
 
 
 def test_the_rate_that_validates_best_is_what_is_judged():
@@ -195,11 +152,6 @@ def test_the_rate_that_validates_best_is_what_is_judged():
     final = {"last_recall": np.array(validated), "recall_at_1": np.array(tested)}
     record = records.Record({}, [], [], columns, final, {}, 0.0)
     assert at_best_rate(record).tolist() == [0.2, 0.1]
-
-
-def test_correlation_of_ranks_is_scipys():
-    x, y = np.random.default_rng(0).normal(size=(2, 30))
-    assert correlation(x, x + y) == pytest.approx(stats.spearmanr(x, x + y).statistic)
 
 
 def test_figures_of_sweeps_name_the_command_that_is_missing(tmp_path, monkeypatch):

@@ -122,19 +122,6 @@ def test_views_of_an_image_are_their_mean_at_length_1(run, photos, tmp_path, cap
         np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-5)
 
 
-@pytest.mark.parametrize("crops", [1, 5])
-def test_images_that_are_not_square_are_stretched(crops):
-    half = np.zeros((90, 30), np.uint8)
-    half[:, 15:] = 255
-    buffer = io.BytesIO()
-    Image.fromarray(half).save(buffer, "PNG")
-    views = Views([buffer.getvalue()], Inputs(16, 8, 1), crops=crops)
-    seen = views.read(np.arange(len(views)))
-    assert seen.shape == (crops, 16, 8, 1)
-    assert (seen[:, :, 0] == 0).all()
-    assert (seen[:, :, -1] == 255).all()
-
-
 @pytest.mark.parametrize("how", ["crop", "squash", "letterbox"])
 @pytest.mark.parametrize("alpha", ["white", "black", "drop"])
 def test_networks_get_images_as_their_evaluation_in_training_did(how, alpha):
