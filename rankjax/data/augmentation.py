@@ -53,6 +53,14 @@ def affine_coefficients(
     return np.round(table * _GRID) / _GRID
 
 
+def warped(
+    image: np.ndarray, size: Size, how: Image.Transform, data: Any
+) -> np.ndarray:
+    """uint8 [h, w, c] to uint8 [*size, c], by what `Image.transform` of PIL takes."""
+    moved = to_pil(image).transform(size[::-1], how, data, Image.Resampling.BILINEAR)
+    return np.asarray(moved).reshape(*size, -1)
+
+
 def views(images: Images, draws: np.ndarray, size: Size) -> Images:
     """One of the views [views, ...] of each row of a file of features."""
     return [
@@ -100,11 +108,7 @@ def affine(
         margin=margin,
     ).tolist()
     return [
-        np.asarray(
-            to_pil(image).transform(
-                (width, height), Image.Transform.AFFINE, six, Image.Resampling.BILINEAR
-            )
-        ).reshape(height, width, -1)
+        warped(image, size, Image.Transform.AFFINE, six)
         for image, six in zip(_continued(images, margin), coefficients, strict=True)
     ]
 
@@ -138,10 +142,7 @@ def elastic(
             if box[0] < box[2] and box[1] < box[3]:  # of tiny images some are empty
                 quad = at[[i, i + 1, i + 1, i], [j, j, j + 1, j + 1]]
                 mesh.append((box, quad.ravel().tolist()))
-        picture = to_pil(image).transform(
-            (width, height), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR
-        )
-        changed.append(np.asarray(picture).reshape(height, width, -1))
+        changed.append(warped(image, size, Image.Transform.MESH, mesh))
     return changed
 
 

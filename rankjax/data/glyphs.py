@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from rankjax.data.augmentation import affine_coefficients
+from rankjax.data.augmentation import affine_coefficients, warped
 from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.images import png
 from rankjax.data.random import Stream, generator
@@ -76,7 +76,6 @@ class Level:
     """Which characters are drawn and what is done to the drawings.
 
     Attributes:
-      description: one line.
       number: part of the address of the level's randomness.
       keep: which characters.
       perturb: changes one uint8 [32, 32] drawing.
@@ -84,7 +83,6 @@ class Level:
       size: height and width of a drawing.
     """
 
-    description: str
     number: int
     keep: Callable[[str], bool]
     perturb: Perturb | None = None
@@ -99,50 +97,35 @@ def render(level: Level, files: Mapping[str, bytes] | None = None) -> Glyphs:
       level: what is drawn.
       files: TrueType fonts by name; by default `FONTS`, which matplotlib has.
     """
-    codepoints, fonts, images = zip(*_draw_all(level, files), strict=True)
+    codepoints, fonts, images = map(
+        np.array, zip(*_draw_all(level, files), strict=True)
+    )
     drawings = [image.tobytes() for image in images]
-    roots = _merge(codepoints, drawings, merge_case=level.merge_case)
-    upper = [level.merge_case and chr(codepoint).isupper() for codepoint in codepoints]
+    roots = _merge(codepoints.tolist(), drawings, merge_case=level.merge_case)
+    upper = np.array([level.merge_case and chr(each).isupper() for each in codepoints])
 
     # One image for a class, font and case, and none twice.
     chosen: dict[tuple[int, int, bool], int] = {}
     seen: set[bytes] = set()
-    for i in sorted(
-        range(len(roots)), key=lambda i: (roots[i], codepoints[i], fonts[i])
-    ):
+    for i in np.lexsort((fonts, codepoints, roots)).tolist():
         place = (roots[i], fonts[i], upper[i])
         if place not in chosen and drawings[i] not in seen:
             chosen[place] = i
             seen.add(drawings[i])
     rows = np.fromiter(chosen.values(), np.int64)
-    rows = rows[_in_full_classes(np.array(roots)[rows], np.array(upper)[rows], level)]
-
-    glyphs = Glyphs(
-        np.stack(images)[rows],
-        np.unique(np.array(roots)[rows], return_inverse=True)[1],
-        np.array(codepoints)[rows],
-        np.array(fonts)[rows],
-    )
-    if level.perturb:
-        _perturb_all(glyphs, level.number, level.perturb)
-    return glyphs
-
-
-def _in_full_classes(roots: np.ndarray, upper: np.ndarray, level: Level) -> np.ndarray:
-    """Mask of the images whose class has enough of them, and both cases if merged."""
-    labels = np.unique(roots, return_inverse=True)[1]
+    labels = np.unique(roots[rows], return_inverse=True)[1]
     full = np.bincount(labels) >= _FEWEST_IMAGES
     if level.merge_case:
-        full &= (np.bincount(labels, upper) > 0) & (np.bincount(labels, ~upper) > 0)
-    return full[labels]
-
-
-def _perturb_all(glyphs: Glyphs, number: int, perturb: Perturb) -> None:
-    for image, codepoint, font in zip(
-        glyphs.images, glyphs.codepoints, glyphs.fonts, strict=True
-    ):
-        address = int(codepoint) * len(FONTS) + int(font)
-        image[:] = perturb(image, generator(0, Stream.GLYPHS, number, address))
+        for case in (upper[rows], ~upper[rows]):
+            full &= np.bincount(labels, case) > 0
+    rows = rows[full[labels]]
+    if level.perturb:
+        for row in rows:
+            address = int(codepoints[row]) * len(FONTS) + int(fonts[row])
+            rng = generator(0, Stream.GLYPHS, level.number, address)
+            images[row] = level.perturb(images[row], rng)
+    labels = np.unique(roots[rows], return_inverse=True)[1]
+    return Glyphs(images[rows], labels, codepoints[rows], fonts[rows])
 
 
 def class_name(codepoint: int) -> str:
@@ -238,23 +221,22 @@ def _draw(character: str, font: ImageFont.FreeTypeFont, size: int) -> np.ndarray
 
 
 def _merge(
-    codepoints: tuple[int, ...], drawings: list[bytes], *, merge_case: bool
-) -> list[int]:
+    codepoints: list[int], drawings: list[bytes], *, merge_case: bool
+) -> np.ndarray:
     """For each drawing the smallest code point that its own is tied to."""
     known = sorted({*codepoints})
     place = {codepoint: i for i, codepoint in enumerate(known)}
     first: dict[bytes, int] = {}
     ties = [
-        (codepoint, first.setdefault(drawing, codepoint))
+        (place[codepoint], place[first.setdefault(drawing, codepoint)])
         for codepoint, drawing in zip(codepoints, drawings, strict=True)
     ]
     if merge_case:
-        cases = ((codepoint, ord(chr(codepoint).swapcase())) for codepoint in known)
-        ties += [(one, other) for one, other in cases if other in place]
-    ends = np.array([[place[one], place[other]] for one, other in ties]).T
-    component = components(ends, len(known))
+        cases = ((place[each], ord(chr(each).swapcase())) for each in known)
+        ties += [(one, place[other]) for one, other in cases if other in place]
+    component = components(np.array(ties).T, len(known))
     smallest = np.unique(component, return_index=True)[1]
-    return [known[smallest[component[place[each]]]] for each in codepoints]
+    return np.array([known[smallest[component[place[each]]]] for each in codepoints])
 
 
 def components(ties: np.ndarray, n: int) -> np.ndarray:
@@ -281,21 +263,15 @@ def _pose(
     rotation: float, scale: tuple[float, float], shear: float, shift: float
 ) -> Perturb:
     def perturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        coefficients = affine_coefficients(
+        six = affine_coefficients(
             SIZE,
             rng.uniform(-rotation, rotation),
             rng.uniform(*scale),
             rng.uniform(-shear, shear),
             rng.uniform(-shift, shift, 2),
         ).tolist()
-        return np.asarray(
-            Image.fromarray(image).transform(
-                (SIZE, SIZE),
-                Image.Transform.AFFINE,
-                coefficients,
-                Image.Resampling.BILINEAR,
-            )
-        )
+        posed = warped(image[..., None], image.shape, Image.Transform.AFFINE, six)
+        return posed[..., 0]
 
     return perturb
 
@@ -317,34 +293,14 @@ def _clutter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 LEVELS = {
-    "clean": Level("All characters, accented ones too.", 0, lambda character: True),
-    "lite": Level(
-        "Unaccented characters, slightly turned, scaled, sheared and shifted.",
-        1,
-        _is_unaccented,
-        _pose(8, (0.9, 1.1), 0.1, 1),
-    ),
-    "pose": Level(
-        "Unaccented characters, strongly turned, scaled, sheared and shifted.",
-        2,
-        _is_unaccented,
-        _pose(20, (0.75, 1.15), 0.2, 2),
-    ),
-    "clutter": Level(
-        "Unaccented characters: blurred, on a texture, noisy, half of them inverted.",
-        3,
-        _is_unaccented,
-        _clutter,
-    ),
-    "modes": Level(
-        "Letters; upper and lower case are one class.",
-        4,
-        _has_two_cases,
-        merge_case=True,
-    ),
+    "clean": Level(0, lambda character: True),
+    "lite": Level(1, _is_unaccented, _pose(8, (0.9, 1.1), 0.1, 1)),
+    "pose": Level(2, _is_unaccented, _pose(20, (0.75, 1.15), 0.2, 2)),
+    "clutter": Level(3, _is_unaccented, _clutter),
+    "modes": Level(4, _has_two_cases, merge_case=True),
 }
 
-_HAN = Level("Chinese characters.", 5, lambda it: "\u4e00" <= it <= "\u9fff", size=48)
+_HAN = Level(5, lambda character: "\u4e00" <= character <= "\u9fff", size=48)
 
 DRAWN: dict[str, Callable[[], Iterator[Row]]] = {
     **{f"glyphs/{name}": partial(glyph_rows, level) for name, level in LEVELS.items()},

@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -19,17 +20,14 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from rankjax.errors import RunError
-from rankjax.files import read_regular
+from rankjax.files import open_regular, read_regular
 
-
-def _optional(name: str) -> Any:
-    with contextlib.suppress(ImportError):
-        return import_module(name)
-    return None
-
-
-cv2, simplejpeg = _optional("cv2"), _optional("simplejpeg")
-if cv2 is not None:
+cv2: Any = None
+simplejpeg: Any = None
+with contextlib.suppress(ImportError):
+    simplejpeg = import_module("simplejpeg")
+with contextlib.suppress(ImportError):
+    cv2 = import_module("cv2")
     cv2.setNumThreads(0)  # the loader's threads share the cores already
 
 Image.init()
@@ -50,15 +48,6 @@ stretched, or its margins are filled with the colour of its edges."""
 Fetch = Callable[[np.ndarray], Sequence[bytes]]
 """Indices of images -> the contents of their files."""
 
-_TO_UPRIGHT = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
-    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda a: a.swapaxes(0, 1)[::-1],
-}
 _KEEP_BYTES = 2**30
 _CHUNK = 64  # images that a thread inspects at once
 # What a whole file has in its last bytes.
@@ -162,9 +151,12 @@ def _decode_jpeg(content: bytes, channels: int, at_least: int | None) -> np.ndar
     )
     if b"Exif\0\0" in content or b"http://ns.adobe.com/xap/" in content:
         exif = Image.open(io.BytesIO(content)).getexif()
-        turn = _TO_UPRIGHT.get(exif.get(ExifTags.Base.Orientation, 1))
-        if turn is not None:
-            pixels = np.ascontiguousarray(turn(pixels))
+        if exif.get(ExifTags.Base.Orientation, 1) != 1:
+            stored = to_pil(pixels)
+            stored.getexif()[ExifTags.Base.Orientation] = exif[
+                ExifTags.Base.Orientation
+            ]
+            return _array(ImageOps.exif_transpose(stored))
     return pixels
 
 
@@ -188,8 +180,12 @@ def _to_bytes(
         if alpha != "drop":
             ground = Image.new("RGBA", image.size, alpha)
             image = Image.alpha_composite(ground, image)
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    return pixels.reshape(*pixels.shape[:2], channels)
+    return _array(image.convert("L" if channels == 1 else "RGB"))
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """An image of bytes, uint8 [h, w, 1 or 3]."""
+    return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def to_pil(image: np.ndarray) -> Image.Image:
@@ -214,8 +210,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     if cv2 is None:
-        resized = to_pil(image).resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(resized).reshape(height, width, -1)
+        return _array(to_pil(image).resize((width, height), Image.Resampling.BILINEAR))
     shrinks = image.shape[0] * image.shape[1] > 4 * height * width
     rule = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized = cv2.resize(image, (width, height), interpolation=rule)
@@ -319,7 +314,9 @@ class EncodedImages:
     GiB is kept.
 
     Attributes:
-      fetch, shape, name, short_side, fit, alpha: as given.
+      fetch, shape, name: as given.
+      short_side, fit: see `fit_image`.
+      alpha: see `decode`.
     """
 
     dtype = np.dtype(np.uint8)
@@ -335,16 +332,7 @@ class EncodedImages:
         fit: Fit = "crop",
         alpha: Alpha = "white",
     ) -> None:
-        """Reads nothing yet.
-
-        Args:
-          fetch: takes indices below `count` and gives the contents of files.
-          count: number of images.
-          shape: height, width and channels of the images that `read` gives.
-          name: what to call the image of an index when it is damaged.
-          short_side, fit: see `fit_image`.
-          alpha: see `decode`.
-        """
+        """Takes `count` images of `shape`; `name` is what to call a damaged one."""
         self.fetch, self.shape, self.name = fetch, shape, name
         self.short_side, self.fit, self.alpha = short_side, fit, alpha
         self._count = count
@@ -397,36 +385,27 @@ class EncodedImages:
         height, width, _ = self.shape
         least = self.short_side or max(height, width)
         files = self._contents(indices, keep=self._kept is None)
-        pixels = (self._pixels(i, file, least) for i, file in files)
-        return np.stack(
-            [
-                fit_image(each, height, width, self.short_side, fit=self.fit)
-                for each in pixels
-            ]
-        )
+        images = (self._pixels(i, file, least) for i, file in files)
+        fitted = partial(fit_image, short_side=self.short_side, fit=self.fit)
+        return np.stack([fitted(each, height, width) for each in images])
 
     def _contents(self, indices: np.ndarray, *, keep: bool) -> list[tuple[int, bytes]]:
         wanted = indices.tolist()
-        missing = [i for i in dict.fromkeys(wanted) if i not in self._files]
-        fetched: dict[int, bytes] = {}
+        files = {i: self._files[i] for i in wanted if i in self._files}
+        missing = [i for i in dict.fromkeys(wanted) if i not in files]
         if missing:
-            contents = self.fetch(np.array(missing))
-            fetched = dict(zip(missing, contents, strict=True))
-        for i, file in fetched.items():
-            # Threads that take from the room at the same time overdraw it by a little.
-            if keep and len(file) <= self._room:
-                self._room -= len(file)
-                self._files[i] = file
-        return [(i, fetched[i] if i in fetched else self._files[i]) for i in wanted]
+            for i, file in zip(missing, self.fetch(np.array(missing)), strict=True):
+                files[i] = file
+                # Threads that take room at the same time overdraw it by a little.
+                if keep and len(file) <= self._room:
+                    self._room -= len(file)
+                    self._files[i] = file
+        return [(i, files[i]) for i in wanted]
 
     def _pixels(self, index: int, content: bytes, at_least: int | None) -> np.ndarray:
+        channels, alpha = self.shape[-1], self.alpha
         try:
-            return decode(
-                content,
-                channels=self.shape[-1],
-                at_least=at_least,
-                alpha=self.alpha,
-            )
+            return decode(content, channels=channels, at_least=at_least, alpha=alpha)
         except DamagedImage as error:
             raise RunError(
                 f"cannot read the image {self.name(index)}: {error} "
@@ -502,21 +481,20 @@ def inspect_images(
 
 def _inspect_header(row: int, path: Path) -> ImageInfo | None:
     """None for a file whose header or end does not tell that it is whole."""
-    with contextlib.suppress(Exception):  # Pillow's readers raise a dozen kinds.
-        if path.is_file():
-            with open(path, "rb") as file, Image.open(file) as image:
-                file.seek(0, os.SEEK_END)
-                file.seek(-min(64, file.tell()), os.SEEK_END)
-                end = _ENDS.get(image.format or "")
-                if not end or end not in file.read():
-                    return None
-                if image.width * image.height > MOST_PIXELS:
-                    return None
-                # The method of PNG files would decode the whole image.
-                exif = Image.Image.getexif(image)
-                turned = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-                size = image.size[::-1] if turned else image.size
-                return ImageInfo(row, size, tuple(_kinds(image)), "")
+    with (
+        contextlib.suppress(Exception),  # Pillow's readers raise a dozen kinds.
+        open_regular(path) as file,
+        Image.open(file) as image,
+    ):
+        file.seek(0, os.SEEK_END)
+        file.seek(-min(64, file.tell()), os.SEEK_END)
+        is_whole = _ENDS[image.format or ""] in file.read()
+        if is_whole and image.width * image.height <= MOST_PIXELS:
+            # The method of PNG files would decode the whole image.
+            exif = Image.Image.getexif(image)
+            turned = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            size = image.size[::-1] if turned else image.size
+            return ImageInfo(row, size, _kinds(image), "")
     return None
 
 
@@ -530,17 +508,15 @@ def _inspect_content(row: int, fetch: Fetch) -> ImageInfo:
         # The cause alone, since the error names the image, as its user does.
         return ImageInfo(row, (0, 0), (), str(error.__cause__ or error))
     with Image.open(io.BytesIO(content)) as image:
-        return ImageInfo(row, (width, height), tuple(_kinds(image)), "")
+        return ImageInfo(row, (width, height), _kinds(image), "")
 
 
-def _kinds(image: Image.Image) -> Iterator[str]:
-    if getattr(image, "is_animated", False):
-        yield "animated"
-    if image.mode.startswith("I"):
-        yield "16-bit"
-    if image.mode == "CMYK":
-        yield "CMYK"
-    if image.mode in ("1", "L", "LA"):
-        yield "greyscale"
-    if image.has_transparency_data:
-        yield "alpha"
+def _kinds(image: Image.Image) -> tuple[str, ...]:
+    known = {
+        "animated": getattr(image, "is_animated", False),
+        "16-bit": image.mode.startswith("I"),
+        "CMYK": image.mode == "CMYK",
+        "greyscale": image.mode in ("1", "L", "LA"),
+        "alpha": image.has_transparency_data,
+    }
+    return tuple(kind for kind, applies in known.items() if applies)
