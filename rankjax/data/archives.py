@@ -12,7 +12,7 @@ import pickle
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from scipy.io import loadmat
 
 from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.glyphs import DRAWN, han_rows
@@ -128,7 +129,7 @@ def cars(archives: Archives) -> Iterator[Row]:
         "cars_test": archives.read("cars_test_annos_withlabels.mat"),
     }
     for folder, content in annotations.items():
-        rows = _mat(content)["annotations"].ravel()
+        rows = loadmat(io.BytesIO(content))["annotations"].ravel()
         labels = {str(row["fname"].item()): int(row["class"].item()) for row in rows}
         for file, read in archives.images(f"{folder}.tgz"):
             label = labels[file.rpartition("/")[2]]
@@ -189,7 +190,7 @@ def _characters(archives: Archives, name: str, split: str) -> Iterator[Row]:
 
 def flowers(archives: Archives) -> Iterator[Row]:
     """jpg/image_00001.jpg, of 102 classes; 1-51 to train."""
-    labels = _mat(archives.read("imagelabels.mat"))["labels"].ravel()
+    labels = loadmat(io.BytesIO(archives.read("imagelabels.mat")))["labels"].ravel()
     for file, read in archives.images("102flowers.tgz"):
         label = int(labels[int(file[-9:-4]) - 1])
         yield Row(read, f"{label:03d}", _half(label, 51), name=file)
@@ -242,50 +243,38 @@ def lfw_pairs(archives: Archives) -> list[tuple[str, str, bool, int]]:
     ]
 
 
-def reid_of(name: str) -> Layout:
+def reid(name: str, archives: Archives) -> Iterator[Row]:
     """bounding_box_train, query and bounding_box_test, 0002_c1s1_000451_03.jpg."""
-
-    def layout(archives: Archives) -> Iterator[Row]:
-        for file, read in archives.images(name):
-            found = person_of(file)
-            if found:
-                split, person, camera = found
-                yield Row(read, person, split, camera, name=file)
-
-    return layout
+    for file, read in archives.images(name):
+        if found := person_of(file):
+            split, person, camera = found
+            yield Row(read, person, split, camera, name=file)
 
 
-def revisited_of(name: str) -> Layout:
+def revisited(name: str, archives: Archives) -> Iterator[Row]:
     """jpg/all_souls_000013.jpg, queries cut to what is asked for; nothing to train.
 
     The label is the tag that the image was found by, which need not be what it shows.
     """
-
-    def layout(archives: Archives) -> Iterator[Row]:
-        truth = ground_truth(archives, name)
-        for image, known in zip(truth["qimlist"], truth["gnd"], strict=True):
-            file, tag = f"jpg/{image}.jpg", image.rpartition("_")[0]
-            read = partial(_cut, archives, file, known["bbx"])
-            yield Row(read, tag, "test", name=file)
-        for image in truth["imlist"]:
-            file, tag = f"jpg/{image}.jpg", image.rpartition("_")[0]
-            yield Row(partial(archives.read, file), tag, "gallery", name=file)
-
-    return layout
+    truth = ground_truth(archives, name)
+    boxes = [query["bbx"] for query in truth["gnd"]]
+    for image, box in zip(truth["qimlist"], boxes, strict=True):
+        file, tag = f"jpg/{image}.jpg", image.rpartition("_")[0]
+        yield Row(partial(_cut, archives, file, box), tag, "test", name=file)
+    for image in truth["imlist"]:
+        file, tag = f"jpg/{image}.jpg", image.rpartition("_")[0]
+        yield Row(partial(archives.read, file), tag, "gallery", name=file)
 
 
-def _cut(archives: Archives, file: str, box: Sequence[float]) -> bytes:
-    left, top, right, bottom = box
+def _cut(
+    archives: Archives, file: str, box: tuple[float, float, float, float]
+) -> bytes:
     with Image.open(io.BytesIO(archives.read(file))) as image:
-        cut = image.convert("RGB").crop((left, top, right, bottom))
-    return png(np.asarray(cut))
+        return png(np.asarray(image.convert("RGB").crop(box)))
 
 
 class _Plain(pickle.Unpickler):
-    """Of containers, text and numbers, which are all that the benchmarks' files have.
-
-    A pickle file may name any function, which is called when it is read.
-    """
+    """A pickle file may name any function, which is called when it is read."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(
@@ -297,24 +286,24 @@ def ground_truth(archives: Archives, name: str) -> dict[str, Any]:
     """imlist and qimlist, names of images; gnd: of each query bbx, easy, hard and junk.
 
     Raises:
-      pickle.UnpicklingError: it holds anything else.
+      pickle.UnpicklingError: the file names anything but containers, text and numbers.
     """
     return _Plain(io.BytesIO(archives.read(f"gnd_{name}.pkl"))).load()
 
 
 def inaturalist(archives: Archives) -> Iterator[Row]:
     """train_val2018/Aves/2761/0b5b.jpg; the lists of paths split the classes."""
-    splits: dict[str, str] = {}
-    for split in ("train", "test"):
-        for words in archives.lines(f"Inaturalist_{split}_set1.txt"):
-            splits["/".join(words[-1].split("/")[-3:])] = split
+    splits = {
+        "/".join(words[-1].split("/")[-3:]): split
+        for split in ("train", "test")
+        for words in archives.lines(f"Inaturalist_{split}_set1.txt")
+    }
     for file, read in archives.images("train_val2018.tar.gz"):
         group, label, image = file.split("/")[-3:]
-        split_or_none = splits.get(f"{group}/{label}/{image}")
-        if split_or_none:
-            yield Row(
-                read, f"{group}/{label}", split_or_none, super_class=group, name=file
-            )
+        path = f"{group}/{label}/{image}"
+        if path in splits:
+            label = f"{group}/{label}"
+            yield Row(read, label, splits[path], super_class=group, name=file)
 
 
 def cifar100(archives: Archives) -> Iterator[Row]:
@@ -357,12 +346,6 @@ def _half(number: int, last: int) -> str:
     return "train" if number <= last else "test"
 
 
-def _mat(content: bytes) -> dict[str, np.ndarray]:
-    from scipy.io import loadmat
-
-    return loadmat(io.BytesIO(content))
-
-
 LAYOUTS: dict[str, Layout] = {
     "cub": cub,
     "cars": cars,
@@ -372,10 +355,10 @@ LAYOUTS: dict[str, Layout] = {
     "omniglot_small": omniglot_small,
     "flowers": flowers,
     "lfw": lfw,
-    "market1501": reid_of("Market-1501-v15.09.15.zip"),
-    "dukemtmc": reid_of("DukeMTMC-reID.zip"),
-    "roxford5k": revisited_of("roxford5k"),
-    "rparis6k": revisited_of("rparis6k"),
+    "market1501": partial(reid, "Market-1501-v15.09.15.zip"),
+    "dukemtmc": partial(reid, "DukeMTMC-reID.zip"),
+    "roxford5k": partial(revisited, "roxford5k"),
+    "rparis6k": partial(revisited, "rparis6k"),
     "inaturalist": inaturalist,
     "cifar100": cifar100,
     "mnist": mnist,

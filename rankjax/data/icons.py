@@ -140,14 +140,9 @@ def read_icons(archives: "Archives") -> dict[str, list[Icon]]:
 
 def _name(icon: str, content: dict[str, Any]) -> str:
     """A name without what the set says its styles are."""
-    for suffix in sorted(content.get("suffixes", ()), key=len, reverse=True):
-        if suffix and icon.endswith(f"-{suffix}"):
-            icon = icon.removesuffix(f"-{suffix}")
-            break
-    for prefix in content.get("prefixes", ()):
-        if prefix and icon.startswith(f"{prefix}-"):
-            icon = icon.removeprefix(f"{prefix}-")
-            break
+    for style, pattern in (("suffixes", "-({})$"), ("prefixes", "^({})-")):
+        words = "|".join(map(re.escape, filter(None, content.get(style, ()))))
+        icon = re.sub(pattern.format(words), "", icon)
     return _VARIANT.sub("", icon)
 
 

@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _Begun = tuple[Batch, list[Future[None]]]
 _PART = 16  # images at most that a thread takes at once, so that all threads have some
 
 
-class Loader:
+class Loader(AbstractContextManager["Loader"]):
     """The augmented batches of steps `start_step` to `stop_step` - 1, in order.
 
     Iterating gives `(step, {"image": uint8 [n, h, w, c], "label": int32 [n]})`. Where
@@ -157,9 +157,6 @@ class Loader:
     def close(self) -> None:
         """Drop what was prefetched and wait for the threads to end."""
         self._pool.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()

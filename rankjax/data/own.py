@@ -7,7 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rankjax.data.images import is_image
 from rankjax.data.splits import (
@@ -34,20 +34,8 @@ SPLIT_OF = {split: split for split in SPLITS} | {
 _COLUMNS = ("path", "label", "split", "camera", "super", "exclude")
 _PARTNERS = re.compile(r"positive|negative(_\d+)?")
 _MARKED = ("1", "1.0", "x", "yes", "true")
+_VALUES = {"split": (*SPLIT_OF,), "exclude": (*_MARKED, "0", "0.0", "no", "false")}
 _NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
-_NOT_MARKED = ("", "0", "0.0", "no", "false")
-
-
-class FolderImages(NamedTuple):
-    """What is below a folder.
-
-    Attributes:
-      rows: the images, sorted; the label and the split are empty where there are none.
-      left_out: other files and folders, by the reason.
-    """
-
-    rows: list[Row]
-    left_out: dict[str, list[str]]
 
 
 def load_folder(path: Path, *, name: str, options: LoadOptions) -> Dataset:
@@ -81,12 +69,15 @@ def load_folder(path: Path, *, name: str, options: LoadOptions) -> Dataset:
     return _load_files(rows, name, options)
 
 
-def find_images(root: Path) -> FolderImages:
-    """The images below a folder, and their classes and splits by the folders.
+def find_images(root: Path) -> tuple[list[Row], dict[str, list[str]]]:
+    """The images below a folder, with classes and splits by the folders.
 
     Images lie in `root`/CLASS/ or, if `root` has a folder train and images lie that
     deep, in `root`/SPLIT/CLASS/. An image that lies higher has no label. Links are
     followed; names that begin with a dot are left out.
+
+    Returns:
+      The images, sorted; and other files and folders, by the reason.
 
     Raises:
       UsageError: an image lies deeper, so that its class is not known; or the names of
@@ -119,7 +110,7 @@ def find_images(root: Path) -> FolderImages:
                 f"{other.name!a} and {image.parent.name!a}: join them or rename one"
             )
         rows.append(Row(image, label, split))
-    return FolderImages(rows, left_out)
+    return rows, left_out
 
 
 def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
@@ -145,10 +136,8 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
         raise UsageError(f"there is no list {file}")
     headings, table = _parquet(file) if is_parquet(file) else _csv(file)
     names = [_text(heading).lower() for heading in headings]
-    used = [column for column in _COLUMNS if column in names]
-    partners = sorted(
-        (name for name in names if _PARTNERS.fullmatch(name)), key=_by_number
-    )
+    partners = sorted(filter(_PARTNERS.fullmatch, names), key=_by_number)
+    used = [*(column for column in _COLUMNS if column in names), *partners]
     if not {"path", "label"} <= {*used}:
         other = len(names) == 1 and re.search("[;\t]", names[0])
         hint = "; commas must part the columns" if other else ""
@@ -162,14 +151,12 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
             f"{file} must have the column positive beside {partners[0]}: negatives are "
             "compared with an image that belongs with the row's"
         )
-    used += partners
     twice = [column for column in used if names.count(column) > 1]
     if twice:
         raise UsageError(f"{file} must have the column {twice[0]} once, got {headings}")
     if not table:
         raise UsageError(f"{file} has headings but no rows")
-    unused = [each for each in names if each not in used]
-    if unused:
+    if unused := [each for each in names if each not in used]:
         print(f"columns of {file} that are not used: {some(unused)}", file=sys.stderr)
     for number, values in enumerate(table, start=1):
         if len(values) > len(headings):
@@ -195,45 +182,37 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
                 f"in row {some(missing)}"
             )
         columns[column] = values
-    for number, split in enumerate(columns["split"], start=1):
-        if split.casefold() not in ("", *SPLIT_OF):
-            raise UsageError(
-                f"split in row {number} of {file} must be one of "
-                f"{', '.join(SPLIT_OF)}, got {split}"
-            )
-    excluded = [mark.casefold() for mark in columns.pop("exclude")]
-    for number, mark in enumerate(excluded, start=1):
-        if mark not in _MARKED + _NOT_MARKED:
-            raise UsageError(
-                f"exclude in row {number} of {file} must be one of "
-                f"{', '.join(_MARKED + _NOT_MARKED[1:])} or empty, got {mark}"
-            )
-    named = list(zip(*(columns.pop(name) for name in partners), strict=True))
-    rows = [
-        Row(file.parent / path, label, SPLIT_OF.get(split.casefold(), ""), *more)
-        for path, label, split, *more in zip(*columns.values(), strict=True)
-    ]
-    marked = [mark in _MARKED for mark in excluded]
-    for number, others in enumerate(named):
-        row = rows[number]
-        if row.split not in ("", "train") or marked[number]:
+    for column, known in _VALUES.items():
+        for number, value in enumerate(columns[column], start=1):
+            if value and value.casefold() not in known:
+                raise UsageError(
+                    f"{column} in row {number} of {file} must be one of "
+                    f"{', '.join(known)}, got {value}"
+                )
+    rows, left_out = [], []
+    for number, values in enumerate(zip(*columns.values(), strict=True), start=1):
+        path, label, split, camera, super_class, mark, *others = values
+        image, split = file.parent / path, SPLIT_OF.get(split.casefold(), "")
+        row = Row(image, label, split, camera, super_class)
+        if mark.casefold() in _MARKED:
+            left_out.append(str(image))
             continue
-        if not others[0]:
-            raise UsageError(
-                f"{file} must give a positive to all images for training; it is "
-                f"missing in row {number + 1}"
-            )
-        paths = tuple(file.parent / path if path else None for path in others)
-        if file.parent / columns["path"][number] in paths:
-            raise UsageError(
-                f"{file} names the image of row {number + 1} as its own partner"
-            )
-        rows[number] = row._replace(others=paths)
-    left_out = [str(row.image) for row, out in zip(rows, marked, strict=True) if out]
+        if others and split in ("", "train"):
+            if not others[0]:
+                raise UsageError(
+                    f"{file} must give a positive to all images for training; it is "
+                    f"missing in row {number}"
+                )
+            paths = tuple(file.parent / other if other else None for other in others)
+            if image in paths:
+                raise UsageError(
+                    f"{file} names the image of row {number} as its own partner"
+                )
+            row = row._replace(others=paths)
+        rows.append(row)
     tell_left_out(name, {"images marked in the column exclude": left_out})
-    if len(left_out) == len(rows):
+    if not rows:
         raise UsageError(f"{file} leaves out all of its rows, by the column exclude")
-    rows = [row for row, out in zip(rows, marked, strict=True) if not out]
     return _load_files(rows, name, options)
 
 
@@ -331,12 +310,9 @@ def _ambiguous(
 ) -> UsageError:
     """The error for an image whose class may be any of several folders' names."""
 
-    def alike(parts: tuple[str, ...]) -> tuple[bool, bool]:
-        """Another folder that may be of the same class comes first."""
-        inside = {*parts[:-1]} & {*deep[:-1]}
-        return parts[:-1] != deep[:-1], bool(inside)
-
-    other = max(files, key=alike)
+    inside = {*deep[:-1]}
+    # Another folder that may be of the same class comes first.
+    other = max(files, key=lambda p: (p[:-1] != deep[:-1], bool(inside & {*p[:-1]})))
     first, second = (root.joinpath(*parts) for parts in (deep, other))
     label = "/".join(deep[:-1])
     return UsageError(
@@ -362,10 +338,6 @@ def _text(value: Any) -> str:
 def written(name: str) -> str:
     """A name as one reads it: with one kind of accents, without what has no width."""
     return unicodedata.normalize("NFC", name.translate(_NO_WIDTH)).strip()
-
-
-def _is_used(column: str) -> bool:
-    return column in _COLUMNS or _PARTNERS.fullmatch(column) is not None
 
 
 def _by_number(partner: str) -> tuple[bool, int]:
@@ -402,7 +374,8 @@ def _parquet(file: Path) -> tuple[list[str], Sequence[Sequence[Any]]]:
     try:
         names = pyarrow.parquet.read_schema(file).names
         # Columns that are not used may hold the images themselves.
-        used = [name for name in names if _is_used(name.strip().lower())]
+        known = "|".join((*_COLUMNS, _PARTNERS.pattern))
+        used = [name for name in names if re.fullmatch(known, name.strip().lower())]
         columns = pyarrow.parquet.read_table(file, columns=used).to_pydict()
     except (pyarrow.ArrowException, OSError) as error:
         raise UsageError(f"{file} is not a Parquet file: {error}") from error
@@ -421,7 +394,7 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
     """
     kept: dict[tuple[str, Any], Row] = {}
     known: dict[str, Row] = {}
-    faults, missing, twice = [], set(), []
+    twice, missing = [], {}
     for row in rows:
         path = os.path.normpath(str(row.image))
         first = known.setdefault(path, row)
@@ -432,15 +405,12 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
             )
         if kept.setdefault((path, row.others), row) is not row:
             twice.append(f"{row.image} is listed twice")
-    images = [row.image for row in known.values()]
-    partners = dict.fromkeys(path for row in rows for path in row.others if path)
-    for image in dict.fromkeys([*images, *partners]):
-        path = str(image)
-        if not os.path.exists(path):
-            what = "a link to nothing" if os.path.islink(path) else "missing"
-            faults.append(f"{path} is {what}")
-            missing.add(image)
-    faults += twice
+    partners = [path for row in rows for path in row.others if path]
+    for image in dict.fromkeys([*(row.image for row in known.values()), *partners]):
+        if not os.path.exists(str(image)):
+            link = os.path.islink(str(image))
+            missing[image] = f"{image} is {'a link to nothing' if link else 'missing'}"
+    faults = [*missing.values(), *twice]
     if faults and options.on_damage == "stop":
         more = f", and {len(faults) - 1:,} more are in {name}" * (len(faults) > 1)
         raise RunError(f"{faults[0]}{more}; --on-damage skip leaves such images out")
@@ -448,7 +418,7 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
         print(f"left out of {name}:", *faults, sep="\n", file=sys.stderr)
     if options.on_damage == "skip":
         kept = {key: row for key, row in kept.items() if row.image not in missing}
-        alone = [k for k, row in kept.items() if not missing.isdisjoint(row.others)]
+        alone = [k for k, row in kept.items() if missing.keys() & {*row.others}]
         tell_without_partners([kept.pop(key) for key in alone])
     first_of: dict[str | int, Row] = {}
     for row in kept.values():

@@ -264,10 +264,10 @@ def split_rows(
     infos = _inspect(name, listed, fetch, every, options)
     if options.on_damage == "skip":
         kept = _undamaged(name, listed, parts, infos)
-        pairs = pairs and pairs.among(np.isin(parts["test"], kept["test"]))
+        left = {each: np.isin(parts[each], kept[each]) for each in kept}
+        pairs = pairs and pairs.among(left["test"])
         if lists is not None:
-            sides = (np.isin(parts[each], kept[each]) for each in ("gallery", "test"))
-            lists = lists[np.ix_(*sides)]
+            lists = lists[np.ix_(left["gallery"], left["test"])]
         parts = kept
     fit = options.fit
     if fit == "auto":
@@ -376,7 +376,7 @@ def contents_of(rows: Sequence[Row]) -> list[bytes]:
 
 def _numbers(values: Sequence[str | int]) -> np.ndarray | None:
     """Numbers as they are, and numbers for names; None if they are all empty."""
-    if not any(value != "" for value in values):
+    if {*values} <= {""}:
         return None
     if isinstance(values[0], int):
         return np.array(values)
@@ -421,9 +421,8 @@ def _check_counts(
     folder: Path | None,
 ) -> None:
     for split, expected in counts.items():
-        named = {"train": ("train", "validation"), "all": tuple(parts)}
-        found = [parts[each] for each in named.get(split, (split,)) if each in parts]
-        rows = np.concatenate([*found, np.empty(0, np.int64)]).astype(np.int64)
+        among = {"train": ["train", "validation"], "all": [*parts]}.get(split, [split])
+        rows = np.array([i for each in among for i in parts.get(each, ())], int)
         have = len(rows), len(np.unique(labels[rows]))
         if any(e not in (None, h) for e, h in zip(expected, have, strict=True)):
             images, classes = ("any number" if e is None else e for e in expected)
@@ -531,16 +530,15 @@ def _undamaged(
     infos: Sequence[ImageInfo],
 ) -> dict[str, np.ndarray]:
     """The rows of images that can be decoded; names the others on stderr."""
-    damaged = [info for info in infos if info.damage]
+    damaged = {info.row: info.damage for info in infos if info.damage}
     if damaged:
-        lines = [f"{image_name(rows[info.row])}: {info.damage}" for info in damaged]
+        lines = [f"{image_name(rows[i])}: {what}" for i, what in damaged.items()]
         title = f"left out {len(lines)} damaged images of {name}:"
         print(title, *lines, sep="\n", file=sys.stderr)
-    lost = [info.row for info in damaged]
-    paths = {rows[i].image for i in lost}
+    paths = {rows[i].image for i in damaged}
     alone = [i for i, row in enumerate(rows) if not paths.isdisjoint(row.others)]
     tell_without_partners([rows[i] for i in alone])
-    lost += alone
+    lost = [*damaged, *alone]
     kept = {split: part[~np.isin(part, lost)] for split, part in parts.items()}
     for split, part in kept.items():
         if len(parts[split]) and not len(part):

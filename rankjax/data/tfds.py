@@ -49,36 +49,38 @@ def load_benchmark(
       RunError: archives are missing, with their names and where they belong; they
         cannot be read; or counts are not those of the entry.
     """
-    folder, missing = _locate(entry, manual_dir or data_dir / "downloads" / "manual")
+    manual_dir = manual_dir or data_dir / "downloads" / "manual"
+    missing_in = {
+        folder: [name for name in entry.files if not Archives(folder).find(name)]
+        for folder in (manual_dir / entry.name, manual_dir)
+    }
+    folder, missing = min(missing_in.items(), key=lambda each: len(each[1]))
     config = entry.name.replace("/", "_")
     pairs, names, lists = None, None, None
     with _alone(data_dir):
         builder = _open(f"{Benchmark.name}/{config}", entry.name, data_dir)
-        stock = None
+        is_stock = False
         if entry.tfds and not builder.is_prepared():
             stock = _open(entry.tfds, entry.name, data_dir)
-            if not stock.is_prepared() and not (
-                missing and entry.downloads and find_spec("tensorflow")
-            ):
-                stock = None
-        if stock:
-            _prepare(stock, entry.name, folder)
-            rows, names = _stock_rows(
-                stock, entry.name, entry.super_key, entry.tfds_splits
-            )
-        elif missing and not builder.is_prepared():
+            may_download = missing and entry.downloads and find_spec("tensorflow")
+            if is_stock := bool(stock.is_prepared() or may_download):
+                builder = stock
+        if missing and not is_stock and not builder.is_prepared():
             also = "; or pip install 'rankjax[tf]', with which TFDS downloads it"
             raise RunError(
                 f"{entry.name} needs {', '.join(missing)} in {folder}; source: "
                 f"{entry.source}{also if entry.tfds and entry.downloads else ''}"
             )
+        _prepare(builder, entry.name, folder)
+        if is_stock:
+            keys = entry.super_key, entry.tfds_splits
+            rows, names = _stock_rows(builder, entry.name, *keys)
         else:
-            _prepare(builder, entry.name, folder)
             rows = _benchmark_rows(builder)
-            if entry.protocol == "verification":
-                pairs = _pairs(builder, rows)
-            elif entry.protocol == "revisited":
-                lists = _lists(builder)
+        if entry.protocol == "verification":
+            pairs = _pairs(builder, rows)
+        elif entry.protocol == "revisited":
+            lists = _lists(builder)
     return split_rows(
         entry.name,
         rows,
@@ -89,7 +91,7 @@ def load_benchmark(
         recall_at=entry.recall_at,
         pairs=pairs,
         lists=lists,
-        folder=(stock or builder).data_path,
+        folder=builder.data_path,
     )
 
 
@@ -128,16 +130,6 @@ def load_tfds(
     image = builder.info.features[_keys(name, builder.info.features)[0]]
     channels = 1 if image.shape[-1] == 1 else 3
     return split_rows(name, rows, options, channels=channels, class_names=names)
-
-
-def _locate(entry: Entry, manual_dir: Path) -> tuple[Path, list[str]]:
-    """Where an entry's archives are or belong, and which are not there."""
-    missing = {
-        folder: [name for name in entry.files if not Archives(folder).find(name)]
-        for folder in (manual_dir / entry.name, manual_dir)
-    }
-    folder = min(missing, key=lambda each: len(missing[each]))
-    return folder, missing[folder]
 
 
 @contextlib.contextmanager
@@ -244,16 +236,11 @@ def _benchmark_rows(builder: tfds.core.DatasetBuilder) -> list[Row]:
     for split in builder.info.splits:
         read = _reader(builder, split, "image")
         columns = _columns(builder, split, ("label", "camera", "group", "file"))
-        for i, (label, camera, group, file) in enumerate(zip(*columns, strict=True)):
+        for i, (label, camera, *text) in enumerate(zip(*columns, strict=True)):
+            number = "" if camera < 0 else int(camera)
+            group, file = (each.decode() for each in text)
             rows.append(
-                Row(
-                    Record(read, i),
-                    label.decode(),
-                    split,
-                    "" if camera < 0 else int(camera),
-                    group.decode(),
-                    file.decode(),
-                )
+                Row(Record(read, i), label.decode(), split, number, group, file)
             )
     return rows
 
@@ -312,15 +299,13 @@ def _stock_rows(
     for split in split_of or tables:
         read, table = _reader(builder, split, image_key), tables[split]
         for i, label in enumerate(table[label_key].tolist()):
+            to = split_of.get(split) or ("train" if label < middle else "test")
+            name = f"{i} of {split} of {builder.info.full_name}"
+            if file_key:
+                name = table[file_key][i].decode() or name
+            super_class = table[super_key][i].item() if super_key else ""
             rows.append(
-                Row(
-                    Record(read, i),
-                    label,
-                    split_of.get(split) or ("train" if label < middle else "test"),
-                    super_class=table[super_key][i].item() if super_key else "",
-                    name=(file_key and table[file_key][i].decode())
-                    or f"{i} of {split} of {builder.info.full_name}",
-                )
+                Row(Record(read, i), label, to, super_class=super_class, name=name)
             )
     if splits:
         known = {row.super_class for row in rows if row.split == "train"}
