@@ -66,9 +66,10 @@ class Entry:
 
 _RESEARCH = "for research that is not commercial"
 _HALVES = "first half of the classes to train, second half to test"
-_MNIST = (
-    *("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-    *("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+_MNIST = tuple(
+    f"{part}-{kind}-ubyte.gz"
+    for part in ("train", "t10k")
+    for kind in ("images-idx3", "labels-idx1")
 )
 
 
@@ -95,18 +96,6 @@ def _mnist_like(name: str, source: str, licence: str, train: int) -> Entry:
         _MNIST,
         preprocessing=Preprocessing(28, 28, 28),
         tfds=name,
-        channels=1,
-    )
-
-
-def _glyphs(level: str) -> Entry:
-    return Entry(
-        f"glyphs/{level}",
-        "drawn from the fonts that come with matplotlib; nothing is downloaded",
-        "45% of the characters to train, 5% to validate, 50% to test, fixed",
-        "of the fonts: Bitstream Vera, STIX, BaKoMa; images are not passed on",
-        {},  # other releases of matplotlib may have other fonts
-        preprocessing=Preprocessing(32, 32, 32),
         channels=1,
     )
 
@@ -315,7 +304,18 @@ _ENTRIES = (
         preprocessing=Preprocessing(48, 48, 48),
         channels=1,
     ),
-    *map(_glyphs, ("clean", "lite", "pose", "clutter", "modes")),
+    *(
+        Entry(
+            f"glyphs/{level}",
+            "drawn from the fonts that come with matplotlib; nothing is downloaded",
+            "45% of the characters to train, 5% to validate, 50% to test, fixed",
+            "of the fonts: Bitstream Vera, STIX, BaKoMa; images are not passed on",
+            {},  # other releases of matplotlib may have other fonts
+            preprocessing=Preprocessing(32, 32, 32),
+            channels=1,
+        )
+        for level in ("clean", "lite", "pose", "clutter", "modes")
+    ),
     Entry(
         "digits",
         "8 x 8 digits of UCI, which come with scikit-learn",

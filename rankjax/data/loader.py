@@ -69,8 +69,7 @@ class Loader(AbstractContextManager["Loader"]):
           ValueError: `threads` or `prefetch` < 1, or no such host; at a batch's turn,
             rows that `hosts` does not divide.
         """
-        if threads is None:
-            threads = os.cpu_count() or 1
+        threads = (os.cpu_count() or 1) if threads is None else threads
         if threads < 1 or prefetch < 1:
             raise ValueError(
                 f"threads and prefetch must be at least 1, got {threads} and {prefetch}"

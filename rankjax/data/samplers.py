@@ -86,14 +86,13 @@ def class_balanced_batches(
     seed: int,
     replacement: bool = False,
 ) -> Batches:
-    """Batches of P `classes` with K images each, P = `classes` and K = `per_class`.
+    """Batches of P `classes` with K = `per_class` images of each.
 
-    Classes come in shuffled passes, one pass after the other: every class comes once
-    before any comes twice, and never twice in one batch, also where a batch takes the
-    end of one pass and the start of the next. Within a class K images are drawn anew
-    each time, by default without replacement; a class with fewer images gives all of
-    them and then repeats them as evenly as it can. A class with a single image has no
-    positive and is left out.
+    Classes come in shuffled passes: every class comes once before any comes twice, and
+    never twice in one batch. Within a class K images are drawn anew each time, by
+    default without replacement; a class with fewer images gives all of them and then
+    repeats them as evenly as it can. A class with a single image has no positive and is
+    left out.
 
     So an epoch (usable classes / P steps) shows every usable class once and of a class
     with n images the share min(1, K / n), or with replacement 1 - (1 - 1 / n)^K.
@@ -113,7 +112,7 @@ def class_balanced_batches(
       ValueError: `per_class` < 2, `classes` < 1, or fewer usable classes than
         `classes`.
     """
-    _need_pairs(per_class)
+    _at_least("per_class", per_class, 2)
     if not replacement:
         return _in_passes(Members(labels), classes, per_class, seed)
 
@@ -151,8 +150,7 @@ def proxy_balanced_batches(
     Raises:
       ValueError: `per_class` < 1, `classes` < 1, or fewer classes than that.
     """
-    if per_class < 1:
-        raise ValueError(f"per_class must be at least 1, got {per_class}")
+    _at_least("per_class", per_class, 1)
     return _in_passes(Members(labels, fewest=1), classes, per_class, seed)
 
 
@@ -201,7 +199,7 @@ def camera_balanced_batches(
     Raises:
       ValueError: as there, or `cameras` is not as long as `labels`.
     """
-    _need_pairs(per_class)
+    _at_least("per_class", per_class, 2)
     cameras = _beside(labels, cameras, "cameras")
 
     def draw(rng: np.random.Generator, images: np.ndarray, count: int) -> np.ndarray:
@@ -248,7 +246,7 @@ def hierarchical_batches(
       ValueError: as `class_balanced_batches`; S does not divide P; fewer usable
         super-classes than S; or a class in two super-classes.
     """
-    _need_pairs(per_class)
+    _at_least("per_class", per_class, 2)
     members = Members(labels)
     super_labels = _beside(labels, super_labels, "super_labels")
     if super_classes < 1 or classes < 1 or classes % super_classes:
@@ -314,7 +312,7 @@ def shuffled_passes(
             if current not in known:
                 known[current] = shuffle(current)
             known.pop(current - 3, None)
-        for old in [key for key in known if not index - 3 < key <= index]:
+        for old in known.keys() - range(index - 2, index + 1):
             del known[old]
         return known[index]
 
@@ -324,14 +322,14 @@ def shuffled_passes(
     def shuffle(index: int) -> np.ndarray:
         numbers = permutation(index)
         begun = index * total % count
-        if not begun:
-            return numbers
-        # Numbers already in the shared batch may not come up again in the rest of it.
-        # That moves those of the first batch only, so a large pass's end is as it was.
-        before = known[index - 1] if index - 1 in known else permutation(index - 1)
-        taken = np.isin(numbers, before[total - begun :])
-        front = np.flatnonzero(~taken)[: count - begun]
-        return np.concatenate([numbers[front], np.delete(numbers, front)])
+        if begun:
+            # Numbers in the shared batch may not come up again in its rest. That moves
+            # those of the first batch only, so a large pass's end is as it was.
+            before = known[index - 1] if index - 1 in known else permutation(index - 1)
+            taken = np.isin(numbers, before[total - begun :])
+            front = np.flatnonzero(~taken)[: count - begun]
+            numbers = np.concatenate([numbers[front], np.delete(numbers, front)])
+        return numbers
 
     def batch(step: int) -> np.ndarray:
         index, start = divmod(step * count, total)
@@ -354,14 +352,10 @@ def _in_passes(
 ) -> Batches:
     """Batches of classes in shuffled passes.
 
-    Args:
-      members: of the classes.
-      classes, per_class, seed: as in `class_balanced_batches`.
-      shown: number of images that one draw is expected to show of each class; by
-        default as many as there are, up to `per_class`.
+    `shown` is how many images one draw is expected to show of each class, by default as
+    many as there are, up to `per_class`.
     """
-    if classes < 1:
-        raise ValueError(f"classes must be at least 1, got {classes}")
+    _at_least("classes", classes, 1)
     if len(members) < classes:
         few = len(members) < members.labels_total
         raise ValueError(
@@ -384,10 +378,10 @@ def _in_passes(
     )
 
 
-def _need_pairs(per_class: int) -> None:
-    """Raises a ValueError if images of a class make no pair."""
-    if per_class < 2:
-        raise ValueError(f"per_class must be at least 2, got {per_class}")
+def _at_least(name: str, value: int, least: int) -> None:
+    """Raises a ValueError for a smaller number."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def _beside(labels: np.ndarray, values: np.ndarray, name: str) -> np.ndarray:
@@ -424,9 +418,7 @@ def make_batches(
     Args:
       name: a key of `BATCHES`.
       split: what the batches are of.
-      classes: classes in a batch.
-      per_class: images of each.
-      seed: the order.
+      classes, per_class, seed: as in `class_balanced_batches`.
       options: further arguments of the maker.
 
     Raises:
@@ -437,17 +429,10 @@ def make_batches(
     needed: dict[str, np.ndarray] = {}
     for what in ("cameras", "super_labels"):
         if what in inspect.signature(maker).parameters:
-            values = getattr(split, what)
-            if values is None:
+            needed[what] = getattr(split, what)
+            if needed[what] is None:
                 raise ValueError(
                     f"batches {name} need {what}, which the data set lacks"
                 )
-            needed[what] = values
-    return maker(
-        split.labels,
-        classes=classes,
-        per_class=per_class,
-        seed=seed,
-        **needed,
-        **(options or {}),
-    )
+    given = {"classes": classes, "per_class": per_class, "seed": seed}
+    return maker(split.labels, **given, **needed, **(options or {}))
