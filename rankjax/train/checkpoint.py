@@ -92,8 +92,8 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
         Raises:
           RunError: the disk is full, now or in the save before this one.
         """
-        latest = self.latest_step()
-        if latest is not None and step <= latest:
+        latest = max(self._scores, default=-math.inf)
+        if step <= latest:
             raise ValueError(
                 f"step is {step}, must be above {latest}, the latest saved"
             )
@@ -140,10 +140,7 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
                     f"this run has {here}; use the settings it was saved with or "
                     "another folder"
                 )
-        placed = [
-            jax.device_put(stored[name], _sharding(leaf))
-            for name, leaf in wanted.items()
-        ]
+        placed = [jax.device_put(stored[k], _sharding(x)) for k, x in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(like), placed)
 
     def read(self, step: int) -> dict[str, Any]:
@@ -248,12 +245,9 @@ class Checkpoints(AbstractContextManager["Checkpoints"]):
         return manifest
 
     def _damaged(self, step: int, what: str) -> "_DamagedError":
-        others = [other for other in self._stored() if other != step]
-        remedy = (
-            f"delete that folder to go on from step {max(others)}"
-            if others
-            else "delete it to start again"
-        )
+        remedy = "delete it to start again"
+        if others := {*self._stored()} - {step}:
+            remedy = f"delete that folder to go on from step {max(others)}"
         return _DamagedError(f"{self._folder / str(step)}: damaged, {what}; {remedy}")
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -137,12 +138,8 @@ def evaluate(
     means = metrics.retrieval(search, recall_at=recall_at).means()
     if not clusters:
         return means
-    found = metrics.kmeans(
-        unit_rows(embeddings),
-        k=len(np.unique(labels)),
-        seed=seed,
-        restarts=1,
-    )
+    k = len(np.unique(labels))
+    found = metrics.kmeans(unit_rows(embeddings), k=k, seed=seed, restarts=1)
     scores = metrics.clustering_scores(labels, found.assignment)
     return means | {"nmi": scores["nmi"]}
 
@@ -172,13 +169,8 @@ def evaluate_test(
         found = metrics.verification(scores, data.pairs.same, fold=data.pairs.folds)
         return {"accuracy": found.accuracy, "eer": found.eer, "auc": found.auc}
     if gallery is None or data.gallery is None:
-        return evaluate(
-            test,
-            data.test.labels,
-            seed=seed,
-            recall_at=data.recall_at,
-            clusters=clusters,
-        )
+        evaluated = partial(evaluate, recall_at=data.recall_at, clusters=clusters)
+        return evaluated(test, data.test.labels, seed=seed)
     search = metrics.search_of(
         data.protocol,
         metrics.Side(test, data.test.labels, data.test.cameras),

@@ -42,13 +42,20 @@ class Monitor:
         step, on_device = self._pending.popleft()
         metrics = {name: float(x) for name, x in jax.device_get(on_device).items()}
         if not math.isfinite(metrics["loss"] + metrics["grad_norm"]):
-            raise RunError(self._not_finite(step, metrics))
+            before = self._last.get("embedding_norm", metrics["embedding_norm"])
+            cause = (
+                "embeddings grew without bound: normalise them or raise l2_weight"
+                if not before < 1e3
+                else "a learning rate too high: lower it or warm up for longer"
+            )
+            raise RunError(
+                f"step {step} gave loss {metrics['loss']} and gradient norm "
+                f"{metrics['grad_norm']} (mean embedding length before it "
+                f"{before:.3g}); the likely cause is {cause}"
+            )
         same = metrics["mean_cosine"] > _COLLAPSED_COSINE
-        self._collapsed = (
-            self._collapsed + 1
-            if same or metrics["embedding_norm"] < _COLLAPSED_LENGTH
-            else 0
-        )
+        same = same or metrics["embedding_norm"] < _COLLAPSED_LENGTH
+        self._collapsed = self._collapsed + 1 if same else 0
         if self._collapsed >= _PATIENCE:
             raise RunError(
                 f"embeddings collapsed by step {step}: for {_PATIENCE} steps all "
@@ -60,16 +67,3 @@ class Monitor:
             )
         self._last = {"step": step, **metrics}
         return self._last
-
-    def _not_finite(self, step: int, metrics: dict[str, float]) -> str:
-        before = self._last.get("embedding_norm", metrics["embedding_norm"])
-        growth = f"mean embedding length before it {before:.3g}"
-        cause = (
-            "embeddings grew without bound: normalise them or raise l2_weight"
-            if not before < 1e3
-            else "a learning rate too high: lower it or warm up for longer"
-        )
-        return (
-            f"step {step} gave loss {metrics['loss']} and gradient norm "
-            f"{metrics['grad_norm']} ({growth}); the likely cause is {cause}"
-        )

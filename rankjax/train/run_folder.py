@@ -48,10 +48,19 @@ class RunFolder(AbstractContextManager["RunFolder"]):
                 )
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            _refuse_foreign(path)
+            names = [child.name for child in path.iterdir()]
+            # Killed at its very first write, a run leaves a temporary file alone.
+            ours = all(name.startswith((".lock", ".config.json.")) for name in names)
+            if "config.json" not in names and not ours:
+                raise UsageError(f"{path} holds other files; choose another folder")
             self._lock = _lock(path)
             try:
-                _check_space(path, needs)
+                free = shutil.disk_usage(path).free
+                if free < needs:
+                    raise RunError(
+                        f"{path}: {free / 1e6:.0f} MB are free, the run needs about "
+                        f"{needs / 1e6:.0f} MB"
+                    )
                 _claim(path, config)
             except BaseException:
                 os.close(self._lock)
@@ -124,23 +133,6 @@ def read_history(path: Path) -> list[dict[str, float]]:
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(f"{file}: damaged ({error}); mend or delete it") from error
     return rows
-
-
-def _refuse_foreign(path: Path) -> None:
-    names = [child.name for child in path.iterdir()]
-    # Killed at its very first write, a run leaves a temporary file and no config.
-    ours = (".lock", ".config.json.")
-    if "config.json" not in names and not all(name.startswith(ours) for name in names):
-        raise UsageError(f"{path} holds other files; choose another folder")
-
-
-def _check_space(path: Path, needs: int) -> None:
-    free = shutil.disk_usage(path).free
-    if free < needs:
-        raise RunError(
-            f"{path}: {free / 1e6:.0f} MB are free, "
-            f"the run needs about {needs / 1e6:.0f} MB"
-        )
 
 
 def _claim(path: Path, config: Mapping[str, Any]) -> None:

@@ -80,13 +80,11 @@ def create_state(
             module.eval()
     parts: Any = nnx.split(model, is_frozen, nnx.Param, ...)
     definition, frozen, params, rest = parts
-    opt_state = optimizer.init(params)
-    step = jnp.zeros((), jnp.int32)
+    opt_state, step = optimizer.init(params), jnp.zeros((), jnp.int32)
     # A copy, because what is donated to a step may be so once.
     average = jax.tree.map(jnp.copy, (params, rest)) if averaged else None
-    return definition, TrainState(
-        params, rest, opt_state, step, memory, average=average, frozen=frozen
-    )
+    state = TrainState(params, rest, opt_state, step, memory, average, frozen)
+    return definition, state
 
 
 def make_step(
@@ -112,15 +110,13 @@ def make_step(
       axis_name: the mapped axis over which the batch is spread, or None. The loss is
         that of the whole batch on every device, hence its gradients are averaged.
       microbatch: rows that a device embeds at a time, which must divide its share; None
-        for all at once. The loss is still that of the whole batch, and so is its
-        gradient (Gao, Zhang, Han, Callan, "Scaling Deep Contrastive Learning Batch Size
-        under Memory Limited Setup", RepL4NLP 2021): everything is embedded without
-        gradients, the loss is differentiated by the embeddings, and each microbatch is
-        embedded again to carry that to the parameters. The network's activations take
-        the memory of one microbatch, for a second forward pass. Batch norm in train
-        mode normalises by the statistics of each microbatch (over all devices), so that
-        the result is not that of the large batch; its running ones move once, by the
-        mean over microbatches. Freeze it, or use another norm, for equality.
+        for all at once. Loss and gradient are still those of the whole batch (Gao,
+        Zhang, Han, Callan, "Scaling Deep Contrastive Learning Batch Size under Memory
+        Limited Setup", RepL4NLP 2021): everything is embedded without gradients, the
+        loss is differentiated by the embeddings, and each microbatch is embedded again
+        to carry that to the parameters. Only batch norm in train mode differs: it takes
+        the statistics of each microbatch (over all devices), and its running ones move
+        once, by the mean over microbatches. Freeze it, or use another norm.
       memory_objective: of the batch against the state's memory; the same one if None.
       memory_weight: of its value, which is added to that of the batch.
       memory_warmup: steps before it is; the memory fills from the first step on.
@@ -161,8 +157,7 @@ def make_step(
     ) -> tuple[jax.Array, Any]:
         model, label = network(params, state), batch["label"]
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        given = {name: x for name, x in batch.items() if name == "guide"}
-        given |= _beside(model)
+        given = _beside(model) | {k: x for k, x in batch.items() if k == "guide"}
         if "others" in batch:
             embeddings, given["references"] = _with_partners(embeddings, batch)
         if class_share < 1:
@@ -178,9 +173,8 @@ def make_step(
         if memory is not None:
             memory = memory.add(embeddings, label, axis_name=axis_name)
             given = _beside(model) | {"references": memory.references(holds_batch=True)}
-            more, _ = (memory_objective or objective)(
-                embeddings, label, key=key, **given
-            )
+            compare = memory_objective or objective
+            more, _ = compare(embeddings, label, key=key, **given)
             weight = jnp.where(state.step < memory_warmup, 0, memory_weight)
             value += weight.astype(more.dtype) * more
             aux = aux | {"memory_loss": more}
@@ -213,10 +207,8 @@ def make_step(
 
         def again(grads: PyTree, part: Any) -> tuple[PyTree, None]:
             images, number, cotangent = part
-            _, pull = jax.vjp(
-                lambda params: embed(params, state, images, (number, count))[0],
-                state.params,
-            )
+            place = number, count
+            _, pull = jax.vjp(lambda p: embed(p, state, images, place)[0], state.params)
             return jax.tree.map(jnp.add, grads, *pull(cotangent)), None
 
         every = (*parts, cotangents.reshape(embeddings.shape))
