@@ -179,18 +179,6 @@ def test_variants_take_turns_and_one_that_fails_is_left_out():
     assert {name: len(reps) for name, reps in found.items()} == {"quick": 3, "slow": 1}
 
 
-def test_batches_have_their_classes_and_their_seed():
-    rows, labels = timing.clusters(Shape(24, D=3, K=4), seed=1)
-    assert rows.shape == (24, 3)
-    assert np.bincount(labels).tolist() == [4] * 6
-    again = timing.clusters(Shape(24, D=3, K=4), seed=1)[0]
-    other = timing.clusters(Shape(24, D=3, K=4), seed=2)[0]
-    assert np.array_equal(rows, again)
-    assert not np.array_equal(rows, other)
-    _, halves = timing.clusters(Shape(8, K=2), layout="halves")
-    assert halves.tolist() == [0, 1, 2, 3] * 2
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="not measured elsewhere")
 def test_the_memory_of_a_call_is_found_again_and_again():
     for _ in range(2):
@@ -203,17 +191,6 @@ def test_names_are_shown_as_they_are(capsys):
     shown = capsys.readouterr().out
     assert "folder:cat: [b]" in shown
     assert ":cat: " in shown
-
-
-def test_rows_are_written_whole_or_not_at_all(tmp_path):
-    file = tmp_path / "rows.json"
-    output.save(file, [{"loss": "a", "cpu_s": 1.5}, {"loss": "b", "cpu_s": None}])
-    before = file.read_text()
-    assert len(json.loads(before)) == 2
-    with pytest.raises(TypeError):
-        output.save(file, [{"loss": object()}])
-    assert file.read_text() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
 
 
 def test_retrieval_finds_what_others_find(tmp_path):
@@ -250,15 +227,3 @@ def test_planted_faults_are_found_or_not_as_they_must_be(tmp_path):
         row = by[kind, "rankjax"]
         assert (row["planted"], row["recall"], row["precision"]) == (2, recall, 1)
     assert by["label", "random"]["planted"] == 60
-
-
-def test_of_several_runs_the_median_one_is_shown_whole():
-    def run(ratio):
-        return [
-            {"variant": "rankjax", "over_limit": ratio, "cpu_s": ratio},
-            {"variant": "limit", "over_limit": 1.0, "cpu_s": 0.5},
-        ]
-
-    assert losses.usual([run(3.0), run(1.0), run(2.0)]) == run(2.0)
-    assert losses.usual([run(3.0), run(1.0)]) == run(1.0)
-    assert losses.usual([run(3.0), run(None)]) == run(3.0)

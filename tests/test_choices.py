@@ -17,7 +17,6 @@ from flax import nnx
 from photos import make_photos
 from PIL import Image
 
-from experiments.config import Config
 from experiments.recipes import EXPERIMENTS
 from experiments.train import default_run_dir, main
 from experiments.training import start
@@ -30,7 +29,7 @@ from experiments.training.validation import check_evaluation
 from rankjax import losses
 from rankjax.data import Split, load
 from rankjax.errors import UsageError
-from rankjax.models import Norm, Pooling, Staged
+from rankjax.models import Staged
 from rankjax.registry import info_of
 from rankjax.train import Checkpoints
 
@@ -517,25 +516,3 @@ def test_a_path_without_its_kind_says_what_to_write(photos, tmp_path, capsys):
         assert main(["--dataset", str(path)]) == 2
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.endswith(f"write {kind}:{path}")
-
-
-def test_settings_have_names_of_their_own():
-    config = Config()
-    groups = [getattr(config, group.name) for group in dataclasses.fields(config)]
-    assert len(config.flat()) == sum(len(dataclasses.fields(each)) for each in groups)
-
-
-def test_the_command_offers_what_the_models_have():
-    hints = Config.hints()
-    assert (hints["norm"], hints["pooling"]) == (Norm, Pooling)
-
-
-def test_a_refusal_is_the_only_line(photos, capsys):
-    words = ["--dataset", f"folder:{photos}", "--devices", "1"]
-    for more, said in (
-        (["--weights", "none.pth"], "cannot read weights from none.pth: there is no"),
-        (["--classes", "9"], "classes must be at most 4"),
-    ):
-        assert main([*words, *more]) in (1, 2)
-        (line,) = capsys.readouterr().err.splitlines()
-        assert said in line

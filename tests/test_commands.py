@@ -1,7 +1,6 @@
 """What holds for every command: its help, its processes, its refusals."""
 
 import os
-import resource
 import runpy
 import signal
 import subprocess
@@ -43,20 +42,6 @@ def test_help_is_printed_and_nothing_is_done(module, monkeypatch, capsys, tmp_pa
     assert said.err == ""
     assert [file.stat().st_mtime_ns for file in results] == before
     assert list(tmp_path.iterdir()) == []
-
-
-def test_help_of_training_is_in_groups_within_two_seconds():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    ended = subprocess.run(
-        [sys.executable, "-m", "experiments.train", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 2
-    for group in ("data", "model", "loss", "batch", "optimizer", "devices", "run"):
-        assert f"─ {group} options ─" in ended.stdout
 
 
 @pytest.mark.parametrize("module", ["experiments.train", "experiments.data"])

@@ -20,7 +20,6 @@ import without_report
 from photos import make_photos
 from PIL import Image
 
-from experiments.config import SETTINGS
 from experiments.killtest import final_state
 from experiments.recipes import EXPERIMENTS
 from experiments.runs import load_network, load_run
@@ -70,14 +69,6 @@ def finish(*arguments) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         assert main(arguments) == 0
     return printed.getvalue()
-
-
-def run_here(run_dir: Path, data_dir: Path, *settings: str) -> Path:
-    """The folder of a run in this process, on one device and without a report."""
-    places = ["--data-dir", str(data_dir), "--run-dir", str(run_dir)]
-    words = ["digits", *settings, *places, "--devices", "1"]
-    assert without_report.main(words) == 0
-    return run_dir
 
 
 def last_step(run_dir: Path) -> int:
@@ -377,16 +368,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(photos, tmp_path, capfd):
     status, line = refused(capfd, *photo_run(photos, tmp_path / "file"))
     assert status == 2
     assert f"run_dir must be a folder, got {tmp_path / 'file'}" in line
-
-
-def test_help_names_every_setting_and_experiment(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
-    text = capsys.readouterr().out
-    for name in SETTINGS:
-        assert f"--{name.replace('_', '-')}" in text
-    assert all(name in text for name in EXPERIMENTS)
 
 
 def test_an_unknown_flag_ends_with_status_2(capsys):

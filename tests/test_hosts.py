@@ -12,12 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import pytest
 import without_report
 from photos import make_photos
 
-from experiments import hosts
 from experiments.config import EXPERIMENTS
 from experiments.killtest import final_state, last_row
 from experiments.train import main
@@ -289,14 +287,3 @@ def test_classes_that_processes_cannot_share_are_refused():
     check(config, 4)
     with pytest.raises(UsageError, match="divisible by the number of processes, 2"):
         check(config, 4, 2)
-
-
-def test_one_process_is_the_first_and_asks_itself():
-    tree = {"x": jax.numpy.ones(3)}
-    assert hosts.is_first()
-    assert hosts.broadcast(tree) is tree
-    assert hosts.from_first("name", "text") == "text"
-    vote = hosts.StopVote(lambda: True)
-    batch = {"label": [0]}
-    assert vote.cast(batch) is batch
-    assert vote.outcome({}) is True

@@ -16,7 +16,6 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 sys.path.append(str(NOTEBOOKS / "_sphinx"))
 
 import api  # noqa: E402
-import docstrings  # noqa: E402
 import links  # noqa: E402
 
 PAGES = sorted(
@@ -69,54 +68,6 @@ def test_the_losses_that_miners_and_settings_name_are_linked():
     assert found == ("py:obj", "rankjax.selections.Selection")
     assert api.find("rankjax.losses.triplet.rows") == ("py:mod", "rankjax.rows")
     assert api.find("rankjax.pairs.Rows") is None
-
-
-def test_docstrings_become_rest():
-    text = """Distance of a and b.
-
-With *unit* rows, |a - b|^2 and `Pairs`' x_:
-
-    [|a - b| * m]+
-
-Args:
-  pairs: of `other` and `Pairs`.
-
-Returns:
-  Terms: one * term.
-
-Attributes:
-  a, b: [n] of
-    `Pairs`.
-
->>> 1 | 2
-3
-"""
-    found = {"Pairs": ("py:obj", "rankjax.Pairs")}
-    link = ":py:obj:`Pairs <rankjax.Pairs>`"
-    assert docstrings.rest(text.split("\n"), found.get) == [
-        "Distance of a and b.",
-        "",
-        rf"With *unit* rows, \|a - b\|^2 and {link}' x\_:",
-        "",
-        "",
-        ".. code-block:: text",
-        "",
-        "   [|a - b| * m]+",
-        "",
-        "Args:",
-        f"  pairs: of ``other`` and {link}.",
-        "",
-        ":returns:",
-        r"  Terms: one \* term.",
-        "",
-        ":Attributes:",
-        "   * **a, b** -- [n] of",
-        f"     {link}.",
-        "",
-        ">>> 1 | 2",
-        "3",
-        "",
-    ]
 
 
 @pytest.mark.parametrize("page", ["../README", *PAGES])

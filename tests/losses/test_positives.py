@@ -5,14 +5,13 @@ import functools
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
 from jax.sharding import Mesh, PartitionSpec
 
 import rankjax
-from rankjax import losses, memory, mining
+from rankjax import losses, mining
 from rankjax.inputs import Positives
 
 RNG = np.random.default_rng(0)
@@ -185,20 +184,6 @@ def test_positives_without_negatives_are_labelled_references():
         np.testing.assert_allclose(
             found, loss(QUERIES, numbers, references=given), rtol=1e-6
         )
-
-
-def test_a_queue_of_keys_of_another_network_holds_the_positives():
-    """MoCo: against log softmax over all keys of the last two batches."""
-    bank = memory.empty(2 * N, DIM)
-    bank = bank.add(jnp.asarray(MINED[:, 0]), np.arange(N) + N)
-    bank = bank.add(jnp.asarray(DOCUMENTS), np.arange(N))
-    found = rankjax.nt_xent_loss(
-        QUERIES, np.arange(N), references=bank.references(holds_batch=False)
-    )
-    keys = np.concatenate([DOCUMENTS, MINED[:, 0]])
-    scores = cosines(QUERIES, keys) / 0.07
-    expected = np.mean(np.log(np.exp(scores).sum(1)) - np.diag(scores))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -51,18 +51,6 @@ def test_embeddings_are_float32_of_the_asked_length_and_unit_norm(name, channels
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("channels", "mean", "std"),
-    [(1, 0.5, 0.5), (3, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])],
-)
-def test_uint8_images_equal_the_same_images_standardised_by_hand(channels, mean, std):
-    model = embedder("convnet", channels=channels)
-    model.eval()
-    x = images(2, channels)
-    by_hand = ((x / 255.0 - np.array(mean)) / np.array(std)).astype(np.float32)
-    np.testing.assert_allclose(model(x), model(by_hand), rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize("name", SCALES)
 def test_uint8_images_are_scaled_as_pretrained_weights_want_it(name):
     model = embedder("convnet")

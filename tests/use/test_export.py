@@ -164,22 +164,6 @@ def test_an_artefact_whose_contents_cannot_be_meant_is_refused(
         exported.load(_changed(artefact, tmp_path, **contents))
 
 
-def test_only_the_files_of_an_artefact_are_read(artefact, tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    sums = json.loads((artefact / "model.json").read_text())["sha256"]
-    folder = _changed(artefact, tmp_path, sha256=sums | {"../pipe": "0"})
-    assert exported.load(folder).step == 5
-
-
-@pytest.mark.parametrize("name", ["model.jax", "weights.npz", "model.json"])
-def test_a_pipe_in_an_artefact_is_refused_without_waiting(artefact, tmp_path, name):
-    folder = shutil.copytree(artefact, tmp_path / "x")
-    (folder / name).unlink()
-    os.mkfifo(folder / name)
-    with pytest.raises(RunError, match="not a regular file"):
-        exported.load(folder)
-
-
 def test_weights_of_another_network_are_refused_when_they_are_read(artefact, tmp_path):
     folder = shutil.copytree(artefact, tmp_path / "x")
     with np.load(artefact / "weights.npz") as arrays:

@@ -7,7 +7,7 @@ from flax import nnx
 from PIL import Image
 from weight_file import write_safetensors
 
-from experiments import embed, evaluate
+from experiments import embed
 from experiments.config import Config
 from experiments.images import Views
 from experiments.parity import backbones
@@ -79,11 +79,6 @@ def test_other_weights_than_those_of_the_index_are_refused(made, tmp_path):
             QueryEmbedder(read_index(copy))
     finally:
         file.write_bytes(before)
-
-
-def test_embeddings_are_evaluated(made, capsys):
-    assert evaluate.main([str(made / "x.npz"), "--no-clustering"]) == 0
-    assert "Recall@1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -215,12 +215,6 @@ def test_rows_of_any_length_are_compared_by_cosine(tmp_path):
     np.testing.assert_allclose(read_index(file).embeddings, expected, rtol=1e-6)
 
 
-def test_a_pipe_beside_the_index_is_not_waited_for(random_index):
-    os.mkfifo(random_index.file.with_name("random.npz.faiss"))
-    with pytest.raises(RunError, match=r"npz\.faiss: not a regular file"):
-        open_backend("faiss", random_index)
-
-
 def test_recall_is_the_share_of_the_nearest_that_is_found(random_index):
     def first_half(queries, k):
         exact = random_index.exact(queries, k)

@@ -117,45 +117,6 @@ def search_landscape() -> Figure:
     return legend(axes[0])
 
 
-@figure(sweeps=LOSSES)
-def rank_and_recall() -> Figure:
-    """Does an embedding that uses more directions find more?
-
-    Test Recall@1 against the effective rank of the test embeddings, exp of the entropy
-    of their normalised singular values: a small marker for each seed of each loss, a
-    large one for a loss's mean. In the titles: Spearman's correlation over the means of
-    losses, and that over seeds within a loss, the mean of all losses. A rank near 1 is
-    often called collapse; here are embeddings of a low rank that retrieve well, for
-    retrieval by cosine does not mind in how narrow a cone they lie.
-
-    The question is that of the spectral decay in Roth et al., ICML 2020.
-    """
-    _, axes = panels(2, height=4.0)
-    families = {"contrastive": 0, "triplet": 1, "n_pairs": 2, "angular": 3}
-    for panel, bench in zip(axes, BOTH, strict=True):
-        found = []
-        for arm, record in load(f"losses-{bench}").arms.items():
-            rank, recall = record.values("rank"), record.values("recall_at_1")
-            family = next(name for name in families if arm.startswith(name))
-            i = families[family]
-            style: Any = {"marker": MARKERS[i], "color": SERIES[i], "ls": ""}
-            panel.plot(rank, recall, ms=3, alpha=0.35, **style)
-            name = family.replace("n_pairs", "N-pairs")
-            panel.plot(rank.mean(), recall.mean(), ms=10, label=name, **style)
-            found.append((rank, recall))
-        between = correlation(*np.mean(found, 2).T)
-        within = np.mean([correlation(*both) for both in found])
-        title = f"{BENCHES[bench].capitalize()}: {between:+.2f}, {within:+.2f}"
-        panel.set(title=title, xlabel="effective rank", xscale="log")
-    axes[0].set(ylabel="Recall@1, test classes")
-    return legend(axes[0])
-
-
-def correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's, of values without ties."""
-    return float(np.corrcoef(x.argsort().argsort(), y.argsort().argsort())[0, 1])
-
-
 @figure(sweeps=("noise-modes", "noise-glyphs"))
 def label_noise() -> Figure:
     """Wrong labels, and which mining minds them.
