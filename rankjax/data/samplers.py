@@ -2,7 +2,7 @@
 
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,38 +44,12 @@ def draw_some(rng: np.random.Generator, images: np.ndarray, count: int) -> np.nd
     return images[np.resize(rng.permutation(len(images)), count)]
 
 
-class Members:
-    """The images of every class that has `fewest` or more, in about 10 bytes each."""
-
-    def __init__(
-        self, labels: np.ndarray, *, fewest: int = 2, draw: Draw = draw_some
-    ) -> None:
-        labels = np.asarray(labels)
-        self.total = len(labels)
-        small = np.min_scalar_type(max(self.total - 1, 0))
-        self.order = np.argsort(labels, kind="stable").astype(small)
-        classes, starts, counts = np.unique(
-            labels[self.order], return_index=True, return_counts=True
-        )
-        self.labels_total, usable = len(classes), counts >= fewest
-        self.starts, self.counts = starts[usable], counts[usable]
-        self._draw = draw
-
-    def __len__(self) -> int:
-        """The number of usable classes."""
-        return len(self.counts)
-
-    def of(self, number: int) -> np.ndarray:
-        """The images of the usable class of that number."""
-        start = self.starts[number]
-        return self.order[start : start + self.counts[number]]
-
-    def draw(
-        self, rng: np.random.Generator, numbers: Iterable[int], count: int
-    ) -> np.ndarray:
-        """So many images of each of some classes, int64, class by class."""
-        drawn = [self._draw(rng, self.of(number), count) for number in numbers]
-        return np.concatenate(drawn).astype(np.int64)
+def _members(labels: np.ndarray, fewest: int) -> tuple[list[np.ndarray], int]:
+    """The images of each class that has `fewest` or more, and the number of classes."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.unique(np.asarray(labels)[order], return_index=True)[1]
+    members = np.split(order, starts[1:])
+    return [images for images in members if len(images) >= fewest], len(members)
 
 
 def class_balanced_batches(
@@ -112,16 +86,16 @@ def class_balanced_batches(
       ValueError: `per_class` < 2, `classes` < 1, or fewer usable classes than
         `classes`.
     """
-    _at_least("per_class", per_class, 2)
     if not replacement:
-        return _in_passes(Members(labels), classes, per_class, seed)
+        return _in_passes(labels, classes, per_class, seed)
 
     def draw(rng: np.random.Generator, images: np.ndarray, count: int) -> np.ndarray:
         return images[rng.integers(len(images), size=count)]
 
-    members = Members(labels, draw=draw)
-    shown = members.counts * (1 - (1 - 1 / members.counts) ** per_class)
-    return _in_passes(members, classes, per_class, seed, shown)
+    def shown(images: int) -> float:
+        return images * (1 - (1 - 1 / images) ** per_class)
+
+    return _in_passes(labels, classes, per_class, seed, draw=draw, shown=shown)
 
 
 def n_pair_batches(
@@ -150,8 +124,7 @@ def proxy_balanced_batches(
     Raises:
       ValueError: `per_class` < 1, `classes` < 1, or fewer classes than that.
     """
-    _at_least("per_class", per_class, 1)
-    return _in_passes(Members(labels, fewest=1), classes, per_class, seed)
+    return _in_passes(labels, classes, per_class, seed, fewest=1)
 
 
 def random_batches(
@@ -199,7 +172,6 @@ def camera_balanced_batches(
     Raises:
       ValueError: as there, or `cameras` is not as long as `labels`.
     """
-    _at_least("per_class", per_class, 2)
     cameras = _beside(labels, cameras, "cameras")
 
     def draw(rng: np.random.Generator, images: np.ndarray, count: int) -> np.ndarray:
@@ -213,7 +185,7 @@ def camera_balanced_batches(
         )
         return np.resize(shuffled[np.argsort(turns, kind="stable")], count)
 
-    return _in_passes(Members(labels, draw=draw), classes, per_class, seed)
+    return _in_passes(labels, classes, per_class, seed, draw=draw)
 
 
 def hierarchical_batches(
@@ -247,17 +219,16 @@ def hierarchical_batches(
         super-classes than S; or a class in two super-classes.
     """
     _at_least("per_class", per_class, 2)
-    members = Members(labels)
+    members, labels_total = _members(labels, 2)
     super_labels = _beside(labels, super_labels, "super_labels")
     if super_classes < 1 or classes < 1 or classes % super_classes:
         raise ValueError(
             f"super_classes must divide the {classes} classes, got {super_classes}"
         )
     each = classes // super_classes
-    parents = super_labels[members.order[members.starts]]
-    usable = np.concatenate([members.of(i) for i in range(len(members))])
-    if (np.repeat(parents, members.counts) != super_labels[usable]).any():
+    if any(np.ptp(super_labels[images]) for images in members):
         raise ValueError("super_labels must be the same for all images of a class")
+    parents = np.array([super_labels[images[0]] for images in members])
     families = [np.flatnonzero(parents == parent) for parent in np.unique(parents)]
     families = [family for family in families if len(family) >= each]
     if len(families) < super_classes:
@@ -279,14 +250,15 @@ def hierarchical_batches(
             families[family][class_passes[family](turn)]
             for family, turn in zip(family_passes(step), turns.tolist(), strict=True)
         ]
-        return members.draw(rng, np.concatenate(numbers), per_class)
+        chosen = np.concatenate(numbers).tolist()
+        return np.concatenate([draw_some(rng, members[i], per_class) for i in chosen])
 
-    shown = np.minimum(members.counts, per_class)
+    shown = np.array([min(len(images), per_class) for images in members])
     return Batches(
         make,
         epoch=len(families) / super_classes,
-        classes=each * len(families) / members.labels_total,
-        images=sum(each * shown[family].mean() for family in families) / members.total,
+        classes=each * len(families) / labels_total,
+        images=sum(each * shown[family].mean() for family in families) / len(labels),
     )
 
 
@@ -344,37 +316,41 @@ def shuffled_passes(
 
 
 def _in_passes(
-    members: Members,
+    labels: np.ndarray,
     classes: int,
     per_class: int,
     seed: int,
-    shown: np.ndarray | None = None,
+    *,
+    fewest: int = 2,
+    draw: Draw = draw_some,
+    shown: Callable[[int], float] | None = None,
 ) -> Batches:
-    """Batches of classes in shuffled passes.
+    """Batches of classes in shuffled passes, of classes of `fewest` images or more.
 
-    `shown` is how many images one draw is expected to show of each class, by default as
-    many as there are, up to `per_class`.
+    `shown` is how many images of a class of so many one draw is expected to show, by
+    default as many as there are, up to `per_class`.
     """
+    _at_least("per_class", per_class, fewest)
     _at_least("classes", classes, 1)
+    members, total = _members(labels, fewest)
     if len(members) < classes:
-        few = len(members) < members.labels_total
+        few = len(members) < total
         raise ValueError(
             f"classes must be at most {len(members)}, the number of classes "
             f"{'with two or more images, ' if few else ''}got {classes}"
         )
-    if shown is None:
-        shown = np.minimum(members.counts, per_class)
     passes = shuffled_passes(len(members), classes, seed)
 
     def make(step: int) -> np.ndarray:
-        rng = generator(seed, Stream.IMAGES, step)
-        return members.draw(rng, passes(step), per_class)
+        rng, numbers = generator(seed, Stream.IMAGES, step), passes(step).tolist()
+        return np.concatenate([draw(rng, members[i], per_class) for i in numbers])
 
+    expected = shown or (lambda images: min(images, per_class))
     return Batches(
         make,
         epoch=len(members) / classes,
-        classes=len(members) / members.labels_total,
-        images=float(shown.sum() / members.total),
+        classes=len(members) / total,
+        images=sum(expected(len(images)) for images in members) / len(labels),
     )
 
 
