@@ -1,5 +1,6 @@
 """A person's own images: folders of classes, lists, and re-identification's folders."""
 
+import contextlib
 import csv
 import os
 import re
@@ -35,6 +36,7 @@ _COLUMNS = ("path", "label", "split", "camera", "super", "exclude")
 _PARTNERS = re.compile(r"positive|negative(_\d+)?")
 _MARKED = ("1", "1.0", "x", "yes", "true")
 _VALUES = {"split": (*SPLIT_OF,), "exclude": (*_MARKED, "0", "0.0", "no", "false")}
+_OF_RUNS = ("config.json", "metrics.jsonl")  # in folders with pictures of their own
 _NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
 
 
@@ -228,12 +230,11 @@ def load_reid(path: Path, *, name: str, options: LoadOptions) -> Dataset:
     left_out: dict[str, list[str]] = {}
     rows, others = [], []
     for file in _walk(str(_folder(path)), (), left_out):
-        found = person_of(file)
-        if found is None:
-            others.append(os.path.relpath(file, path))
-        else:
+        if found := person_of(file):
             split, person, camera = found
             rows.append(Row(Path(file), person, split, camera))
+        else:
+            others.append(os.path.relpath(file, path))
     if not rows:
         raise UsageError(
             f"{path} must have images such as "
@@ -277,39 +278,32 @@ def _walk(
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise RunError(f"cannot read the folder {folder}: {error}") from error
-    for name in names:
-        path = os.path.join(folder, name)
-        if name[0] == ".":
-            left_out.setdefault("hidden files and folders", []).append(path)
-        elif os.path.isdir(path) and os.path.realpath(path) in above:
-            left_out.setdefault("links to a folder that they lie in", []).append(path)
-        elif _is_run(path):
-            left_out.setdefault("folders of runs", []).append(path)
+    for path in (os.path.join(folder, name) for name in names):
+        found: list[str] = []
+        if os.path.basename(path)[0] == ".":
+            reason = "hidden files and folders"
         elif os.path.isdir(path):
-            inside = list(_walk(path, above, left_out))
-            if not inside:
-                left_out.setdefault("folders without images", []).append(path)
-            yield from inside
+            if os.path.realpath(path) in above:
+                reason = "links to a folder that they lie in"
+            elif all(os.path.isfile(os.path.join(path, name)) for name in _OF_RUNS):
+                reason = "folders of runs"
+            else:
+                found = list(_walk(path, above, left_out))
+                reason = "folders without images"
         elif is_image(path):
-            yield path
+            found = [path]
         else:
-            reason = "files that are not images"
-            if not os.path.exists(path):
-                reason = "links to nothing"
+            is_link = not os.path.exists(path)
+            reason = "links to nothing" if is_link else "files that are not images"
+        if not found:
             left_out.setdefault(reason, []).append(path)
-
-
-def _is_run(folder: str) -> bool:
-    """Whether a folder is what training leaves, which has pictures of its own."""
-    names = ("config.json", "metrics.jsonl")
-    return all(os.path.isfile(os.path.join(folder, name)) for name in names)
+        yield from found
 
 
 def _ambiguous(
     root: Path, deep: tuple[str, ...], files: list[tuple[str, ...]]
 ) -> UsageError:
     """The error for an image whose class may be any of several folders' names."""
-
     inside = {*deep[:-1]}
     # Another folder that may be of the same class comes first.
     other = max(files, key=lambda p: (p[:-1] != deep[:-1], bool(inside & {*p[:-1]})))
@@ -326,13 +320,11 @@ def _text(value: Any) -> str:
     """A value without the spaces around it; empty if it is missing."""
     if value is None or value != value:
         return ""
-    if isinstance(value, list | dict):
-        raise UsageError(f"a value must be text or a number, got {value!r}")
-    try:
-        text = value.decode() if isinstance(value, bytes) else str(value)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"a value must be text in UTF-8, got {value!r}") from error
-    return text.strip()
+    with contextlib.suppress(UnicodeDecodeError):
+        value = value.decode() if isinstance(value, bytes) else value
+    if isinstance(value, bytes | list | dict):
+        raise UsageError(f"a value must be a number or text in UTF-8, got {value!r}")
+    return str(value).strip()
 
 
 def written(name: str) -> str:
