@@ -107,13 +107,6 @@ def test_processes_end_with_the_one_that_started_them(by):
     pytest.fail("the child goes on")
 
 
-def test_every_process_that_a_command_starts_ends_with_it():
-    for file in (ROOT / "experiments").rglob("*.py"):
-        text = file.read_text()
-        if "Popen(" in text or "subprocess.run(" in text:
-            assert "ends_with_us" in text or '["git"' in text, file
-
-
 def test_options_may_stand_between_what_is_searched_and_the_queries(tmp_path, capsys):
     index = tmp_path / "index.npz"
     for words in (

@@ -1,12 +1,9 @@
-import io
-import itertools
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.data import contact_sheet, main, splits_of
-from rankjax.data import CATALOGUE, load
+from experiments.data import main
+from rankjax.data import CATALOGUE
 
 
 def _save(path, image, kind="PNG", **options):
@@ -64,21 +61,6 @@ def test_what_is_in_a_data_set_is_counted_named_and_drawn(photos, tmp_path, caps
     # Two images of class c, which is the third.
     for colour in ((120, 0, 0), (120, 90, 0)):
         assert (pixels == colour).all(1).sum() > 1000
-
-
-def test_sheet_has_rows_of_one_class_each(photos, tmp_path):
-    data = load(f"folder:{photos}", data_dir=tmp_path, on_damage="skip", image_size=64)
-    splits = splits_of(data)
-    assert set(splits) == {"train", "test"}
-    sound = {name: np.ones(len(split.labels), bool) for name, split in splits.items()}
-    with Image.open(io.BytesIO(contact_sheet(data, sound))) as image:
-        pixels = np.asarray(image.convert("RGB")).astype(int)
-    by_class = {}
-    for red in (60, 120, 180):
-        rows = np.flatnonzero(((pixels == (red, 90, 0)).all(2)).any(1))
-        by_class[red] = (rows.min(), rows.max())
-    spans = sorted(by_class.values())
-    assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def test_sheet_shows_what_the_network_gets_and_what_is_cut_off(tmp_path, capsys):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import without_report
 from PIL import Image
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
+from slow_retrieval import slow_metrics
 
 import experiments.train
 from experiments.evaluate import main
@@ -67,28 +68,8 @@ def cosines(a, b):
 
 
 def slow_figures(scores, hits, met, recall_at):
-    """Means over queries of loops over what each query meets, without ties."""
-    rows = []
-    for score, hit, seen in zip(scores, hits, met, strict=True):
-        ranked = hit[seen][np.argsort(-score[seen])]
-        r = int(ranked.sum())
-        if not r:
-            continue
-        precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
-        gain = 1 / np.log2(2 + np.arange(len(ranked)))
-        row = {f"recall_at_{k}": ranked[:k].any() for k in recall_at}
-        row["map_at_r"] = (precision * ranked)[:r].sum() / r
-        row["r_precision"] = ranked[:r].mean()
-        row["map"] = average_precision_score(hit[seen], score[seen])
-        row["mrr"] = 1 / (1 + np.argmax(ranked))
-        row["ndcg"] = gain[ranked].sum() / gain[:r].sum()
-        before = np.concatenate([[1], precision[:-1]])
-        row["map_trapezoid"] = ((before + precision) / 2 * ranked).sum() / r
-        row["map_at_3"] = (precision * ranked)[:3].sum() / min(r, 3)
-        row["precision_at_3"] = ranked[:3].mean()
-        row["modified_precision_at_3"] = ranked[: min(r, 3)].mean()
-        rows.append(row)
-    return {name: np.mean([row[name] for row in rows]) for name in rows[0]}
+    """By loops over what each query meets."""
+    return slow_metrics(scores, hits, ~met, recall_at, (3,), trapezoid=True)
 
 
 def assert_figures(got, expected):

@@ -11,7 +11,6 @@ from sklearn.linear_model import LogisticRegression
 from experiments.study import statistics
 from experiments.study.statistics import (
     of_draws,
-    partial_eta_squared,
     random_effects,
     resampled,
 )
@@ -127,48 +126,6 @@ def test_random_effects_are_those_computed_by_hand():
         rtol=1e-6,
     )
     np.testing.assert_allclose(mean.p, 2 * stats.t.sf(expected / error, 2))
-
-
-def test_random_effects_of_benches_that_agree_have_the_usual_error():
-    pairs = [np.array([m - v**0.5, m + v**0.5]) for m, v in ((3, 1), (3, 4))]
-    mean, _ = random_effects("", pairs)
-    assert mean.effect == pytest.approx(3)
-    assert mean.high - 3 == pytest.approx(12.706205 * np.sqrt(1 / (1 + 1 / 4)))
-
-
-def test_partial_eta_squared_is_that_of_a_slow_loop():
-    values = np.random.default_rng(0).normal(size=(6, 3, 2, 4))
-    values[:, 1] += 1
-    values[:, :, 1, 2] -= 2
-    seeds, *levels = values.shape
-    grand = values.mean()
-
-    def mean_of(**at):
-        index = tuple(at.get(n, slice(None)) for n in ("s", "a", "b", "c"))
-        return values[index].mean()
-
-    squares = dict.fromkeys([(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)], 0.0)
-    error = 0.0
-    for s, a, b, c in itertools.product(range(seeds), *map(range, levels)):
-        of_a, of_b, of_c = (
-            mean_of(a=a) - grand,
-            mean_of(b=b) - grand,
-            mean_of(c=c) - grand,
-        )
-        ab = mean_of(a=a, b=b) - grand - of_a - of_b
-        bc = mean_of(b=b, c=c) - grand - of_b - of_c
-        ac = mean_of(a=a, c=c) - grand - of_a - of_c
-        cell = mean_of(a=a, b=b, c=c) - grand
-        abc = cell - of_a - of_b - of_c - ab - bc - ac
-        for name, effect in zip(squares, (of_a, of_b, of_c, ab, bc, abc), strict=True):
-            squares[name] += effect**2
-        left = values[s, a, b, c] - mean_of(a=a, b=b, c=c) - mean_of(s=s) + grand
-        error += left**2
-    found = partial_eta_squared(values)
-    assert set(found) == {*squares, (0, 2)}
-    for name, square in squares.items():
-        np.testing.assert_allclose(found[name][0], square / (square + error), rtol=1e-9)
-        assert ((found[name] >= -1e-12) & (found[name] <= 1)).all()
 
 
 def test_resampling_seeds_gives_the_error_of_their_mean():
