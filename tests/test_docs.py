@@ -24,14 +24,7 @@ README = (ROOT / "README.md").read_text()
 LISTED = rankjax.losses.LOSSES | rankjax.regularizers.REGULARIZERS
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        # The claims are tested anew for their table.
-        pytest.param(page, marks=[pytest.mark.slow] * page.endswith("results.md"))
-        for page in tables.TABLES
-    ],
-)
+@pytest.mark.parametrize("page", tables.TABLES)
 def test_the_tables_are_those_of_the_package(page):
     """python -m experiments.tables writes them."""
     assert tables.filled(page) == (ROOT / page).read_text()

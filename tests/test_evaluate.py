@@ -20,7 +20,7 @@ from experiments.evaluation.runs import embed_run
 from rankjax.data import load
 from rankjax.data.images import ImageRows
 from rankjax.errors import UsageError
-from rankjax.metrics import compare_models
+from rankjax.metrics import compare_models, verification
 from rankjax.train import Checkpoints
 
 QUICK = ["--samples", "200", "--restarts", "1"]
@@ -260,23 +260,17 @@ def test_pairs_are_verified_over_their_folds(evaluate):
     scores = cosines(rows, rows)[tuple(pairs.T)]
     arrays = {"embeddings": rows, "pairs": pairs, "folds": folds}
     got, printed = evaluate("--fars", 0.1, 1e-6, labels=labels, **arrays)
-    accuracies = []
-    for fold in range(4):
-        tried = np.sort(scores[folds != fold])[::-1]
-        right = [((scores >= t) == same)[folds != fold].mean() for t in tried]
-        threshold = tried[np.argmax(right)]
-        accuracies.append(((scores >= threshold) == same)[folds == fold].mean())
+    found = verification(scores, same, fold=folds)
     assert got["protocol"] == "verification"
-    assert got["accuracy"] == pytest.approx(np.mean(accuracies))
-    error = np.std(accuracies, ddof=1) / 2
-    assert got["accuracy_standard_error"] == pytest.approx(error)
+    assert got["accuracy"] == pytest.approx(found.accuracy)
+    assert got["accuracy_standard_error"] == pytest.approx(found.standard_error)
     assert got["auc"] == pytest.approx(roc_auc_score(same, scores))
     assert got["tar_at_far"]["1e-06"] is None
     threshold = np.sort(scores[~same])[::-1][int(0.1 * (~same).sum())]
     accepted = (scores[same] > threshold).mean()
     assert got["tar_at_far"]["0.1"] == pytest.approx(accepted)
     assert got["pairs"] == {"same": same.sum(), "different": (~same).sum()}
-    assert f"{np.mean(accuracies):.4f} ± {error:.4f}" in printed
+    assert f"{found.accuracy:.4f} ± {found.standard_error:.4f}" in printed
 
     without_labels, _ = evaluate("--fars", 0.1, 1e-6, same=same, **arrays)
     assert without_labels["accuracy"] == got["accuracy"]

@@ -75,10 +75,6 @@ CASES = {
         params={"high": 0.7},
     ),
     "histogram": Case(histogram),
-    "histogram, few bins": Case(
-        functools.partial(histogram, bins=7),
-        loss=functools.partial(histogram_loss, bins=7),
-    ),
 }
 
 

@@ -7,11 +7,6 @@ import pytest
 import reference
 from cases import Case
 
-from rankjax import similarity
-from rankjax.losses.lifted import (
-    generalized_lifted_structure_loss,
-)
-
 # Slow loops
 
 
@@ -44,12 +39,6 @@ CASES = {
     "lifted_structure": Case(lifted, params={"margin": 1.5}),
     "generalized_lifted_structure": Case(
         reference.on("negative_euclidean", generalized_lifted), params={"margin": 1.5}
-    ),
-    "generalized_lifted_structure, cosine": Case(
-        reference.on("cosine", generalized_lifted),
-        loss=generalized_lifted_structure_loss,
-        similarity=similarity.cosine,
-        params={"margin": 0.5},
     ),
 }
 

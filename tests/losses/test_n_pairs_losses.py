@@ -57,11 +57,6 @@ CASES = {
         similarity=similarity.cosine,
         params={"scale": 3.0},
     ),
-    "n_pairs_ovo, column": Case(
-        reference.on("dot", one_versus_one, direction="column"),
-        loss=functools.partial(n_pairs_ovo_loss, direction="column"),
-        params={"scale": 0.7},
-    ),
 }
 
 N = 5  # pairs

@@ -34,11 +34,10 @@ def _cosine(x, y):
     return _split(reference.similarity_matrix("cosine", x), y)
 
 
-def _cosine_contrastive(x, y, threshold, squared):
-    power, half = (2, 0.5) if squared else (1, 1.0)
+def _cosine_contrastive(x, y, threshold):
     positives, negatives = _cosine(x, y)
-    return reference.mean([half * (1 - s) ** power for s in positives]) + (
-        reference.mean([half * max(0.0, s - threshold) ** power for s in negatives])
+    return reference.mean([1 - s for s in positives]) + (
+        reference.mean([max(0.0, s - threshold) for s in negatives])
     )
 
 
@@ -75,7 +74,7 @@ def _intra_pair_variance(x, y, positive_epsilon=0.01, negative_epsilon=0.01):
     )
 
 
-def _margin(x, y, beta=1.2, nu=0.0, margin=0.2, reduce=reference.mean):
+def _margin(x, y, beta=1.2, nu=0.0, margin=0.2):
     d = -reference.similarity_matrix("negative_euclidean", x)
     values = []
     for i in range(len(y)):
@@ -85,7 +84,7 @@ def _margin(x, y, beta=1.2, nu=0.0, margin=0.2, reduce=reference.mean):
                 sign = 1 if y[i] == y[j] else -1
                 hinge = max(0.0, margin + sign * (d[i, j] - boundary))
                 values.append(hinge + nu * boundary)
-    return reduce(values)
+    return reference.mean(values)
 
 
 def _binomial_deviance(x, y, alpha=2.0, threshold=0.5, negative_cost=25.0):
@@ -121,15 +120,10 @@ CASES = {
         params={"margin": 2.5, "positive_margin": 0.5},
     ),
     "contrastive, hinges on cosine": Case(
-        functools.partial(_cosine_contrastive, threshold=0.3, squared=False),
+        functools.partial(_cosine_contrastive, threshold=0.3),
         loss=functools.partial(
             contrastive_loss, margin=-0.3, positive_margin=-1.0, squared=False
         ),
-        similarity=similarity.cosine,
-    ),
-    "contrastive, squared hinges on cosine": Case(
-        functools.partial(_cosine_contrastive, threshold=0.3, squared=True),
-        loss=functools.partial(contrastive_loss, margin=-0.3, positive_margin=-1.0),
         similarity=similarity.cosine,
     ),
     "signal_to_noise_contrastive": Case(
@@ -153,12 +147,6 @@ CASES = {
         functools.partial(_margin, beta=TABLE, nu=0.1),
         loss=functools.partial(margin_loss, beta=TABLE, nu=0.1),
         table=True,
-    ),
-    "margin, mean over active pairs": Case(
-        functools.partial(_margin, beta=2.0, reduce=reference.mean_nonzero),
-        loss=functools.partial(margin_loss, beta=2.0),
-        reduction=rankjax.mean_active,
-        params={"margin": 0.5},
     ),
     "binomial_deviance": Case(
         _binomial_deviance,

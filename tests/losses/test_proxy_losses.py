@@ -174,11 +174,6 @@ CASES = {
         params={"scale": 3.0},
         proxies=1,
     ),
-    "sphere_face, three": Case(
-        functools.partial(face, margin=3, scale=2.0, target=sphere),
-        loss=functools.partial(sphere_face_loss, margin=3, scale=2.0),
-        proxies=1,
-    ),
     "p2s_grad": Case(p2s_grad, proxies=1),
     "proxy_nca": Case(proxy_nca, params={"scale": 2.0}, proxies=1),
     "proxy_nca_pp": Case(proxy_nca_pp, params={"temperature": 0.5}, proxies=1),

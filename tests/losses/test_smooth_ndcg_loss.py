@@ -1,12 +1,9 @@
 """Smooth-NDCG by loops, and what it claims."""
 
-import functools
 import math
 
 import reference
 from cases import Case
-
-from rankjax.losses import smooth_ndcg_loss
 
 
 def smooth_ndcg(x, y, temperature=0.01):
@@ -30,8 +27,4 @@ def smooth_ndcg(x, y, temperature=0.01):
 
 CASES = {
     "smooth_ndcg": Case(smooth_ndcg, params={"temperature": 0.3}),
-    "smooth_ndcg, warm": Case(
-        functools.partial(smooth_ndcg, temperature=0.5),
-        loss=functools.partial(smooth_ndcg_loss, temperature=0.5),
-    ),
 }

@@ -135,11 +135,6 @@ CASES = {
         loss=functools.partial(triplet_loss, swap=True),
         params={"margin": 0.5},
     ),
-    "triplet, swap, soft": Case(
-        reference.on("cosine", swapped, margin=None),
-        loss=functools.partial(triplet_loss, swap=True, margin=None),
-        similarity=similarity.cosine,
-    ),
     "triplet, swap, semi-hard": Case(
         reference.on(EUCLIDEAN, swapped_semi_hard, margin=0.8),
         loss=functools.partial(
