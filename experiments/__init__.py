@@ -11,6 +11,18 @@ if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
     sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _at_home(word: str) -> str:
+    """A word of the command line; shells leave the ~ of --out=~/x as it is."""
+    flag, equals, value = ("", "", word)
+    if word.startswith("--"):
+        flag, equals, value = word.partition("=")
+    return f"{flag}{equals}{os.path.expanduser(value)}"
+
+
+if sys.argv[0] == "-m":  # python -m experiments.NAME
+    sys.argv[1:] = map(_at_home, sys.argv[1:])
+
+
 def _ends_quietly(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:

@@ -51,7 +51,7 @@ from experiments.training.weights import sentence
 from rankjax.data import load
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Network
-from rankjax.files import open_atomic, printable, read_npz
+from rankjax.files import open_atomic, printable, read_json, read_npz
 from rankjax.models import SCALES, Pooling
 from rankjax.similarity import normalize
 from rankjax.train import RunFolder, over_images
@@ -114,7 +114,7 @@ def embed_all(
       The number of images that were left out, as damaged.
 
     Raises:
-      UsageError: the folder beside it is of another job.
+      UsageError: the folder beside it is of other images or settings.
       RunError: a damaged image, or a disk that is full.
     """
     work = out.with_name(f"{out.name}.parts")
@@ -138,6 +138,7 @@ def embed_all(
             pass
         return 0
     out.parent.mkdir(parents=True, exist_ok=True)
+    _check_begun(out, work / "config.json", job_of_list)
     with RunFolder(work, job_of_list, needs=0) as folder:
         shards = sorted(work.glob("shard-*.npz"))
         done = sum(_read(shard)["read"].item() for shard in shards)
@@ -159,6 +160,23 @@ def embed_all(
             raise RunError(f"{out} cannot be written: {error}") from error
     shutil.rmtree(work)
     return len(listed.paths) - len(kept)
+
+
+def _check_begun(out: Path, config: Path, job: Job) -> None:
+    """Raises a UsageError where an earlier command has embedded something else."""
+    begun = read_json(config) if config.exists() else job
+    changed = [
+        "other images"
+        if key == "images"
+        else f"{key} {begun.get(key)!r} (here {job.get(key)!r})"
+        for key in begun | job
+        if begun.get(key) != job.get(key)
+    ]
+    if changed:
+        raise UsageError(
+            f"{out} was begun with {', '.join(changed)}; delete {config.parent} to "
+            "begin anew, or choose another --out"
+        )
 
 
 def _shards(

@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 
 from experiments.config import Data
-from experiments.evaluation.npz import classes, numeric_embeddings, read_columns
+from experiments.evaluation.npz import (
+    classes,
+    numeric_embeddings,
+    read_columns,
+    tell_unused,
+)
 from experiments.pretrained import job_of
 from rankjax.data import CATALOGUE, Dataset, Split
 from rankjax.data.images import ImageRows, ImageSource
@@ -122,8 +127,10 @@ def load_features(file: Path, data: Data, seed: int) -> Dataset:
     if not file.is_file():
         folder = f"; of the images in it, write folder:{file}" if file.is_dir() else ""
         raise UsageError(f"there is no file of features {file}{folder}")
-    arrays, _, comment = read_columns(file, _KEYS)
+    arrays, others, comment = read_columns(file, _KEYS)
     job = job_of(file, comment)
+    if not job:  # what our own files tell beside is for evaluation
+        tell_unused(file, others)
     if not {"embeddings", "labels"} <= arrays.keys():
         raise UsageError(
             f"{file} must have embeddings and labels, got {', '.join(arrays) or 'none'}"

@@ -117,6 +117,19 @@ def check_number(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a number, got {value!r}")
 
 
+def check_key(key: Any) -> None:
+    """Raises a TypeError for what is no single key; None is none."""
+    dtype = getattr(key, "dtype", np.dtype(bool))
+    typed = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    # jax.random.PRNGKey gives the numbers of a key, uint32 [2].
+    if key is not None and not (
+        key.ndim == 0 if typed else dtype == np.uint32 and key.ndim == 1
+    ):
+        raise TypeError(
+            f"key must be one key, such as jax.random.key(0), got {_shown(key)}"
+        )
+
+
 def as_rows(
     prefix: str, embeddings: Any, labels: Any, valid: Any, guide: Any = None
 ) -> Rows:

@@ -105,7 +105,7 @@ class Memory:
                 f"a memory of {size} rows holds no batch of {n}: size must be at least "
                 "that of the batch"
             )
-        return on_any_mesh(_with, embeddings, labels, valid, self, first)
+        return _add(embeddings, labels, valid, self, first)
 
     def references(self, *, holds_batch: bool) -> References:
         """Makes the rows references of an objective.
@@ -122,6 +122,12 @@ class Memory:
             jnp.maximum(self.index, -1) if holds_batch else None,
             self.replicated,
         )
+
+
+@jax.jit  # which takes arrays of one device and of a mesh together
+def _add(*operands: Any) -> Memory:
+    result: Memory = on_any_mesh(_with, *operands)
+    return result
 
 
 def _with(

@@ -129,6 +129,7 @@ class Objective(Generic[Value]):
             before anything is compiled.
         """
         inputs.check_positives(references, positive, negative, symmetric=self.symmetric)
+        inputs.check_key(key)
         if self.symmetric:
             there = dataclasses.replace(self, symmetric=False)
             assert isinstance(references, Positives)

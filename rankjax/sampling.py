@@ -69,6 +69,7 @@ def sampled_classes(
         ((4, 8), True)
     """
     check_settings(sampled_classes, {"share": share})
+    inputs.check_key(key)
     rows = inputs.as_rows(
         "references.", references.embeddings, references.labels, references.valid
     )

@@ -174,7 +174,7 @@ def test_the_guide_of_an_image_is_its_own(triplets, guide):
         ("--dataset list:{list} --memory 500", "memory and partners exclude each oth"),
         ("--dataset list:{list} --loss vic_reg", "loss vic_reg.*negatives must be N"),
         ("--loss margin_mse", "loss margin_mse needs --guide FILE, what another mo"),
-        ("--loss margin_mse --guide nowhere", "guide must be a file of experiments.em"),
+        ("--loss margin_mse --guide nowhere", "guide: there is no file nowhere"),
         (
             "--guide {guide}",
             "guide is given, and neither this loss nor mining reads it",

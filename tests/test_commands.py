@@ -44,6 +44,18 @@ def test_help_is_printed_and_nothing_is_done(module, monkeypatch, capsys, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_users_folder_is_meant_where_shells_leave_its_sign(tmp_path):
+    np.savez(tmp_path / "x.npz", embeddings=np.eye(4), labels=[0, 0, 1, 1])
+    words = ["~/x.npz", "--json=~/y.json", "--no-clustering", "--samples", "0"]
+    subprocess.run(
+        [sys.executable, "-m", "experiments.evaluate", *words, "--data-dir", "~/data"],
+        env=os.environ | {"HOME": str(tmp_path)},
+        cwd=ROOT,
+        check=True,
+    )
+    assert (tmp_path / "y.json").is_file()
+
+
 @pytest.mark.parametrize("module", ["experiments.train", "experiments.data"])
 def test_nothing_is_said_when_nobody_reads_what_is_printed(module):
     process = subprocess.Popen(

@@ -1,5 +1,6 @@
 """How gradients are combined for each way to share a batch, as the guide tells."""
 
+import contextlib
 import functools
 
 import jax
@@ -128,11 +129,13 @@ def test_tuples_and_samples_of_classes_take_rows_on_a_mesh(kind):
 def test_memories_and_searches_take_a_batch_on_a_mesh(kind):
     mesh = mesh_of(kind)
     x, y = jax.device_put((X, Y), NamedSharding(mesh, SHARE))
+    for context in (contextlib.nullcontext(), jax.set_mesh(mesh)):
+        with context:
+            for add in (memory.Memory.add, jax.jit(memory.Memory.add)):
+                held = add(memory.empty(24, DIM, X.dtype), x, y)
+                np.testing.assert_array_equal(held.embeddings[:ROWS], X)
+                np.testing.assert_array_equal(held.labels[:ROWS], Y)
     with jax.set_mesh(mesh):
-        for add in (memory.Memory.add, jax.jit(memory.Memory.add)):
-            held = add(memory.empty(24, DIM, X.dtype), x, y)
-            np.testing.assert_array_equal(held.embeddings[:ROWS], X)
-            np.testing.assert_array_equal(held.labels[:ROWS], Y)
         found = metrics.nearest(x, k=1).rows[:, 0]
         recall = metrics.retrieval_metrics(x, y, recall_at=1)["recall_at_1"]
     cosines = X @ X.T / np.outer(*[np.linalg.norm(X, axis=1)] * 2) - 9 * np.eye(ROWS)

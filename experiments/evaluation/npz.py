@@ -46,9 +46,7 @@ def read_npz(path: Path, *, pictures: bool, every_split: bool = False) -> Subjec
       RunError: the file cannot be read.
     """
     arrays, others, _ = read_columns(path, KEYS if pictures else set(KEYS) - {"images"})
-    unknown = [_unused(key) for key in others if key not in KEYS]
-    if unknown:
-        print(f"{path}: not used: {', '.join(unknown)}", file=sys.stderr)
+    tell_unused(path, [key for key in others if key not in KEYS])
     try:
         splits = _splits(arrays)
         if splits is not None and not every_split:
@@ -195,9 +193,14 @@ def _of_templates(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return arrays | {"pairs": np.searchsorted(names, arrays["pairs"])}
 
 
-def _unused(key: str) -> str:
-    near = difflib.get_close_matches(key, KEYS, n=1)
-    return printable(key) + (f" (is {near[0]} meant?)" if near else "")
+def tell_unused(path: Path, keys: Sequence[str]) -> None:
+    """Names on stderr what of a file is not used."""
+    words = []
+    for key in keys:
+        near = difflib.get_close_matches(key, set(KEYS) - {key}, n=1)
+        words.append(printable(key) + (f" (is {near[0]} meant?)" if near else ""))
+    if words:
+        print(f"{path}: not used: {', '.join(words)}", file=sys.stderr)
 
 
 def numeric_embeddings(path: Path, found: np.ndarray) -> np.ndarray:

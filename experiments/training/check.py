@@ -178,9 +178,7 @@ def _check_loss(loss: Loss, others: int) -> None:
     guide = None if loss.guide is None else rows((4, 2))
     if loss.guide is not None:
         if not loss.guide.expanduser().is_file():
-            raise UsageError(
-                f"guide must be a file of experiments.embed, got {loss.guide}"
-            )
+            raise UsageError(f"guide: there is no file {loss.guide}")
         given["guide"] = guide
     for name, number in {"proxies": proxies, "memory": loss.memory}.items():
         if number and (others or guide is not None):

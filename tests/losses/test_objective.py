@@ -971,6 +971,25 @@ def test_params_that_shape_the_computation_are_to_be_bound(loss, params):
 
 
 @pytest.mark.parametrize(
+    "key", [0, np.random.default_rng(0), jax.random.split(jax.random.key(0)), np.eye(2)]
+)
+def test_a_key_that_is_none_is_named(key):
+    bound = functools.partial(losses.triplet_loss, selection=mining.random_negatives)
+    with pytest.raises(TypeError, match=r"^key must be one key, such as jax.random.k"):
+        rankjax.objective(bound)(EMBEDDINGS, LABELS, key=key)
+    classes = rankjax.References(EMBEDDINGS, LABELS)
+    with pytest.raises(TypeError, match=r"^key must be one key"):
+        rankjax.sampled_classes(classes, LABELS, key=key)
+
+
+def test_the_numbers_of_a_key_are_a_key():
+    bound = functools.partial(losses.triplet_loss, selection=mining.random_negatives)
+    compute = rankjax.objective(bound)
+    typed = compute(EMBEDDINGS, LABELS, key=jax.random.key(3))
+    assert compute(EMBEDDINGS, LABELS, key=jax.random.PRNGKey(3)) == typed
+
+
+@pytest.mark.parametrize(
     ("measure", "setting", "value"),
     [
         (rankjax.similarity.negative_hyperbolic, "curvature", 0.5),

@@ -181,6 +181,9 @@ def test_a_damaged_image_stops_and_after_that_is_left_out_on_request(
     assert status == 1
     assert f"cannot read the image {victim}" in said
     assert not out.exists()
+    status, _, said = _run(capsys, run, folder / victim.parent.name, "--out", out)
+    assert status == 2
+    assert f"{out} was begun with other images; delete {out}.parts to begin" in said
     status, printed, said = _run(capsys, *words, "--on-damage", "skip")
     assert status == 0
     assert f"left out: {victim}: " in said

@@ -162,6 +162,13 @@ def test_files_that_do_not_fit_are_refused(foreign, changes, message):
         load_features(file, Data(), 0)
 
 
+def test_what_is_not_used_of_a_file_is_named(foreign, capsys):
+    file, arrays = foreign
+    np.savez(file, **arrays, splits=arrays["labels"])
+    load_features(file, Data(), 0)
+    assert "not used: splits (is split meant?)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
