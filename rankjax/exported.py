@@ -9,7 +9,7 @@ JAX, NumPy and flatbuffers, which JAX's own format is made of, are all that is n
 import hashlib
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -80,8 +80,8 @@ class Network:
     inputs: Inputs
     normalized: bool
     step: int
-    forward: Callable[[Any, jax.Array], jax.Array]
-    variables: Any
+    forward: Callable[[Any, jax.Array], jax.Array] = field(repr=False)
+    variables: Any = field(repr=False)
 
     @cached_property
     def _compiled(self) -> Callable[[Any, Any], jax.Array]:

@@ -71,6 +71,7 @@ def test_what_an_artefact_takes_is_checked_and_told(artefact):
     network = exported.load(artefact)
     assert network.inputs == (32, 32, 1, 32, "crop", "white")
     assert (network.normalized, network.step) == (True, 5)
+    assert repr(network).endswith("normalized=True, step=5)")  # and no weights
     with pytest.raises(ValueError, match=r"\[n, 32, 32, 1\], n 1 or more, got \[0, 32"):
         network(_images(1)[:0])
     with pytest.raises(ValueError, match=r"got \[2, 16, 32, 1\]"):
