@@ -16,13 +16,11 @@ from pathlib import Path
 import compiled_programs
 import numpy as np
 import pytest
-import without_report
 from photos import make_photos
-from PIL import Image
 
 from experiments.killtest import final_state
 from experiments.recipes import EXPERIMENTS
-from experiments.runs import load_network, load_run
+from experiments.runs import load_run
 from experiments.train import default_run_dir, main
 from experiments.training.check import check
 from experiments.training.command import parse
@@ -385,28 +383,6 @@ def test_a_named_experiment_can_run_and_says_how(name):
         check(config, 8)
     documentation = inspect.getdoc(EXPERIMENTS[name])
     assert f"python -m experiments.train {name}" in documentation.splitlines()
-
-
-@pytest.mark.slow
-def test_queries_are_judged_in_their_gallery(photos, tmp_path):
-    folder, run_dir = tmp_path / "photos", tmp_path / "run"
-    shutil.copytree(photos / "train", folder / "train")
-    for i, file in enumerate(sorted(photos.glob("test/*/*.png"))):
-        copy = folder / ("test", "gallery")[i % 2] / file.parent.name / file.name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, copy)
-    words = ["--dataset", f"folder:{folder}", "--classes", "2", "--per-class", "4"]
-    words += ["--steps", "2", "--devices", "1", "--run-dir", str(run_dir)]
-    assert without_report.main(["digits", *words]) == 0
-    network, sides = load_network(run_dir), []
-    for side in ("test", "gallery"):
-        files = sorted(folder.glob(f"{side}/*/*.png"))
-        images = np.stack([np.asarray(Image.open(file)) for file in files])
-        sides.append((network(images), np.array([file.parent.name for file in files])))
-    (queries, names), (gallery, gallery_names) = sides
-    nearest = gallery_names[np.argmax(queries @ gallery.T, axis=1)]
-    summary = json.loads((run_dir / "summary.json").read_text())
-    assert summary["test"]["recall_at_1"] == pytest.approx((nearest == names).mean())
 
 
 def test_settings_that_differ_have_folders_that_differ():

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import evaluate
 from experiments.inspect import main
 from rankjax.data import load
 
@@ -101,33 +100,6 @@ def test_the_same_file_is_a_list_of_images_to_train_on(photos, capsys):
     expected = {1 if row == 21 else row for row in expected}  # a copied file
     assert {*np.concatenate(reds).tolist()} == expected
     assert "3 images marked in the column exclude" in capsys.readouterr().err
-
-
-def test_parquet_is_read_as_npz_is(photos, capsys):
-    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    folder, arrays = photos
-    columns = {
-        "path": arrays["paths"],
-        "label": arrays["class_names"][arrays["labels"]],
-        "split": arrays["split"],
-        "embedding": pa.FixedSizeListArray.from_arrays(
-            arrays["embeddings"].ravel(), 16
-        ),
-    }
-    parquet.write_table(pa.table(columns), folder / "photos.parquet")
-    printed = {}
-    for name in ("photos.npz", "photos.parquet"):
-        assert main([str(folder / name), "--csv", str(folder / f"{name}.csv")]) == 0
-        printed[name] = capsys.readouterr().out.rpartition("suspects:")[0]
-    assert printed["photos.npz"] == printed["photos.parquet"]
-    texts = [(folder / f"{name}.csv").read_text() for name in printed]
-    assert texts[0] == texts[1]
-    words = ["--samples", "0", "--no-clustering", "--json"]
-    for name in printed:
-        file = folder / f"{name}.json"
-        assert evaluate.main([str(folder / name), *words, str(file)]) == 0
-    npz, table = capsys.readouterr().out.split("protocol: ")[1:]
-    assert npz.split("figures")[0] == table.split("figures")[0]
 
 
 def test_of_many_copies_each_row_is_named_once(tmp_path):

@@ -27,39 +27,6 @@ def test_figures_equal_those_of_the_authors_code():
     assert excluded == {"easy": 1, "medium": 0, "hard": 2}
 
 
-@pytest.mark.parametrize("ties", [False, True])
-def test_settings_equal_a_loop_over_ranks(ties):
-    rng = np.random.default_rng(1)
-    scores = rng.integers(0, 5, (9, 30)) if ties else rng.normal(size=(9, 30))
-    kinds = rng.integers(0, 5, (9, 30))  # 0 easy, 1 hard, 2 junk, else negative
-    kinds[:, 0], kinds[:, 1] = 0, 1
-    lists = {
-        name: [np.flatnonzero(row == kind) for row in kinds]
-        for kind, name in enumerate(("easy", "hard", "junk"))
-    }
-    got = revisited(scores, **lists, precision_at=(1, 4))
-    for setting, right, out in (
-        ("easy", {0}, {1, 2}),
-        ("medium", {0, 1}, {2}),
-        ("hard", {1}, {0, 2}),
-    ):
-        for query, kind in enumerate(kinds.tolist()):
-            seen = [j for j in range(30) if kind[j] not in out]
-            seen.sort(key=lambda j: (-scores[query, j], kind[j] in right))
-            hits = [kind[j] in right for j in seen]
-            area, before = 0, 1.0
-            for place in range(len(hits)):
-                precision = sum(hits[: place + 1]) / (place + 1)
-                area += hits[place] * (before + precision) / 2 / sum(hits)
-                before = precision
-            last = max(place for place, hit in enumerate(hits, start=1) if hit)
-            values = got[setting].values
-            assert values["map_trapezoid"][query] == pytest.approx(area, abs=1e-12)
-            for k in (1, 4):
-                share = sum(hits[: min(k, last)]) / min(k, last)
-                assert values[f"precision_at_{k}"][query] == pytest.approx(share)
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -1,6 +1,5 @@
 """A headless Chromium, driven over a pair of pipes by its DevTools protocol."""
 
-import base64
 import itertools
 import json
 import os
@@ -18,14 +17,13 @@ def find() -> str | None:
 class Page:
     """A page of a browser of its own; a context manager."""
 
-    def __init__(self, folder, *, width=1000, height=1100, dark=False):
+    def __init__(self, folder, *, width=1000, height=1100):
         # It reads what it is told from descriptor 3, and answers on 4.
         (their_in, self._out), (self._in, their_out) = os.pipe(), os.pipe()
         command = [
             find(),
             *("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"),
             *(f"--user-data-dir={folder}", f"--window-size={width},{height}"),
-            *["--blink-settings=preferredColorScheme=0"] * dark,
         ]
         os.set_inheritable(their_in, True)
         os.set_inheritable(their_out, True)
@@ -84,10 +82,6 @@ class Page:
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[*map(str, files)])
-
-    def screenshot(self, file):
-        taken = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(taken["data"]))
 
     def __enter__(self):
         return self

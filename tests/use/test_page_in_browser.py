@@ -183,16 +183,6 @@ def test_from_an_enlarged_picture_one_goes_on_to_any_neighbour_and_back(
     browser.wait(f"{SAID} === '' && location.hash === ''", seconds=5)
 
 
-def test_an_address_with_a_row_opens_it(browser):
-    address = browser.evaluate("location.href.split('#')[0]")
-    browser.evaluate("location.hash = '#row-17'")
-    browser.wait(f"{SAID}.endsWith(' 17.png')", seconds=5)
-    browser.evaluate("location.hash = '#row-99'")  # there is none
-    browser.wait(f"{SAID} === ''", seconds=5)
-    browser.evaluate("history.replaceState(null, '', '#')")
-    assert browser.evaluate("location.href.split('#')[0]") == address
-
-
 @pytest.fixture
 def on_the_map(browser):
     """Where rows are on the screen, at the map's first view."""
@@ -277,21 +267,6 @@ def test_the_map_is_driven_by_keys_and_shows_a_class(browser, on_the_map):
         looks.append(browser.evaluate(look))
     assert len({*looks}) == len(looks) - 1  # the last view is that before them
     assert looks[-1] == looks[-5]
-
-
-def test_two_fingers_zoom_the_map(browser, on_the_map):
-    look = "document.querySelector('.map canvas').toDataURL()"
-    browser.evaluate(f"window.before = {look}; 0")
-    (x, y), touch = on_the_map[alone(on_the_map)], "Input.dispatchTouchEvent"
-    for kind, apart in (("Start", 10), ("Move", 20), ("Move", 40), ("End", None)):
-        points = [
-            {"x": x + side * apart, "y": y, "id": id}
-            for id, side in ((1, -1), (2, 1))
-            if apart is not None
-        ]
-        browser.call(touch, type=f"touch{kind}", touchPoints=points)
-    browser.wait(f"{look} !== window.before", seconds=5)
-    assert browser.evaluate(SAID) == ""
 
 
 def test_an_enlarged_picture_is_the_file_as_long_as_it_is_there(tmp_path, images, rows):
