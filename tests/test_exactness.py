@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from experiments import exactness, exactness_cases
-from experiments.exactness import REFERENCE, TOLERANCE
+from experiments.exactness import REFERENCE
 from experiments.exactness_cases import SUBJECTS
 from rankjax import mining
 from rankjax.errors import RunError
@@ -17,21 +17,6 @@ from rankjax.losses import LOSSES
 
 # What is prepared for one of these tests serves the others of the same process.
 pytestmark = pytest.mark.xdist_group("exactness")
-
-# By features, with references as anchors, and with random choices.
-UNLIKE = ["barlow_twins", "proxy_anchor", "mining.random_pairs"]
-
-
-@pytest.mark.slow
-def test_three_unlike_losses_are_the_same_on_eight_devices(tmp_path, capsys):
-    file = tmp_path / "cells.json"
-    words = ["--only", *UNLIKE, "--no-hosts", "--json", str(file)]
-    assert exactness.main(words, exactness.here) == 0
-    printed = capsys.readouterr().out
-    assert all(name in printed for name in [*UNLIKE, "pmap on 8", "jit on 8"])
-    assert f"12 of 12 cells below {TOLERANCE:g}" in printed
-    found = {(r["name"], r["wrapper"]) for r in json.loads(file.read_text())}
-    assert len(found) == 3 * len({"pmap", "shard_map", "jit", "explicit"})
 
 
 @pytest.mark.slow

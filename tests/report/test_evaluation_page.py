@@ -9,7 +9,13 @@ from PIL import Image
 from scipy.stats import binomtest, ttest_1samp
 
 from rankjax.errors import RunError
-from rankjax.metrics import leave_one_out, query_gallery, retrieval, verification
+from rankjax.metrics import (
+    leave_one_out,
+    nearest,
+    query_gallery,
+    retrieval,
+    verification,
+)
 from rankjax.metrics.directions import cosines
 from rankjax.report import (
     Card,
@@ -86,11 +92,11 @@ def leave_one_out_page(tmp_path_factory):
     return page(file, ranked(leave_one_out(rows, labels)), rows, shown(labels))
 
 
-def slow_ranking(rows, labels, query):
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    others = [i for i in range(len(rows)) if i != query]
-    order = sorted(others, key=lambda i: -(unit[query] @ unit[i]))
-    return [bool(labels[i] == labels[query]) for i in order]
+def judged(rows, labels):
+    """Ranks of first positives, MAP@R, and which rows are right, nearest first."""
+    values = retrieval(leave_one_out(rows, labels), recall_at=(1,)).values
+    hits = labels[nearest(rows, k=len(rows) - 1).rows] == labels[:, None]
+    return np.rint(1 / values["mrr"]).astype(int), values["map_at_r"], hits
 
 
 def test_sections_are_there_and_nothing_is_fetched_or_run(leave_one_out_page):
@@ -104,32 +110,28 @@ def test_sections_are_there_and_nothing_is_fetched_or_run(leave_one_out_page):
 
 def test_failures_are_the_queries_whose_first_positive_ranks_last(leave_one_out_page):
     rows, labels = points()
-    rankings = [slow_ranking(rows, labels, i) for i in range(40)]
-    worst = sorted((r.index(True) + 1 for r in rankings), reverse=True)
+    ranks, _, hits = judged(rows, labels)
+    worst = sorted(ranks.tolist(), reverse=True)
     shown_rows = rows_of(sections(leave_one_out_page)["gallery"])
     random, failures = shown_rows[:12], shown_rows[12:]
     expected = [rank for rank in worst[:12] if rank > 1]
     assert [rank for rank, _ in failures] == expected
     assert len(expected) > 3
     known = {
-        (r.index(True) + 1, tuple("hit" if hit else "miss" for hit in r[:8]))
-        for r in rankings
+        (rank, tuple("hit" if hit else "miss" for hit in some[:8]))
+        for rank, some in zip(ranks.tolist(), hits, strict=True)
     }
     assert {(rank, tuple(frames)) for rank, frames in random + failures} <= known
 
 
 def test_the_table_has_all_classes_the_worst_first(leave_one_out_page):
     rows, labels = points()
-    precision, confused = [], [Counter() for _ in range(5)]
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    for i in range(40):
-        hits = np.array(slow_ranking(rows, labels, i)[:7])
-        precision.append((hits * np.cumsum(hits) / np.arange(1, 8)).sum() / 7)
-        nearest = max(set(range(40)) - {i}, key=lambda j: unit[i] @ unit[j])
-        confused[labels[i]][labels[nearest]] += 1
+    _, precision, _ = judged(rows, labels)
+    first = labels[nearest(rows, k=1).rows[:, 0]]
+    confused = [Counter(first[labels == k].tolist()) for k in range(5)]
     table = sections(leave_one_out_page)["classes"]
     found = re.findall(r"<tr><th scope=.row.>.*? (\d)</th>(.*?)</tr>", table)
-    means = [np.mean(np.array(precision)[labels == k]) for k in range(5)]
+    means = [precision[labels == k].mean() for k in range(5)]
     assert [int(name) for name, _ in found] == np.argsort(means).tolist()
     for name, line in found:
         k = int(name)
@@ -179,10 +181,10 @@ def test_a_comparison_has_won_and_lost_queries_and_all_classes(tmp_path):
     )
     assert "<i id" not in made
     found = sections(made)["comparison"]
-    rankings = [
-        [slow_ranking(each, labels, i) for i in range(40)] for each in (rows, others)
-    ]
-    first = np.array([[r.index(True) + 1 for r in each] for each in rankings])
+    first, precision, _ = zip(
+        *(judged(each, labels) for each in (rows, others)), strict=True
+    )
+    first = np.array(first)
     right = first == 1
     won, lost = right[0] & ~right[1], right[1] & ~right[0]
     for caption, mask, side in (("Won", won, 1), ("Lost", lost, 0)):
@@ -195,12 +197,6 @@ def test_a_comparison_has_won_and_lost_queries_and_all_classes(tmp_path):
         failing = np.sort(first[side][mask])[::-1][:6].tolist()
         assert ranks[side::2] == failing
         assert ranks[1 - side :: 2] == [1] * len(failing)
-    precision = np.array(
-        [
-            [(r[:7] * np.cumsum(r[:7]) / np.arange(1, 8)).sum() / 7 for r in each]
-            for each in np.array(rankings)
-        ]
-    )
     gain = precision[0] - precision[1]
     lines = re.findall(r"<tr><th scope=.row.>.*? (\d)</th>(.*?)</tr>", found)
     means = [gain[labels == k].mean() for k in range(5)]
