@@ -1,6 +1,6 @@
 """Random changes to training images that keep their class."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
 from itertools import permutations
@@ -115,7 +115,7 @@ def affine(
 
 def elastic(
     images: Images, draws: np.ndarray, size: Size, *, strength: float = 0.05
-) -> Images:
+) -> Iterator[np.ndarray]:
     """Bent as handwriting differs: the corners of 4 x 4 fields move; edges continue.
 
     `strength` is the share of the image's width and height that a corner moves at most,
@@ -135,20 +135,18 @@ def elastic(
     x, y = (np.round(edges).astype(int).tolist() for edges in (columns, rows))
     fields = [(i, j) for i in range(_FIELDS) for j in range(_FIELDS)]
     boxes = [(x[j], y[i], x[j + 1], y[i + 1]) for i, j in fields]
-    changed = []
     for image, at in zip(_continued(images, margin), moved, strict=True):
         mesh = []
         for box, (i, j) in zip(boxes, fields, strict=True):
             if box[0] < box[2] and box[1] < box[3]:  # of tiny images some are empty
                 quad = at[[i, i + 1, i + 1, i], [j, j, j + 1, j + 1]]
                 mesh.append((box, quad.ravel().tolist()))
-        changed.append(warped(image, size, Image.Transform.MESH, mesh))
-    return changed
+        yield warped(image, size, Image.Transform.MESH, mesh)
 
 
 def resize_crop_flip(
     images: Images, draws: np.ndarray, size: Size, *, resize_to: int = 0
-) -> Images:
+) -> Iterator[np.ndarray]:
     """The short side resized to `resize_to`, a random part cut out, half mirrored.
 
     `resize_to` is in pixels; 0 is 8/7 of the longer side of the result, so that 224 is
@@ -163,14 +161,12 @@ def resize_crop_flip(
         raise ValueError(
             f"resize_to must be at least the image's size, {max(size)}, got {resize_to}"
         )
-    changed = []
     for image, (down, right, flip) in zip(images, draws, strict=True):
         shape = np.array(image.shape[:2])
         whole = resize(image, *(shape * short // shape.min()).tolist())
         top = int(down * (whole.shape[0] - height + 1))
         left = int(right * (whole.shape[1] - width + 1))
-        changed.append(_mirror(whole[top : top + height, left : left + width], flip))
-    return changed
+        yield _mirror(whole[top : top + height, left : left + width], flip)
 
 
 def random_resized_crop(
@@ -180,7 +176,7 @@ def random_resized_crop(
     *,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Images:
+) -> Iterator[np.ndarray]:
     """A part of random area and shape, resized; half are mirrored.
 
     Szegedy et al., CVPR 2015, as torchvision has it: the area is uniform in `scale`
@@ -193,17 +189,15 @@ def random_resized_crop(
     """
     shapes = np.array([image.shape[:2] for image in images])
     boxes, fits = random_boxes(draws[:, :-1], shapes, scale, ratio)
-    changed = []
     for row, image in enumerate(images):
         top, left, high, wide = boxes[row] if fits[row] else _central(image, ratio)
         part = image[top : top + high, left : left + wide]
-        changed.append(_mirror(resize(part, *size), draws[row, -1]))
-    return changed
+        yield _mirror(resize(part, *size), draws[row, -1])
 
 
 def pad_crop_flip(
     images: Images, draws: np.ndarray, size: Size, *, padding: int = 10
-) -> Images:
+) -> Iterator[np.ndarray]:
     """Moved by up to `padding` pixels each way, black coming in; half are mirrored.
 
     Person re-identification's convention (Luo et al., "Bag of Tricks", CVPRW 2019).
@@ -215,11 +209,9 @@ def pad_crop_flip(
         raise ValueError(f"padding must not be negative, got {padding}")
     height, width = size
     places = (draws[:, :2] * (2 * padding + 1)).astype(int)
-    changed = []
     for image, (top, left), flip in zip(images, places, draws[:, 2], strict=True):
         padded = np.pad(image, [(padding, padding), (padding, padding), (0, 0)])
-        changed.append(_mirror(padded[top : top + height, left : left + width], flip))
-    return changed
+        yield _mirror(padded[top : top + height, left : left + width], flip)
 
 
 def none(images: Images, draws: np.ndarray, size: Size) -> Images:
@@ -236,7 +228,7 @@ def color_jitter(
     contrast: float = 0.4,
     saturation: float = 0.4,
     hue: float = 0.1,
-) -> Images:
+) -> Iterator[np.ndarray]:
     """Brightness, contrast, saturation and hue changed, in random order.
 
     As torchvision has it: factors uniform in 1 - x to 1 + x, the hue moved by up to
@@ -252,16 +244,17 @@ def color_jitter(
     strength = np.array([brightness, contrast, saturation, hue])
     moves = strength * (2 * draws[:, :4] - 1)
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-    changed = []
     for image, move, order in zip(images, moves.tolist(), draws[:, 4], strict=True):
         picture = to_pil(image)
         for kind in _ORDERS[int(order * len(_ORDERS))]:
-            if kind == 3:
-                picture = _turn_hue(picture, move[3])
-            elif strength[kind]:
+            turn = round(255 * move[3])
+            if kind == 3 and turn and picture.mode == "RGB":
+                circle, *others = picture.convert("HSV").split()
+                circle = circle.point([(value + turn) % 256 for value in range(256)])
+                picture = Image.merge("HSV", (circle, *others)).convert("RGB")
+            elif kind < 3 and strength[kind]:
                 picture = enhancers[kind](picture).enhance(1 + move[kind])
-        changed.append(np.asarray(picture).reshape(image.shape))
-    return changed
+        yield np.asarray(picture).reshape(image.shape)
 
 
 def random_erasing(
@@ -272,7 +265,7 @@ def random_erasing(
     probability: float = 0.5,
     area: tuple[float, float] = (0.02, 0.4),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
-) -> Images:
+) -> Iterator[np.ndarray]:
     """A random rectangle of some images is filled with ImageNet's mean colour.
 
     Zhong et al., AAAI 2020, filled as in "Bag of Tricks" (Luo et al., CVPRW 2019): the
@@ -286,7 +279,6 @@ def random_erasing(
     _check("probability", probability, most=1)
     shapes = np.array([image.shape[:2] for image in images])
     boxes, fits = random_boxes(draws[:, 1:], shapes, area, aspect)
-    changed = []
     for image, box, erased in zip(
         images, boxes, fits & (draws[:, 0] < probability), strict=True
     ):
@@ -294,8 +286,7 @@ def random_erasing(
             top, left, high, wide = box
             image = image.copy()
             image[top : top + high, left : left + wide] = _MEAN[image.shape[-1]]
-        changed.append(image)
-    return changed
+        yield image
 
 
 def random_boxes(
@@ -334,19 +325,10 @@ def random_boxes(
     return np.concatenate([corner, chosen], 1), fits.any(1)
 
 
-def _turn_hue(picture: Image.Image, move: float) -> Image.Image:
-    turn = round(255 * move)
-    if picture.mode == "L" or not turn:
-        return picture
-    hue, *others = picture.convert("HSV").split()
-    turned = hue.point([(value + turn) % 256 for value in range(256)])
-    return Image.merge("HSV", (turned, *others)).convert("RGB")
-
-
 class Transform(NamedTuple):
     """A change, the uniform numbers that it takes of an image, and where it starts."""
 
-    apply: Callable[..., Images]
+    apply: Callable[..., Iterable[np.ndarray]]
     draws: int
     whole: bool = False  # begins with images as they are stored, of any size
 
@@ -420,7 +402,7 @@ class Augmentation:
         """
         ends = np.cumsum([each.draws for each in self._transforms])[:-1]
         for each, own in zip(self._transforms, np.split(draws, ends, 1), strict=True):
-            images = each.apply(images, own, size)
+            images = list(each.apply(images, own, size))
         return images
 
 

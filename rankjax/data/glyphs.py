@@ -128,11 +128,6 @@ def render(level: Level, files: Mapping[str, bytes] | None = None) -> Glyphs:
     return Glyphs(images[rows], labels, codepoints[rows], fonts[rows])
 
 
-def class_name(codepoint: int) -> str:
-    """The character and its Unicode name."""
-    return f"{chr(codepoint)} {unicodedata.name(chr(codepoint), f'U+{codepoint:04X}')}"
-
-
 def split_classes(classes: int) -> dict[str, np.ndarray]:
     """Labels of the splits: 45% train, 5% validation, 50% test, always the same."""
     order = generator(0, Stream.GLYPHS).permutation(classes)
@@ -154,9 +149,10 @@ def glyph_rows(level: Level, files: Mapping[str, bytes] | None = None) -> Iterat
     for image, label, codepoint, font in zip(
         glyphs.images, *(column.tolist() for column in glyphs[1:]), strict=True
     ):
+        character, number = chr(codepoint), f"U+{codepoint:04X}"
         # The order of the first code points of classes is that of their labels.
-        name = names.setdefault(label, class_name(codepoint))
-        file = f"U+{codepoint:04X} {fonts[font]}"
+        name = f"{character} {unicodedata.name(character, number)}"
+        name, file = names.setdefault(label, name), f"{number} {fonts[font]}"
         yield Row(partial(png, image), name, split_of[label], name=file)
 
 

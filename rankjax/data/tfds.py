@@ -76,7 +76,7 @@ def load_benchmark(
             keys = entry.super_key, entry.tfds_splits
             rows, names = _stock_rows(builder, entry.name, *keys)
         else:
-            rows = _benchmark_rows(builder)
+            rows = list(_benchmark_rows(builder))
         if entry.protocol == "verification":
             pairs = _pairs(builder, rows)
         elif entry.protocol == "revisited":
@@ -124,7 +124,7 @@ def load_tfds(
         builder = _open(reference, name, data_dir)
         _prepare(builder, name, manual_dir or data_dir / "downloads" / "manual")
         if builder.info.name == Benchmark.name:
-            rows, names = _benchmark_rows(builder), None
+            rows, names = list(_benchmark_rows(builder)), None
         else:
             rows, names = _stock_rows(builder, name)
     image = builder.info.features[_keys(name, builder.info.features)[0]]
@@ -230,19 +230,15 @@ def _keys(name: str, features: tfds.features.FeaturesDict) -> tuple[str, str]:
     )
 
 
-def _benchmark_rows(builder: tfds.core.DatasetBuilder) -> list[Row]:
+def _benchmark_rows(builder: tfds.core.DatasetBuilder) -> Iterator[Row]:
     """What our own builder has prepared."""
-    rows = []
     for split in builder.info.splits:
         read = _reader(builder, split, "image")
         columns = _columns(builder, split, ("label", "camera", "group", "file"))
         for i, (label, camera, *text) in enumerate(zip(*columns, strict=True)):
             number = "" if camera < 0 else int(camera)
             group, file = (each.decode() for each in text)
-            rows.append(
-                Row(Record(read, i), label.decode(), split, number, group, file)
-            )
-    return rows
+            yield Row(Record(read, i), label.decode(), split, number, group, file)
 
 
 def _pairs(builder: tfds.core.DatasetBuilder, rows: Sequence[Row]) -> VerificationPairs:
