@@ -59,8 +59,7 @@ class Archives:
         if path is None:
             raise FileNotFoundError(f"there is no {self._folder / name}")
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file())
-            for file in files:
+            for file in filter(Path.is_file, sorted(path.rglob("*"))):
                 yield file.relative_to(self._folder).as_posix(), file.read_bytes
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

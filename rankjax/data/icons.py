@@ -73,35 +73,24 @@ def icon_rows(archives: "Archives") -> Iterator[Row]:
         raise RunError(
             "icons are drawn by resvg_py: pip install 'rankjax[icons]'"
         ) from None
-    names, icons, drawings = [], [], []
+    draw = partial(svg_to_bytes, width=SIZE, height=SIZE, background="white")
+    drawn = []
     for name, found in sorted(read_icons(archives).items()):
         for icon in found:
-            content = svg_to_bytes(
-                icon.svg,
-                background="white",
-                width=SIZE,
-                height=SIZE,
-                skip_system_fonts=True,
-            )
+            content = draw(icon.svg, skip_system_fonts=True)
             with Image.open(io.BytesIO(content)) as image:
                 drawing = 255 - np.asarray(image.convert("L"))
             if drawing.max() >= 64:
-                names.append(name)
-                icons.append(icon)
-                drawings.append(drawing)
+                drawn.append((name, f"{icon.set}:{icon.name}", drawing))
+    names, files, drawings = zip(*drawn, strict=True)
     classes = classes_of(names, np.stack(drawings))
     known = sorted({*classes} - {""})
     parts = split_classes(len(known))
     split_of = {known[i]: split for split in parts for i in parts[split]}
     for place in sorted(range(len(classes)), key=classes.__getitem__):
         if label := classes[place]:
-            icon = icons[place]
-            yield Row(
-                partial(png, drawings[place]),
-                label,
-                split_of[label],
-                name=f"{icon.set}:{icon.name}",
-            )
+            read = partial(png, drawings[place])
+            yield Row(read, label, split_of[label], name=files[place])
 
 
 def read_icons(archives: "Archives") -> dict[str, list[Icon]]:
@@ -118,9 +107,8 @@ def read_icons(archives: "Archives") -> dict[str, list[Icon]]:
             continue
         content = json.loads(read())
         prefix, info = content["prefix"], content["info"]
-        if info["license"].get("spdx") not in _LICENCES or "emoji" in prefix:
-            continue
-        if info.get("category") == "Emoji":
+        is_emoji = "emoji" in prefix or info.get("category") == "Emoji"
+        if is_emoji or info["license"].get("spdx") not in _LICENCES:
             continue
         for icon, drawing in content["icons"].items():
             name = _name(icon, content)
