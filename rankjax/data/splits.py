@@ -294,9 +294,8 @@ def split_rows(
         """The first split of some; its labels count the classes of all these."""
         if among[0] not in parts:
             return None
-        chosen = parts[among[0]]
-        classes = np.unique(np.concatenate([numbers[parts[s]] for s in among]))
-        images = encoded(chosen)
+        chosen, together = parts[among[0]], [parts[s] for s in among if s in parts]
+        classes, images = np.unique(numbers[np.concatenate(together)]), encoded(chosen)
         return Split(
             instead(images, chosen) if instead else images,
             np.searchsorted(classes, numbers[chosen]).astype(np.int32),
@@ -307,16 +306,12 @@ def split_rows(
         )
 
     protocol: Protocol = "leave-one-out" if pairs is None else "verification"
-    both, junk = ["test"], None
     if "gallery" in parts:
         protocol = "query-gallery" if cameras is None else "reid"
         protocol = protocol if lists is None else "revisited"
-        both = ["test", "gallery"]
-    if protocol == "reid":
-        junk = np.array([rows[i].label == JUNK for i in parts["gallery"]])
-    if recall_at is None:
-        recall_at = (1, 5, 10) if protocol == "reid" else (1, 2, 4, 8)
-    train, test = split("train"), split(*both)
+    is_reid = protocol == "reid"
+    junk = labels[numbers[parts["gallery"]]] == JUNK if is_reid else None
+    train, test = split("train"), split("test", "gallery")
     assert train is not None
     assert test is not None
     if partners:
@@ -331,9 +326,9 @@ def split_rows(
         train,
         split("validation"),
         test,
-        split(*reversed(both)) if "gallery" in parts else None,
+        split("gallery", "test"),
         protocol,
-        recall_at,
+        recall_at or ((1, 5, 10) if is_reid else (1, 2, 4, 8)),
         junk,
         pairs,
         lists,
