@@ -367,8 +367,7 @@ class EncodedImages:
         Raises:
           RunError: a damaged image, by its name.
         """
-        files = self._contents(indices, keep=True)
-        images = [self._pixels(i, file, None) for i, file in files]
+        images = list(self._decoded(indices, None, keep=True))
         if self.fit == "crop":
             return images
         return [fit_image(each, *self._box(each), fit=self.fit) for each in images]
@@ -384,33 +383,32 @@ class EncodedImages:
     def _fitted(self, indices: np.ndarray) -> np.ndarray:
         height, width, _ = self.shape
         least = self.short_side or max(height, width)
-        files = self._contents(indices, keep=self._kept is None)
-        images = (self._pixels(i, file, least) for i, file in files)
+        images = self._decoded(indices, least, keep=self._kept is None)
         fitted = partial(fit_image, short_side=self.short_side, fit=self.fit)
         return np.stack([fitted(each, height, width) for each in images])
 
-    def _contents(self, indices: np.ndarray, *, keep: bool) -> list[tuple[int, bytes]]:
+    def _decoded(
+        self, indices: np.ndarray, at_least: int | None, *, keep: bool
+    ) -> Iterator[np.ndarray]:
+        """Images of `decode`; `keep` says whether to keep their files."""
         wanted = indices.tolist()
         files = {i: self._files[i] for i in wanted if i in self._files}
-        missing = [i for i in dict.fromkeys(wanted) if i not in files]
-        if missing:
+        if missing := [i for i in dict.fromkeys(wanted) if i not in files]:
             for i, file in zip(missing, self.fetch(np.array(missing)), strict=True):
                 files[i] = file
                 # Threads that take room at the same time overdraw it by a little.
                 if keep and len(file) <= self._room:
                     self._room -= len(file)
                     self._files[i] = file
-        return [(i, files[i]) for i in wanted]
-
-    def _pixels(self, index: int, content: bytes, at_least: int | None) -> np.ndarray:
-        channels, alpha = self.shape[-1], self.alpha
-        try:
-            return decode(content, channels=channels, at_least=at_least, alpha=alpha)
-        except DamagedImage as error:
-            raise RunError(
-                f"cannot read the image {self.name(index)}: {error} "
-                "(on_damage=skip leaves such images out)"
-            ) from error
+        read = partial(decode, channels=self.shape[-1], alpha=self.alpha)
+        for i in wanted:
+            try:
+                yield read(files[i], at_least=at_least)
+            except DamagedImage as error:
+                raise RunError(
+                    f"cannot read the image {self.name(i)}: {error} "
+                    "(on_damage=skip leaves such images out)"
+                ) from error
 
 
 class ImageRows:
