@@ -101,44 +101,33 @@ class Loader(AbstractContextManager["Loader"]):
             begun["guide"] = self._split.guide[indices]
         partners = self._split.partners
         if partners is not None:
-            others = partners.rows[indices]
+            others, valid = partners.rows[indices], partners.rows[indices] >= 0
+            others = np.where(valid, others, 0)
             draws = random((len(batch), others.shape[1], width))[share]
-            images, more = self._begin_images(
-                partners.images,
-                np.maximum(others, 0).ravel(),
-                draws.reshape(others.size, width),
-            )
+            draws = draws.reshape(others.size, width)
+            images, more = self._begin_images(partners.images, others.ravel(), draws)
             begun["others"] = images.reshape(*others.shape, *images.shape[1:])
-            begun["others_valid"] = others >= 0
+            begun["others_valid"] = valid
             if partners.guide is not None:
-                begun["others_guide"] = partners.guide[np.maximum(others, 0)]
+                begun["others_guide"] = partners.guide[others]
             parts += more
         return begun, parts
 
     def _begin_images(
         self, source: ImageSource, indices: np.ndarray, draws: np.ndarray
     ) -> tuple[np.ndarray, list[Future[None]]]:
-        rows = len(indices)
-        images = np.empty((rows, *source.shape), source.dtype)
-        each = min(-(-rows // self._threads), _PART)
-        return images, [
-            self._pool.submit(
-                self._fill, source, images[part], indices[part], draws[part]
-            )
-            for part in (slice(i, i + each) for i in range(0, rows, each))
-        ]
-
-    def _fill(
-        self,
-        source: ImageSource,
-        images: np.ndarray,
-        indices: np.ndarray,
-        draws: np.ndarray,
-    ) -> None:
         read = source.originals if self._augment.whole else source.read
-        changed = self._augment(read(indices), draws, source.shape[:2])
-        for row, image in zip(images, changed, strict=True):
-            row[:] = image
+        rows, size = len(indices), source.shape[:2]
+        images = np.empty((rows, *source.shape), source.dtype)
+
+        def fill(part: slice) -> None:
+            changed = self._augment(read(indices[part]), draws[part], size)
+            for row, image in zip(images[part], changed, strict=True):
+                row[:] = image
+
+        each = min(-(-rows // self._threads), _PART)
+        parts = [slice(i, i + each) for i in range(0, rows, each)]
+        return images, [self._pool.submit(fill, part) for part in parts]
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         pending: deque[tuple[int, Future[_Begun]]] = deque()
