@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -232,10 +231,11 @@ def _keys(name: str, features: tfds.features.FeaturesDict) -> tuple[str, str]:
 
 def _benchmark_rows(builder: tfds.core.DatasetBuilder) -> Iterator[Row]:
     """What our own builder has prepared."""
+    keys = ("label", "camera", "group", "file")
     for split in builder.info.splits:
-        read = _reader(builder, split, "image")
-        columns = _columns(builder, split, ("label", "camera", "group", "file"))
-        for i, (label, camera, *text) in enumerate(zip(*columns, strict=True)):
+        read, columns = _read_split(builder, split, "image", keys)
+        for i, values in enumerate(zip(*columns.values(), strict=True)):
+            label, camera, *text = values
             number = "" if camera < 0 else int(camera)
             group, file = (each.decode() for each in text)
             yield Row(Record(read, i), label.decode(), split, number, group, file)
@@ -280,11 +280,11 @@ def _stock_rows(
     image_key, label_key = _keys(name, features)
     file_key = next((key for key in ("file", "file_name") if key in features), None)
     keys = [label_key, *filter(None, (super_key, file_key))]
-    tables = {
-        split: dict(zip(keys, _columns(builder, split, keys), strict=True))
+    parts = {
+        split: _read_split(builder, split, image_key, keys)
         for split in builder.info.splits
     }
-    labels = {split: table[label_key] for split, table in tables.items()}
+    labels = {split: table[label_key] for split, (_, table) in parts.items()}
     split_of = {split: split for split in _disjoint_splits(labels)}
     if splits:
         split_of = dict(zip(splits, ("train", "test"), strict=True))
@@ -292,17 +292,14 @@ def _stock_rows(
     number = getattr(features[label_key], "num_classes", None)
     middle = number // 2 if number else present[len(present) // 2]
     rows = []
-    for split in split_of or tables:
-        read, table = _reader(builder, split, image_key), tables[split]
-        for i, label in enumerate(table[label_key].tolist()):
+    for split in split_of or parts:
+        read, table = parts[split]
+        for i, label in enumerate(labels[split].tolist()):
             to = split_of.get(split) or ("train" if label < middle else "test")
-            name = f"{i} of {split} of {builder.info.full_name}"
-            if file_key:
-                name = table[file_key][i].decode() or name
-            super_class = table[super_key][i].item() if super_key else ""
-            rows.append(
-                Row(Record(read, i), label, to, super_class=super_class, name=name)
-            )
+            file = file_key and table[file_key][i].decode()
+            file = file or f"{i} of {split} of {builder.info.full_name}"
+            group = table[super_key][i].item() if super_key else ""
+            rows.append(Row(Record(read, i), label, to, super_class=group, name=file))
     if splits:
         known = {row.super_class for row in rows if row.split == "train"}
         rows = [
@@ -322,69 +319,54 @@ def _disjoint_splits(labels: dict[str, np.ndarray]) -> list[str]:
     return []
 
 
-def _columns(
-    builder: tfds.core.DatasetBuilder, split: str, keys: Sequence[str]
-) -> list[np.ndarray]:
-    """Features of all examples, numbers or text, kept as files beside them."""
-    files = [builder.data_path / f"{split}-{key.replace('/', '-')}.npy" for key in keys]
-    missing = {
-        key: file for key, file in zip(keys, files, strict=True) if not file.exists()
-    }
-    columns = []
-    with _damage_named(builder):
-        source = _examples(builder, split) if missing else []
-        table = [[example[key] for key in missing] for example in source]
-        for column, file in enumerate(missing.values()):
-            # Text is bytes here, which NumPy keeps without a terminating zero.
-            content = io.BytesIO()
-            np.save(content, np.array([values[column] for values in table]))
-            write_atomic(file, content.getvalue())
-        columns = [np.load(file) for file in files]
-    expected = builder.info.splits[split].num_examples
-    for values in columns:
-        if len(values) != expected:
-            raise RunError(
-                f"{builder.data_path}: {split} has {len(values)} examples, not "
-                f"{expected}; delete the folder to have it made again"
-            )
-    return columns
-
-
-def _reader(
-    builder: tfds.core.DatasetBuilder, split: str, key: str
-) -> Callable[[Sequence[int]], list[bytes]]:
-    """Numbers of examples -> their encoded images."""
-    with _damage_named(builder):
-        source, lock = _examples(builder, split), threading.Lock()
-
-    def read(numbers: Sequence[int]) -> list[bytes]:
-        with _damage_named(builder), lock:
-            return [example[key] for example in source.__getitems__(numbers)]
-
-    return read
-
-
-def _examples(builder: tfds.core.DatasetBuilder, split: str) -> Any:
-    """The examples of a split, their images left encoded.
+def _read_split(
+    builder: tfds.core.DatasetBuilder, split: str, image_key: str, keys: Sequence[str]
+) -> tuple[Callable[[Sequence[int]], list[bytes]], dict[str, np.ndarray]]:
+    """Numbers of examples -> their encoded images; and other features of all examples,
+    numbers or text, kept as files beside them.
 
     Raises:
-      RunError: they are in TFRecord files alone, which are read from start to end.
+      RunError: they are damaged, or in TFRecord files alone, which are read from start
+        to end.
     """
-    features = builder.info.features
+    folder, features, lock = builder.data_path, builder.info.features, threading.Lock()
     skip = {
         key: tfds.decode.SkipDecoding()
         for key, value in features.items()
         if isinstance(value, tfds.features.Image)
     }
-    try:
-        return builder.as_data_source(split, decoders=skip)
-    except NotImplementedError:
-        raise RunError(
-            f"{builder.data_path} has no files that are read by index; to add them, "
-            "install tensorflow, apache-beam and mlcroissant, best in an environment "
-            "of their own, and type: tfds convert_format --dataset_version_dir="
-            f"{builder.data_path} --out_file_format=array_record"
-        ) from None
+    files = {key: folder / f"{split}-{key.replace('/', '-')}.npy" for key in keys}
+    with _damage_named(builder):
+        try:
+            source = builder.as_data_source(split, decoders=skip)
+        except NotImplementedError:
+            raise RunError(
+                f"{folder} has no files that are read by index; to add them, install "
+                "tensorflow, apache-beam and mlcroissant, best in an environment of "
+                "their own, and type: tfds convert_format --dataset_version_dir="
+                f"{folder} --out_file_format=array_record"
+            ) from None
+        missing = [key for key, file in files.items() if not file.exists()]
+        table = [[each[key] for key in missing] for each in (source if missing else ())]
+        for column, key in enumerate(missing):
+            # Text is bytes here, which NumPy keeps without a terminating zero.
+            content = io.BytesIO()
+            np.save(content, np.array([values[column] for values in table]))
+            write_atomic(files[key], content.getvalue())
+        columns = {key: np.load(file) for key, file in files.items()}
+    expected = builder.info.splits[split].num_examples
+    for values in columns.values():
+        if len(values) != expected:
+            raise RunError(
+                f"{folder}: {split} has {len(values)} examples, not {expected}; delete "
+                "the folder to have it made again"
+            )
+
+    def read(numbers: Sequence[int]) -> list[bytes]:
+        with _damage_named(builder), lock:
+            return [example[image_key] for example in source.__getitems__(numbers)]
+
+    return read, columns
 
 
 @contextlib.contextmanager
