@@ -55,27 +55,21 @@ def load_benchmark(
     }
     folder, missing = min(missing_in.items(), key=lambda each: len(each[1]))
     config = entry.name.replace("/", "_")
-    pairs, names, lists = None, None, None
+    pairs, lists = None, None
     with _alone(data_dir):
         builder = _open(f"{Benchmark.name}/{config}", entry.name, data_dir)
-        is_stock = False
+        may_download = missing and entry.downloads and find_spec("tensorflow")
         if entry.tfds and not builder.is_prepared():
             stock = _open(entry.tfds, entry.name, data_dir)
-            may_download = missing and entry.downloads and find_spec("tensorflow")
-            if is_stock := bool(stock.is_prepared() or may_download):
-                builder = stock
-        if missing and not is_stock and not builder.is_prepared():
+            builder = stock if stock.is_prepared() or may_download else builder
+        if missing and _is_own(builder) and not builder.is_prepared():
             also = "; or pip install 'rankjax[tf]', with which TFDS downloads it"
             raise RunError(
                 f"{entry.name} needs {', '.join(missing)} in {folder}; source: "
                 f"{entry.source}{also if entry.tfds and entry.downloads else ''}"
             )
         _prepare(builder, entry.name, folder)
-        if is_stock:
-            keys = entry.super_key, entry.tfds_splits
-            rows, names = _stock_rows(builder, entry.name, *keys)
-        else:
-            rows = list(_benchmark_rows(builder))
+        rows, names = _rows(builder, entry.name, entry.super_key, entry.tfds_splits)
         if entry.protocol == "verification":
             pairs = _pairs(builder, rows)
         elif entry.protocol == "revisited":
@@ -122,10 +116,7 @@ def load_tfds(
     with _alone(data_dir):
         builder = _open(reference, name, data_dir)
         _prepare(builder, name, manual_dir or data_dir / "downloads" / "manual")
-        if builder.info.name == Benchmark.name:
-            rows, names = list(_benchmark_rows(builder)), None
-        else:
-            rows, names = _stock_rows(builder, name)
+        rows, names = _rows(builder, name)
     image = builder.info.features[_keys(name, builder.info.features)[0]]
     channels = 1 if image.shape[-1] == 1 else 3
     return split_rows(name, rows, options, channels=channels, class_names=names)
@@ -268,14 +259,20 @@ def _lists(builder: tfds.core.DatasetBuilder) -> np.ndarray:
     return lists
 
 
-def _stock_rows(
+def _is_own(builder: tfds.core.DatasetBuilder) -> bool:
+    return builder.info.name == Benchmark.name
+
+
+def _rows(
     builder: tfds.core.DatasetBuilder,
     name: str,
     super_key: str | None = None,
     splits: tuple[str, str] | None = None,
 ) -> tuple[list[Row], dict[int, str]]:
-    """The rows of any builder, split as `load_tfds` or an entry's `tfds_splits` says,
-    and the names of labels."""
+    """The rows of a builder, split as `load_tfds` or an entry's `tfds_splits` says, and
+    the names of labels that are numbers."""
+    if _is_own(builder):
+        return list(_benchmark_rows(builder)), {}
     features = builder.info.features
     image_key, label_key = _keys(name, features)
     file_key = next((key for key in ("file", "file_name") if key in features), None)
