@@ -1,26 +1,11 @@
-"""The same training in two libraries: one job for both, and rows that are kept."""
+"""The training that another library's is compared with."""
 
 import json
 
 import numpy as np
 import pytest
 
-from experiments import tables
-from experiments.bench import peer_arms, peer_training
-
-
-def test_a_table_has_means_and_deviations_of_both(tmp_path):
-    file = tmp_path / "rows.json"
-    found = dict.fromkeys(peer_training.MEASURED, 2.0) | {"data": "d", "loss": "a_b"}
-    rows = [
-        found | {"library": library, "recall_at_1": recall}
-        for library, recall in (("rankjax", 0.5), ("pytorch", 0.25), ("rankjax", 0.7))
-    ]
-    file.write_text(json.dumps(rows))
-    last = tables.peer_training_table(file).splitlines()[-1]
-    assert last.startswith("| d | a b | 0.600 ± 0.141 / 0.250 | 2 ± 0 / 2 |")
-    assert "2.0 ± 0.0, 2.0 ± 0.0 again / 2.0" in last
-    assert last.endswith("| 2 |")
+from experiments.bench import peer_arms
 
 
 @pytest.mark.slow

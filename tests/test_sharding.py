@@ -65,12 +65,6 @@ def with_mean(name, axis_name="d"):
     return step
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_pmap_takes_the_mean(name):
-    run = jax.pmap(with_mean(name), "d", in_axes=(None, 0, 0), out_axes=None)
-    close(run(W, X.reshape(N, -1, DIM), Y.reshape(N, -1)), name)
-
-
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize("name", NAMES)
 def test_shard_map_takes_the_mean_with_its_check_and_without(name, check):

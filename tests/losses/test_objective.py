@@ -381,135 +381,78 @@ def others(**changed):
     return {"references": dataclasses.replace(REFERENCES["references"], **changed)}
 
 
-BAD = {
-    "embeddings of rank 1": (
-        (EMBEDDINGS[0], LABELS, {}),
-        ValueError,
-        r"embeddings must have shape \[rows, dim\], neither 0, got \(4,\)",
+MASKS = {"labels": None, "positive": MASK, "negative": MASK}
+BAD_VALUES = [
+    ({"embeddings": EMBEDDINGS[0]}, r"embeddings must have .* neither 0, got \(4,\)"),
+    (
+        {"labels": LABELS + 2**31},
+        "labels run from 2147483648 to 2147483650, which int3",
     ),
-    "integer embeddings": (
-        (np.ones((6, 4), np.int32), LABELS, {}),
-        TypeError,
-        "embeddings must be floating point, got int32",
-    ),
-    "float labels": (
-        (EMBEDDINGS, LABELS.astype(np.float32), {}),
-        TypeError,
-        r"labels must be integers, or a bool mask \[rows, classes\], got float32",
-    ),
-    "labels that would wrap": (
-        (EMBEDDINGS, LABELS + 2**31, {}),
-        ValueError,
-        "labels run from 2147483648 to 2147483650, which int32 cannot hold",
-    ),
-    "too few labels": (
-        (EMBEDDINGS, LABELS[:5], {}),
-        ValueError,
-        r"labels must have shape \(6,\), got \(5,\)",
-    ),
-    "one-hot labels": (
-        (EMBEDDINGS, np.eye(6, dtype=int), {}),
-        TypeError,
-        r"labels \[rows, classes\] must be a bool mask, got int64; write labels.astype",
-    ),
-    "labels in a column": (
-        (EMBEDDINGS, LABELS[:, None], {}),
-        TypeError,
-        r"labels must have shape \[rows\]; write labels\[:, 0\]",
-    ),
-    "masked embeddings": (
-        (np.ma.masked_array(EMBEDDINGS), LABELS, {}),
-        TypeError,
-        "embeddings must not be masked; leave rows out with valid",
-    ),
-    "masks that overlap": (
-        (EMBEDDINGS, None, {"positive": np.eye(6) > 0, "negative": np.eye(6) > 0}),
-        ValueError,
+    ({"labels": LABELS[:5]}, r"labels must have shape \(6,\), got \(5,\)"),
+    (
+        MASKS | {"positive": np.eye(6) > 0, "negative": np.eye(6) > 0},
         "positive and negative must not overlap, 6 pairs do",
     ),
-    "a copy of a row beyond the batch": (
-        (EMBEDDINGS, LABELS, others(copy_of=np.array([0, 6, -1, -1, -1]))),
-        ValueError,
+    (
+        others(copy_of=np.array([0, 6, -1, -1, -1])),
         "references.copy_of must be a row of the batch, .* or -1 for none, got 6",
     ),
-    "nothing to pair by": (
-        (EMBEDDINGS, None, {}),
-        ValueError,
-        "labels is None; give labels, or positive and negative",
-    ),
-    "references without labels": (
-        (EMBEDDINGS, LABELS, others(labels=None)),
-        ValueError,
-        "references.labels is None; give labels, or positive and negative",
-    ),
-    "an array for references": (
-        (EMBEDDINGS, LABELS, {"references": OTHERS}),
-        TypeError,
-        r"references must be rankjax.References\(embeddings, labels\), got ndarray",
-    ),
-    "positive alone": (
-        (EMBEDDINGS, None, {"positive": MASK}),
-        ValueError,
-        "positive and negative must be given together",
-    ),
-    "labels and masks": (
-        (EMBEDDINGS, LABELS, {"positive": MASK, "negative": MASK}),
-        ValueError,
-        "labels and the masks positive and negative exclude each other",
-    ),
-    "a mask of numbers": (
-        (EMBEDDINGS, None, {"positive": MASK, "negative": MASK.astype(np.float32)}),
-        TypeError,
-        "negative must be a bool mask, got float32",
-    ),
-    "a mask of another shape": (
-        (EMBEDDINGS, None, {"positive": MASK[:5], "negative": MASK}),
-        ValueError,
+    ({"labels": None}, "labels is None; give labels, or positive and negative"),
+    (others(labels=None), "references.labels is None; give labels, or positive and n"),
+    (MASKS | {"negative": None}, "positive and negative must be given together"),
+    (MASKS | {"labels": LABELS}, "labels and the masks positive and negative exclude"),
+    (
+        MASKS | {"positive": MASK[:5]},
         r"positive must have shape \(6, 6\), got \(5, 6\)",
     ),
-    "references of another dim": (
-        (EMBEDDINGS, LABELS, others(embeddings=OTHERS[:, :3])),
-        ValueError,
+    (
+        others(embeddings=OTHERS[:, :3]),
         "references.embeddings must have the embeddings' dim 4, got 3",
     ),
-    "references of another dtype": (
-        (EMBEDDINGS, LABELS, others(embeddings=OTHERS.astype(np.float16))),
-        TypeError,
+    ({"valid": np.ones((6, 1), bool)}, r"valid must have shape \(6,\), got \(6, 1\)"),
+    ({"weights": np.ones(5)}, r"weights must have shape \(6,\), got \(5,\)"),
+    ({"weights": np.arange(6) - 1.0}, "weights must not be negative, got -1.0"),
+]
+BAD_TYPES = [
+    (
+        {"embeddings": np.ones((6, 4), int)},
+        "embeddings must be floating point, got int",
+    ),
+    ({"labels": LABELS * 1.0}, r"labels must be integers, or a bool mask \[rows, cla"),
+    (
+        {"labels": np.eye(6, dtype=int)},
+        r"labels \[rows, classes\] must be a bool mask, got int64; write labels.astype",
+    ),
+    (
+        {"labels": LABELS[:, None]},
+        r"labels must have shape \[rows\]; write labels\[:, 0",
+    ),
+    (
+        {"embeddings": np.ma.masked_array(EMBEDDINGS)},
+        "embeddings must not be masked; l",
+    ),
+    (
+        {"references": OTHERS},
+        r"references must be rankjax.References\(embeddings, labe",
+    ),
+    (MASKS | {"negative": MASK * 1.0}, "negative must be a bool mask, got float"),
+    (
+        others(embeddings=OTHERS.astype(np.float16)),
         "references.embeddings must have the embeddings' dtype float32, got float16",
     ),
-    "numbers for valid": (
-        (EMBEDDINGS, LABELS, {"valid": np.ones(6, np.int32)}),
-        TypeError,
-        "valid must be a bool mask, got int32",
-    ),
-    "valid of another shape": (
-        (EMBEDDINGS, LABELS, {"valid": np.ones((6, 1), bool)}),
-        ValueError,
-        r"valid must have shape \(6,\), got \(6, 1\)",
-    ),
-    "too few weights": (
-        (EMBEDDINGS, LABELS, {"weights": np.ones(5)}),
-        ValueError,
-        r"weights must have shape \(6,\), got \(5,\)",
-    ),
-    "complex weights": (
-        (EMBEDDINGS, LABELS, {"weights": np.ones(6, np.complex64)}),
-        TypeError,
-        "weights must be real numbers, got complex64",
-    ),
-    "negative weights": (
-        (EMBEDDINGS, LABELS, {"weights": np.arange(6) - 1.0}),
-        ValueError,
-        "weights must not be negative, got -1.0",
-    ),
-}
+    ({"valid": np.ones(6, np.int32)}, "valid must be a bool mask, got int32"),
+    ({"weights": np.ones(6, complex)}, "weights must be real numbers, got complex"),
+]
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_named_before_anything_is_compiled(name):
-    (embeddings, labels, given), error, message = BAD[name]
+@pytest.mark.parametrize(
+    ("error", "given", "message"),
+    [(ValueError, *bad) for bad in BAD_VALUES]
+    + [(TypeError, *bad) for bad in BAD_TYPES],
+)
+def test_bad_input_is_named_before_anything_is_compiled(error, given, message):
     with pytest.raises(error, match=f"^{message}"):
-        rankjax.objective(never)(embeddings, labels, **given)
+        rankjax.objective(never)(**{"embeddings": EMBEDDINGS, "labels": LABELS} | given)
 
 
 @pytest.mark.parametrize("block", [0, -1])

@@ -295,59 +295,45 @@ def test_a_dropout_rate_out_of_range_is_refused(rate):
         Dropout(rate, axis_name=None)
 
 
+@pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize(
-    ("size", "stride", "side"),
-    [(3, 1, 7), (3, 2, 8), (7, 2, 15), (1, 2, 6), (8, 8, 32)],
+    ("size", "stride", "padding"),
+    [
+        *((size, stride, None) for size, stride in ((3, 1), (3, 2), (7, 2), (1, 2))),
+        *((5, 2, 2), (2, 2, 0), (7, 7, 0), (3, 2, "SAME")),
+    ],
 )
-def test_the_gradient_of_a_convolution_is_that_of_its_sum(size, stride, side):
-    graph, params = nnx.split(
-        Layers(None, nnx.Rngs(0)).conv(2, 3, size, stride=stride), nnx.Param
-    )
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, side, side, 2)).astype(np.float32)
-    out = nnx.merge(graph, params)(x).shape
-    g = rng.normal(size=out).astype(np.float32)
-    expected = np.zeros((size, size, 2, 3))
-    padded = np.pad(x, [(0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)])
-    for i in range(out[1]):
-        for j in range(out[2]):
-            window = padded[:, stride * i :, stride * j :][:, :size, :size]
-            expected += np.einsum("nhwc,no->hwco", window, g[:, i, j])
-    grads = jax.grad(lambda p: jnp.sum(nnx.merge(graph, p)(x) * g))(params)
-    np.testing.assert_allclose(grads["kernel"][...], expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("size", "stride", "padding"), [(3, 1, 1), (5, 2, 2), (3, 2, "SAME"), (2, 2, 0)]
-)
-def test_a_depthwise_convolution_and_its_gradients_are_those_of_each_channel_alone(
-    size, stride, padding
+def test_convolutions_and_their_gradients_are_those_of_xla(
+    groups, size, stride, padding
 ):
-    layers = Layers(None, nnx.Rngs(0))
-    graph, params = nnx.split(
-        layers.conv(4, 4, size, stride=stride, groups=4, padding=padding), nnx.Param
+    layer = Layers(None, nnx.Rngs(0)).conv(
+        4, 4, size, stride=stride, groups=groups, padding=padding
     )
-    single, _ = nnx.split(
-        layers.conv(1, 1, size, stride=stride, padding=padding), nnx.Param
-    )
-    x = np.random.default_rng(0).normal(size=(2, 7, 8, 4)).astype(np.float32)
+    graph, params = nnx.split(layer, nnx.Param)
+    sides = size // 2 if padding is None else padding
+    pads = sides if sides == "SAME" else [(sides, sides)] * 2
+    x = np.random.default_rng(0).normal(size=(2, 14, 15, 4)).astype(np.float32)
 
-    def together(params, x):
+    def ours(params, x):
         return nnx.merge(graph, params)(x)
 
-    def alone(params, x):
-        parts = []
-        for c in range(4):
-            one = jax.tree.map(lambda k, c=c: k[..., c : c + 1], params)
-            parts.append(nnx.merge(single, one)(x[..., c : c + 1]))
-        return jnp.concatenate(parts, -1)
+    def plain(params, x):
+        return jax.lax.conv_general_dilated(
+            *(x, params["kernel"][...], (stride, stride), pads),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
 
-    np.testing.assert_allclose(together(params, x), alone(params, x), atol=1e-5)
-    got, expected = (
-        jax.grad(lambda *given, f=f: (f(*given) ** 3).sum(), argnums=(0, 1))(params, x)
-        for f in (together, alone)
+    np.testing.assert_allclose(ours(params, x), plain(params, x), atol=1e-5)
+    found, expected = (
+        jax.tree.leaves(
+            jax.grad(lambda *given, f=f: (f(*given) ** 3).sum(), argnums=(0, 1))(
+                params, x
+            )
+        )
+        for f in (ours, plain)
     )
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+    for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
 

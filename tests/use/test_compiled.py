@@ -60,17 +60,6 @@ def test_what_was_compiled_is_read_by_the_next(folder, hits):
     assert programs(folder) == kept
 
 
-def test_a_program_that_is_cut_off_is_compiled_again_without_a_word(
-    folder, hits, capfd
-):
-    compiled()
-    for file in programs(folder):
-        file.write_bytes(file.read_bytes()[:20])
-    assert compiled() == 41.5
-    assert not hits
-    assert capfd.readouterr() == ("", "")
-
-
 def test_nobody_else_may_write_programs(folder):
     assert [file.stat().st_mode & 0o022 for file in folder.iterdir()] == [0]
 
