@@ -378,9 +378,8 @@ class Augmentation:
             transform = AUGMENTATIONS.get(name, _VIEWS)
             if transform.whole and transforms:
                 raise ValueError(f"augmentation {name} must be the first, got {names}")
-            options_of = _defaults(transform)
-            known += options_of
-            given = {key: left.pop(key) for key in options_of if key in left}
+            known += arguments(name)
+            given = {key: left.pop(key) for key in arguments(name) if key in left}
             apply = partial(transform.apply, **given)
             transforms.append(transform._replace(apply=apply))
         if left:
@@ -408,11 +407,7 @@ class Augmentation:
 
 def arguments(name: str) -> dict[str, Any]:
     """The options of a change and their defaults."""
-    return _defaults(AUGMENTATIONS[name])
-
-
-def _defaults(transform: Transform) -> dict[str, Any]:
-    found = signature(transform.apply).parameters.values()
+    found = signature(AUGMENTATIONS.get(name, _VIEWS).apply).parameters.values()
     return {p.name: p.default for p in found if p.kind is Parameter.KEYWORD_ONLY}
 
 
