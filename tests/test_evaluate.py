@@ -373,10 +373,6 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, monkeypatch):
     ]
 
 
-def without(key):
-    return {k: v for k, v in reid().items() if k != key}
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

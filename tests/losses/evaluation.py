@@ -13,20 +13,16 @@ import rankjax
 
 
 @functools.cache
-def _value_and_grad(loss, measure=None):
-    compute = rankjax.objective(loss, similarity=measure, block=None)
+def _value_and_grad(loss):
+    compute = rankjax.objective(loss, block=None)
     return jax.jit(
         jax.value_and_grad(lambda x, y, params: compute(x, y, params=params))
     )
 
 
-def evaluate(loss, x, y, *, measure=None, **params):
-    """Mean and gradient; compiled once per loss, similarity, shape and names."""
-    return _value_and_grad(loss, measure)(x, y, params)
-
-
-def value(*args, **kwargs):
-    return evaluate(*args, **kwargs)[0]
+def evaluate(loss, x, y, **params):
+    """Mean and gradient; compiled once per loss, shape and names."""
+    return _value_and_grad(loss)(x, y, params)
 
 
 def close(actual, expected, rtol=1e-9, atol=1e-9):

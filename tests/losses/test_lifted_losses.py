@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-import pytest
 import reference
 from cases import Case
 
@@ -41,11 +39,3 @@ CASES = {
         reference.on("negative_euclidean", generalized_lifted), params={"margin": 1.5}
     ),
 }
-
-
-# Properties
-
-PAIRED = np.repeat(np.arange(5), 2)
-
-
-pytestmark = pytest.mark.usefixtures("double_precision")

@@ -660,6 +660,3 @@ def test_of_duplicates_the_lowest_alone_receives_the_gradient():
     expected = np.zeros((8, 1))
     expected[2], expected[3] = 1, -1  # the anchor's two pulls cancel
     np.testing.assert_allclose(grad, expected, atol=1e-6)
-
-
-# Gradients

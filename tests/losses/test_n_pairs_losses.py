@@ -65,27 +65,12 @@ RNG = np.random.default_rng(0)
 EMBEDDINGS = RNG.normal(size=(2 * N, 6))
 A, P = EMBEDDINGS[0::2], EMBEDDINGS[1::2]
 
-column = functools.partial(n_pairs_loss, direction="column")
-symmetric = functools.partial(n_pairs_loss, direction="symmetric")
-
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def interleave(anchors, positives):
     return np.stack([anchors, positives], 1).reshape(-1, anchors.shape[1])
-
-
-def softmax(s):
-    e = np.exp(s - s.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-def cross_entropy(s):
-    return np.mean(-np.log(np.diag(softmax(s))))
-
-
-# One against all
 
 
 def test_two_towers_equal_one_batch_of_pairs():
@@ -98,6 +83,3 @@ def test_two_towers_equal_one_batch_of_pairs():
     expected, grad = evaluate(n_pairs_loss, EMBEDDINGS, PAIRED)
     close(loss, expected)
     close(interleave(*grads), grad)
-
-
-# The length of embeddings

@@ -176,45 +176,22 @@ EMBEDDINGS = np.random.default_rng(0).normal(size=(10, 6))
 pytestmark = pytest.mark.usefixtures("double_precision")
 
 
-@functools.cache
-def _on_matrix(loss, reduction=rankjax.mean):
-    """Value and gradients of given similarities [10, 10] and of the settings."""
-
-    def compute(s, params):
-        measured = rankjax.objective(
-            loss, similarity=lambda a, r: s, reduction=reduction
-        )
-        return measured(EMBEDDINGS, LABELS, params=params)
-
-    return jax.jit(jax.value_and_grad(compute, (0, 1)))
-
-
-def on_matrix(loss, s, reduction=rankjax.mean, **params):
-    params = jax.tree.map(jnp.float64, params)
-    return _on_matrix(loss, reduction)(jnp.asarray(s), params)
-
-
-def cosines(seed=1):
-    return np.random.default_rng(seed).uniform(-1, 1, (10, 10))
-
-
-def distances(seed=1):
-    return np.random.default_rng(seed).uniform(0, 2, (10, 10))
-
-
-# Margin
-
-
 def test_each_class_learns_its_own_boundary():
-    d = distances()
+    d = np.random.default_rng(1).uniform(0, 2, (10, 10))
     table = np.array([0.7, 1.1, 1.5, 1.2, 9.0])
     boundary = table[LABELS][:, None]
     near, far = NEGATIVE & (d < boundary + 0.2), POSITIVE & (d > boundary - 0.2)
-    value, (_, params) = on_matrix(margin_loss, -d, beta=table)
+    compute = rankjax.objective(margin_loss, similarity=lambda a, r: jnp.asarray(-d))
+
+    @jax.value_and_grad
+    def of(beta):
+        return compute(EMBEDDINGS, LABELS, params={"beta": beta})
+
+    value, found = of(table)
     hinges = (boundary + 0.2 - d)[near].sum() + (d - boundary + 0.2)[far].sum()
     close(value, hinges / 90)
     slope = (near * 1.0 - far).sum(1) / 90
-    close(params["beta"], [slope[c == LABELS].sum() for c in range(5)])
+    close(found, [slope[c == LABELS].sum() for c in range(5)])
 
 
 def test_labels_beyond_a_table_of_boundaries_make_the_loss_not_a_number():
@@ -227,6 +204,3 @@ def test_labels_beyond_a_table_of_boundaries_make_the_loss_not_a_number():
         assert np.isfinite(value) == finite, (label, valid)
     with pytest.raises(ValueError, match=r"^beta must be a number or \[class\], got"):
         compute(EMBEDDINGS[:5], y, params={"beta": TABLE[None]})
-
-
-# Positive-negative

@@ -313,6 +313,3 @@ def test_dynamic_margins_widen_for_rare_classes():
 def test_a_margin_of_a_right_angle_is_refused():
     with pytest.raises(ValueError, match="margin must be at least 0 and below 90"):
         arc_face_loss(None, margin=90.0)
-
-
-# Masks that no labels make

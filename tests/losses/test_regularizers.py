@@ -96,8 +96,6 @@ N, DIM = 12, 4
 ALONE = np.arange(N)
 ANY = np.random.default_rng(0).normal(size=(N, DIM))
 COLLAPSED = np.tile([[0.0, 3.0, 0.0, 4.0]], (N, 1))
-# Each axis three times, at other lengths: a tight frame.
-# KoLeo
 
 
 def test_coincident_rows_have_a_finite_koleo_and_no_gradient():
@@ -113,6 +111,3 @@ def test_sv_max_of_fewer_rows_than_dimensions_is_the_mean_over_the_rows():
     x = ANY[:2] / np.linalg.norm(ANY[:2], axis=1, keepdims=True)
     expected = -np.linalg.svd(x, compute_uv=False).mean()
     close(evaluate(regularizers.sv_max, 7 * x, ALONE[:2])[0], expected)
-
-
-# As a penalty

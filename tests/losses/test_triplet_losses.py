@@ -187,9 +187,6 @@ EMBEDDINGS = RNG.normal(size=(10, 6))
 pytestmark = pytest.mark.usefixtures("double_precision")
 
 
-# Tuplet margin
-
-
 # Quadruplets
 
 

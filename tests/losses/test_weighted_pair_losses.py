@@ -152,31 +152,22 @@ def cosines(seed=1):
 
 
 @functools.cache
-def _anchors(loss, positive, negative):
+def _anchors(loss):
     """Terms [anchor], and the gradient of their sum."""
-    masks = [
-        jnp.asarray(np.frombuffer(m, bool).reshape(10, 10))
-        for m in (positive, negative)
-    ]
 
     def compute(s, params):
-        terms = loss(rankjax.Pairs(s, *masks), **params)
+        terms = loss(
+            rankjax.Pairs(s, *map(jnp.asarray, (POSITIVE, NEGATIVE))), **params
+        )
         return terms.total.sum(), terms
 
     return jax.jit(jax.grad(compute, has_aux=True))
 
 
-def anchors(loss, s, positive=POSITIVE, negative=NEGATIVE, **params):
-    grad, terms = _anchors(loss, positive.tobytes(), negative.tobytes())(
-        jnp.asarray(s), jax.tree.map(jnp.float64, params)
-    )
+def anchors(loss, s, **params):
+    params = jax.tree.map(jnp.float64, params)
+    grad, terms = _anchors(loss)(jnp.asarray(s), params)
     return terms, np.asarray(grad)
-
-
-# Multi-similarity
-
-
-# Circle
 
 
 def test_sharp_multi_similarity_approaches_hinges_of_the_hardest_pairs():
