@@ -443,47 +443,6 @@ def test_a_random_choice_without_a_key_is_refused():
             draw(bare)
 
 
-X = np.random.default_rng(4).normal(size=(16, 3)).astype(np.float32)
-X /= np.linalg.norm(X, axis=1, keepdims=True)
-Y = np.array([0, 1, 2, 3] * 4)
-DRAWN = {
-    "random pairs, random negatives": (
-        functools.partial(mining.random_pairs, positives=2, negatives=6),
-        selection("random_negatives", count=2),
-    ),
-    "uniform histogram, distance-weighted": (
-        functools.partial(mining.uniform_histogram, bins=4, negatives=2),
-        selection("distance_weighted", dim=3),
-    ),
-}
-
-
-def _drawn(name, **settings):
-    rule, select = DRAWN[name]
-    loss = functools.partial(losses.triplet_loss, margin=2.0, selection=select)
-    return rankjax.objective(loss, mining=rule, **settings)
-
-
-@functools.cache
-def _drawn_at_once(name):
-    run = jax.jit(jax.value_and_grad(_drawn(name)))
-    return jax.tree.map(np.asarray, run(X, Y, key=KEY))
-
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_blocks_cannot_change_a_draw(name):
-    run = jax.jit(jax.value_and_grad(_drawn(name, block=3)))
-    _close(run(X, Y, key=KEY), _drawn_at_once(name))
-    value, _ = run(X, Y, key=jax.random.key(1))
-    assert abs(value - _drawn_at_once(name)[0]) > 1e-4
-
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_eight_devices_cannot_change_a_draw(name):
-    compute = functools.partial(_drawn(name, axis_name=AXIS), key=KEY)
-    _close(_spread(compute, X, Y), _drawn_at_once(name))
-
-
 # Distances on the sphere
 
 
@@ -579,35 +538,58 @@ def test_mining_has_value_and_gradient_of_the_mined_masks(name):
     assert np.any(mined[1])
 
 
-# Ties between duplicates. The coordinates are small integers and the rows sixteen, so
-# that every sum is exact whatever its order, and equal distances are equal bit by bit.
+# Draws, and ties between duplicates. The duplicates' coordinates are small integers and
+# the rows sixteen, so that every sum is exact whatever its order, and equal distances
+# are equal bit by bit.
 
 LABELS = np.array([0, 1, 2, 3] * 4)
+UNIT = np.random.default_rng(4).normal(size=(16, 3)).astype(np.float32)
+UNIT /= np.linalg.norm(UNIT, axis=1, keepdims=True)
 DUPLICATES = np.random.default_rng(1).integers(-1, 2, (16, 3)).astype(np.float32)
 DUPLICATES[8:] = DUPLICATES[:8]
 
-TIED = {
-    "batch-hard": (functools.partial(losses.batch_hard_triplet_loss, margin=1.0), None),
-    "triplets, hardest mining": (losses.triplet_loss, mining.hardest),
-    "triplets, semi-hard or easiest": (
-        functools.partial(
-            losses.triplet_loss, selection=mining.semi_hard_or_easiest, margin=1.0
-        ),
+
+def triplets(selection, margin):
+    return functools.partial(losses.triplet_loss, selection=selection, margin=margin)
+
+
+CHOICES = {
+    "random pairs, random negatives": (
+        triplets(selection("random_negatives", count=2), 2.0),
+        functools.partial(mining.random_pairs, positives=2, negatives=6),
+        UNIT,
+    ),
+    "uniform histogram, distance-weighted": (
+        triplets(selection("distance_weighted", dim=3), 2.0),
+        functools.partial(mining.uniform_histogram, bins=4, negatives=2),
+        UNIT,
+    ),
+    "batch-hard": (
+        functools.partial(losses.batch_hard_triplet_loss, margin=1.0),
         None,
+        DUPLICATES,
+    ),
+    "triplets, hardest mining": (losses.triplet_loss, mining.hardest, DUPLICATES),
+    "triplets, semi-hard or easiest": (
+        triplets(mining.semi_hard_or_easiest, 1.0),
+        None,
+        DUPLICATES,
     ),
 }
 
 
-def _evaluate(compute):
-    return jax.jit(jax.value_and_grad(compute))(DUPLICATES, LABELS)
+def _chosen(name, key=KEY, **settings):
+    loss, miner, x = CHOICES[name]
+    compute = rankjax.objective(loss, mining=miner, **settings)
+    given = {"key": key} if x is UNIT else {}
+    return functools.partial(compute, **given), x
 
 
 @functools.cache
-def _gradient(name):
+def _at_once(name):
     """One device, all rows at once."""
-    loss, miner = TIED[name]
-    compute = rankjax.objective(loss, mining=miner)
-    return jax.tree.map(np.asarray, _evaluate(compute))
+    compute, x = _chosen(name)
+    return jax.tree.map(np.asarray, jax.jit(jax.value_and_grad(compute))(x, LABELS))
 
 
 def _close(actual, expected):
@@ -615,24 +597,19 @@ def _close(actual, expected):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", TIED)
+@pytest.mark.parametrize("name", CHOICES)
 @pytest.mark.parametrize("block", [1, 3])
-def test_blocks_cannot_change_a_tie(name, block):
-    loss, miner = TIED[name]
-    compute = rankjax.objective(loss, mining=miner, block=block)
-    _close(_evaluate(compute), _gradient(name))
+def test_blocks_cannot_change_a_draw_or_a_tie(name, block):
+    compute, x = _chosen(name, block=block)
+    _close(jax.jit(jax.value_and_grad(compute))(x, LABELS), _at_once(name))
+    if x is UNIT:
+        other, _ = _chosen(name, jax.random.key(1))
+        assert abs(other(x, LABELS) - _at_once(name)[0]) > 1e-4
 
 
-@pytest.mark.parametrize("name", TIED)
-def test_eight_devices_cannot_change_a_tie(name):
-    loss, miner = TIED[name]
-    compute = rankjax.objective(loss, mining=miner, axis_name=AXIS)
-
-    _close(_spread(compute, DUPLICATES, LABELS), _gradient(name))
-
-
-def _spread(compute, x, y):
-    """Value and gradient on eight devices."""
+@pytest.mark.parametrize("name", CHOICES)
+def test_eight_devices_cannot_change_a_draw_or_a_tie(name):
+    compute, x = _chosen(name, axis_name=AXIS)
 
     def step(x, rows, labels):
         device_rows = lambda x: x.reshape(8, 2, 3)[rows[0]]  # noqa: E731
@@ -640,7 +617,8 @@ def _spread(compute, x, y):
         return value, jax.lax.pmean(grad, AXIS)
 
     spread = jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=None)
-    return spread(x, np.arange(8)[:, None], y.reshape(8, 2))
+    found = spread(x, np.arange(8)[:, None], LABELS.reshape(8, 2))
+    _close(found, _at_once(name))
 
 
 def test_of_duplicates_the_lowest_alone_receives_the_gradient():
