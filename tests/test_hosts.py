@@ -222,17 +222,6 @@ def test_an_error_of_the_first_process_ends_all_with_its_words(
         assert f"error: {run_dir} holds a run of another config: seed 0" in words
         assert "Traceback" not in words
 
-    largest = max(
-        (p for p in (run_dir / "checkpoints" / "8").rglob("*") if p.is_file()),
-        key=os.path.getsize,
-    )
-    largest.write_bytes(largest.read_bytes()[:100])
-    statuses, _, said = ended(start(SHORT, [run_dir, tmp_path / "second"]))
-    assert statuses == [1, 1]
-    for words in said:
-        assert f"error: {run_dir / 'checkpoints' / '8'}: damaged" in words
-        assert "Traceback" not in words
-
 
 def test_a_run_goes_on_on_another_number_of_devices(data, tmp_path, monkeypatch):
     def stopping_after(steps):

@@ -103,16 +103,6 @@ def test_the_same_file_is_a_list_of_images_to_train_on(photos, capsys):
     assert "3 images marked in the column exclude" in capsys.readouterr().err
 
 
-def test_of_many_copies_each_row_is_named_once(tmp_path):
-    rows = np.repeat(np.eye(3, 8), 70, axis=0).astype(np.float32)
-    np.savez(tmp_path / "x.npz", embeddings=rows, labels=np.repeat(np.arange(3), 70))
-    file = tmp_path / "x.csv"
-    assert main([str(tmp_path / "x.npz"), "--csv", str(file)]) == 0
-    kinds = [line["suspected"] for line in lines(file)]
-    # The first of each class is what the others are copies of.
-    assert kinds == ["copy"] * 207 + [""] * 3
-
-
 def test_what_cannot_be_meant_is_one_line(photos, capsys):
     folder, arrays = photos
     file = folder / "photos.npz"

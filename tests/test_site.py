@@ -63,13 +63,6 @@ def test_every_public_name_has_an_entry():
         assert len(documented) == len(set(documented))
 
 
-def test_the_losses_that_miners_and_settings_name_are_linked():
-    found = api.find("rankjax.losses.triplet.Selection")
-    assert found == ("py:obj", "rankjax.selections.Selection")
-    assert api.find("rankjax.losses.triplet.rows") == ("py:mod", "rankjax.rows")
-    assert api.find("rankjax.pairs.Rows") is None
-
-
 @pytest.mark.parametrize("page", ["../README", *PAGES])
 def test_links_lead_to_files_that_there_are(page):
     folder = (NOTEBOOKS / page).parent

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 from cases import Case
-from jax.sharding import Mesh, PartitionSpec
+from devices import SPREAD, WHOLE, on_eight
 
 import rankjax
 from rankjax.losses.angular import (
@@ -83,13 +83,6 @@ def test_replicated_references_get_the_gradient_of_one_device(check):
     def inside(z, x, y):
         return jax.lax.pmean(gradient("batch", z, x, y), "batch")
 
-    rows, whole = PartitionSpec("batch"), PartitionSpec()
-    spread = jax.shard_map(
-        inside,
-        mesh=Mesh(np.array(jax.devices()), ("batch",)),
-        in_specs=(whole, rows, rows),
-        out_specs=whole,
-        check_vma=check,
-    )
+    spread = on_eight(inside, (WHOLE, SPREAD, SPREAD), check_vma=check)
     expected = jax.jit(functools.partial(gradient, None))(z, x, y)
-    np.testing.assert_allclose(jax.jit(spread)(z, x, y), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(spread(z, x, y), expected, rtol=1e-4, atol=1e-6)

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CLASSES, DIM, EMBEDDINGS, LABELS, evaluate
+from devices import MESH, SPREAD, WHOLE, on_eight
 from hypothesis import strategies as st
-from jax.sharding import Mesh, PartitionSpec
 
 import rankjax
 from rankjax import similarity
@@ -631,14 +631,7 @@ def _on_devices(wrapper, compute, case):
         split = functools.partial(jax.tree.map, lambda x: x.reshape(8, 2, *x.shape[1:]))
         mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None)
         return lambda operands, batch: mapped(operands, split(batch))
-    return jax.jit(
-        jax.shard_map(
-            step,
-            mesh=Mesh(np.array(jax.devices()), (AXIS,)),
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-            out_specs=PartitionSpec(),
-        )
-    )
+    return on_eight(step, (WHOLE, SPREAD))
 
 
 @functools.cache
@@ -690,8 +683,7 @@ def test_shard_map_takes_settings_that_are_constants(case):
 @pytest.mark.slow
 @every_loss
 def test_a_sharded_batch_under_plain_jit_gives_the_same(case):
-    mesh = Mesh(np.array(jax.devices()), (AXIS,))
-    rows = jax.sharding.NamedSharding(mesh, PartitionSpec(AXIS))
+    rows = jax.sharding.NamedSharding(MESH, SPREAD)
     labels = case.labels(LABELS)
     labels = labels if labels.dtype == bool else labels.astype(np.int32)
     x, y = jax.device_put((EMBEDDINGS, labels), rows)

@@ -11,7 +11,7 @@ import reference
 from cases import EMBEDDINGS, GRADES, GUIDE, LABELS, Case
 
 import rankjax
-from rankjax import losses, mining, similarity
+from rankjax import losses, similarity
 
 COSINE = "cosine"
 
@@ -214,33 +214,6 @@ def test_relevance_of_equal_labels_gives_the_supervised_contrastive_loss():
     value = rankjax.soft_target_loss(EMBEDDINGS, LABELS)
     expected = rankjax.sup_con_loss(EMBEDDINGS, LABELS)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("by", ["similarity", "guide"])
-@pytest.mark.parametrize("relative", [False, True])
-def test_negatives_nearer_than_the_nearest_positive_are_dropped(by, relative):
-    guide = np.random.default_rng(3).normal(size=(16, 3)).astype(np.float32)
-    judged = reference.similarity_matrix(
-        COSINE, (EMBEDDINGS if by == "similarity" else guide).astype(np.float64)
-    )
-    expected = []
-    for a in range(16):
-        positives, negatives = reference.sides(LABELS, a)
-        nearest = max((judged[a, p] for p in positives), default=math.inf)
-        limit = nearest * (1 - 0.1) if relative else nearest - 0.1
-        expected.append(sum(judged[a, n] <= limit for n in negatives))
-
-    counted = rankjax.objective(
-        lambda pairs: rankjax.Terms.over_references(
-            jnp.ones_like(pairs.similarity), pairs.negative
-        ),
-        mining=functools.partial(
-            mining.likely_true_negatives, by=by, margin=0.1, relative=relative
-        ),
-        reduction=rankjax.total,
-    )
-    assert float(counted(EMBEDDINGS, LABELS, guide=guide)) == sum(expected)
-    assert 0 < sum(expected) < 200
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from devices import SPREAD, WHOLE, on_eight
 from jax.sharding import Mesh, PartitionSpec
 
 import rankjax
@@ -677,12 +678,7 @@ def test_a_loss_that_closes_over_arrays_is_exact_on_devices(wrapper):
         run = jax.pmap(step, AXIS, in_axes=(None, 0, 0), out_axes=None)
         got = run(learned, x.reshape(8, 2, 4), y.reshape(8, 2))
     else:
-        mesh = Mesh(np.array(jax.devices()), (AXIS,))
-        whole, spread = PartitionSpec(), PartitionSpec(AXIS)
-        run = jax.shard_map(
-            step, mesh=mesh, in_specs=(whole, spread, spread), out_specs=whole
-        )
-        got = jax.jit(run)(learned, x, y)
+        got = on_eight(step, (WHOLE, SPREAD, SPREAD))(learned, x, y)
     expected = jax.jit(jax.value_and_grad(value), static_argnums=3)(learned, x, y, None)
     jax.tree.map(functools.partial(close, rtol=1e-5, atol=1e-6), got, expected)
 

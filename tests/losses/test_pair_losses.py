@@ -34,13 +34,6 @@ def _cosine(x, y):
     return _split(reference.similarity_matrix("cosine", x), y)
 
 
-def _cosine_contrastive(x, y, threshold):
-    positives, negatives = _cosine(x, y)
-    return reference.mean([1 - s for s in positives]) + (
-        reference.mean([max(0.0, s - threshold) for s in negatives])
-    )
-
-
 def _signal_to_noise(x, y, margin=1.0, positive_margin=0.0):
     ratio = np.array([[np.var(r - a) / np.var(a) for r in x] for a in x])
     positives, negatives = _split(ratio, y)
@@ -118,13 +111,6 @@ CASES = {
         functools.partial(reference.contrastive, squared=False),
         loss=functools.partial(contrastive_loss, squared=False),
         params={"margin": 2.5, "positive_margin": 0.5},
-    ),
-    "contrastive, hinges on cosine": Case(
-        functools.partial(_cosine_contrastive, threshold=0.3),
-        loss=functools.partial(
-            contrastive_loss, margin=-0.3, positive_margin=-1.0, squared=False
-        ),
-        similarity=similarity.cosine,
     ),
     "signal_to_noise_contrastive": Case(
         _signal_to_noise, params={"margin": 1.5, "positive_margin": 0.5}

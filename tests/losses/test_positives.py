@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 import reference
-from jax.sharding import Mesh, PartitionSpec
+from devices import SPREAD, WHOLE, on_eight
 
 import rankjax
 from rankjax import losses, mining
@@ -160,15 +160,9 @@ def test_eight_devices_and_blocks_of_one_row_equal_one_device_and_the_whole_matr
     value, grads = jax.jit(functools.partial(step, whole))(BATCH)
     blocks = rankjax.objective(LOSSES[kind], block=3, **settings)
     spread = rankjax.objective(LOSSES[kind], block=1, axis_name=AXIS, **settings)
-    rows = PartitionSpec(AXIS)
-    on_devices = jax.shard_map(
-        functools.partial(step, spread),
-        mesh=Mesh(np.array(jax.devices()), (AXIS,)),
-        in_specs=(rows,),
-        out_specs=(PartitionSpec(), rows),
-    )
-    for run in (functools.partial(step, blocks), on_devices):
-        found, of_rows = jax.jit(run)(BATCH)
+    devices = on_eight(functools.partial(step, spread), (SPREAD,), (WHOLE, SPREAD))
+    for run in (jax.jit(functools.partial(step, blocks)), devices):
+        found, of_rows = run(BATCH)
         np.testing.assert_allclose(found, value, rtol=1e-5)
         for a, b in zip(of_rows, grads, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

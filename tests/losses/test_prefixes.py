@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from cases import DIM, EMBEDDINGS, LABELS
-from jax.sharding import Mesh, PartitionSpec
+from devices import SPREAD, WHOLE, on_eight
 
 import rankjax
 from rankjax import losses
@@ -74,14 +74,9 @@ def test_lengths_at_once_on_eight_devices_are_those_of_one():
         rankjax.objective, losses.contrastive_loss, dims=DIMS, dim_weights=WEIGHTS
     )
     expected = jax.value_and_grad(compute(block=None))(EMBEDDINGS, LABELS)
-    rows = PartitionSpec(AXIS)
-    spread = jax.shard_map(
-        jax.value_and_grad(compute(axis_name=AXIS, block=1)),
-        mesh=Mesh(np.array(jax.devices()), (AXIS,)),
-        in_specs=(rows, rows),
-        out_specs=(PartitionSpec(), rows),
-    )
-    value, grad = jax.jit(spread)(EMBEDDINGS, LABELS)
+    step = jax.value_and_grad(compute(axis_name=AXIS, block=1))
+    spread = on_eight(step, (SPREAD, SPREAD), (WHOLE, SPREAD))
+    value, grad = spread(EMBEDDINGS, LABELS)
     close(value, expected[0])
     close(grad, expected[1])
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from cases import EMBEDDINGS, LABELS
-from jax.sharding import Mesh, PartitionSpec
+from devices import SPREAD, WHOLE, on_eight
 
 import rankjax
 from rankjax import losses, mining
@@ -21,8 +21,6 @@ KNOWN = np.flatnonzero(NAMES == 0)[0] + 1 != np.arange(CLASSES)
 VALID = np.arange(16) != 7
 WEIGHTS = np.linspace(0.5, 2, 16).astype(np.float32)
 SHARDED = {name: f for name, f in losses.LOSSES.items() if f.info.sharded}
-MESH = Mesh(np.array(jax.devices()), (AXIS,))
-SPREAD, WHOLE = PartitionSpec(AXIS), PartitionSpec()
 BATCH = (EMBEDDINGS, LABELS.astype(np.int32), VALID, WEIGHTS)
 MATRIX = np.eye(DIM, dtype=np.float32) * 2
 
@@ -59,14 +57,7 @@ def on_devices(compute, wrapper):
         return value, (jax.lax.pmean(slope, AXIS), of_rows)
 
     if wrapper == "shard_map":
-        return jax.jit(
-            jax.shard_map(
-                step,
-                mesh=MESH,
-                in_specs=(WHOLE, SPREAD, SPREAD, SPREAD, SPREAD),
-                out_specs=(WHOLE, (WHOLE, SPREAD)),
-            )
-        )
+        return on_eight(step, (WHOLE, *4 * [SPREAD]), (WHOLE, (WHOLE, SPREAD)))
     mapped = jax.pmap(
         step, AXIS, in_axes=(None, 0, 0, 0, 0), out_axes=(None, (None, 0))
     )
@@ -124,13 +115,8 @@ def test_no_device_gathers_classes_or_holds_more_than_its_share():
 
         return jax.grad(loss, (0, 1))(matrix, rows)
 
-    mapped = jax.shard_map(
-        step,
-        mesh=MESH,
-        in_specs=(WHOLE, SPREAD, SPREAD, SPREAD, SPREAD),
-        out_specs=(WHOLE, SPREAD),
-    )
-    program = jax.jit(mapped).lower(*shapes, many, names).compile()
+    mapped = on_eight(step, (WHOLE, *4 * [SPREAD]), (WHOLE, SPREAD))
+    program = mapped.lower(*shapes, many, names).compile()
     gathered = [
         line.split("=")[1].split("{")[0].strip()
         for line in program.as_text().splitlines()
@@ -151,9 +137,7 @@ def compute_arc_face(**settings):
         given = rankjax.References(rows, np.arange(3), sharded=True)
         return compute(x, y, references=given)
 
-    return jax.shard_map(
-        step, mesh=MESH, in_specs=(SPREAD, SPREAD, SPREAD), out_specs=WHOLE
-    )(EMBEDDINGS, LABELS, ROWS)
+    return on_eight(step, 3 * (SPREAD,))(EMBEDDINGS, LABELS, ROWS)
 
 
 @pytest.mark.parametrize(
@@ -221,14 +205,7 @@ def test_a_share_of_classes_on_devices_is_the_softmax_over_what_they_keep():
 
     rows = RNG.normal(size=(8 * 16, DIM)).astype(np.float32) * 3
     labels = (np.arange(8) * 13 % 128).astype(np.int32)
-    spread = jax.jit(
-        jax.shard_map(
-            step,
-            mesh=MESH,
-            in_specs=(SPREAD,) * 4,
-            out_specs=(WHOLE, SPREAD, SPREAD),
-        )
-    )
+    spread = on_eight(step, 4 * (SPREAD,), (WHOLE, SPREAD, SPREAD))
     found, names, slope = spread(EMBEDDINGS[:8], labels, rows, np.arange(128))
     kept = np.isin(np.arange(128), names)
     assert kept.sum() == 64
