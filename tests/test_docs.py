@@ -30,14 +30,6 @@ def test_the_tables_are_those_of_the_package(page):
     assert tables.filled(page) == (ROOT / page).read_text()
 
 
-def test_the_table_of_losses_has_all_of_them_and_their_files():
-    page = (ROOT / "notebooks" / "losses.md").read_text()
-    names = re.findall(r"^\| \[`(\w+)`\]\(\.\./(\S+)\) \|", page, re.M)
-    assert {n for n, _ in names} >= LISTED.keys() | mining.MINERS.keys()
-    for name, path in names:
-        assert re.search(rf"def {name}(_loss)?\(", (ROOT / path).read_text())
-
-
 @pytest.mark.parametrize("page", ["which_loss", "from_pytorch_metric_learning"])
 def test_pages_name_only_what_exists(page):
     known = {**LISTED, **vars(rankjax), **vars(rankjax.losses), **vars(rankjax.models)}

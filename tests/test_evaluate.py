@@ -378,10 +378,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, monkeypatch):
     [
         ({"embeddings": None}, "embeddings must be there"),
         ({"labels": None}, "labels must be there, or lists, or both pairs"),
-        ({"labels": np.arange(90.0)}, "labels must be integers, got float64"),
         ({"labels": np.arange(89)}, r"labels must have shape \(90,\)"),
-        ({"embeddings": np.full((90, 2), np.nan)}, "embeddings must be finite"),
-        ({"embeddings": np.full((90, 2), 1)}, "embeddings must be floating point"),
         ({"embeddings": np.ones((90, 2), complex)}, "must be floating point, got comp"),
         ({"embeddings": np.array([{}] * 90)}, "embeddings must be numbers or strings"),
         ({"cameras": np.arange(9)}, r"cameras must have shape \(90,\)"),
@@ -390,16 +387,13 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, monkeypatch):
             {"labels": np.array(["a", ""] * 45)},
             "labels must not be empty, got 45 .* 1$",
         ),
-        ({"labels": np.array(["a"] * 89)}, r"labels must have shape \(90,\)"),
         ({"query": None}, "query must be there where junk is"),
         ({"query": np.array([90])}, "query must be rows from 0 to 89, got 90"),
         ({"query": (np.arange(90) < 30) * 1}, r"of 0 and 1 take query.astype\(bool\)"),
-        ({"junk": np.uint8(np.arange(90) > 83)}, r"take junk.astype\(bool\)"),
         ({"gallery": np.array([40, 41, 40])}, "that differ, got row 40 2 times"),
         ({"query": np.zeros(90, bool)}, "query must have a row"),
         ({"query": np.ones(90, bool)}, "query must have no row of junk, got 6"),
         ({"gallery": np.arange(84, 90)}, "gallery must have a row that is no junk"),
-        ({"junk": np.zeros(3, bool)}, r"junk must have shape \(90,\), got \(3,\)"),
         ({"class_names": np.array(["a"])}, "a name for each label, 0 to 5, got 1"),
         ({"class_names": np.arange(6)}, r"class_names must be strings \[classes\]"),
         ({"same": np.ones(3, bool)}, "pairs must be there where same is"),
@@ -599,18 +593,6 @@ def test_each_super_class_has_the_figures_that_are_counted_by_hand(evaluate):
     lines = [line.split() for line in out.splitlines()]
     assert ["bird", "5", "4", "0.7500", "0.7500"] in lines
     assert ["chair", "3", "3", "0.6667", "0.7500"] in lines
-
-    numbered, _ = evaluate(
-        *("--recall-at", 2), embeddings=rows, labels=labels, super=np.arange(8) // 4
-    )
-    assert numbered["super_means"]["name"] == ["0", "1"]
-    many, out = evaluate(
-        embeddings=np.repeat(np.eye(40), 2, 0),
-        labels=np.arange(80) // 2,
-        super=np.arange(80) // 2,
-    )
-    assert len(many["super_means"]["name"]) == 40
-    assert "Super-classes" not in out
 
 
 def test_super_classes_of_another_number_of_rows_are_refused(refused):

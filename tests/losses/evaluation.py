@@ -26,4 +26,9 @@ def evaluate(loss, x, y, **params):
 
 
 def close(actual, expected, rtol=1e-9, atol=1e-9):
-    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
+    """Of arrays, or of trees of them."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol),
+        actual,
+        expected,
+    )

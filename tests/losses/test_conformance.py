@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CLASSES, DIM, EMBEDDINGS, LABELS, evaluate
-from devices import MESH, SPREAD, WHOLE, on_eight
+from devices import SPREAD, WHOLE, on_eight
 from hypothesis import strategies as st
 
 import rankjax
@@ -50,12 +50,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "elastic_face": _DRAWS,
     },
     "test_invalid_rows_change_nothing_and_get_no_gradient": {"elastic_face": _DRAWS},
-    "test_rotation_does_not_matter": {
-        "signal_to_noise_contrastive": "variances are over coordinates",
-        "vic_reg": "variances and covariances are of coordinates",
-        "barlow_twins": "correlations are of coordinates",
-        "zero_mean": "the mean is over coordinates",
-    },
     "test_given_masks_and_references_equal_labels": {
         "n_pairs": "roles need labels; two towers are tested with the loss",
         "n_pairs_ovo": "roles need labels; two towers are tested with the loss",
@@ -259,15 +253,6 @@ def test_names_of_labels_do_not_matter(case):
     names = np.array([-5, 2**31 - 1, -(2**31), 0, 16777217, 16777216, 7, 1])
     renamed = evaluate(case, EMBEDDINGS, LABELS, names=names)
     close(renamed, evaluate(case, EMBEDDINGS, LABELS), rtol=1e-6, atol=1e-6)
-
-
-@over(EXPORTED, where=lambda case: not case.proxies)  # which would have to turn
-def test_rotation_does_not_matter(case):
-    rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(DIM, DIM)))[0]
-    rotation = rotation.astype(np.float32)
-    value, grad = evaluate(case, EMBEDDINGS, LABELS)
-    turned = evaluate(case, EMBEDDINGS @ rotation, LABELS)
-    close(turned, (value, grad @ rotation))
 
 
 EUCLIDEAN = {similarity.negative_euclidean, similarity.negative_squared_euclidean}
@@ -678,32 +663,3 @@ def test_shard_map_takes_settings_that_are_constants(case):
         step, operands, {"x": EMBEDDINGS, "y": case.labels(LABELS)}
     )
     assert (value.shape, grads["matrix"].shape) == ((), (DIM, DIM))
-
-
-@pytest.mark.slow
-@every_loss
-def test_a_sharded_batch_under_plain_jit_gives_the_same(case):
-    rows = jax.sharding.NamedSharding(MESH, SPREAD)
-    labels = case.labels(LABELS)
-    labels = labels if labels.dtype == bool else labels.astype(np.int32)
-    x, y = jax.device_put((EMBEDDINGS, labels), rows)
-    compute = case.objective()
-    value = jax.jit(functools.partial(compute, params=dict(case.params)))(x, y)
-    close(value, evaluate(case, EMBEDDINGS, LABELS)[0])
-
-
-@pytest.mark.slow  # the examples in docstrings call them, too
-@over(EXPORTED, where=lambda case: case.loss in rankjax.losses.LOSSES.values())
-def test_one_call_form_equals_the_objective(case):
-    simple = getattr(rankjax, case.loss.__name__)
-    given = {}
-    if case.proxies:
-        given["references"] = rankjax.References(*case.references())
-    if case.key:
-        given["key"] = jax.random.key(0)
-    if case.guided:
-        given["guide"] = case.guide(LABELS)
-    if case.graded:
-        given["relevance"] = functools.partial(cases._grades, None)
-    value = simple(EMBEDDINGS, case.labels(LABELS), **given)
-    close(value, evaluate(case, EMBEDDINGS, LABELS, params=defaults(case))[0])

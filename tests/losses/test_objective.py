@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import evaluation
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,14 +29,7 @@ OTHERS = RNG.normal(size=(5, 4)).astype(np.float32)
 LABELS = np.array([0, 1, 0, 2, 1, 0])
 OTHER_LABELS = np.array([1, 0, 2, 1, 3])
 LINEAR = functools.partial(losses.contrastive_loss, squared=False)
-
-
-def close(actual, expected, rtol=1e-5, atol=1e-5):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol),
-        actual,
-        expected,
-    )
+close = functools.partial(evaluation.close, rtol=1e-5, atol=1e-5)
 
 
 # Pairs, triplets and tuplets that the user names

@@ -35,15 +35,6 @@ def test_rows_that_fill_up_a_multiple_are_of_no_class_and_change_no_loss():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_the_seed_decides_the_rows():
-    one, same, other = (
-        np.asarray(Proxies(3, 4, rngs=nnx.Rngs(seed)).embeddings[...])
-        for seed in (0, 0, 1)
-    )
-    np.testing.assert_array_equal(one, same)
-    assert not np.any(one == other)
-
-
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [((0, 4, 1), "num_classes"), ((3, 0, 1), "dim"), ((3, 4, 0), "per_class")],

@@ -98,20 +98,6 @@ def test_other_weights_than_those_of_the_index_are_refused(made, tmp_path):
             ["photos", "--model", "resnet18", "--weights", "none"],
             "there is no such file",
         ),
-        (
-            [
-                *("photos", "--model", "mobilenet_v3_small"),
-                *("--weights", "w.safetensors", "--pooling", "class_token"),
-            ],
-            "pooling is class_token, and this MobileNet has no such token",
-        ),
-        (
-            [
-                *("photos", "--model", "dinov2_small", "--weights", "w.safetensors"),
-                *("--image-size", "100"),
-            ],
-            "a multiple of the patch, 14, got 100; the nearest is 98",
-        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(words, message, made, capsys, monkeypatch):
