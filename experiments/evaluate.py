@@ -27,7 +27,7 @@ from experiments.evaluation.npz import read_npz
 from experiments.evaluation.options import Options
 from experiments.evaluation.runs import embed_run
 from experiments.evaluation.subjects import Subject
-from experiments.evaluation.suspects import cards
+from experiments.evaluation.suspects import cards, folder_of_paths
 from experiments.evaluation.tables import counts, health_table, result, show, tables
 from rankjax import __version__
 from rankjax.errors import RunError, UsageError
@@ -67,7 +67,8 @@ def run(options: Options, command: str) -> dict[str, Any]:
         suspects = {}
         if options.report is not None:
             say("suspects")
-            suspects = cards(subject, folder=options.source.parent)
+            folder = folder_of_paths(options.source, subject)
+            suspects = cards(subject, folder=folder)
     versions = {
         "python": platform.python_version(),
         "rankjax": __version__,

@@ -223,13 +223,15 @@ class Views:
         least = inputs.short_side or max(shape[:2])
         if self._crops > 1:
             least = max(least, _larger(max(shape[:2])))
-        if self.augmented:
-            least = 2 * least
         given = self._images[index]
         try:
             content = given if isinstance(given, bytes) else read_file(Path(given))
-            image = decode(
-                content, channels=inputs.channels, at_least=least, alpha=inputs.alpha
+            image, large = (
+                decode(
+                    content, channels=inputs.channels, at_least=side, alpha=inputs.alpha
+                )
+                # Of parts twice as much; the plain view is that of no others.
+                for side in (least, 2 * least if self.augmented else least)
             )
         except RunError as error:
             if not self._skip:
@@ -248,7 +250,7 @@ class Views:
             return views
         rng = generator(0, Stream.AUGMENTATION, self._first + index)
         draws = rng.random((self.augmented, self._augment.draws))
-        return [*views, *self._augment([image] * self.augmented, draws, shape[:2])]
+        return [*views, *self._augment([large] * self.augmented, draws, shape[:2])]
 
 
 def fit_of(inputs: Inputs) -> Fit:

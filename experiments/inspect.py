@@ -36,7 +36,12 @@ def run(options: argparse.Namespace) -> None:
     from experiments.evaluation.elsewhere import write_parquet, write_projector
     from experiments.evaluation.npz import read_npz
     from experiments.evaluation.runs import embed_run
-    from experiments.evaluation.suspects import find, tables, write_csv
+    from experiments.evaluation.suspects import (
+        find,
+        folder_of_paths,
+        tables,
+        write_csv,
+    )
     from experiments.evaluation.tables import show
 
     source: Path = options.source
@@ -64,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
         subject = read_npz(source, pictures=pictures, every_split=True)
     else:
         raise UsageError(f"no run folder and no file {source}")
-    folder = source.parent
+    folder = folder_of_paths(source, subject)
     try:
         found = find(subject, ratio=options.ratio, near=options.near, folder=folder)
     except ValueError as error:

@@ -100,14 +100,19 @@ from rankjax.terms import (
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rankjax import data as data
     from rankjax import exported as exported
     from rankjax import memory as memory
     from rankjax import metrics as metrics
+    from rankjax import models as models
+    from rankjax import report as report
+    from rankjax import train as train
 else:
+    # Losses do without what these import: SciPy, or packages of the extra `train`.
+    _LATER = {"data", "exported", "memory", "metrics", "models", "report", "train"}
 
     def __getattr__(name: str) -> Any:
-        # Metrics import SciPy, which takes a fifth of a second that losses do without.
-        if name in ("exported", "memory", "metrics"):
+        if name in _LATER:
             return importlib.import_module(f"rankjax.{name}")
         raise AttributeError(f"module 'rankjax' has no attribute {name!r}")
 

@@ -37,7 +37,15 @@ def one_call(loss: Loss) -> Callable[..., jax.Array]:
     `weights`, `guide` and `key`.
     """
 
+    known = [*hyper_parameters(loss), *_OF_OBJECTIVE, *_OF_CALL]
+
     def compute(embeddings: Any, labels: Any = None, **given: Any) -> jax.Array:
+        for name in given:
+            if name not in known:
+                raise TypeError(
+                    f"{name} is not a setting here; there are {', '.join(known)}; "
+                    "rankjax.objective has others, such as axis_name, block and dims"
+                )
         composed = {name: given.pop(name) for name in _OF_OBJECTIVE if name in given}
         called = {name: given.pop(name) for name in _OF_CALL if name in given}
         compute = objective(functools.partial(loss, **given), **composed)

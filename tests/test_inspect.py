@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import without_report
 from PIL import Image
 
 from experiments.inspect import main
@@ -101,6 +102,24 @@ def test_the_same_file_is_a_list_of_images_to_train_on(photos, capsys):
     expected = {1 if row == 21 else row for row in expected}  # a copied file
     assert {*np.concatenate(reds).tolist()} == expected
     assert "3 images marked in the column exclude" in capsys.readouterr().err
+
+
+def test_paths_of_a_run_begin_where_it_was_trained(photos, capsys, monkeypatch):
+    folder, _ = photos
+    monkeypatch.chdir(folder)
+    (folder / "out").mkdir()
+    for label in range(5):
+        (folder / "images" / f"{label}").mkdir(parents=True)
+        for file in (folder / f"{label}").iterdir():
+            shutil.copy(file, folder / "images" / f"{label}")
+    shutil.copy("images/0/0.png", "images/1/copy.png")
+    batch = ["--classes", "2", "--per-class", "2", "--steps", "1", "--eval-every", "1"]
+    words = ["--dataset", "folder:images", *batch, "--devices", "1"]
+    words += ["--run-dir", "runs/a", "--data-dir", "data", "--image-size", "8"]
+    assert without_report.main(words) == 0
+    assert main(["runs/a", "--csv", "out/s.csv", "--data-dir", "data"]) == 0
+    found = lines(folder / "out" / "s.csv")
+    assert all((folder / "out" / line["path"]).is_file() for line in found)
 
 
 def test_what_cannot_be_meant_is_one_line(photos, capsys):

@@ -197,7 +197,7 @@ def tell_unused(path: Path, keys: Sequence[str]) -> None:
     """Names on stderr what of a file is not used."""
     words = []
     for key in keys:
-        near = difflib.get_close_matches(key, set(KEYS) - {key}, n=1)
+        near = difflib.get_close_matches(key, set(KEYS) - {key}, 1, cutoff=0.7)
         words.append(printable(key) + (f" (is {near[0]} meant?)" if near else ""))
     if words:
         print(f"{path}: not used: {', '.join(words)}", file=sys.stderr)
@@ -220,7 +220,8 @@ def numeric_embeddings(path: Path, found: np.ndarray) -> np.ndarray:
 def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Subject:
     if "embeddings" not in arrays:
         raise UsageError(
-            f"embeddings must be there, found {', '.join(arrays) or 'nothing'}"
+            "embeddings must be there, as np.savez(FILE, embeddings=..., labels=...) "
+            f"writes them, found {', '.join(arrays) or 'no name that is read'}"
         )
     embeddings = as_embeddings("embeddings", arrays["embeddings"])
     n = len(embeddings)

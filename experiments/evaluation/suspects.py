@@ -64,7 +64,11 @@ class Suspects(NamedTuple):
 
 
 def find(
-    subject: Subject, *, ratio: float = 2.0, near: float = 0.1, folder: Path = Path()
+    subject: Subject,
+    *,
+    ratio: float = 2.0,
+    near: float = 0.1,
+    folder: Path | None = Path(),
 ) -> Suspects:
     """Looks for what is wrong.
 
@@ -120,7 +124,7 @@ def _copies(
     labels: np.ndarray,
     neighbours: metrics.Neighbours,
     near: float,
-    folder: Path,
+    folder: Path | None,
 ) -> Iterator[Suspect]:
     """Of each pair of copies one row: that of train, or else the later one."""
     names, splits = subject.class_names, subject.splits
@@ -183,9 +187,14 @@ def _unlike(
         )
 
 
-def _same_file(subject: Subject, pair: Sequence[int], folder: Path) -> bool:
+def folder_of_paths(source: Path, subject: Subject) -> Path | None:
+    """Where relative paths of a run or a file begin; None where names are no files."""
+    return subject.folder if source.is_dir() else source.parent
+
+
+def _same_file(subject: Subject, pair: Sequence[int], folder: Path | None) -> bool:
     """Whether both rows have files with the same content."""
-    if subject.paths is None:
+    if subject.paths is None or folder is None:
         return False
     try:
         one, two = (read_regular(folder / subject.paths[row]) for row in pair)
@@ -247,7 +256,9 @@ def tables(subject: Subject, suspects: Suspects, *, most: int) -> list[Table]:
     return found
 
 
-def cards(subject: Subject, *, folder: Path, most: int = 8) -> dict[str, list[Card]]:
+def cards(
+    subject: Subject, *, folder: Path | None, most: int = 8
+) -> dict[str, list[Card]]:
     """The first few of each kind, as a page shows them: each row and its reason.
 
     Nothing of pairs without labels, and of fewer than three rows: these have no
@@ -292,7 +303,7 @@ def _namer(subject: Subject) -> tuple[Callable[[int], str], str]:
 
 
 def write_csv(
-    path: Path, subject: Subject, suspects: Suspects, *, folder: Path
+    path: Path, subject: Subject, suspects: Suspects, *, folder: Path | None
 ) -> None:
     """Every row and what is said of it, the most suspect first, as a list of images.
 
@@ -339,10 +350,10 @@ def write_csv(
         raise RunError(f"cannot write {path}: {error}") from error
 
 
-def _path(csv_file: Path, subject: Subject, row: int, folder: Path) -> str:
+def _path(csv_file: Path, subject: Subject, row: int, folder: Path | None) -> str:
     if subject.paths is None:
         return ""
     path = str(subject.paths[row])
-    if os.path.isabs(path):
+    if folder is None or os.path.isabs(path):
         return path
     return os.path.relpath(folder.absolute() / path, csv_file.absolute().parent)

@@ -158,7 +158,8 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
         raise UsageError(f"{file} must have the column {twice[0]} once, got {headings}")
     if not table:
         raise UsageError(f"{file} has headings but no rows")
-    if unused := [each for each in names if each not in used]:
+    # pandas writes its index without a name.
+    if unused := [each for each in names if each and each not in used]:
         print(f"columns of {file} that are not used: {some(unused)}", file=sys.stderr)
     for number, values in enumerate(table, start=1):
         if len(values) > len(headings):

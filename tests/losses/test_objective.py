@@ -488,13 +488,22 @@ def test_a_setting_out_of_range_is_refused_by_name(loss, setting):
                 )
 
 
+def test_parts_that_losses_do_without_need_no_import_of_their_own():
+    code = "import rankjax; print(rankjax.models.Proxies, rankjax.train.Checkpoints)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_a_setting_that_does_not_exist_is_refused_with_those_that_do(name):
     compute = rankjax.objective(losses.LOSSES[name])
     with pytest.raises(TypeError, match=r"^marginn is not a setting here; there are"):
         compute(EMBEDDINGS, LABELS, **REFERENCES, params={"marginn": 1.0})
-    with pytest.raises(TypeError, match=r"^marginn is not a setting here; there are"):
-        getattr(rankjax, f"{name}_loss")(EMBEDDINGS, LABELS, marginn=1.0)
+    for wrong in ("marginn", "axis_name", "miner"):
+        others = (
+            rf"^{wrong} is not .*mining, similarity.*valid.*; rankjax.objective has"
+        )
+        with pytest.raises(TypeError, match=others):
+            getattr(rankjax, f"{name}_loss")(EMBEDDINGS, LABELS, **{wrong: 1.0})
 
 
 def test_mining_for_a_loss_on_features_is_refused():

@@ -122,6 +122,17 @@ def test_views_of_an_image_are_their_mean_at_length_1(run, photos, tmp_path, cap
         np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-5)
 
 
+def test_further_views_leave_the_plain_one_as_it_is(tmp_path):
+    file = tmp_path / "large.jpg"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(pixels).resize((400, 400)).save(file)
+    inputs = Inputs(32, 32, 3, 32, "crop", "white")
+    (plain,) = Views([str(file)], inputs).read(np.array([0]))
+    several = Views([str(file)], inputs, augmented=2).read(np.arange(3))
+    np.testing.assert_array_equal(several[0], plain)
+    assert (several[1] != several[2]).any()
+
+
 @pytest.mark.parametrize("how", ["crop", "squash", "letterbox"])
 @pytest.mark.parametrize("alpha", ["white", "black", "drop"])
 def test_networks_get_images_as_their_evaluation_in_training_did(how, alpha):
