@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image
+from photos import make_photos
 from weight_file import write_safetensors
 
 from experiments import embed
@@ -25,12 +25,7 @@ ENTRY = backbones.stored()["mobilenet_v3_small, timm"]
 def made(tmp_path_factory):
     """Weights, photos in folders by class, and their embeddings."""
     folder = tmp_path_factory.mktemp("pretrained")
-    rng = np.random.default_rng(0)
-    for label in "ab":
-        (folder / "photos" / label).mkdir(parents=True)
-        for i in range(3):
-            pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / "photos" / label / f"{i}.png")
+    make_photos(folder / "photos", 2, 3)
     arrays = {f"model.{k}": v for k, v in backbones.weights(ENTRY).items()}
     write_safetensors(folder / "w.safetensors", arrays)
     words = ["--model", "mobilenet_v3_small", "--weights", folder / "w.safetensors"]
@@ -61,9 +56,9 @@ def test_embeddings_are_the_features_of_images_of_the_asked_size(made):
 
 def test_queries_are_embedded_as_the_images_were(made):
     index = read_index(made / "x.npz")
-    query = made / "photos" / "b" / "1.png"
+    query = made / "photos" / "class1" / "1.png"
     found = QueryEmbedder(index)([str(query)])
-    row = [str(p).endswith("b/1.png") for p in index.paths].index(True)
+    row = [str(p).endswith("class1/1.png") for p in index.paths].index(True)
     np.testing.assert_allclose(found[0], index.embeddings[row], atol=1e-5)
 
 
