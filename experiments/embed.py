@@ -51,7 +51,7 @@ from experiments.training.weights import sentence
 from rankjax.data import load
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Network
-from rankjax.files import open_atomic, printable, read_json, read_npz
+from rankjax.files import check_utf8, open_atomic, printable, read_json, read_npz
 from rankjax.models import SCALES, Pooling
 from rankjax.similarity import normalize
 from rankjax.train import RunFolder, over_images
@@ -308,17 +308,6 @@ def _write_parquet(
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def _check_names(out: Path, listed: Listed) -> None:
-    """Parquet is text in UTF-8, which names of files need not be."""
-    if out.suffix == ".parquet":
-        for path in listed.paths:
-            if path.encode(errors="replace").decode() != path:
-                raise UsageError(
-                    f"{printable(path)}: names in Parquet must be UTF-8, this one is "
-                    "not; rename it, or choose .npz"
-                )
-
-
 def _check_out(out: Path) -> None:
     if out.suffix not in (".npz", ".parquet"):
         raise UsageError(f"out must end in .npz or .parquet, got {out}")
@@ -470,7 +459,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(f"batch-size must be at least 1, got {options.batch_size}")
         network, made_by, places = _choose_network(options)
         listed = _list(options, places, network)
-        _check_names(options.out, listed)
+        if options.out.suffix == ".parquet":
+            check_utf8(listed.paths)
         job = made_by | {
             "checkpoint": options.checkpoint,
             "step": network.step,

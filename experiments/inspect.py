@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
         write_csv,
     )
     from experiments.evaluation.tables import show
+    from rankjax.files import check_utf8
 
     source: Path = options.source
     for name in ("csv", "projector", "parquet"):
@@ -69,6 +70,9 @@ def run(options: argparse.Namespace) -> None:
         subject = read_npz(source, pictures=pictures, every_split=True)
     else:
         raise UsageError(f"no run folder and no file {source}")
+    if options.csv is not None or options.parquet is not None:
+        check_utf8([] if subject.paths is None else subject.paths.tolist())
+        check_utf8(subject.class_names)
     folder = folder_of_paths(source, subject)
     try:
         found = find(subject, ratio=options.ratio, near=options.near, folder=folder)

@@ -8,7 +8,7 @@ import stat
 import tempfile
 import unicodedata
 import zipfile
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -133,6 +133,19 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> np.nd
             raise ValueError(f"{name} is not as long as its header says")
         file.seek(0)
         return npy.read_array(file, allow_pickle=False)
+
+
+def check_utf8(names: Iterable[str]) -> None:
+    """Raises a UsageError for a name that CSV and Parquet cannot hold.
+
+    Names of files need not be UTF-8.
+    """
+    for name in names:
+        if name.encode(errors="replace").decode() != name:
+            raise UsageError(
+                f"{printable(name)}: names in CSV and Parquet must be UTF-8, this one "
+                "is not; rename it"
+            )
 
 
 def printable(text: str) -> str:

@@ -503,13 +503,26 @@ def as_terms(result: Any, anchors: int) -> list[Terms]:
     return list(terms)
 
 
-def check_mined(mined: Any) -> None:
-    """Raises a TypeError where mining returned something else than Pairs."""
+def check_mined(mined: Any, pairs: Pairs) -> None:
+    """Raises where mining returned something else than Pairs like those it got.
+
+    Raises:
+      TypeError: it is no Pairs, or a mask is not bool.
+      ValueError: another shape.
+    """
     if not isinstance(mined, Pairs):
         raise TypeError(
             "mining must return Pairs, as pairs.narrow(positive, negative) does, got "
             f"{type(mined).__name__}"
         )
+    for name in ("similarity", "positive", "negative"):
+        ours, theirs = getattr(pairs, name), getattr(mined, name)
+        check_shape(f"{name} of the Pairs that mining returns", theirs, ours.shape)
+        if name != "similarity" and theirs.dtype != bool:
+            raise TypeError(
+                f"{name} of the Pairs that mining returns must be a bool mask, got "
+                f"{theirs.dtype}"
+            )
 
 
 def check_masks(batch: Rows, references: Rows) -> None:

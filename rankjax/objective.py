@@ -414,7 +414,7 @@ def _compute(
             result = self.loss(features(anchors, others), **params)
         else:
             mined = pairs if self.mining is None else self.mining(pairs)
-            inputs.check_mined(mined)
+            inputs.check_mined(mined, pairs)
             result = self.loss(mined, **params)
         sizes = class_sizes(anchors, *batch)
         beside: dict[str, Any] | None = None

@@ -122,6 +122,19 @@ def test_paths_of_a_run_begin_where_it_was_trained(photos, capsys, monkeypatch):
     assert all((folder / "out" / line["path"]).is_file() for line in found)
 
 
+def test_a_name_that_is_not_utf_8_is_named_before_any_table(photos, capsys):
+    folder, arrays = photos
+    arrays["paths"][3] = "0/\udcfc.png"
+    np.savez(folder / "photos.npz", **arrays)
+    for option in ("csv", "parquet"):
+        file = folder / f"x.{option}"
+        assert main([str(folder / "photos.npz"), f"--{option}", str(file)]) == 2
+        said = capsys.readouterr()
+        assert "0/U+DCFC.png: names in CSV and Parquet must be UTF-8" in said.err
+        assert not said.out
+        assert not file.exists()
+
+
 def test_what_cannot_be_meant_is_one_line(photos, capsys):
     folder, arrays = photos
     file = folder / "photos.npz"

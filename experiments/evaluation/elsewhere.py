@@ -82,7 +82,7 @@ def write_parquet(path: Path, subject: Subject, suspects: Suspects) -> None:
     number of the row that it was compared with.
 
     Raises:
-      UsageError: pyarrow is not installed, or a name is not UTF-8.
+      UsageError: pyarrow is not installed.
       RunError: the file cannot be written.
     """
     try:
@@ -112,12 +112,7 @@ def write_parquet(path: Path, subject: Subject, suspects: Suspects) -> None:
     columns["suspected"] = [[each.kind for each in some] for some in said]
     columns["evidence"] = ["; ".join(each.evidence for each in some) for some in said]
     columns["other"] = [some[0].other if some else None for some in said]
-    try:
-        table = pa.table(columns)
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"names must be UTF-8 to stand in {path}, got one that is not ({error})"
-        ) from error
+    table = pa.table(columns)
     try:
         with open_atomic(path) as file:
             parquet.write_table(table, file)

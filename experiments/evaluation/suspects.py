@@ -313,7 +313,6 @@ def write_csv(
       folder: that relative paths begin in; those in the file begin in its own folder.
 
     Raises:
-      UsageError: a name is not UTF-8.
       RunError: the file cannot be written.
     """
     assert subject.labels is not None
@@ -338,12 +337,7 @@ def write_csv(
         else:
             line += [_path(path, subject, other, folder), classes[other]]
         writer.writerow([*line, row])
-    try:
-        content = text.getvalue().encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"names must be UTF-8 to stand in {path}, got one that is not ({error})"
-        ) from error
+    content = text.getvalue().encode()
     try:
         write_atomic(path, content)
     except OSError as error:

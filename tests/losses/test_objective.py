@@ -723,6 +723,14 @@ RETURNED = {
         {"mining": lambda p: (p.positive, p.negative)},
         r"mining must return Pairs, as pairs.narrow\(.*, got tuple",
     ),
+    "a mask of anchors in Pairs": (
+        {"mining": lambda p: dataclasses.replace(p, negative=p.negative.any(-1))},
+        r"negative of the Pairs that mining returns must .*\(6, 6\), got \(6,\)",
+    ),
+    "a mask of whole numbers in Pairs": (
+        {"mining": lambda p: dataclasses.replace(p, positive=p.positive.astype(int))},
+        "positive of the Pairs that mining returns must be a bool mask, got int",
+    ),
     "a row of similarities": (
         {"similarity": lambda anchors, references: anchors[:, 0]},
         r"similarity must return \[anchor, reference\], here \(6, 6\), got \(6,\)",

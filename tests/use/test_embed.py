@@ -288,7 +288,7 @@ def test_names_that_are_not_utf_8_are_embedded_and_found(run, photos, tmp_path):
         said = done.stdout + done.stderr
         if "x.parquet" in str(words):
             assert done.returncode == 2
-            assert b"U+DCFF.png: names in Parquet must be UTF-8" in said
+            assert b"U+DCFF.png: names in CSV and Parquet must be UTF-8" in said
             assert not list(tmp_path.glob("x.parquet*"))
         else:
             assert done.returncode == 0, said
