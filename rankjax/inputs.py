@@ -429,7 +429,7 @@ def check_functions(**functions: Any) -> None:
         while isinstance(function, functools.partial):
             function = function.func
         role, hint = _role(function)
-        if role not in (None, "loss" if name == "regularizers" else name):
+        if role not in (None, _ROLES.get(name, name)):
             raise TypeError(
                 f"{name} must be a function such as {_EXAMPLES[name]}, got "
                 f"{function.__name__}, a {role}{hint}"
@@ -451,7 +451,7 @@ def _role(function: Any) -> tuple[str | None, str]:
             f"selection=mining.{function.__name__})"
         )
     if function in MINERS.values():
-        return "mining", ""
+        return "miner", f": write mining=rankjax.mining.{function.__name__}"
     if function in (*SIMILARITIES.values(), complex_angle):
         return "similarity", ""
     return None, ""
@@ -464,7 +464,13 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
+_ROLES = {
+    "regularizers": "loss",
+    "mining": "miner",
+    "selection": "selection of negatives",
+}
 _EXAMPLES = {
+    "selection": "rankjax.mining.hardest_negative",
     "loss": "rankjax.losses.triplet_loss",
     "mining": "rankjax.mining.hardest",
     "reduction": "rankjax.mean",

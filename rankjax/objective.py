@@ -167,7 +167,10 @@ class Objective(Generic[Value]):
         weights = inputs.as_weights(weights, len(batch.embeddings))
         if not isinstance(params or {}, Mapping):
             raise TypeError(f"params must be a dict of settings, got {params!r}")
-        numbers = dict(self.params) | dict(params or {})
+        numbers = {
+            name: jnp.asarray(value) if isinstance(value, list | tuple) else value
+            for name, value in (dict(self.params) | dict(params or {})).items()
+        }
         info = info_of(self.loss)
         if info is not None:
             check_settings(self.loss, params or {})
@@ -309,6 +312,7 @@ def objective(
     for part in (loss, *(penalty for _, penalty in regularizers)):
         if isinstance(part, functools.partial) and info_of(part) is not None:
             check_settings(part, part.keywords)
+            inputs.check_functions(selection=part.keywords.get("selection"))
     info = info_of(loss)
     if mining is not None and info is not None and info.kind is Kind.FEATURES:
         raise TypeError("mining chooses pairs, and this loss looks at features")

@@ -299,7 +299,8 @@ def _check_option(name: str, value: Any, options: tuple[Any, ...]) -> None:
 
 
 def _check_range(name: str, value: Any, allowed: Range) -> None:
-    if value is None or isinstance(value, jax.core.Tracer):
+    parts = jax.tree.leaves(value)  # of a list, or one
+    if value is None or any(isinstance(part, jax.core.Tracer) for part in parts):
         return
     if not allowed.holds(np.asarray(value)):
         raise ValueError(f"{name} {allowed.refusal(value)}")

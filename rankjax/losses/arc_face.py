@@ -77,7 +77,9 @@ def dynamic_margins(
       offset: the margin of an endless class; radians.
 
     Source: Ha, Liu, Liu, Liao, "Google Landmark Recognition 2020 Competition Third
-    Place Solution", 2020; the defaults are those of pytorch-metric-learning 3.
+    Place Solution", 2020; the defaults are those of pytorch-metric-learning 3, which
+    scales n^-power between the smallest and the largest class: sizes of 10, 100 and
+    1,000 have 0.500, 0.212 and 0.050 radians there, 0.331, 0.208 and 0.139 here.
     """
     sizes = jnp.asarray(class_sizes, float)
     return jnp.rad2deg(factor * sizes**-power + offset)

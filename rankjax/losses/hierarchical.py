@@ -49,6 +49,10 @@ def hierarchical_triplet_loss(pairs: Pairs, *, margins: Number = 0.2) -> Terms:
     0.088
     """
     margin = jnp.asarray(margins, pairs.similarity.dtype)
+    if margin.ndim not in (0, 2):
+        raise ValueError(
+            f"margins must be one number or [class, class], got {margin.shape}"
+        )
     if margin.ndim:
         pairs.need("anchor_label", "reference_label")
         anchor, reference = map(

@@ -9,7 +9,12 @@ from rankjax.registry import Kind, Positive, register
 from rankjax.terms import Terms
 
 
-@register(kind=Kind.ROW, batch="proxies", paper="Movshovitz-Attias et al., ICCV 2017")
+@register(
+    kind=Kind.ROW,
+    batch="proxies",
+    paper="Movshovitz-Attias et al., ICCV 2017",
+    signed=True,
+)
 def proxy_nca_loss(pairs: Pairs, *, scale: Positive = 1.0) -> Terms:
     """Proxy-NCA: nearer to the own proxy than to those of all other classes.
 

@@ -759,7 +759,14 @@ OTHER_ROLES = [
     ({"mining": rankjax.mean}, "mining must be .*, got mean, a reduction"),
     ({"mining": rankjax.similarity.cosine}, "mining must .*, got cosine, a similarity"),
     ({"mining": losses.nca_loss}, "mining must be .*, got nca_loss, a loss"),
-    ({"similarity": mining.hardest}, "similarity must .*, got hardest, a mining"),
+    (
+        {"similarity": mining.hardest},
+        "similarity must .*, got hardest, a miner: write mi",
+    ),
+    (
+        {"loss": functools.partial(losses.triplet_loss, selection=mining.hardest)},
+        "selection must .*, got hardest, a miner: write mining=rankjax.mining.hardest",
+    ),
     (
         {"similarity": functools.partial(losses.triplet_loss, margin=0.1)},
         "similarity must be .*, got triplet_loss, a loss",

@@ -299,6 +299,7 @@ def test_margins_may_differ_between_classes():
         for i, y in enumerate(LABELS)
     ]
     got = value(arc_face_loss, margin=margins, scale=3.0)
+    close(value(arc_face_loss, margin=margins.tolist(), scale=3.0), got)
     close(got, np.mean(values))
     by_class = functools.partial(sub_center_arc_face_loss, centers=3)
     same = {"z": np.repeat(PROXIES, 3, 0), "names": np.repeat(CLASSES, 3)}
