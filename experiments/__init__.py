@@ -13,9 +13,9 @@ if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
 
 def _at_home(word: str) -> str:
     """A word of the command line; shells leave the ~ of --out=~/x as it is."""
-    flag, equals, value = ("", "", word)
-    if word.startswith("--"):
-        flag, equals, value = word.partition("=")
+    flag, equals, value = word.partition("=")
+    if not word.startswith("--"):
+        flag, equals, value = "", "", word
     return f"{flag}{equals}{os.path.expanduser(value)}"
 
 

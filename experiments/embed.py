@@ -51,10 +51,11 @@ from experiments.training.weights import sentence
 from rankjax.data import load
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Network
-from rankjax.files import check_utf8, open_atomic, printable, read_json, read_npz
+from rankjax.files import check_utf8, open_atomic, printable, read_npz
 from rankjax.models import SCALES, Pooling
 from rankjax.similarity import normalize
 from rankjax.train import RunFolder, over_images
+from rankjax.train.run_folder import differences
 
 _PER_SHARD = 4  # batches
 Job = dict[str, Any]
@@ -164,18 +165,13 @@ def embed_all(
 
 def _check_begun(out: Path, config: Path, job: Job) -> None:
     """Raises a UsageError where an earlier command has embedded something else."""
-    begun = read_json(config) if config.exists() else job
-    changed = [
-        "other images"
-        if key == "images"
-        else f"{key} {begun.get(key)!r} (here {job.get(key)!r})"
-        for key in begun | job
-        if begun.get(key) != job.get(key)
-    ]
+    changed = differences(config, job) if config.exists() else {}
+    if "images" in changed:  # which are told by a checksum
+        changed["images"] = "other images"
     if changed:
         raise UsageError(
-            f"{out} was begun with {', '.join(changed)}; delete {config.parent} to "
-            "begin anew, or choose another --out"
+            f"{out} was begun with {', '.join(changed.values())}; delete "
+            f"{config.parent} to begin anew, or choose another --out"
         )
 
 

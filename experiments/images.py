@@ -4,6 +4,7 @@ import glob
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -226,13 +227,12 @@ class Views:
         given = self._images[index]
         try:
             content = given if isinstance(given, bytes) else read_file(Path(given))
-            image, large = (
-                decode(
-                    content, channels=inputs.channels, at_least=side, alpha=inputs.alpha
-                )
-                # Of parts twice as much; the plain view is that of no others.
-                for side in (least, 2 * least if self.augmented else least)
+            read = partial(
+                decode, content, channels=inputs.channels, alpha=inputs.alpha
             )
+            image = read(at_least=least)
+            # Parts are cut out of more; the plain view is as without them.
+            large = read(at_least=2 * least) if self.augmented else image
         except RunError as error:
             if not self._skip:
                 raise

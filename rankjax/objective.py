@@ -167,12 +167,12 @@ class Objective(Generic[Value]):
         weights = inputs.as_weights(weights, len(batch.embeddings))
         if not isinstance(params or {}, Mapping):
             raise TypeError(f"params must be a dict of settings, got {params!r}")
-        numbers = {
-            name: jnp.asarray(value) if isinstance(value, list | tuple) else value
-            for name, value in (dict(self.params) | dict(params or {})).items()
-        }
+        numbers = dict(self.params) | dict(params or {})
         info = info_of(self.loss)
         if info is not None:
+            # A number per class may be a list; what a user's loss takes is its own.
+            listed = {*info.arrays} & numbers.keys()
+            numbers |= {name: jnp.asarray(numbers[name]) for name in listed}
             check_settings(self.loss, params or {})
             inputs.check_params(self.loss, params or {})
             inputs.check_references(info, others, weights)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import jax
@@ -169,8 +168,8 @@ def evaluate_test(
         found = metrics.verification(scores, data.pairs.same, fold=data.pairs.folds)
         return {"accuracy": found.accuracy, "eer": found.eer, "auc": found.auc}
     if gallery is None or data.gallery is None:
-        evaluated = partial(evaluate, recall_at=data.recall_at, clusters=clusters)
-        return evaluated(test, data.test.labels, seed=seed)
+        labels, at = data.test.labels, data.recall_at
+        return evaluate(test, labels, seed=seed, recall_at=at, clusters=clusters)
     search = metrics.search_of(
         data.protocol,
         metrics.Side(test, data.test.labels, data.test.cameras),

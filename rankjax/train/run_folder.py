@@ -140,18 +140,21 @@ def _claim(path: Path, config: Mapping[str, Any]) -> None:
     if not file.exists():
         write_atomic(file, json.dumps(config, indent=2) + "\n")
         return
-    theirs = read_json(file)
-    ours = json.loads(json.dumps(config))
-    differences = [
-        f"{k} {theirs.get(k)!r} (here {ours.get(k)!r})"
-        for k in theirs | ours
-        if theirs.get(k) != ours.get(k)
-    ]
-    if differences:
+    if changed := differences(file, config):
         raise UsageError(
-            f"{path} holds a run of another config: {', '.join(differences)}; "
+            f"{path} holds a run of another config: {', '.join(changed.values())}; "
             "choose another folder"
         )
+
+
+def differences(file: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """What a config.json has otherwise than a configuration, by name."""
+    theirs, ours = read_json(file), json.loads(json.dumps(config))
+    return {
+        k: f"{k} {theirs.get(k)!r} (here {ours.get(k)!r})"
+        for k in theirs | ours
+        if theirs.get(k) != ours.get(k)
+    }
 
 
 def _lock(path: Path) -> int:

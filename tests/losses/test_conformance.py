@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CLASSES, DIM, EMBEDDINGS, LABELS, evaluate
-from devices import SPREAD, WHOLE, on_eight
+from devices import MESH, SPREAD, WHOLE, on_eight
 from hypothesis import strategies as st
+from jax.sharding import NamedSharding
 
 import rankjax
 from rankjax import similarity
@@ -50,6 +51,12 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "elastic_face": _DRAWS,
     },
     "test_invalid_rows_change_nothing_and_get_no_gradient": {"elastic_face": _DRAWS},
+    "test_rotation_does_not_matter": {
+        "signal_to_noise_contrastive": "variances are over coordinates",
+        "vic_reg": "variances and covariances are of coordinates",
+        "barlow_twins": "correlations are of coordinates",
+        "zero_mean": "the mean is over coordinates",
+    },
     "test_given_masks_and_references_equal_labels": {
         "n_pairs": "roles need labels; two towers are tested with the loss",
         "n_pairs_ovo": "roles need labels; two towers are tested with the loss",
@@ -253,6 +260,15 @@ def test_names_of_labels_do_not_matter(case):
     names = np.array([-5, 2**31 - 1, -(2**31), 0, 16777217, 16777216, 7, 1])
     renamed = evaluate(case, EMBEDDINGS, LABELS, names=names)
     close(renamed, evaluate(case, EMBEDDINGS, LABELS), rtol=1e-6, atol=1e-6)
+
+
+@over(EXPORTED, where=lambda case: not case.proxies)  # which would have to turn
+def test_rotation_does_not_matter(case):
+    rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(DIM, DIM)))[0]
+    rotation = rotation.astype(np.float32)
+    value, grad = evaluate(case, EMBEDDINGS, LABELS)
+    turned = evaluate(case, EMBEDDINGS @ rotation, LABELS)
+    close(turned, (value, grad @ rotation))
 
 
 EUCLIDEAN = {similarity.negative_euclidean, similarity.negative_squared_euclidean}
@@ -663,3 +679,13 @@ def test_shard_map_takes_settings_that_are_constants(case):
         step, operands, {"x": EMBEDDINGS, "y": case.labels(LABELS)}
     )
     assert (value.shape, grads["matrix"].shape) == ((), (DIM, DIM))
+
+
+@pytest.mark.slow
+@every_loss
+def test_a_sharded_batch_under_plain_jit_gives_the_same(case):
+    labels = case.labels(LABELS)
+    labels = labels if labels.dtype == bool else labels.astype(np.int32)
+    x, y = jax.device_put((EMBEDDINGS, labels), NamedSharding(MESH, SPREAD))
+    compute = functools.partial(case.objective(), params=dict(case.params))
+    close(jax.jit(compute)(x, y), evaluate(case, EMBEDDINGS, LABELS)[0])

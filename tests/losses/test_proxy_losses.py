@@ -314,3 +314,12 @@ def test_dynamic_margins_widen_for_rare_classes():
 def test_a_margin_of_a_right_angle_is_refused():
     with pytest.raises(ValueError, match="margin must be at least 0 and below 90"):
         arc_face_loss(None, margin=90.0)
+
+
+def test_proxy_nca_may_be_negative_so_that_mean_active_is_refused():
+    x, y = np.eye(2, dtype=np.float32), np.arange(2)
+    given = {"references": rankjax.References(x, y)}
+    # The own proxy is at distance 0, the other one at sqrt(2).
+    assert rankjax.proxy_nca_loss(x, y, **given) == pytest.approx(-2)
+    with pytest.raises(ValueError, match=r"^reduction=mean_active divides by"):
+        rankjax.proxy_nca_loss(x, y, reduction=rankjax.mean_active, **given)

@@ -19,7 +19,7 @@ from experiments.images import Views, list_images
 from experiments.runs import load_network, load_run
 from experiments.search.index import read_index
 from rankjax.data import load
-from rankjax.data.images import EncodedImages, resize
+from rankjax.data.images import EncodedImages, decode, resize
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
 from rankjax.train import Checkpoints, evaluate, make_embed
@@ -120,6 +120,19 @@ def test_views_of_an_image_are_their_mean_at_length_1(run, photos, tmp_path, cap
         views = np.stack([*crops, *(crop[:, ::-1] for crop in crops)])
         mean = network(views).astype(np.float64).mean(0)
         np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_without_further_views_an_image_is_decoded_once(photos, monkeypatch):
+    decoded = []
+
+    def counted(*args, **settings):
+        decoded.append(settings["at_least"])
+        return decode(*args, **settings)
+
+    monkeypatch.setattr("experiments.images.decode", counted)
+    files = [str(path) for path in sorted(photos.rglob("*.png"))[:3]]
+    Views(files, Inputs(32, 32, 1, 32, "crop", "white")).read(np.arange(3))
+    assert decoded == [32] * 3
 
 
 def test_further_views_leave_the_plain_one_as_it_is(tmp_path):
