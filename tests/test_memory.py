@@ -19,6 +19,21 @@ def rows(n, seed):
     return rng.normal(size=(n, DIM)).astype(np.float32), rng.integers(0, 3, n)
 
 
+def loop(batch, labels, others, names, margin):
+    """Contrastive loss of all pairs but those of a row with itself."""
+    near, far = [], []
+    for x, a in zip(batch, labels, strict=True):
+        for z, b in zip(others, names, strict=True):
+            if z is x:
+                continue
+            distance = np.sqrt(np.sum((x - z) ** 2))
+            if a == b:
+                near.append(distance**2 / 2)
+            else:
+                far.append(max(0, margin - distance) ** 2 / 2)
+    return np.mean(near) + np.mean(far)
+
+
 def test_it_holds_the_newest_rows_and_knows_those_of_the_last_batch():
     ring = memory.empty(7, DIM)
     batches = [rows(3, seed) for seed in range(4)]
@@ -34,24 +49,21 @@ def test_it_holds_the_newest_rows_and_knows_those_of_the_last_batch():
     assert sorted(ring.index.tolist()) == [-1, -1, -1, -1, 0, 1, 2]
 
 
-@pytest.mark.parametrize("classes", [None, 4])
-def test_a_loss_of_the_memory_is_that_of_its_rows_without_own_copies(classes):
-    rng = np.random.default_rng(0)
-    compute = rankjax.objective(losses.sup_con_loss)
-    ring, seen, names = memory.empty(20, DIM, classes=classes), [], []
+def test_a_loss_of_the_memory_is_the_loop_over_its_rows_without_own_copies():
+    margin = 3.0
+    compute = rankjax.objective(
+        functools.partial(losses.contrastive_loss, margin=margin)
+    )
+    ring, seen, names = memory.empty(20, DIM), [], []
     for seed in range(3):
         embeddings, labels = rows(8, seed)
-        if classes is not None:
-            labels = rng.random((8, classes)) < 0.4
         ring = ring.add(embeddings, labels)
-        seen, names = [*seen, *embeddings], [*names, *labels]
+        seen, names = seen + list(embeddings), names + list(labels)
         got = compute(embeddings, labels, references=ring.references(holds_batch=True))
-        kept = np.array(seen[-20:]), np.array(names[-20:])
-        copies = np.arange(-len(kept[0]), 0) + 8
-        known = rankjax.References(*kept, copy_of=np.maximum(copies, -1))
-        np.testing.assert_allclose(
-            got, compute(embeddings, labels, references=known), rtol=1e-5
-        )
+        kept = seen[-20:]
+        batch = kept[-8:]
+        expected = loop(batch, labels, kept, names[-20:], margin)
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_keys_of_another_network_are_references_like_any_others():
@@ -145,6 +157,30 @@ def test_what_does_not_fit_is_named(embeddings, labels, message):
 def test_labels_that_are_not_integers_are_refused():
     with pytest.raises(TypeError, match="labels must be integers"):
         memory.empty(8, DIM).add(jnp.ones((2, DIM)), np.zeros(2))
+
+
+def test_rows_of_several_labels_are_held_and_compared_by_what_they_share():
+    """Multi-SupCon of the newest ten rows, in loops over the last batch and them."""
+    rng = np.random.default_rng(0)
+    compute = rankjax.objective(losses.sup_con_loss)
+    ring, seen, sets = memory.empty(10, DIM, classes=4), [], []
+    for seed in range(3):
+        embeddings, _ = rows(4, seed)
+        labels = rng.random((4, 4)) < 0.4
+        ring = ring.add(embeddings, labels)
+        seen, sets = [*seen, *embeddings], [*sets, *labels]
+    got = compute(embeddings, labels, references=ring.references(holds_batch=True))
+    terms = []
+    for row in range(6, 10):  # the last batch
+        cosines, alike = [], []
+        for place in {*range(10)} - {row}:
+            x, z = seen[-10:][row], seen[-10:][place]
+            cosines.append(x @ z / np.linalg.norm(x) / np.linalg.norm(z))
+            alike.append(np.any(sets[-10:][row] & sets[-10:][place]))
+        scores, alike = np.exp(np.array(cosines) / 0.1), np.array(alike)
+        if alike.any():
+            terms.append(-np.mean(np.log(scores[alike] / scores.sum())))
+    np.testing.assert_allclose(got, np.mean(terms), rtol=1e-5)
 
 
 def test_labels_of_another_shape_than_the_memorys_are_refused():

@@ -103,6 +103,29 @@ def _tuples(tuplets):
     return ANCHOR, POSITIVES[:, 0], NEGATIVES[:, 0]
 
 
+def _tuple_loss(name, matrix, anchor, positives, negatives):
+    """Terms of one tuple, for an angle of 45 degrees."""
+    s = matrix[anchor]
+    p, n = [s[j] for j in positives], [s[j] for j in negatives]
+    if name == "contrastive":
+        pull = [max(0.0, -v) ** 2 / 2 for v in p]
+        push = [max(0.0, 1.0 + v) ** 2 / 2 for v in n]
+        return pull, push
+    if name == "triplet":
+        return ([max(0.0, y - x + 0.2) for x in p for y in n],)
+    if name == "batch_hard_triplet":
+        return ([np.log1p(np.exp(max(n) - min(p)))],)
+    if name == "angular":
+        f = [
+            [4 * (s[y] + matrix[x, y]) - 4 * s[x] for y in negatives] for x in positives
+        ]
+        return ([np.log(1 + np.exp(values).sum()) for values in f],)
+    if name == "angular_hinge":
+        pairs = [(x, y) for x in positives for y in negatives]
+        return ([max(0.0, 2 * (s[y] + matrix[x, y]) - 2 * s[x]) for x, y in pairs],)
+    return ([np.log(np.exp(p + n).sum()) - np.mean(p)],)
+
+
 @pytest.mark.parametrize("tuplets", [False, True], ids=["triplets", "tuplets"])
 @pytest.mark.parametrize(
     "name",
@@ -115,25 +138,26 @@ def _tuples(tuplets):
         "n_pairs",
     ],
 )
-def test_explicit_tuples_equal_masks_of_as_many_anchors(name, tuplets):
-    loss, (anchor, *others) = losses.LOSSES[name], _tuples(tuplets)
-    masks = np.zeros((2, 4, 6), bool)
-    for mask, listed in zip(masks, others, strict=True):
-        mask[np.arange(4)[:, None], np.reshape(listed, (4, -1))] = True
-    expected = rankjax.objective(loss)(
-        EMBEDDINGS[anchor],
-        references=References(EMBEDDINGS),
-        positive=masks[0],
-        negative=masks[1],
-    )
+def test_explicit_tuples_equal_loops(name, tuplets):
+    loss = losses.LOSSES[name]
+    lists, measure = _tuples(tuplets), loss.info.similarity
 
     @jax.jit
     def mean(*lists):
-        pairs = rankjax.from_tuples(EMBEDDINGS, *lists, similarity=loss.info.similarity)
+        pairs = rankjax.from_tuples(EMBEDDINGS, *lists, similarity=measure)
         terms = loss(pairs)
         return sum(map(rankjax.mean, terms if isinstance(terms, tuple) else [terms]))
 
-    close(mean(anchor, *others), expected)
+    s = reference.similarity_matrix(measure.__name__, EMBEDDINGS)
+    parts = [
+        _tuple_loss(name, s, a, np.atleast_1d(p), np.atleast_1d(n))
+        for a, p, n in zip(*lists, strict=True)
+    ]
+    expected = sum(
+        np.mean([v for part in column for v in part])
+        for column in zip(*parts, strict=True)
+    )
+    close(mean(*lists), expected)
 
 
 MISSING = {
