@@ -154,6 +154,8 @@ def printable(text: str) -> str:
     Control characters, those that reorder others, and bytes that are not UTF-8 are
     spelt as their code points.
     """
+    if text.isprintable():
+        return text
     return "".join(
         f"U+{ord(character):04X}"
         if unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -161,6 +163,20 @@ def printable(text: str) -> str:
         else character
         for character in text
     )
+
+
+def below_common(paths: Iterable[str]) -> tuple[str, list[str]]:
+    """The folder that all paths lie in, and what of each one follows it.
+
+    The folder is empty where they have none in common, as absolute and relative paths.
+    """
+    clean = [path and os.path.normpath(path) for path in paths]
+    try:
+        common = os.path.commonpath({os.path.dirname(path) for path in clean})
+    except ValueError:
+        common = ""
+    start = len(os.path.join(common, ""))
+    return common, [path[start:] for path in clean]
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:

@@ -345,7 +345,65 @@ def test_rows_that_paths_show_in_another_order_are_not_compared(tmp_path, capsys
         )
     here, there = str(tmp_path / "here.npz"), str(tmp_path / "there.npz")
     assert main([here, "--compare", there]) == 2
-    assert "0.png is row 0 here and row 54 there" in capsys.readouterr().err
+    said = "row 0 here has another path than row 0 there, 0.png and 54.png; a file"
+    assert said in capsys.readouterr().err
+
+
+def a_class(labels):
+    return np.array([f"k{label}" for label in labels])
+
+
+# What is changed of the other file, and how its rows differ then, if they do.
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (lambda a: a, ""),
+        (lambda a: {"class_names": None, "labels": a_class(a["labels"])}, ""),
+        (lambda a: {"class_names": None, "labels": 9 - a["labels"]}, ""),
+        (
+            lambda a: {
+                "class_names": a["class_names"][::-1],
+                "labels": 5 - a["labels"],
+            },
+            "",
+        ),
+        (lambda a: {"paths": np.char.add("/mnt/", a["paths"])}, ""),
+        (lambda a: {"paths": np.array([f"../b/./{p[2:]}" for p in a["paths"]])}, ""),
+        (lambda a: {"paths": None}, ""),
+        (lambda a: {"labels": 5 - a["labels"]}, "class than row 0 there, k0 and k5"),
+        (
+            lambda a: {"class_names": None, "labels": np.arange(60) // 10},
+            "row 1 here has another class than row 1 there$",
+        ),
+        (
+            lambda a: {"paths": np.char.replace(np.roll(a["paths"], 6), "a/", "/x/")},
+            "row 0 here has another path than row 0 there, 0/0.png and 0/54.png",
+        ),
+    ],
+)
+def test_rows_are_the_same_by_names_of_classes_and_what_paths_end_with(
+    tmp_path, capsys, changes, said
+):
+    x, labels = clusters()[0], np.arange(60) % 6
+    arrays = {
+        "embeddings": x,
+        "labels": labels,
+        "class_names": a_class(range(6)),
+        "paths": np.array([f"a/{row % 6}/{row}.png" for row in range(60)]),
+    }
+    other = arrays | changes(arrays)
+    files = [str(tmp_path / f"{name}.npz") for name in ("here", "there")]
+    for file, each in zip(files, (arrays, other), strict=True):
+        np.savez(file, **{k: v for k, v in each.items() if v is not None})
+    words = [*QUICK, "--no-clustering", "--compare"]
+    for here, there in (files, files[::-1]):
+        assert main([here, *words, there]) == (2 if said else 0)
+        told = capsys.readouterr()
+        if not said:
+            count = int(hits_at_1(cosines(x, x), labels).sum())
+            assert f"{count} in both" in " ".join(told.out.split())
+        elif here == files[0]:
+            assert re.search(said, told.err.strip())
 
 
 def hits_at_1(scores, labels):

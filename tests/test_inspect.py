@@ -104,6 +104,16 @@ def test_the_same_file_is_a_list_of_images_to_train_on(photos, capsys):
     assert "3 images marked in the column exclude" in capsys.readouterr().err
 
 
+def test_absolute_and_relative_paths_may_be_in_one_file(photos, capsys):
+    folder, arrays = photos
+    mixed = [str(folder / p) if i % 2 else p for i, p in enumerate(arrays["paths"])]
+    np.savez(folder / "photos.npz", **arrays | {"paths": np.array(mixed)})
+    file = folder / "suspects.csv"
+    assert main([str(folder / "photos.npz"), "--csv", str(file)]) == 0
+    assert {line["path"] for line in lines(file)} == {*mixed}
+    assert "the same file as" in capsys.readouterr().out
+
+
 def test_paths_of_a_run_begin_where_it_was_trained(photos, capsys, monkeypatch):
     folder, _ = photos
     monkeypatch.chdir(folder)

@@ -13,6 +13,7 @@ from rankjax import metrics
 from rankjax.data import Protocol
 from rankjax.data.splits import LISTS
 from rankjax.errors import UsageError
+from rankjax.files import below_common, printable
 from rankjax.metrics.directions import cosines, unit_rows
 from rankjax.report import PairResult, SearchResult
 from rankjax.similarity import cosine, dot
@@ -361,26 +362,8 @@ def compare(
       UsageError: the rows are others.
     """
     protocol = options.protocol or subject.protocol
-    if subject.label_sets:
-        raise UsageError("compare needs one label for each row, got masks")
-    if subject.paths is not None and other.paths is not None:
-        # Those of the same images may begin with other folders.
-        common, *rows = np.intersect1d(subject.paths, other.paths, return_indices=True)
-        moved = np.flatnonzero(np.not_equal(*rows))
-        if len(moved):
-            here, there = (side[moved[0]] for side in rows)
-            raise UsageError(
-                "compare must have the same rows in the same order, "
-                f"{common[moved[0]]} is row {here} here and row {there} there"
-            )
+    _check_same_rows(subject, other, protocol)
     theirs = rank(other, protocol, options)
-    for side in ("query_labels", "gallery_labels", "query_cameras", "gallery_cameras"):
-        ours = _given(subject, ranked.search, side)
-        if not np.array_equal(ours, _given(other, theirs.search, side)):
-            raise UsageError(
-                f"compare must have the same rows in the same order, its "
-                f"{side.replace('_', ' ')} differ"
-            )
     names = (subject.name, other.name)
     if names[0] == names[1]:
         names = str(options.source), str(options.compare)
@@ -408,9 +391,54 @@ def compare(
     return figures, theirs
 
 
-def _given(subject: Subject, search: metrics.Search, side: str) -> Any:
-    column = getattr(search, side)
-    return subject.label_values[column] if side.endswith("labels") else column
+def _check_same_rows(subject: Subject, other: Subject, protocol: Protocol) -> None:
+    """Raises a UsageError, which names the first row that differs.
+
+    Classes are told by their names or, where one of the two has only numbers, by which
+    rows they put together, as cameras are.
+    """
+    if subject.label_sets or other.label_sets:
+        raise UsageError("compare needs one label for each row, got masks")
+    here, there = (each.search(protocol)[1:] for each in (subject, other))
+    must = "compare must have the same rows in the same order"
+    for name, ours, theirs in zip(("queries", "gallery"), here, there, strict=True):
+        if len(ours) != len(theirs):
+            raise UsageError(
+                f"{must}, {name} are {len(ours):,} here and {len(theirs):,} there"
+            )
+    rows = np.concatenate(here), np.concatenate(there)
+    columns: dict[str, list[np.ndarray]] = {}
+    for each, row in zip((subject, other), rows, strict=True):
+        assert each.labels is not None
+        names = np.array([*map(printable, each.class_names)])[each.labels[row]]
+        names = names if subject.named == other.named else _first_alike(names)
+        columns.setdefault("class", []).append(names)
+        if protocol == "reid":
+            assert each.cameras is not None
+            columns.setdefault("camera", []).append(_first_alike(each.cameras[row]))
+        if each.paths is not None:
+            # Those of the same images may begin with other folders.
+            paths = [*map(printable, below_common(each.paths[row])[1])]
+            columns.setdefault("path", []).append(np.array(paths))
+    if subject.paths is None or other.paths is None:
+        columns.pop("path", None)
+    for what, (ours, theirs) in columns.items():
+        differ = np.flatnonzero(ours != theirs)
+        if len(differ):
+            at = differ[0]
+            pair = f", {ours[at]} and {theirs[at]}"
+            hint = "; a file without paths is compared by its classes alone"
+            raise UsageError(
+                f"{must}, row {rows[0][at]} here has another {what} than row "
+                f"{rows[1][at]} there{pair * (ours.dtype.kind == 'U')}"
+                f"{hint * (what == 'path')}"
+            )
+
+
+def _first_alike(column: np.ndarray) -> np.ndarray:
+    """For each entry where its value comes first: equal for equal partitions."""
+    _, first, codes = np.unique(column, return_index=True, return_inverse=True)
+    return first[codes]
 
 
 def _comparison(found: metrics.Comparison) -> Figures:

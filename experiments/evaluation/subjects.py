@@ -83,6 +83,12 @@ class Subject:
     lists: np.ndarray | None = None
 
     @property
+    def named(self) -> bool:
+        """Whether classes have names, and not just numbers."""
+        numbers = self.label_values.tolist()
+        return list(self.class_names) != [f"class {number}" for number in numbers]
+
+    @property
     def label_sets(self) -> bool:
         """Whether rows have several labels."""
         return self.labels is not None and self.labels.ndim == 2

@@ -12,7 +12,7 @@ import numpy as np
 from experiments.evaluation.subjects import Subject
 from rankjax import metrics
 from rankjax.errors import RunError, UsageError
-from rankjax.files import printable, read_regular, write_atomic
+from rankjax.files import below_common, printable, read_regular, write_atomic
 from rankjax.report import Card, Table
 
 KINDS = {
@@ -296,10 +296,8 @@ def _namer(subject: Subject) -> tuple[Callable[[int], str], str]:
     """Names of rows for display: what follows the folder of all, which comes second."""
     if subject.paths is None:
         return str, ""
-    paths = subject.paths
-    common = os.path.commonpath([os.path.dirname(each) for each in paths])
-    start = len(common) + 1 if common else 0
-    return lambda row: printable(paths[row][start:]), common and f" in {common}"
+    common, paths = below_common(subject.paths)
+    return lambda row: printable(paths[row]), common and f" in {printable(common)}"
 
 
 def write_csv(

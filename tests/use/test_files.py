@@ -10,7 +10,14 @@ import pytest
 from numpy.lib import format as npy
 
 from rankjax.errors import RunError, UsageError
-from rankjax.files import open_regular, printable, read_json, read_npz, read_regular
+from rankjax.files import (
+    below_common,
+    open_regular,
+    printable,
+    read_json,
+    read_npz,
+    read_regular,
+)
 
 ROWS = np.arange(12.0).reshape(3, 4)
 
@@ -126,3 +133,18 @@ def test_a_name_shows_what_would_reorder_or_hide_it():
     assert printable("a\x1b[31mb\n\udcff\u2028") == "aU+001B[31mbU+000AU+DCFFU+2028"
     plain = "数字 ü שלום 👩‍👩‍👧\u202f\u200f"
     assert printable(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("paths", "common", "below"),
+    [
+        (["/a/b/1", "/a/c/1"], "/a", ["b/1", "c/1"]),
+        (["/a/1", "/b/1"], "/", ["a/1", "b/1"]),
+        (["a//b/1", "a/./b/c/../2"], "a/b", ["1", "2"]),
+        (["a/1", "/a/1"], "", ["a/1", "/a/1"]),
+        (["/a/1", ""], "", ["/a/1", ""]),
+        ([], "", []),
+    ],
+)
+def test_paths_are_parted_into_their_folder_and_what_follows(paths, common, below):
+    assert below_common(paths) == (common, below)
