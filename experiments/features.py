@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.config import Data
 from experiments.evaluation.npz import (
+    check_complete,
     classes,
     numeric_embeddings,
     read_columns,
@@ -240,6 +241,7 @@ def guided(train: Split, file: Path) -> Split:
 
 def _rows(file: Path, arrays: dict[str, np.ndarray], n: int) -> list[Row]:
     try:
+        check_complete(arrays)
         labels, _, names = classes(arrays, n)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{file}: {error}") from error
@@ -249,8 +251,7 @@ def _rows(file: Path, arrays: dict[str, np.ndarray], n: int) -> list[Row]:
     unknown = sorted({split for split in splits if split.casefold() not in SPLIT_OF})
     if "split" in arrays and unknown:
         raise UsageError(
-            f"{file}: split must be one of {', '.join(SPLIT_OF)}, got "
-            f"{some([each or 'none' for each in unknown])}"
+            f"{file}: split must be one of {', '.join(SPLIT_OF)}, got {some(unknown)}"
         )
     splits = [SPLIT_OF.get(split.casefold(), "") for split in splits]
     sides = ["evaluated" if split in ("test", "gallery") else split for split in splits]

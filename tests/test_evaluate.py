@@ -443,7 +443,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, monkeypatch):
         ({"labels": np.array([{}] * 90)}, r"got Python objects; save labels.astype"),
         (
             {"labels": np.array(["a", ""] * 45)},
-            "labels must not be empty, got 45 .* 1$",
+            "labels must be given to all rows, .* 45, .* 1$",
         ),
         ({"query": None}, "query must be there where junk is"),
         ({"query": np.array([90])}, "query must be rows from 0 to 89, got 90"),
@@ -497,9 +497,27 @@ def test_a_protocol_without_what_it_needs_is_refused(refused):
     assert "with a gallery" in refused(*plain, "--expand", 2, **arrays)
 
 
+@pytest.mark.parametrize("gap", ["", " \u200b", b"", np.nan])
+@pytest.mark.parametrize("key", ["labels", "cameras", "super", "split", "folds"])
+def test_a_value_that_is_missing_is_refused_with_its_row(refused, key, gap):
+    column = np.array(np.arange(90) % 9, np.asarray(gap).dtype.kind).astype(object)
+    column[[7, 50]] = gap
+    line = refused(**{**reid(), key: np.array([*column])})
+    said = f"{key} must be given to all rows, it is missing in 2, the first of which is"
+    assert f"rows.npz: {said} row 7" in line
+
+
+def test_a_file_of_another_kind_is_told_what_is_read(tmp_path, capsys):
+    for name in ("rows.npy", "rows.csv"):
+        (tmp_path / name).write_bytes(b"")
+        assert main([str(tmp_path / name)]) == 2
+        said = f"{name} must be .npz, as np.savez(FILE, embeddings=..., labels=...)"
+        assert said in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_archive_is_one_line(tmp_path, capsys):
-    np.save(tmp_path / "one.npy", np.ones(3))
-    assert main([str(tmp_path / "one.npy")]) == 1
+    (tmp_path / "one.npz").write_bytes(b"words")
+    assert main([str(tmp_path / "one.npz")]) == 1
     assert "it is damaged or no .npz file" in capsys.readouterr().err
     os.mkfifo(tmp_path / "pipe.npz")
     assert main([str(tmp_path / "pipe.npz")]) == 1
@@ -802,3 +820,16 @@ def test_parquet_rows_of_other_lengths_are_refused_with_their_numbers(tmp_path, 
     assert main([str(tmp_path / "x.parquet")]) == 2
     said = capsys.readouterr().err
     assert said.rstrip().endswith("row 0 has 4 and row 3 has 2")
+
+
+def test_parquet_without_embeddings_is_told_which_column_holds_them(tmp_path, capsys):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {name: [0.0, 1.0] for name in ("label", "f0", "f1")}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    assert main([str(tmp_path / "x.parquet")]) == 2
+    said = (
+        "x.parquet must have the column embedding, a list of numbers in each row, got"
+    )
+    assert f"{said} the columns label, f0, f1" in capsys.readouterr().err

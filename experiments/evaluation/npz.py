@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
 from rankjax.data.images import EncodedImages, read_file
 from rankjax.data.own import SPLIT_OF, is_parquet, written
-from rankjax.data.splits import JUNK
+from rankjax.data.splits import JUNK, some
 from rankjax.errors import RunError, UsageError
 from rankjax.files import Npz, printable
 from rankjax.files import read_npz as read_arrays
@@ -31,6 +31,9 @@ KEYS = (
     *("pairs", "same", "folds", "images", "paths", "split", "templates", "media"),
     *("super", "lists"),
 )
+_PER_ROW = {
+    *("labels", "cameras", "super", "split", "folds", "templates", "media", "pairs")
+}
 
 
 def read_npz(path: Path, *, pictures: bool, every_split: bool = False) -> Subject:
@@ -48,6 +51,7 @@ def read_npz(path: Path, *, pictures: bool, every_split: bool = False) -> Subjec
     arrays, others, _ = read_columns(path, KEYS if pictures else set(KEYS) - {"images"})
     tell_unused(path, [key for key in others if key not in KEYS])
     try:
+        check_complete(arrays)
         splits = _splits(arrays)
         if splits is not None and not every_split:
             arrays = _of_test(path, arrays, splits)
@@ -70,6 +74,11 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
         length.
       RunError: it cannot be read, or is no Parquet file of embeddings.
     """
+    if path.suffix in (".npy", ".csv", ".tsv", ".json", ".pkl"):
+        raise UsageError(
+            f"{path} must be .npz, as np.savez(FILE, embeddings=..., labels=...) writes "
+            "it, or .parquet with the columns embedding and label"
+        )
     if not is_parquet(path):
         return read_arrays(path, wanted)
     try:
@@ -84,6 +93,11 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
     try:
         table = parquet.read_table(path)
         comment = (table.schema.metadata or {}).get(b"rankjax", b"")
+        if not {"embedding", "embeddings"} & {*table.column_names}:
+            raise UsageError(
+                f"{path} must have the column embedding, a list of numbers in each "
+                f"row, got the columns {some(table.column_names)}"
+            )
         for column in table.column_names:
             name = names.get(column, column)
             if name not in wanted:
@@ -92,10 +106,7 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
             values = table[column].combine_chunks()
             if values.null_count:
                 rows = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
-                raise UsageError(
-                    f"{path}: {column} must be given to all rows, it is missing in "
-                    f"{len(rows):,}, the first of which is row {rows[0]}"
-                )
+                raise UsageError(f"{path}: {_missing(column, rows)}")
             if pa.types.is_fixed_size_list(values.type):
                 flat = values.flatten().to_numpy(zero_copy_only=False)
                 array = flat.reshape(len(values), -1)
@@ -116,6 +127,28 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RunError(f"{path} is no Parquet file of features: {error}") from error
     return Npz(arrays, tuple(others), comment)
+
+
+def check_complete(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises a UsageError where some rows lack a value: an empty word, or NaN."""
+    for name in _PER_ROW & arrays.keys():
+        words, numbers = _numbered(arrays[name])
+        if words is not None:
+            missing = (words == "")[numbers]
+        elif numbers.dtype.kind == "f":
+            missing = np.isnan(numbers)
+        else:
+            continue
+        rows = np.atleast_1d(missing).nonzero()[0]
+        if len(rows):
+            raise UsageError(_missing(name, rows))
+
+
+def _missing(name: str, rows: np.ndarray) -> str:
+    return (
+        f"{name} must be given to all rows, it is missing in {len(rows):,}, the first "
+        f"of which is row {rows[0]}"
+    )
 
 
 def _splits(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -313,12 +346,6 @@ def classes(
     if words is not None:
         if names is not None:
             raise UsageError("class_names must not be there where labels are strings")
-        if "" in words:
-            empty = np.flatnonzero(words[labels] == "")
-            raise UsageError(
-                f"labels must not be empty, got {len(empty)} that are, the first in "
-                f"row {empty[0]}"
-            )
         return labels, words, words.tolist()
     values, codes = np.unique(labels, return_inverse=True)
     if names is None:

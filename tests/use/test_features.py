@@ -146,7 +146,10 @@ def test_embeddings_of_others_train_a_head_that_embeds_no_images(foreign, capsys
         ({"embeddings": np.full((24, 5), 1e300)}, r"float32 holds.* is 1e\+300"),
         ({"embeddings": np.full((24, 5), 1e-300)}, "float32 holds.* is 1e-300"),
         ({"views": np.full((24, 2, 5), 1e300)}, "float32 holds"),
-        ({"split": np.array(["train"] * 23 + [""])}, "got none"),
+        (
+            {"split": np.array(["train"] * 23 + [""])},
+            "split must be .* missing in 1.* 23$",
+        ),
         ({"split": np.array(["train", "test"] * 12)}, "'class 0' is in two splits"),
         ({"split": np.array(["trian"] * 24)}, "split must be one of .* got trian"),
         ({"views": np.zeros((24, 2, 4), np.float32)}, r"views must be floating \[24"),
