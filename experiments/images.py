@@ -76,7 +76,7 @@ def list_images(words: Sequence[str]) -> Listed:
     classes = [] if loose else [label for label, _ in found.values()]
     splits = [split for _, split in found.values()]
     # What other files lie in is no split, nor what is left of some.
-    known = not loose and {"train", "test"} <= {*splits} and "" not in splits
+    known = not loose and "test" in splits and "" not in splits
     return Listed(list(found), classes, list(found), {"split": splits} if known else {})
 
 

@@ -76,7 +76,7 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
     """
     if path.suffix in (".npy", ".csv", ".tsv", ".json", ".pkl"):
         raise UsageError(
-            f"{path} must be .npz, as np.savez(FILE, embeddings=..., labels=...) writes "
+            f"{path} must be .npz, as np.savez(FILE, embeddings=..., labels=...) makes "
             "it, or .parquet with the columns embedding and label"
         )
     if not is_parquet(path):

@@ -54,7 +54,7 @@ def load_data(data: Data, seed: int) -> Dataset:
     """The data set of a run."""
     file = data.features()
     if file is not None:
-        return load_features(file, data, seed)
+        return _to_train_on(load_features(file, data, seed))
     loaded = load(
         data.dataset,
         data_dir=data.data_dir.expanduser(),
@@ -69,10 +69,14 @@ def load_data(data: Data, seed: int) -> Dataset:
         on_damage=data.on_damage,
         check_images=data.check_images,
     )
+    return _to_train_on(loaded)
+
+
+def _to_train_on(loaded: Dataset) -> Dataset:
     if not len(loaded.train.labels):
         raise UsageError(
-            f"{loaded.name} has nothing to train on; python -m experiments.embed "
-            f"RUN --dataset {loaded.name} embeds it"
+            f"{loaded.name} has nothing to train on, the split train is missing; "
+            f"python -m experiments.embed RUN --dataset {loaded.name} embeds it"
         )
     return loaded
 

@@ -74,9 +74,9 @@ def load_folder(path: Path, *, name: str, options: LoadOptions) -> Dataset:
 def find_images(root: Path) -> tuple[list[Row], dict[str, list[str]]]:
     """The images below a folder, with classes and splits by the folders.
 
-    Images lie in `root`/CLASS/ or, if `root` has a folder train and images lie that
-    deep, in `root`/SPLIT/CLASS/. An image that lies higher has no label. Links are
-    followed; names that begin with a dot are left out.
+    Images lie in `root`/CLASS/ or, if images lie that deep and `root` has a folder
+    train or no folder but those of splits, in `root`/SPLIT/CLASS/. An image that lies
+    higher has no label. Links are followed; names that begin with a dot are left out.
 
     Returns:
       The images, sorted; and other files and folders, by the reason.
@@ -92,9 +92,8 @@ def find_images(root: Path) -> tuple[list[Row], dict[str, list[str]]]:
     ]
     split_of = {p[0]: SPLIT_OF.get(p[0].casefold(), "") for p in files if len(p) > 1}
     # Trains may be a class, beside cars.
-    has_splits = "train" in split_of.values() and any(
-        len(parts) > 2 and split_of[parts[0]] for parts in files
-    )
+    may = "train" in split_of.values() or all(split_of.values())
+    has_splits = may and any(len(p) > 2 and split_of[p[0]] for p in files)
     rows: list[Row] = []
     folders: dict[tuple[str, str], Path] = {}
     for parts in files:
@@ -102,7 +101,7 @@ def find_images(root: Path) -> tuple[list[Row], dict[str, list[str]]]:
         inner = parts[1:] if split else parts
         labelled = split or not has_splits
         if labelled and len(inner) > 2:
-            raise _ambiguous(root, parts, files)
+            raise _ambiguous(root, parts, files, split)
         label = written(inner[0]) if labelled and len(inner) == 2 else ""
         image = root.joinpath(*parts)
         other = folders.setdefault((split, label), image.parent)
@@ -302,18 +301,22 @@ def _walk(
 
 
 def _ambiguous(
-    root: Path, deep: tuple[str, ...], files: list[tuple[str, ...]]
+    root: Path, deep: tuple[str, ...], files: list[tuple[str, ...]], split: str
 ) -> UsageError:
     """The error for an image whose class may be any of several folders' names."""
     inside = {*deep[:-1]}
     # Another folder that may be of the same class comes first.
     other = max(files, key=lambda p: (p[:-1] != deep[:-1], bool(inside & {*p[:-1]})))
     first, second = (root.joinpath(*parts) for parts in (deep, other))
-    label = "/".join(deep[:-1])
+    label = "/".join(deep[bool(split) : -1])
+    headings, line = "path,label", f"{'/'.join(deep)},{label}"
+    if split:
+        headings, line = f"{headings},split", f"{line},{split}"
     return UsageError(
         f"{first} and {second} may be of one class or of two: images must lie in "
-        f"{root}/CLASS/. Or name each in a list in {root}, --dataset list:FILE, below "
-        f"the line path,label with lines such as {'/'.join(deep)},{label}"
+        f"{os.path.join(root, deep[0] if split else '', 'CLASS', '')}. Or name each in "
+        f"a list in {root}, --dataset list:FILE, below the line {headings} with lines "
+        f"such as {line}"
     )
 
 

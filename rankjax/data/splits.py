@@ -243,14 +243,13 @@ def split_rows(
         instead of them, such as their features.
 
     Raises:
-      UsageError: no class to train on or none to test on, or fewer than `folds`.
+      UsageError: no class to test on, or fewer than `folds`.
       RunError: the splits are not of the expected size, an image is damaged, or
         nothing is left of a split after such images are left out.
     """
     labels, numbers = np.unique([row.label for row in rows], return_inverse=True)
     names = [(class_names or {}).get(each, str(each)) for each in labels.tolist()]
-    needed = {"train", "test"} if lists is None else {"test"}
-    parts = _parts(name, rows, numbers, names, options.seed, needed)
+    parts = _parts(name, rows, numbers, names, options.seed)
     _check_counts(name, parts, numbers, counts or {}, folder)
 
     partners = dict.fromkeys(path for row in rows for path in row.others if path)
@@ -384,9 +383,8 @@ def _parts(
     labels: np.ndarray,
     class_names: Sequence[str],
     seed: int,
-    needed: set[str],
 ) -> dict[str, np.ndarray]:
-    """The indices of the rows of each split, of which some are needed."""
+    """The indices of the rows of each split."""
     splits = np.array([row.split for row in rows])
     parts = {
         split: np.flatnonzero(splits == split) for split in SPLITS if split in splits
@@ -400,10 +398,10 @@ def _parts(
                 f"{name} needs two or more classes to be split, got "
                 f"{some(class_names) or 'none'}"
             )
-    if not needed <= parts.keys():
+    if "test" not in parts:
         raise UsageError(
-            f"{name} must have images of the splits train and test (or query), or no "
-            f"splits, got {', '.join(parts)} only"
+            f"{name} must have images of the split test (or query), or no splits, got "
+            f"{', '.join(parts)} only"
         )
     return {"train": np.empty(0, np.int64)} | parts
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.images import list_images
+from experiments.config import Config
+from experiments.images import list_dataset, list_images
+from experiments.training.images import load_data
 from rankjax.data import load
 from rankjax.errors import RunError, UsageError
 
@@ -131,7 +133,7 @@ def test_impossible_folders_are_refused(tmp_path):
     refused("two or more classes to be split, got c")
     (tmp_path / "c").rename(tmp_path / "only")
     save(tmp_path, "train/c/x.png")
-    refused(r"train and test \(or query\).*got train only")
+    refused(r"test \(or query\).*got train only")
     save(tmp_path, "test/b/x.png", "val/d/x.png", "dev/e/x.png")
     refused(r"/dev and .*/val are both the split valid")
 
@@ -167,6 +169,31 @@ def test_all_readers_refuse_ambiguous_classes_and_name_two_paths(files, tmp_path
     listed = list_images([str(tmp_path / "**" / "*.png")])
     assert listed.classes == []
     assert len(listed.paths) == len(files)
+
+
+@pytest.mark.parametrize(
+    "folders", [{"query": "test", "Gallery": "gallery"}, {"test": "test"}]
+)
+def test_all_readers_take_a_test_set_alone(folders, tmp_path):
+    save(tmp_path, *(f"{folder}/{label}/1.png" for folder in folders for label in "ab"))
+    expected = [split for split in folders.values() for _ in "ab"]
+    for listed in (
+        list_images([str(tmp_path)]),
+        list_dataset(load_folder(tmp_path)),
+    ):
+        assert sorted(listed.beside["split"]) == sorted(expected)
+        assert listed.classes == [*"ab"] * len(folders)
+    assert len(load_folder(tmp_path).train.labels) == 0
+    data = Config().replace(dataset=f"folder:{tmp_path}").data
+    with pytest.raises(UsageError, match="nothing to train on, the split train is mis"):
+        load_data(data, 0)
+
+
+def test_the_list_that_is_proposed_for_ambiguous_classes_has_the_split(tmp_path):
+    save(tmp_path, "train/a/x.png", "test/b/c/x.png")
+    with pytest.raises(UsageError, match=r"test/CLASS/.*label,split ") as error:
+        load_folder(tmp_path)
+    assert str(error.value).endswith("such as test/b/c/x.png,b/c,test")
 
 
 @pytest.mark.parametrize("other", ["caf\u00e9\u200b", "cafe\u0301", "caf\u00e9 "])
@@ -525,7 +552,7 @@ def test_partners_that_cannot_be_meant_are_refused(row, changed, message, tmp_pa
         ("path,label\na.png,x\n", "two or more classes to be split, got x"),
         (
             "path,label,split\na.png,x,train\nb.png,y,train\n",
-            r"splits train and test \(or query\), or no splits, got train only",
+            r"the split test \(or query\), or no splits, got train only",
         ),
         (b"path,label\n\xff\xfe,x\n", "not a CSV file in UTF-8"),
     ],
