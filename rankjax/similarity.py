@@ -47,11 +47,7 @@ def _dot_with_itself_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     half = _dot(tangents[0], primals[0])
-    # The gradient is (G + G^T) x. XLA computes G twice, once for either, unless it is
-    # the result of a branch; it cannot know that this one is taken for every number.
-    entry = primals[0][0, 0]
-    both = lax.cond(entry == entry, lambda x: x, lambda x: x * jnp.nan, half + half.T)
-    return _dot_with_itself(*primals), both
+    return _dot_with_itself(*primals), half + half.T
 
 
 def cosine(anchors: jax.Array, references: jax.Array) -> jax.Array:

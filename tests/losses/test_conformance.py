@@ -529,7 +529,8 @@ def test_gradients_equal_finite_differences(case):
 
 @every_kind_in_time
 def test_second_derivatives_equal_differences_of_gradients(case):
-    """In row blocks reverse over reverse mode, on the whole matrix forward over it."""
+    """In row blocks reverse over reverse mode, on the whole matrix forward over it, and
+    reverse over reverse of a batch among several."""
     direction = np.random.default_rng(5).normal(size=EMBEDDINGS.shape)
     with jax.enable_x64(True):
         x, y = jnp.asarray(EMBEDDINGS, jnp.float64), case.labels(LABELS)
@@ -541,6 +542,7 @@ def test_second_derivatives_equal_differences_of_gradients(case):
         for along in (
             jax.grad(lambda x: jnp.vdot(grad(x), direction)),
             lambda x: jax.jvp(plain, (x,), (direction,))[1],
+            jax.grad(lambda x: jnp.vdot(jax.vmap(plain)(x[None])[0], direction)),
         ):
             found = jax.jit(along)(x)
             np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
