@@ -136,7 +136,8 @@ def on_any_mesh(compute: Callable[..., Any], *operands: Any) -> Any:
     for mesh in (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(operands)):
         if mesh.explicit_axes and not mesh.manual_axes:
             whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-            return jax.sharding.auto_axes(compute, out_sharding=whole)(*operands)
+            spread = jax.sharding.auto_axes(compute, out_sharding=whole)
+            return jax.jit(spread)(*operands)  # alone it knows one device
     return compute(*operands)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from rankjax.mining import MINERS
 from rankjax.pairs import BY_LABEL, EVERY, Pairs, Rows
-from rankjax.registry import Kind, LossInfo, info_of, is_traced
+from rankjax.registry import Kind, LossInfo, check_mask, info_of, is_traced
 from rankjax.selections import SELECTIONS
 from rankjax.similarity import SIMILARITIES, complex_angle
 from rankjax.terms import Reduction, Terms, mean, mean_active, total
@@ -158,8 +158,7 @@ def as_rows(
         else _as_array(jnp.asarray, f"{prefix}valid", valid)
     )
     check_shape(f"{prefix}valid", valid, (n,))
-    if valid.dtype != bool:
-        raise TypeError(f"{prefix}valid must be a bool mask, got {valid.dtype}")
+    check_mask(f"{prefix}valid", valid)
     if labels is not None:
         labels = as_labels(f"{prefix}labels", labels)
         many = labels.shape[1:] if labels.dtype == bool and labels.ndim == 2 else ()
@@ -210,8 +209,7 @@ def with_masks(
     if not isinstance(negative, jax.Array):
         negative = np.asarray(negative)
     for name, mask in (("positive", positive), ("negative", negative)):
-        if mask.dtype != bool:
-            raise TypeError(f"{name} must be a bool mask, got {mask.dtype}")
+        check_mask(name, mask)
     if _is_concrete(positive, negative) and positive.shape == negative.shape:
         both = int(np.sum(np.asarray(positive) & np.asarray(negative)))
         if both:
@@ -457,6 +455,10 @@ def _role(function: Any) -> tuple[str | None, str]:
     return None, ""
 
 
+def _kind(value: Any) -> str:
+    return _shown(value) if hasattr(value, "shape") else type(value).__name__
+
+
 def _shown(value: Any) -> str:
     """A wrong value in a message, on one line."""
     if hasattr(value, "shape"):
@@ -480,8 +482,8 @@ _EXAMPLES = {
 }
 
 
-def as_terms(result: Any, anchors: int) -> list[Terms]:
-    """The Terms that a loss returned, one or several, each [anchors].
+def as_terms(name: str, result: Any, anchors: int) -> list[Terms]:
+    """The Terms that a loss or penalty returned, one or several, each [anchors].
 
     Raises:
       TypeError: something else.
@@ -493,19 +495,16 @@ def as_terms(result: Any, anchors: int) -> list[Terms]:
         and terms
         and all(isinstance(t, Terms) for t in terms)
     ):
-        found = _shown(result) if hasattr(result, "shape") else type(result).__name__
-        found = (
-            f"an empty {found}"
-            if isinstance(terms, tuple | list) and not terms
-            else found
-        )
+        found = _kind(result)
+        if isinstance(terms, tuple | list):
+            found = f"{found} of {', '.join(map(_kind, terms)) or 'nothing'}"
         raise TypeError(
-            "a loss must return rankjax.Terms, one or a tuple, or rankjax.BatchSums, "
+            f"{name} must return rankjax.Terms, one or a tuple, or rankjax.BatchSums, "
             f"got {found}; Terms.over_references(values, mask) makes them"
         )
     for t in terms:
-        for name in ("total", "count", "active"):
-            check_shape(f"a loss's Terms.{name}", getattr(t, name), (anchors,))
+        for part in ("total", "count", "active"):
+            check_shape(f"Terms.{part} of {name}", getattr(t, part), (anchors,))
     return list(terms)
 
 
@@ -645,8 +644,8 @@ def _as_array(make: Callable[[Any], Any], name: str, values: Any) -> Any:
         values = values.astype(values.dtype.newbyteorder("="))
     try:
         return make(values)
-    except ValueError as error:  # NumPy's does not say whose lists they are
-        raise ValueError(f"{name} must be an array, got {error}") from error
+    except (TypeError, ValueError) as error:  # neither says what it is about
+        raise type(error)(f"{name} must be an array, got {error}") from error
 
 
 def as_labels(name: str, labels: Any) -> jax.Array:

@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rankjax import gradients, inputs
@@ -38,7 +39,7 @@ from rankjax.registry import (
     name_of,
     split_numbers,
 )
-from rankjax.similarity import Similarity, at_least_float32
+from rankjax.similarity import SIMILARITIES, Similarity, at_least_float32
 from rankjax.terms import BatchSums, Reduction, Result, Terms, mean, mean_active, ratio
 
 Loss = Callable[..., Result]
@@ -121,8 +122,9 @@ class Objective(Generic[Value]):
 
         Returns:
           The loss, a scalar of at least float32, which is not a number if a valid row
-          or its weight is not finite, the weight is negative, or the relevance of two
-          rows is not in [0, 1]; with `has_aux` also a dict of scalars.
+          or its weight is not finite, the weight is negative, or for two rows the
+          user's own similarity is not a number or their relevance not in [0, 1]; with
+          `has_aux` also a dict of scalars.
 
         Raises:
           ValueError, TypeError: shapes, types or combinations that are not allowed,
@@ -284,7 +286,7 @@ def objective(
       dim_weights: one number per length; by default 1 each, as in the paper.
       relevance: maps labels [anchor] and [reference] to how well rows match, [anchor,
         reference] in [0, 1], for losses that take grades, such as `soft_target_loss`:
-        `lambda a, r: table[a][:, r]` for a table [class, class] of one's own. By
+        `lambda a, r: table[a][:, r]` for a jax array [class, class] of one's own. By
         default the Jaccard index of labels; of one label per row, their equality.
       symmetric: the mean of both directions, rows against their `Positives` and these
         against the rows. What was mined for rows is in the first.
@@ -301,7 +303,7 @@ def objective(
     if (
         block is not None
         and block != "auto"
-        and not (isinstance(block, int) and block > 0)
+        and not (isinstance(block, int | np.integer) and block > 0)
     ):
         raise ValueError(f"block must be 'auto', None or at least 1, got {block!r}")
     inputs.check_functions(
@@ -428,11 +430,16 @@ def _compute(
                 of = Terms.over_references(pairs.similarity, getattr(pairs, name))
                 beside[name] = jnp.sum(of.total), jnp.sum(of.count)
 
+        # What a user's function gives is known only now, too late to refuse.
+        wrong = []
         if self.relevance is not None and pairs.relevance is not None:
-            # Grades are known only now, too late to refuse.
-            held = (pairs.relevance >= 0) & (pairs.relevance <= 1)
-            lost = jnp.sum((pairs.positive | pairs.negative) & ~held, dtype=jnp.int32)
-            beside = (beside or {}) | {"wrong": lost}
+            wrong.append(~((pairs.relevance >= 0) & (pairs.relevance <= 1)))
+        if self.similarity not in SIMILARITIES.values():
+            wrong.append(jnp.isnan(pairs.similarity))
+        if wrong:
+            lost = functools.reduce(jnp.logical_or, wrong)
+            lost &= pairs.positive | pairs.negative
+            beside = (beside or {}) | {"wrong": jnp.sum(lost, dtype=jnp.int32)}
 
         def place(terms: Terms) -> Terms:
             given = None if weights is None else weights.astype(terms.total.dtype)
@@ -475,14 +482,16 @@ def _reduced(
     reduction: Reduction,
     place: Callable[[Terms], Terms] = lambda terms: terms,
     beside: Mapping[str, Any] | None = None,
+    *,
+    name: str = "a loss",
 ) -> gradients.Contribution | BatchSums:
     """Reduces the Terms of a loss, once all sums of the batch are known."""
     if isinstance(result, BatchSums):
-        then = result.then
+        then, more = result.then, (anchors, reduction, place, beside)
         return dataclasses.replace(
-            result, then=lambda x: _reduced(then(x), anchors, reduction, place, beside)
+            result, then=lambda sums: _reduced(then(sums), *more, name=name)
         )
-    terms = inputs.as_terms(result, len(anchors.embeddings))
+    terms = inputs.as_terms(name, result, len(anchors.embeddings))
     active = sum(jnp.sum(t.active) for t in terms), sum(jnp.sum(t.count) for t in terms)
     extra = {} if beside is None else {**beside, "active": active}
     return gradients.contribution([place(t) for t in terms], reduction, extra)
@@ -499,7 +508,7 @@ def _penalize(
         given: Any = features(anchors, references)
         if info is not None and info.kind is not Kind.FEATURES:
             given = pair_rows(anchors, references, measure)
-        return _reduced(penalty(given), anchors, mean)
+        return _reduced(penalty(given), anchors, mean, name="a penalty")
 
     anchors, references = own
     references = cast_varying(references, varying_axes(anchors.embeddings))

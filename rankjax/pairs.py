@@ -405,7 +405,7 @@ def _of_tuples(
 ) -> Pairs:
     others = jnp.concatenate([positive, negative], 1)
     rows = embeddings[others]
-    similarities = jax.vmap(similarity)
+    similarities = jax.vmap(functools.partial(apply, similarity))
     is_positive = jnp.arange(others.shape[1]) < positive.shape[1]
     is_positive = jnp.broadcast_to(is_positive, others.shape)
     return Pairs(

@@ -93,14 +93,18 @@ class LossInfo:
         return typing.cast(Function, checked)
 
     def _check(self, function: Any, given: tuple[Any, ...]) -> None:
-        """Raises a TypeError where a loss is called with embeddings."""
-        if len(given) != 1 or hasattr(given[0], "shape") or isinstance(given[0], list):
-            takes = "Features" if self.kind is Kind.FEATURES else "Pairs"
+        """Raises a TypeError where a loss is called with something else than Pairs."""
+        takes, masks = "Pairs", ["positive", "negative"]
+        if self.kind is Kind.FEATURES:
+            takes, masks = "Features", ["valid", "paired"]
+        if len(given) != 1 or not all(hasattr(given[0], mask) for mask in masks):
             name = function.__name__
             raise TypeError(
                 f"{name} takes rankjax.{takes}, and settings by their names; for "
                 f"embeddings write rankjax.objective({name})(embeddings, labels)"
             )
+        for mask in masks:
+            check_mask(f"{takes}.{mask}", getattr(given[0], mask))
 
 
 register = LossInfo
@@ -201,10 +205,18 @@ def split_numbers(loss: Any) -> tuple[Any, tuple[tuple[str, Any], ...]]:
     numbers = {
         name: value
         for name, value in loss.keywords.items()
-        if isinstance(value, jax.Array | np.ndarray)
-        or (registered and value is not None and is_traced(loss, name))
+        if (
+            value is not None and is_traced(loss, name)
+            if registered
+            else isinstance(value, jax.Array | np.ndarray)
+        )
     }
-    shaping = {k: v for k, v in loss.keywords.items() if k not in numbers}
+    shaping = {
+        # What shapes the computation is compared, as arrays cannot be.
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in loss.keywords.items()
+        if name not in numbers
+    }
     rest = functools.partial(loss.func, *loss.args, **shaping)
     return bound(rest) if shaping or loss.args else loss.func, tuple(numbers.items())
 
@@ -235,6 +247,16 @@ def hyper_parameters(loss: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def is_traced(loss: Callable[..., Any], name: str) -> bool:
     """Says whether a hyper-parameter may be an array, and so have a gradient."""
     return jax.Array in _members(_hints(loss)[name])
+
+
+def check_mask(name: str, mask: Any) -> None:
+    """Raises a TypeError that names what is no array of bool."""
+    if not hasattr(mask, "dtype"):
+        raise TypeError(f"{name} must be a bool mask, got {type(mask).__name__}")
+    if mask.dtype != bool:
+        whole = np.issubdtype(mask.dtype, np.integer)
+        hint = f"; of 0 and 1 take {name}.astype(bool)" if whole else ""
+        raise TypeError(f"{name} must be a bool mask, got {mask.dtype}{hint}")
 
 
 _NUMBERS = (int, float, np.number, np.ndarray, jax.Array)
@@ -281,10 +303,10 @@ def _check_whole(name: str, value: Any, members: list[Any]) -> None:
     several = tuple[int, ...] in members
     if value is None or not (several or int in members):
         return
-    numbers = value if several and isinstance(value, tuple | list) else [value]
+    numbers = value if several and np.ndim(value) == 1 else [value]
     whole = all(isinstance(number, int | np.integer) for number in numbers)
-    if not whole or isinstance(value, tuple | list) != several:
-        what = "several whole numbers" if several else "a whole number"
+    if not whole or np.ndim(value) != several:
+        what = "a tuple of whole numbers" if several else "a whole number"
         known = not isinstance(value, jax.core.Tracer)
         raise TypeError(
             f"{name} must be {what}, known before anything is computed, got "

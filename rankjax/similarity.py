@@ -270,8 +270,20 @@ def apply(
 
     Raises:
       ValueError: the function returns another shape.
+      TypeError: it is none, or asks NumPy for what is computed only later.
     """
-    values = function(anchors, references)
+    if not callable(function):
+        raise TypeError(
+            f"{name} must be a function, such as rankjax.similarity.cosine, got "
+            f"{function!r}"
+        )
+    try:
+        values = function(anchors, references)
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            f"{name} must compute by jax.numpy and not by NumPy; an array that it "
+            "looks rows up in must be jnp.asarray(array)"
+        ) from error
     shape = len(anchors), len(references)
     if np.shape(values) != shape:
         raise ValueError(
@@ -285,6 +297,7 @@ def apply(
 
 def at_least_float32(embeddings: jax.Array) -> jax.Array:
     """Half precision raised to float32; float32 and float64 as they are."""
+    embeddings = jnp.asarray(embeddings)
     if embeddings.dtype == jnp.float64:
         return embeddings
     return embeddings.astype(jnp.float32)

@@ -107,14 +107,16 @@ def test_tuples_and_samples_of_classes_take_rows_on_a_mesh(kind):
     compare = functools.partial(
         rankjax.from_tuples, similarity=rankjax.similarity.cosine
     )
+    for context in (contextlib.nullcontext(), jax.set_mesh(mesh)):
+        with context:
+            for run in (lambda f: f, jax.jit):
+                expected, found = (run(lambda y: draw(y).labels)(y) for y in (Y, y))
+                np.testing.assert_array_equal(found, expected)
+                expected, found = (
+                    run(lambda x: compare(x, *tuples).similarity)(x) for x in (X, x)
+                )
+                np.testing.assert_allclose(found, expected, rtol=1e-12)
     with jax.set_mesh(mesh):
-        for run in (lambda f: f, jax.jit):
-            expected, found = (run(lambda y: draw(y).labels)(y) for y in (Y, y))
-            np.testing.assert_array_equal(found, expected)
-            expected, found = (
-                run(lambda x: compare(x, *tuples).similarity)(x) for x in (X, x)
-            )
-            np.testing.assert_allclose(found, expected, rtol=1e-12)
         labelled = rankjax.nt_xent_loss(X, y)  # labels alone lie on the mesh
         np.testing.assert_allclose(labelled, rankjax.nt_xent_loss(X, Y), rtol=1e-12)
 

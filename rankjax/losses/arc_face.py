@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from rankjax.losses.normalized_softmax import cross_entropy
+from rankjax.losses.normalized_softmax import cross_entropy, per_class_row
 from rankjax.pairs import Pairs
 from rankjax.registry import Kind, NonNegative, Number, Positive, Range, register
 from rankjax.terms import Terms
@@ -87,8 +87,7 @@ def dynamic_margins(
 
 def widen(cosine: jax.Array, margin: Number) -> jax.Array:
     """The cosine [anchor, class] of the angle plus a margin, and its continuation."""
-    margins = jnp.deg2rad(jnp.asarray(margin, cosine.dtype))
-    margins = jnp.broadcast_to(margins, cosine.shape)
+    margins = jnp.deg2rad(per_class_row(margin, cosine))
     continued = cosine - margins * jnp.sin(margins)
     return jnp.where(cosine > -jnp.cos(margins), turn(cosine, margins), continued)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from rankjax import rows
 from rankjax.pairs import Pairs
-from rankjax.registry import Kind, NonNegative, Positive, register
+from rankjax.registry import Kind, NonNegative, Number, Positive, register
 from rankjax.terms import Terms
 
 
@@ -82,9 +82,23 @@ def cos_face_loss(
         ...     scale=2.0)), 3)
         0.311
     """
-    margins = jnp.asarray(margin, pairs.similarity.dtype)
-    target = pairs.similarity - jnp.broadcast_to(margins, pairs.similarity.shape)
+    target = pairs.similarity - per_class_row(margin, pairs.similarity)
     return cross_entropy(scale * target, scale * pairs.similarity, pairs)
+
+
+def per_class_row(margin: Number, cosine: jax.Array) -> jax.Array:
+    """Margins [anchor, class row] from one number or from one per class row.
+
+    Raises:
+      ValueError: another number of margins.
+    """
+    margins = jnp.asarray(margin, cosine.dtype)
+    if margins.ndim == 1 and cosine.shape[1:] != margins.shape:
+        raise ValueError(
+            f"margin must be one number or one per class row, here "
+            f"{cosine.shape[1]}, got {len(margins)}"
+        )
+    return jnp.broadcast_to(margins, cosine.shape)
 
 
 def cross_entropy(target: jax.Array, others: jax.Array, pairs: Pairs) -> Terms:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from rankjax.inputs import check_count as check_count
+from rankjax.registry import check_mask
 
 
 def as_embeddings(name: str, embeddings: Any, n: int | None = None) -> np.ndarray:
@@ -97,6 +98,26 @@ def as_values(name: str, values: Any, n: int | None = None) -> np.ndarray:
     return values
 
 
+def as_scores(name: str, scores: Any, shape: tuple[int, ...] | None = None) -> Any:
+    """Similarities [q, n], those of whole numbers in float64: some have no negative.
+
+    Raises:
+      ValueError: a wrong shape, or an entry that is not finite.
+      TypeError: not real numbers.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or not scores.size or shape not in (None, scores.shape):
+        raise ValueError(
+            f"{name} must have shape {shape or '[q, n]'}, got {scores.shape}"
+        )
+    if scores.dtype.kind in "cUSOMm":
+        raise TypeError(f"{name} must be real numbers, got {scores.dtype}")
+    scores = scores.astype(np.float64) if scores.dtype.kind in "iub" else scores
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{name} must be finite")
+    return scores
+
+
 def as_rates(name: str, rates: Any) -> list[float]:
     """One rate from 0 to 1, or several.
 
@@ -135,11 +156,7 @@ def as_mask(name: str, mask: Any, n: int) -> np.ndarray:
     mask = np.asarray(mask)
     if mask.shape != (n,):
         raise ValueError(f"{name} must have shape {(n,)}, got {mask.shape}")
-    if mask.dtype != bool:
-        raise TypeError(
-            f"{name} must be a bool mask, got {mask.dtype}; of 0 and 1 take "
-            f"{name}.astype(bool)"
-        )
+    check_mask(name, mask)
     return mask
 
 
@@ -156,6 +173,8 @@ def as_rows(name: str, rows: Any, n: int) -> np.ndarray:
     rows = np.asarray(rows)
     if rows.dtype == bool:
         return np.flatnonzero(as_mask(name, rows, n))
+    if not rows.size:
+        return np.zeros(0, np.int64)
     if not np.issubdtype(rows.dtype, np.integer):
         raise TypeError(f"{name} must be a bool mask or row numbers, got {rows.dtype}")
     rows = within(name, as_labels(name, rows), n)

@@ -251,10 +251,13 @@ def some_queries(search: Search, rows: Any) -> Search:
       rows: of the queries; row numbers [m], each once, or a bool mask [q].
 
     Raises:
-      ValueError: a wrong shape, a number out of range, or one that is there twice.
+      ValueError: a wrong shape, no row, a number out of range, or one that is there
+        twice.
       TypeError: neither bool nor integers.
     """
     rows = checks.as_rows("rows", rows, len(search.queries))
+    if not len(rows):
+        raise ValueError("rows must name at least one query, got none")
 
     def some(x: np.ndarray | None) -> np.ndarray | None:
         return None if x is None else x[rows]

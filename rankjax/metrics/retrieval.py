@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rankjax.inputs import check_shape
-from rankjax.metrics.checks import as_cutoffs, check_count
+from rankjax.metrics.checks import as_cutoffs, as_scores, check_count
 from rankjax.metrics.protocols import Search, leave_one_out
 from rankjax.metrics.ranking import (
     Ranks,
@@ -139,9 +138,8 @@ def retrieval(
         if first_only and chosen:
             raise ValueError(f"{name} needs all positives, got first_only=True")
     if scores is not None:
-        check_shape("scores", scores, (len(search.queries), len(search.gallery)))
-        if not np.isfinite(scores).all():
-            raise ValueError("scores must be finite")
+        shape = len(search.queries), len(search.gallery)
+        scores = as_scores("scores", scores, shape)
     parts: Iterable[Ranks] = (
         [ranks_of_scores(scores, search.masks())]
         if scores is not None
@@ -351,12 +349,8 @@ def graded_ndcg(scores: Any, relevance: Any, *, k: int | None = None) -> np.ndar
       ValueError: a wrong shape, an entry that is not finite or negative relevance, or a
         k that is not from 1 to n.
     """
-    scores, relevance = np.asarray(scores), np.asarray(relevance, np.float64)
-    if scores.ndim != 2 or not scores.size:
-        raise ValueError(f"scores must have shape [q, n], got {scores.shape}")
-    check_shape("relevance", relevance, scores.shape)
-    if not (np.isfinite(scores).all() and np.isfinite(relevance).all()):
-        raise ValueError("scores and relevance must be finite")
+    scores = as_scores("scores", scores)
+    relevance = as_scores("relevance", relevance, scores.shape).astype(np.float64)
     if (relevance < 0).any():
         raise ValueError(f"relevance must be at least 0, got {relevance.min()}")
     n = scores.shape[1]

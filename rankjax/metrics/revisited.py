@@ -57,11 +57,7 @@ def revisited(
         query has a positive.
       TypeError: rows that are no integers.
     """
-    scores = np.asarray(scores)
-    if scores.ndim != 2 or not scores.size:
-        raise ValueError(f"scores must have shape [q, n], got {scores.shape}")
-    if not np.isfinite(scores).all():
-        raise ValueError("scores must be finite")
+    scores = checks.as_scores("scores", scores)
     precision_at = checks.as_cutoffs("precision_at", precision_at)
     masks = {
         name: _masks(name, lists, scores.shape)

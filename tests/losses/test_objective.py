@@ -18,6 +18,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 import rankjax
 from rankjax import References, losses, mining, similarity
+from rankjax.mining import MINERS, SELECTIONS
 from rankjax.parallel import AXIS
 from rankjax.registry import hyper_parameters
 from rankjax.regularizers import squared_norm
@@ -172,6 +173,20 @@ MISSING = {
     "guide": {"margin_mse": {}},
     "key": {"elastic_face": {}},
 }
+
+
+def test_what_is_made_by_hand_is_checked_by_name():
+    yes = jnp.eye(2, dtype=bool)
+    pairs = rankjax.Pairs(jnp.zeros((2, 2)), yes.astype(int), ~yes)
+    with pytest.raises(TypeError, match=r"^Pairs.positive must be a bool mask, got in"):
+        losses.triplet_loss(pairs)
+    with pytest.raises(TypeError, match=r"^similarity must be a function, such as"):
+        rankjax.from_tuples(EMBEDDINGS, [0], [1], [2], similarity="cosine")
+    proxies = rankjax.References(EMBEDDINGS[:4], np.arange(4))
+    for loss in (losses.arc_face_loss, losses.cos_face_loss):
+        compute = rankjax.objective(functools.partial(loss, margin=[0.1, 0.2, 0.3]))
+        with pytest.raises(ValueError, match=r"^margin must be .*, here 4, got 3"):
+            compute(EMBEDDINGS, LABELS, references=proxies)
 
 
 @pytest.mark.parametrize(
@@ -437,6 +452,8 @@ BAD_TYPES = [
         {"embeddings": np.ones((6, 4), int)},
         "embeddings must be floating point, got int",
     ),
+    ({"weights": {0: 1.0, 1: 2.0}}, "weights must be an array, got "),
+    ({"valid": np.ones(6, int)}, r"valid must be a bool .*int.*valid.astype\(bool\)"),
     ({"labels": LABELS * 1.0}, r"labels must be integers, or a bool mask \[rows, cla"),
     (
         {"labels": np.eye(6, dtype=int)},
@@ -472,6 +489,21 @@ BAD_TYPES = [
 def test_bad_input_is_named_before_anything_is_compiled(error, given, message):
     with pytest.raises(error, match=f"^{message}"):
         rankjax.objective(never)(**{"embeddings": EMBEDDINGS, "labels": LABELS} | given)
+
+
+def test_numpy_s_whole_numbers_are_whole_numbers():
+    x, y = EMBEDDINGS, LABELS
+    for one, other in ((np.int64(4), 4), (np.int8(1), 1)):
+        np.testing.assert_array_equal(
+            *(
+                rankjax.objective(losses.contrastive_loss, block=b)(x, y)
+                for b in (one, other)
+            )
+        )
+    found = [rankjax.recall_at_k_loss(x, y, k=k) for k in (np.array([1, 2]), (1, 2))]
+    assert found[0] == found[1]
+    with pytest.raises(TypeError, match=r"^k must be a tuple of whole.*, got array"):
+        rankjax.recall_at_k_loss(x, y, k=np.array([1.5]))
 
 
 @pytest.mark.parametrize("block", [0, -1])
@@ -710,14 +742,60 @@ def test_a_loss_that_closes_over_arrays_is_exact_on_devices(wrapper):
     jax.tree.map(functools.partial(close, rtol=1e-5, atol=1e-6), got, expected)
 
 
+@pytest.mark.parametrize("valid", [True, False])
+@pytest.mark.parametrize(
+    "changed",
+    [{"mining": miner} for name, miner in MINERS.items() if name != "hierarchical"]
+    + [{"selection": selection} for selection in SELECTIONS.values()],
+    ids=lambda changed: next(iter(changed.values())).__name__,
+)
+def test_a_similarity_that_is_not_a_number_makes_the_loss_none_if_rows_are_valid(
+    changed, valid
+):
+    """Whatever is chosen among pairs, a run notices; padding may have any."""
+
+    def undefined(anchors, references):
+        is_last = (jnp.arange(6) == 5)[None, :]
+        return jnp.where(is_last, jnp.nan, anchors @ references.T)
+
+    x, y = RNG.normal(size=(6, 3)).astype(np.float32), np.arange(6) // 3
+    selection = {k: changed[k] for k in ("selection",) if k in changed}
+    loss = functools.partial(losses.triplet_loss, **selection)
+    compute = rankjax.objective(
+        loss, mining=changed.get("mining"), similarity=undefined, block=2
+    )
+    key = jax.random.key(0)
+    value = compute(x, y, valid=np.arange(6) < 5 + valid, key=key)
+    assert np.isnan(value) == valid
+
+
 RETURNED = {
     "a scalar": ({"loss": lambda p: p.similarity.sum()}, r"a loss must .* shape \(\)"),
     "nothing": ({"loss": lambda p: None}, "a loss must return .*NoneType"),
-    "arrays": ({"loss": lambda p: [p.similarity]}, "a loss must return .*list"),
-    "no terms": ({"loss": lambda p: ()}, "a loss must return .*an empty tuple"),
+    "arrays": (
+        {"loss": lambda p: [p.similarity]},
+        r"a loss must return .*list of an array of shape \(6, 6\)",
+    ),
+    "a table of NumPy": (
+        {"relevance": lambda a, r: np.eye(4)[a][:, r], "loss": losses.soft_target_loss},
+        r"relevance must compute by jax.numpy .* must be jnp.asarray\(array\)",
+    ),
+    "a NumPy function": (
+        {"similarity": lambda a, r: np.array(a) @ np.array(r).T},
+        "similarity must compute by jax.numpy and not by NumPy",
+    ),
+    "Terms and a number": (
+        {"loss": lambda p: (losses.triplet_loss(p), 0.0)},
+        "a loss must return .*tuple of Terms, float",
+    ),
+    "a mean as penalty": (
+        {"regularizers": [(0.1, lambda f: f.embeddings.mean())]},
+        "a penalty must return .*shape",
+    ),
+    "no terms": ({"loss": lambda p: ()}, "a loss must return .*got tuple of nothing"),
     "few terms": (
         {"loss": lambda p: rankjax.Terms(*3 * (jnp.zeros(2),))},
-        r"a loss's Terms.total must have shape \(6,\)",
+        r"Terms.total of a loss must have shape \(6,\)",
     ),
     "one mean": (
         {"reduction": lambda terms: terms.total.sum()},

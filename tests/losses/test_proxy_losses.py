@@ -313,7 +313,7 @@ def test_dynamic_margins_widen_for_rare_classes():
 
 def test_a_margin_of_a_right_angle_is_refused():
     with pytest.raises(ValueError, match="margin must be at least 0 and below 90"):
-        arc_face_loss(None, margin=90.0)
+        rankjax.objective(functools.partial(arc_face_loss, margin=90.0))
 
 
 def test_proxy_nca_may_be_negative_so_that_mean_active_is_refused():

@@ -546,6 +546,28 @@ def test_a_similarity_may_be_a_whole_number():
     np.testing.assert_array_equal(counted[1], -np.sort(-equal, 1)[:, :3])
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u8", "i8", "bool"])
+@pytest.mark.parametrize("several", [False, True], ids=["labels", "label sets"])
+def test_scores_may_be_whole_numbers_of_any_type(dtype, several):
+    """The least of the type too, whose negative is no number of it."""
+    y = np.arange(12) // 3
+    least = np.iinfo(dtype).min if dtype != "bool" else 0
+    scores = np.random.default_rng(3).integers(0, 2 if dtype == "bool" else 6, (12, 12))
+    scores = np.where(scores, scores, least).astype(dtype)
+    labels = y[:, None] == np.arange(4) if several else y
+    search = leave_one_out(np.eye(12), labels)
+    found = retrieval(search, scores=scores).means()
+    assert found == retrieval(search, scores=scores.astype(float)).means()
+    positive = (y[:, None] == y) & ~np.eye(12, dtype=bool)
+    ahead = scores[:, None, :].astype(float) >= scores[:, :, None]
+    ahead &= ~positive[:, None, :] & ~np.eye(12, dtype=bool)[:, None, :]
+    firsts = [ahead.sum(-1)[i][positive[i]].min() + 1 for i in range(12)]
+    assert found["mrr"] == pytest.approx(np.mean(1 / np.array(firsts)))
+    place = 1 + (scores[:, None, :] >= scores[:, :, None])[:, 0].sum(-1)
+    one = metrics.graded_ndcg(scores, np.eye(12)[[0] * 12])
+    np.testing.assert_allclose(one, 1 / np.log2(place))
+
+
 def test_one_cut_off_is_taken_for_a_list_of_one():
     x, labels = np.eye(4), np.array([0, 0, 1, 1])
     search = leave_one_out(x, labels)
