@@ -26,6 +26,7 @@ from rankjax.data.random import Stream, generator
 from rankjax.data.splits import SPLITS, Dataset
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Inputs
+from rankjax.files import printable
 
 CROPS = (1, 5)
 
@@ -72,7 +73,9 @@ def list_images(words: Sequence[str]) -> Listed:
             found.setdefault(file, (more[0], more[1]))
     loose = [file for file, (label, _) in found.items() if not label]
     if loose and len(loose) < len(found):
-        print(f"no labels: {loose[0]} lies in no class folder", file=sys.stderr)
+        print(
+            f"no labels: {printable(loose[0])} lies in no class folder", file=sys.stderr
+        )
     classes = [] if loose else [label for label, _ in found.values()]
     splits = [split for _, split in found.values()]
     # What other files lie in is no split, nor what is left of some.

@@ -4,14 +4,23 @@ import difflib
 from collections.abc import Sequence
 
 
-class RunError(RuntimeError):
+class _PrintedError(Exception):
+    """Its text has names of files and what they hold, which terminals must not obey."""
+
+    def __str__(self) -> str:
+        from rankjax.files import printable  # which imports this module
+
+        return "\n".join(map(printable, super().__str__().split("\n")))
+
+
+class RunError(_PrintedError, RuntimeError):
     """Something outside the code must be mended first: a file, a disk, a folder.
 
     The command line prints the message alone and exits with status 1.
     """
 
 
-class UsageError(ValueError):
+class UsageError(_PrintedError, ValueError):
     """The command was asked for something it does not have.
 
     The command line prints the message alone and exits with status 2.

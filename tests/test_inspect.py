@@ -177,6 +177,27 @@ def test_what_cannot_be_meant_is_one_line(photos, capsys):
         assert line in said
 
 
+def test_a_damaged_picture_is_named_and_the_projector_made(photos, capsys):
+    folder, _ = photos
+    words = [str(folder / "photos.npz"), "--projector"]
+    assert main([*words, str(folder / "whole")]) == 0
+    capsys.readouterr()
+    damaged = folder / "3/8.png"
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    assert main([*words, str(folder / "rest")]) == 0
+    said = capsys.readouterr().err
+    assert said.count("no picture of row 8, 3/8.png: ") == 1
+    assert "on_damage" not in said
+    whole, rest = (
+        np.asarray(Image.open(folder / name / "sprite.png"))
+        for name in ("whole", "rest")
+    )
+    changed = (whole != rest).any(-1).nonzero()
+    square = {*zip(*(axis // 64 for axis in changed), strict=True)}
+    assert square == {divmod(8, 7)}  # of 40 pictures, seven a line
+    assert (rest[64:128, 64:128] == 255).all()
+
+
 def test_the_projector_has_a_line_and_a_picture_for_each_row(photos, capsys):
     folder, arrays = photos
     arrays["class_names"] = np.array(["a\tb", "c\nd", "", "ü", '"e'])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,11 @@ import numpy as np
 
 from experiments.evaluation.subjects import Pairs, Subject
 from rankjax.data import Protocol
-from rankjax.data.images import EncodedImages, read_file
+from rankjax.data.images import DamagedImage, decode
 from rankjax.data.own import SPLIT_OF, is_parquet, written
 from rankjax.data.splits import JUNK, some
 from rankjax.errors import RunError, UsageError
-from rankjax.files import Npz, printable
+from rankjax.files import Npz, printable, read_regular
 from rankjax.files import read_npz as read_arrays
 from rankjax.metrics import template_embeddings
 from rankjax.metrics.checks import (
@@ -473,10 +474,18 @@ def _pictures(
                 f"paths has {len(gone):,} of {n:,} that are not there, such as "
                 f"{gone[0]}; they are read below {path.parent}"
             )
-        return EncodedImages(
-            lambda rows: [read_file(path.parent / paths[row]) for row in rows],
-            n,
-            (64, 64, 3),
-            name=lambda row: str(paths[row]),
-        ).originals
+
+        @functools.cache
+        def tell(row: int, damage: str) -> None:
+            name = printable(paths[row])
+            print(f"no picture of row {row}, {name}: {damage}", file=sys.stderr)
+
+        def picture(row: int) -> np.ndarray:
+            try:
+                return decode(read_regular(path.parent / paths[row]), channels=3)
+            except (OSError, DamagedImage) as error:
+                tell(row, str(error))
+                return np.full((64, 64, 3), 255, np.uint8)
+
+        return lambda rows: [*map(picture, rows.tolist())]
     return None

@@ -21,6 +21,7 @@ from rankjax.data.splits import (
     tell_without_partners,
 )
 from rankjax.errors import RunError, UsageError
+from rankjax.files import printable
 
 SPLIT_OF = {split: split for split in SPLITS} | {
     "val": "validation",
@@ -411,7 +412,8 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
         more = f", and {len(faults) - 1:,} more are in {name}" * (len(faults) > 1)
         raise RunError(f"{faults[0]}{more}; --on-damage skip leaves such images out")
     if faults:
-        print(f"left out of {name}:", *faults, sep="\n", file=sys.stderr)
+        lines = map(printable, faults)
+        print(f"left out of {name}:", *lines, sep="\n", file=sys.stderr)
     if options.on_damage == "skip":
         kept = {key: row for key, row in kept.items() if row.image not in missing}
         alone = [k for k, row in kept.items() if missing.keys() & {*row.others}]

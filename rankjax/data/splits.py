@@ -337,7 +337,7 @@ def split_rows(
 def some(names: Sequence[object]) -> str:
     """The first five names, and how many more there are."""
     more = len(names) - _MOST_NAMES
-    listed = ", ".join(map(str, names[:_MOST_NAMES]))
+    listed = ", ".join(printable(str(name)) for name in names[:_MOST_NAMES])
     return f"{listed} and {more:,} more" if more > 0 else listed
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
+from rankjax.data.splits import some
 from rankjax.errors import RunError, UsageError
 from rankjax.files import (
     below_common,
@@ -133,6 +134,13 @@ def test_a_name_shows_what_would_reorder_or_hide_it():
     assert printable("a\x1b[31mb\n\udcff\u2028") == "aU+001B[31mbU+000AU+DCFFU+2028"
     plain = "数字 ü שלום 👩‍👩‍👧\u202f\u200f"
     assert printable(plain) == plain
+
+
+@pytest.mark.parametrize("kind", [RunError, UsageError])
+def test_errors_and_lists_of_names_have_no_control_characters(kind):
+    name = "\x1b]0;pwn\x07\u202e"
+    assert str(kind(f"{name} is missing")) == "U+001B]0;pwnU+0007U+202E is missing"
+    assert some([name, 3]) == "U+001B]0;pwnU+0007U+202E, 3"
 
 
 @pytest.mark.parametrize(
