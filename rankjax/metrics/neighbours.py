@@ -112,7 +112,7 @@ class _Rule:
         return rule.of(
             dot(queries, gallery),
             squared_lengths(queries)[:, None],
-            squared_lengths(gallery),
+            squared_lengths(gallery)[None, :],
         )
 
     def value(self, order: jax.Array) -> jax.Array:

@@ -327,7 +327,7 @@ def _own_class(tiles: _Tiles, numbers: jax.Array, rule: _Rule) -> jax.Array:
     column = jnp.arange(block, dtype=jnp.int32)[:, None]
 
     def take(values: jax.Array, start: jax.Array, other: jax.Array) -> jax.Array:
-        row = start[:, None] + member - other * block
+        row = start[:, None] + member[None, :] - other * block
         inside = (row >= 0) & (row < block)
         return jnp.where(inside, values[jnp.clip(row, 0, block - 1), column], -jnp.inf)
 
@@ -383,7 +383,7 @@ def _count(values: jax.Array, thresholds: jax.Array, axis: int) -> jax.Array:
     if axis == 0 and jax.default_backend() == "cpu":
 
         def row(counts: jax.Array, values: jax.Array) -> tuple[jax.Array, None]:
-            return counts + jnp.where(values >= thresholds, 1.0, 0.0), None
+            return counts + jnp.where(values[None, :] >= thresholds, 1.0, 0.0), None
 
         zeros = jnp.zeros(thresholds.shape, jnp.float32)
         return lax.scan(row, zeros, values)[0].astype(jnp.int32)
