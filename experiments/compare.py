@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.bench.output import to_write
 from experiments.config import EXPERIMENTS
 from experiments.train import default_run_dir, run
 from experiments.training.loop import Interrupted
@@ -104,7 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="all if none")
     parser.add_argument("--dataset", help="instead of the experiments' own")
     parser.add_argument("--quick", action="store_true", help="a third of the steps")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument(
+        "--json", type=to_write, help="also write the rows to this file"
+    )
     parser.add_argument(
         "--data-dir", type=Path, default=Path("~/.cache/rankjax"), help="of data sets"
     )

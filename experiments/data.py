@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.bench.output import Row, show
+from experiments.bench.output import Row, show, to_write
 from experiments.config import Config
 from rankjax.data import CATALOGUE, Dataset, Split, load
 from rankjax.data.images import (
@@ -93,22 +93,22 @@ def contact_sheet(data: Dataset, sound: Mapping[str, np.ndarray]) -> bytes:
       data: the data set.
       sound: for each split, the images that can be shown, bool [n].
     """
-    splits = splits_of(data)
-    figure = Figure(figsize=(_COLUMNS, 0.9 * _ROWS * len(splits) + 0.5), dpi=100)
-    cells = figure.subplots(_ROWS * len(splits), _COLUMNS, squeeze=False)
-    for number, (name, split) in enumerate(splits.items()):
+    rows = []
+    for name, split in splits_of(data).items():
         classes = np.unique(split.labels)
         picked = np.linspace(0, len(classes) - 1, _ROWS).round().astype(int)
-        for row, label in enumerate(classes[picked]):
-            line = cells[number * _ROWS + row]
-            members = np.flatnonzero((split.labels == label) & sound[name])[:_COLUMNS]
-            for cell in line:
-                cell.set_axis_off()
-            for cell, member in zip(line, members, strict=False):
-                image = _with_what_is_cut(split, member)
-                cell.imshow(image, cmap="gray", vmin=0, vmax=255)
-            title = f"{name}: {split.class_names[label]}"
-            line[0].set_title(title, loc="left", fontsize=7, pad=2, parse_math=False)
+        rows += [(name, split, label) for label in classes[np.unique(picked)]]
+    figure = Figure(figsize=(_COLUMNS, 0.9 * len(rows) + 0.5), dpi=100)
+    cells = figure.subplots(len(rows), _COLUMNS, squeeze=False)
+    for line, (name, split, label) in zip(cells, rows, strict=True):
+        members = np.flatnonzero((split.labels == label) & sound[name])[:_COLUMNS]
+        for cell in line:
+            cell.set_axis_off()
+        for cell, member in zip(line, members, strict=False):
+            image = _with_what_is_cut(split, member)
+            cell.imshow(image, cmap="gray", vmin=0, vmax=255)
+        title = f"{name}: {split.class_names[label]}"
+        line[0].set_title(title, loc="left", fontsize=7, pad=2, parse_math=False)
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.98, 0.05, 0.3)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--{name}", choices=kinds, default=kinds[0], help="as of experiments.train"
         )
     parser.add_argument("--seed", type=int, default=0, help="of splits by class")
-    parser.add_argument("--sheet", type=Path, help="by default runs/data-NAME.png")
+    parser.add_argument("--sheet", type=to_write, help="by default runs/data-NAME.png")
     options = parser.parse_args(arguments)
     if options.name is None:
         _list()
@@ -169,11 +169,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(options: argparse.Namespace) -> None:
+    width = options.image_size if options.image_width is None else options.image_width
     data = load(
         options.name,
         data_dir=options.data_dir.expanduser(),
         manual_dir=options.manual_dir and options.manual_dir.expanduser(),
-        image_size=(options.image_size, options.image_width or options.image_size),
+        image_size=(options.image_size, width),
         fit=options.fit,
         alpha=options.alpha,
         on_damage="keep",

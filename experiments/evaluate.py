@@ -31,7 +31,7 @@ from experiments.evaluation.suspects import cards, folder_of_paths
 from experiments.evaluation.tables import counts, health_table, result, show, tables
 from rankjax import __version__
 from rankjax.errors import RunError, UsageError
-from rankjax.files import write_atomic
+from rankjax.files import check_place, write_atomic
 from rankjax.report import EvaluationInputs, SearchResult, write_evaluation
 
 _FEWEST_SAMPLES = 100
@@ -142,10 +142,11 @@ def _check(options: Options) -> None:
     # What cannot be written is better known before hours of work than after.
     for name in ("json", "report"):
         file = getattr(options, name)
-        if file is not None and not file.absolute().parent.is_dir():
-            raise UsageError(f"{name} must be in a folder that exists, got {file}")
+        if file is None:
+            continue
+        check_place(name, file)
         read = [other.resolve() for other in (options.source, options.compare) if other]
-        if file is not None and file.resolve() in read:
+        if file.resolve() in read:
             raise UsageError(f"{name} must be another file than is read, got {file}")
 
 

@@ -336,7 +336,9 @@ def main(arguments: Sequence[str] | None = None, run: Runner = elsewhere) -> int
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=[*SUBJECTS], metavar="NAME")
-    parser.add_argument("--json", type=Path, help="also write the cells to this file")
+    parser.add_argument(
+        "--json", type=output.to_write, help="also write the cells to this file"
+    )
     parser.add_argument(
         "--no-hosts", action="store_true", help="leave the two processes out"
     )

@@ -43,15 +43,15 @@ def run(options: argparse.Namespace) -> None:
         write_csv,
     )
     from experiments.evaluation.tables import show
-    from rankjax.files import check_utf8
+    from rankjax.files import check_place, check_utf8
 
     source: Path = options.source
     for name in ("csv", "projector", "parquet"):
         path: Path | None = getattr(options, name)
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{name} must be in a folder that exists, got {path}")
         if path is not None and path.exists():  # a CSV may have a person's marks
             raise UsageError(f"{name} must be new, {path} exists")
+        if path is not None:
+            check_place(name, path)
     for name, least in (("most", 1), ("ratio", 1)):
         if not getattr(options, name) >= least:
             raise UsageError(

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from experiments.bench.output import Row, save, show
+from experiments.bench.output import Row, save, show, to_write
 from experiments.bench.timing import versions
 from experiments.children import run_module
 from rankjax.data.archives import Archives
@@ -322,7 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--manual-dir", type=Path, required=True)
-    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--json", type=to_write, required=True)
     parser.add_argument("--set", nargs="+", choices=SETS, default=["small1", "small2"])
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
     parser.add_argument("--seeds", type=int, default=3)

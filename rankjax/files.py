@@ -179,6 +179,14 @@ def below_common(paths: Iterable[str]) -> tuple[str, list[str]]:
     return common, [path[start:] for path in clean]
 
 
+def check_place(name: str, path: Path) -> None:
+    """Raises a UsageError where a file could not be written once all work is done."""
+    if path.is_dir():
+        raise UsageError(f"{name} must be a file, got the folder {path}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{name} must be in a folder that exists, got {path}")
+
+
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
     """Write a file so that a crash leaves the old content or the new, never a part.
 

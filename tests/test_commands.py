@@ -23,6 +23,11 @@ MODULES = [
 ]
 
 
+def source_of(module):
+    file = ROOT / f"{module.replace('.', '/')}.py"
+    return (file if file.exists() else file.with_suffix("") / "__main__.py").read_text()
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_help_is_printed_and_nothing_is_done(module, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", [module, "--help"])
@@ -42,6 +47,32 @@ def test_help_is_printed_and_nothing_is_done(module, monkeypatch, capsys, tmp_pa
     assert said.err == ""
     assert [file.stat().st_mtime_ns for file in results] == before
     assert list(tmp_path.iterdir()) == []
+
+
+# Of `experiments.search`, --json is no file; `experiments.evaluate` has other tests.
+@pytest.mark.parametrize(
+    "module",
+    [
+        each
+        for each in MODULES
+        if '"--json", type' in source_of(each).replace("\n", "").replace("  ", "")
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(
+    module, monkeypatch, capsys, tmp_path
+):
+    for file, said in (
+        (tmp_path / "nowhere" / "x.json", "in a folder that exists"),
+        (tmp_path, "a file, got the folder"),
+    ):
+        monkeypatch.setattr(sys, "argv", [module, "--json", str(file)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+        assert ended.value.code == 2
+        line = f"argument --json: the file must be {said}"
+        assert line in capsys.readouterr().err
 
 
 def test_the_users_folder_is_meant_where_shells_leave_its_sign(tmp_path):

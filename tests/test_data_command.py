@@ -38,7 +38,7 @@ def _run(capsys, *arguments):
 
 
 def test_what_is_in_a_data_set_is_counted_named_and_drawn(photos, tmp_path, capsys):
-    sheet = tmp_path / "new" / "sheet.png"
+    sheet = tmp_path / "sheet.png"
     name = f"folder:{photos}"
     status, out, _ = _run(capsys, name, "--data-dir", tmp_path, "--sheet", sheet)
     assert status == 0
@@ -61,6 +61,15 @@ def test_what_is_in_a_data_set_is_counted_named_and_drawn(photos, tmp_path, caps
     # Two images of class c, which is the third.
     for colour in ((120, 0, 0), (120, 90, 0)):
         assert (pixels == colour).all(1).sum() > 1000
+
+
+def test_sheet_has_a_line_for_each_of_a_few_classes(tmp_path, capsys):
+    for name in "abcd":
+        _save(tmp_path / "in" / name / "0.png", Image.new("RGB", (9, 9), "red"))
+    sheet = tmp_path / "sheet.png"
+    assert _run(capsys, f"folder:{tmp_path / 'in'}", "--sheet", sheet)[0] == 0
+    red = (np.asarray(Image.open(sheet).convert("RGB")) == (255, 0, 0)).all(-1).any(1)
+    assert (np.diff(red.astype(int)) == 1).sum() == 4
 
 
 def test_sheet_shows_what_the_network_gets_and_what_is_cut_off(tmp_path, capsys):
@@ -93,9 +102,18 @@ def test_without_a_name_the_catalogue_is_listed(capsys):
     assert all(name in out for name in CATALOGUE)
 
 
-@pytest.mark.parametrize(("name", "status"), [("cup", 2), ("sop", 1)])
-def test_what_cannot_be_had_is_one_line(name, status, tmp_path, capsys):
-    found, _, errors = _run(capsys, name, "--data-dir", tmp_path)
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["cup"], 2),
+        (["sop"], 1),
+        (["digits", "--image-size", "0"], 2),
+        (["digits", "--image-width", "0"], 2),
+        (["digits", "--image-width", "-3"], 2),
+    ],
+)
+def test_what_cannot_be_had_is_one_line(words, status, tmp_path, capsys):
+    found, _, errors = _run(capsys, *words, "--data-dir", tmp_path)
     assert found == status
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1

@@ -480,6 +480,7 @@ def test_a_wrong_key_is_named(refused, changes, said):
         (["--samples", "1"], "samples must be at least 100 for intervals, or 0"),
         (["--report", "out.png"], "report must be named .html, got out.png"),
         (["--json", "/nowhere/a.json"], "json must be in a folder that exists"),
+        (["--json", "/"], "json must be a file, got the folder /"),
         (["--compare", "nothing.npz"], "no run folder and no file nothing.npz"),
     ],
 )

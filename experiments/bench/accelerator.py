@@ -25,7 +25,6 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -36,7 +35,7 @@ from flax import nnx
 from jax import lax
 
 from experiments.bench import timing
-from experiments.bench.output import Row, save
+from experiments.bench.output import Row, save, to_write
 from experiments.bench.timing import Rep, Shape
 from rankjax import losses, metrics, models, objective
 
@@ -298,7 +297,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, required=True, help="file for the rows")
+    parser.add_argument(
+        "--json", type=to_write, required=True, help="file for the rows"
+    )
     parser.add_argument("--seconds", type=float, default=480, help="in all, about")
     parser.add_argument("--tiny", action="store_true", help="sizes for a CPU")
     options = parser.parse_args(arguments)

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.bench.output import Row, save
+from experiments.bench.output import Row, save, to_write
 from experiments.children import run_module
 
 MODEL = "efficientnet_lite0"
@@ -79,8 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name in ("weights", "photos", "manual-dir", "json"):
+    for name in ("weights", "photos", "manual-dir"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--json", type=to_write, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args(arguments)
     if not options.json.exists():

@@ -38,7 +38,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -353,7 +352,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument(
+        "--json", type=output.to_write, help="also write the rows to this file"
+    )
     parser.add_argument("--quick", action="store_true", help="B = 256 and 1024 only")
     parser.add_argument(
         "--large",

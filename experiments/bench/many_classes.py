@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import rankjax
-from experiments.bench.output import save
+from experiments.bench.output import save, to_write
 from rankjax.parallel import AXIS
 
 RATE = 0.1
@@ -124,7 +123,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--devices", type=int, default=8)
     parser.add_argument("--share", type=float, nargs="+", default=[0.1, 1.0])
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=to_write)
     given = parser.parse_args(words)
     for name in ("classes", "batch"):
         if getattr(given, name) % given.devices:

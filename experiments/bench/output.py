@@ -1,11 +1,13 @@
 """Rows of figures: on the screen as a table, and in a JSON file that is whole."""
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rankjax.files import write_atomic
+from rankjax.errors import UsageError
+from rankjax.files import check_place, write_atomic
 
 Row = dict[str, Any]
 
@@ -31,6 +33,16 @@ def show(title: str, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     # Above the table, as a title of its own would be folded to its width.
     console.print(Text(title, "bold"), soft_wrap=True, highlight=False)
     console.print(table)
+
+
+def to_write(word: str) -> Path:
+    """The type of an option for a file; argparse says what is wrong with it."""
+    path = Path(word)
+    try:
+        check_place("the file", path)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return path
 
 
 def save(path: Path | None, rows: Sequence[Row]) -> None:

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bench.output import Row, save, show
+from experiments.bench.output import Row, save, show, to_write
 from experiments.bench.peer import ROOT
 from experiments.bench.peer_arms import ARMS, LOG_EVERY
 from experiments.children import ends_with_us
@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--peer", required=True, help="interpreter that has PyTorch")
     parser.add_argument(
-        "--json", type=Path, help="file for the rows, and of those done"
+        "--json", type=to_write, help="file for the rows, and of those done"
     )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3, help="0, 1, ... so many")

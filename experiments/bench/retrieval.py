@@ -30,7 +30,6 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -194,7 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument(
+        "--json", type=output.to_write, help="also write the rows to this file"
+    )
     parser.add_argument("--quick", action="store_true", help="N = 2,000 only")
     parser.add_argument(
         "--peer", metavar="PYTHON", help="interpreter that has the peer"

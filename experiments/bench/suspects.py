@@ -170,7 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument(
+        "--json", type=output.to_write, help="also write the rows to this file"
+    )
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter with Cleanlab")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data-dir", type=Path, default=Path("~/.cache/rankjax"))

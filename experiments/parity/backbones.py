@@ -107,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = {}
     for name in chosen:
         if name not in entries:
-            parser.error(str(unknown_name("network", name, list(entries))))
+            known = [repr(each) for each in entries]  # which have commas
+            parser.error(str(unknown_name("network", name, known)))
     for name in chosen or entries:
         apart = differences(entries[name])
         worst = max(apart, key=lambda stage: apart[stage])

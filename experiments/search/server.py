@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.search.index import Find, Index, answers
+from rankjax.data import images
 from rankjax.data.images import DamagedImage, decode, to_pil
 from rankjax.errors import RunError, UsageError
 from rankjax.files import printable, read_regular
@@ -187,14 +188,16 @@ class _Searched:
 def _check_image(content: bytes) -> None:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            width, height = image.size
+            pixels, more = image.width * image.height, ""
+    except Image.DecompressionBombError:
+        pixels, more = images.MOST_PIXELS, "more than "
     except Exception as error:  # Pillow's readers raise errors of a dozen kinds.
         reason = f"this is no image of the kinds {', '.join(_FORMATS)}"
         raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason) from error
-    if width * height > MOST_PIXELS:
+    if pixels > MOST_PIXELS:
         raise _RefusedError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the image may have {MOST_PIXELS:,} pixels, it has {width * height:,}",
+            f"the image may have {MOST_PIXELS:,} pixels, it has {more}{pixels:,}",
         )
 
 

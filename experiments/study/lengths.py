@@ -19,7 +19,6 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +27,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from experiments.bench.output import to_write
 from experiments.study import measures, statistics
 from experiments.study.benches import Data, glyphs
 from experiments.study.training import Arm, batches, first_params, network
@@ -167,7 +167,9 @@ def run(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=24)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument(
+        "--json", type=to_write, help="also write the figures to this file"
+    )
     given = parser.parse_args(words)
     if given.seeds < 2:
         parser.error(f"--seeds must be at least 2, got {given.seeds}")

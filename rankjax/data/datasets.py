@@ -87,7 +87,7 @@ def load(
     else:
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if min(size) < 1:
-        raise ValueError(f"image_size must be at least 1, got {image_size}")
+        raise UsageError(f"image_size must be at least 1, got {image_size}")
     if short_side is None and entry:
         resize, *crop = entry.preprocessing
         short_side = round(min(size) * resize / min(crop))

@@ -82,7 +82,8 @@ def test_every_network_is_compared_with_another_implementation():
 def test_an_unknown_network_is_named(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["resnet19"])
-    assert "no network 'resnet19'" in capsys.readouterr().err
+    said = "no network 'resnet19'; did you mean 'resnet18, torchvision' or "
+    assert said in capsys.readouterr().err
 
 
 def loaded(entry, arrays):

@@ -66,9 +66,9 @@ def _ask(url, content=None, **headers):
             return error.code, error.headers, error.read()
 
 
-def _png(*shape):
+def _png(*shape, mode="L"):
     buffer = io.BytesIO()
-    Image.new("L", shape).save(buffer, "PNG")
+    Image.new(mode, shape).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -341,6 +341,12 @@ def test_another_host_name_or_origin_is_refused(served):
         (_png(99, 99)[:-40], {"Content_Type": "image/png"}, 400, "cannot read"),
         (_png(99, 99)[:-40], {"Content_Type": "IMAGE/PNG; x=1"}, 400, "cannot read"),
         (_png(8000, 6251), {"Content_Type": "image/png"}, 413, "50,000,000 pixels"),
+        (
+            _png(15000, 15000, mode="1"),
+            {"Content_Type": "image/png"},
+            413,
+            "50,000,000 pixels, it has more than 178,956,970",
+        ),
         (b"", {"Content_Type": "image/png", "Content_Length": "-1"}, 411, "Length"),
         (
             b"",
