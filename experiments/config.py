@@ -165,7 +165,7 @@ class Loss:
     memory_weight: Factor = 1.0
     """Of the loss against them, which is added to that of the batch."""
     memory_warmup: Whole = 1000
-    """Steps before it is."""
+    """Steps before it is; by default at most half of all."""
     dims: tuple[int, ...] = ()
     """Lengths of an embedding that shall each serve by itself, such as 16 32 64: the
     sum of the losses of its first so many numbers. By default the whole alone."""
@@ -249,7 +249,9 @@ class Run:
     """What a run keeps, and where."""
 
     seed: Seed = 0
-    """Of the weights, the batches and the augmentation."""
+    """Of the weights, the batches and the augmentation; and of which half of the
+    classes is for testing, where your own images have no splits, and which classes
+    validate."""
     eval_every: Count = 200
     """Steps between checkpoints, each after an evaluation on validation
     classes, or on the training images where too few classes are held out."""

@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from experiments import hosts
 from experiments.compiled import keep_compiled
+from experiments.config import Config
 from experiments.images import (
     CROPS,
     Listed,
@@ -46,12 +47,13 @@ from experiments.images import (
     list_images,
 )
 from experiments.pretrained import Pretrained
-from experiments.runs import Which, load_network
+from experiments.runs import INPUTS, Which, load_network, read_config
+from experiments.trained_on import check_unchanged, same_data
 from experiments.training.weights import sentence
 from rankjax.data import load
 from rankjax.errors import RunError, UsageError
 from rankjax.exported import Network
-from rankjax.files import check_utf8, open_atomic, printable, read_npz
+from rankjax.files import check_utf8, open_atomic, printable, read_json, read_npz
 from rankjax.models import SCALES, Pooling
 from rankjax.similarity import normalize
 from rankjax.train import RunFolder, over_images
@@ -357,8 +359,9 @@ def _choose_network(
 
 
 def _list(
-    options: argparse.Namespace, places: Sequence[str], network: Network
+    options: argparse.Namespace, places: Sequence[str], network: Network, job: Job
 ) -> Listed:
+    """The images; of a data set, the job gets the seed of its splits."""
     if (options.dataset is None) != bool(places):
         raise UsageError(
             f"give IMAGES or --dataset, got {' '.join(places) or 'none'} and "
@@ -366,14 +369,29 @@ def _list(
         )
     if options.dataset is None:
         return list_images(places)
+    run, config = Path(job["network"]), Config()
+    made_by: Job = {}
+    if (run / "config.json").is_file():
+        config = read_config(run)
+        made_by = read_json(run / INPUTS).get("made_by") or {}
+    # Splits are those that the run has; with features, those of their file.
+    job["seed"] = made_by.get("seed", 0) if made_by.get("dataset") else config.run.seed
+    if options.seed is not None:
+        job["seed"] = options.seed
+    own = same_data(config.data.dataset, options.dataset)
     data = load(
         options.dataset,
         data_dir=options.data_dir.expanduser(),
         manual_dir=options.manual_dir and options.manual_dir.expanduser(),
         image_size=network.inputs[:2],
         fit=fit_of(network.inputs),
+        seed=job["seed"],
+        fold=config.data.fold if own else None,
+        folds=config.data.folds,
         on_damage="keep",
     )
+    now = {"dataset": options.dataset, "seed": job["seed"], "on_damage": "stop"}
+    check_unchanged(run, data, config.replace(**now), exactly=False)
     return list_dataset(data)
 
 
@@ -387,6 +405,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--dataset", help="instead of IMAGES, one of experiments.train, with its splits"
+    )
+    parser.add_argument(
+        "--seed", type=int, help="of these; by default of the run, NETWORK, else 0"
     )
     parser.add_argument("--data-dir", type=Path, default=Path("~/.cache/rankjax"))
     parser.add_argument("--manual-dir", type=Path, help="of archives fetched by hand")
@@ -454,7 +475,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.batch_size < 1:
             raise UsageError(f"batch-size must be at least 1, got {options.batch_size}")
         network, made_by, places = _choose_network(options)
-        listed = _list(options, places, network)
+        listed = _list(options, places, network, made_by)
         if options.out.suffix == ".parquet":
             check_utf8(listed.paths)
         job = made_by | {

@@ -164,7 +164,7 @@ def load_run(
         why = "it has no config.json" if path.is_dir() else "there is no such folder"
         why = "it is a file" if path.is_file() else why
         raise RunError(f"{path} holds no run: {why}")
-    config = _config(path / "config.json")
+    config = read_config(path)
     stored = dict(read_json(path / INPUTS))
     on_damage = stored.pop("on_damage", config.data.on_damage)
     made_by = stored.pop("made_by", None)
@@ -255,7 +255,13 @@ def read_scale(file: Path) -> str | None:
     return scale
 
 
-def _config(file: Path) -> Config:
+def read_config(path: Path) -> Config:
+    """The settings of a run's folder.
+
+    Raises:
+      RunError: they are missing, damaged, or of another version.
+    """
+    file = path / "config.json"
     # JSON has no tuples.
     settings: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in read_json(file).items()

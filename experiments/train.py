@@ -33,6 +33,7 @@ from experiments.config import SETTINGS, Config
 from experiments.features import Features
 from experiments.recipes import EXPERIMENTS
 from experiments.runs import INPUTS, WEIGHTS
+from experiments.trained_on import DATA, check_unchanged, record_of, tell_of_seen
 from experiments.training import loop
 from experiments.training.check import check_weights, choose_devices
 from experiments.training.choices import build_augmentation, build_batches
@@ -63,7 +64,8 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
       The run's folder.
 
     Raises:
-      UsageError: settings that cannot be meant, or the folder of another run.
+      UsageError: settings that cannot be meant, the folder of another run, or images
+        that have changed since it began.
       RunError: something outside must be mended; what was saved is whole.
       Interrupted: by Ctrl-C or SIGTERM.
     """
@@ -83,6 +85,7 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
     with ExitStack() as stack:
         records, state = None, begun.state
         if hosts.is_first():
+            check_unchanged(path, data, config, exactly=True)
             size = sum(x.nbytes for x in jax.tree.leaves(state))
             folder = RunFolder(path, config.settings(), needs=5 * size + 20_000_000)
             stack.enter_context(folder)
@@ -104,11 +107,14 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
                 text = json.dumps(dataclasses.asdict(begun.loaded), indent=2)
                 folder.write(WEIGHTS, text + "\n")
                 print(f"weights: {sentence(begun.loaded)}", flush=True)
+                assert config.model.weights is not None
+                tell_of_seen(config.model.weights.expanduser(), data, config)
             if isinstance(data.train.images, Features):
                 print(data.train.images.sentence(), flush=True)
             _say_fitted(name, config, typed, data)
             inputs = inputs_of(data.train) | {"on_damage": config.data.on_damage}
             folder.write(INPUTS, json.dumps(inputs) + "\n")
+            folder.write(DATA, json.dumps(record_of(data)) + "\n")
         state = replicate(hosts.broadcast(state), devices, placed=placed)
         loader = Loader(
             data.train,

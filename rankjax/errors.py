@@ -32,4 +32,4 @@ def unknown_name(kind: str, name: str, known: Sequence[str]) -> UsageError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     if near:
         return UsageError(f"no {kind} {name!r}; did you mean {' or '.join(near)}?")
-    return UsageError(f"no {kind} {name!r}; there are {', '.join(known[:12])}")
+    return UsageError(f"no {kind} {name!r}; there are {', '.join(known)}")

@@ -348,7 +348,7 @@ def test_settings_that_were_fitted_are_said_in_one_line(finished):
     assert lines == [
         "settings that fit triplet and the 8 training images of 4 classes of "
         f"folder:{finished.photos}: loss_options none instead of scale=16, "
-        "classes 4 instead of 64"
+        "classes 4 instead of 64, warmup_steps 0 instead of 100"
     ]
 
 
@@ -357,6 +357,7 @@ def test_settings_that_were_fitted_are_said_in_one_line(finished):
     [
         # 72 images in batches of 12 x 2 and 72 x 1: an epoch is of 3 steps, and of 1.
         ([], {"steps": 600, "eval_every": 100, "warmup_steps": 40}),
+        (["--memory", "64"], {"steps": 600, "memory_warmup": 400}),
         (["--steps", "1000"], {"steps": 1000, "eval_every": 250, "warmup_steps": 100}),
         (["--eval-every", "7"], {"steps": 600, "eval_every": 7}),
         (
@@ -379,6 +380,68 @@ def test_a_few_photos_are_seen_two_hundred_times_at_most(words, expected):
     config = fit_to_data(config, typed, split)
     found = config.flat()
     assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--steps 30 --memory 200", {"warmup_steps": 2, "memory_warmup": 15}),
+        ("--steps 30", {"warmup_steps": 2, "memory_warmup": 1000}),
+        ("--steps 100 --warmup-steps 200", {"warmup_steps": 200}),
+        ("--steps 101", {"warmup_steps": 100}),
+        ("digits --memory 200", {"warmup_steps": 100, "memory_warmup": 100}),
+    ],
+)
+def test_warm_ups_end_before_the_steps_do(words, expected):
+    config = parse(words.split())[1]
+    found = config.flat()
+    assert {name: found[name] for name in expected} == expected
+    check(config, 1)
+
+
+def test_a_memory_that_would_take_no_part_is_refused():
+    words = ["--memory", "128", "--memory-warmup", "30", "--steps"]
+    check(parse([*words, "31"])[1], 1)
+    with pytest.raises(
+        UsageError, match=r"memory_warmup must be below steps, 30, .* 30$"
+    ):
+        check(parse([*words, "30"])[1], 1)
+
+
+def test_classes_that_no_batch_can_have_are_counted_and_named(tmp_path, capsys):
+    for i in range(12):
+        place = tmp_path / f"c{i:02d}"
+        place.mkdir()
+        for j in range(1 if i % 2 else 3):
+            Image.new("RGB", (16, 16), (i, j, 0)).save(place / f"{j}.png")
+    for words, said in (([], True), (["--batches", "random"], False)):
+        _, config, typed = parse(["--dataset", f"folder:{tmp_path}", *words])
+        train = load_fitted(config, typed, 1, 1)[1].train
+        alone = [name for name in train.class_names if int(name[1:]) % 2]
+        line = (
+            f"left out of the batches of folder:{tmp_path}: {len(alone)} classes of "
+            f"one image: {', '.join(alone)}\n"
+        )
+        assert (line in capsys.readouterr().err) == said
+
+
+def test_a_guide_that_has_an_image_twice_must_agree_with_itself(
+    photos, guide, tmp_path
+):
+    words = ["--dataset", f"folder:{photos}", "--loss", "similarity_distillation"]
+    with np.load(guide) as arrays:
+        rows, paths = arrays["embeddings"], arrays["paths"]
+    paths = np.array([str(guide.parent / path) for path in paths.tolist()])
+    for moved in (0, 1):
+        file = tmp_path / f"{moved}.npz"
+        both = np.concatenate([rows, rows + moved])
+        np.savez(file, embeddings=both, paths=np.concatenate([paths, paths]))
+        _, config, typed = parse([*words, "--guide", str(file)])
+        if not moved:
+            load_fitted(config, typed, 1, 1)
+            continue
+        with pytest.raises(UsageError, match=f"has {paths[0]} twice, with embedd"):
+            load_fitted(config, typed, 1, 1)
 
 
 def test_a_memory_and_parts_are_held_against_the_batch_that_fits_the_data(photos):
@@ -510,9 +573,20 @@ def test_a_report_names_the_data_and_the_loss_and_how_to_train_it(finished):
 
 
 def test_a_path_without_its_kind_says_what_to_write(photos, tmp_path, capsys):
-    listed = tmp_path / "list.csv"
+    listed, persons = tmp_path / "list.csv", tmp_path / "persons"
     listed.write_text("path,label\n")
-    for path, kind in ((photos, "folder"), (listed, "list")):
-        assert main(["--dataset", str(path)]) == 2
+    (persons / "bounding_box_train").mkdir(parents=True)
+    kinds = {photos: "folder", listed: "list", persons: "reid"}
+    for path, kind in kinds.items():
+        wrong = [f"{other}:" for other in ("folder", "list", "reid") if other != kind]
+        wrong = [w for w in wrong if (path, w) != (photos, "reid:")]
+        for before in ["", *wrong]:
+            assert main(["--dataset", f"{before}{path}"]) == 2
+            error = capsys.readouterr().err.splitlines()[-1]
+            assert error.endswith(f"write {kind}:{path}")
+    archive = tmp_path / "photos.zip"
+    archive.touch()
+    for name in (archive, f"folder:{archive}"):
+        assert main(["--dataset", str(name)]) == 2
         error = capsys.readouterr().err.splitlines()[-1]
-        assert error.endswith(f"write {kind}:{path}")
+        assert error.endswith("a file named .csv, .parquet or .npz")

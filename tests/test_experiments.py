@@ -34,7 +34,7 @@ FLAGS_OF_ONE_DEVICE = os.environ["XLA_FLAGS"].replace("count=8", "count=1")
 BATCH = ["--classes", "5", "--per-class", "4"]
 CROPS = ["digits", "--augmentation", "random_resized_crop", "--augmentation-options"]
 SHORT = ["--classes", "6", "--per-class", "4", "--steps", "40", "--eval-every", "10"]
-SHORT += ["--log-every", "2", "--devices", "1"]
+SHORT += ["--warmup-steps", "40", "--log-every", "2", "--devices", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from experiments.evaluation.subjects import Pairs, Subject
 from experiments.features import folder_of, names_of, pictures_of
 from experiments.images import fit_of
 from experiments.runs import Which, load_run
+from experiments.trained_on import check_unchanged
 from experiments.training.images import load_data
 from rankjax.errors import UsageError
 from rankjax.train import forward_of, over_images
@@ -35,13 +36,15 @@ def embed_run(
 
     Raises:
       RunError: see `load_run`.
-      UsageError: none were held out.
+      UsageError: none were held out; or the data set has changed since, and classes
+        that were trained on are for testing now.
     """
     run = load_run(path, which=checkpoint, images=False)
     config = run.config.replace(data_dir=data_dir, manual_dir=manual_dir)
     if not config.data.features():
         config = config.replace(fit=fit_of(run.inputs), alpha=run.inputs.alpha)
     data = load_data(config.data, config.run.seed)
+    check_unchanged(path, data, config, exactly=False)
     if validation:
         if data.validation is None:
             raise UsageError(

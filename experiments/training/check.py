@@ -98,6 +98,11 @@ def check(
         raise UsageError(
             f"memory must be at least the batch, {size}, or 0, got {memory}"
         )
+    if memory and config.loss.memory_warmup >= optimizer.steps:
+        raise UsageError(
+            f"memory_warmup must be below steps, {optimizer.steps}, or the memory "
+            f"takes no part, got {config.loss.memory_warmup}"
+        )
     if profile and optimizer.steps < 10 + profile:
         raise UsageError(
             f"profile must be at most {max(optimizer.steps - 10, 0)} in "

@@ -46,7 +46,7 @@ _MOST_EPOCHS = 200
 """Of the training images. The experiments see their own data less often; beyond that
 little is left to learn of a few photos."""
 
-_ANY_CLASSES = ("random", "proxy_balanced")  # batches in which a class may come once
+ANY_CLASSES = ("random", "proxy_balanced")  # batches in which a class may come once
 
 
 def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Config:
@@ -92,6 +92,11 @@ def fit_to_choices(own: Config, config: Config, typed: Collection[str]) -> Confi
             scaled = before[name] * now["image_size"] / before["image_size"]
             fitted.put(name, round(scaled))
     _fit_to_loss(own, fitted)
+    steps, warmup = fitted.now.optimizer.steps, fitted.now.optimizer.warmup_steps
+    if warmup >= steps:  # the learning rate would not reach its peak
+        fitted.put("warmup_steps", warmup * steps // max(own.optimizer.steps, steps))
+    if fitted.now.loss.memory and fitted.now.loss.memory_warmup >= steps:
+        fitted.put("memory_warmup", steps // 2)
     if fitted.now.loss.shard_classes:
         fitted.put("wrapper", "jit")
     return fitted.now
@@ -130,7 +135,7 @@ def fit_batch(
     as they were, for whoever uses them to refuse.
     """
     fitted, batch = _Fitting(config, typed), config.batch
-    least = 1 if batch.batches in _ANY_CLASSES else 2
+    least = 1 if batch.batches in ANY_CLASSES else 2
     per_class = batch.per_class
     if split is not None:
         counts = np.bincount(split.labels)
@@ -171,7 +176,8 @@ def fit_to_data(config: Config, typed: Collection[str], train: "Split") -> Confi
         def fewer(value: int) -> int:
             return max(round(value * most / steps), min(value, 1))
 
-        for name in ("steps", "eval_every", "warmup_steps", "decay_every"):
+        counted = ["steps", "eval_every", "warmup_steps", "decay_every"]
+        for name in [*counted, *(["memory_warmup"] if config.loss.memory else [])]:
             fitted.put(name, fewer(config.flat()[name]))
         stages = [
             re.sub(r"^\d+(?=:)", lambda step: str(fewer(int(step[0]))), word)
@@ -235,7 +241,7 @@ def _fit_to_loss(own: Config, fitted: _Fitting) -> None:
         fitted.put("normalize", False)
     if info.batch != "proxies":
         fitted.put("proxies_per_class", 0)
-        if batch.batches in _ANY_CLASSES:
+        if batch.batches in ANY_CLASSES:
             fitted.put("batches", "class_balanced")
     if fitted.now.batch.batches != "n_pairs":
         fitted.put("per_class", max(batch.per_class, _PER_CLASS[info.batch]))

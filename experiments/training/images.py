@@ -4,13 +4,17 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from experiments import hosts
 from experiments.config import Config, Data
 from experiments.features import Features, guided, load_features
 from experiments.pretrained import as_json
 from experiments.training.check import check, check_before_data
-from experiments.training.fitting import fit_batch, fit_to_data
+from experiments.training.fitting import ANY_CLASSES, fit_batch, fit_to_data
 from rankjax.data import Dataset, Split, load
 from rankjax.data.images import EncodedImages
+from rankjax.data.own import tell_left_out
 from rankjax.errors import UsageError
 
 
@@ -47,6 +51,10 @@ def load_fitted(
     )
     config = fit_to_data(config, typed, data.train)
     check(config, devices, processes, train=data.train)
+    if config.batch.batches not in ANY_CLASSES and hosts.is_first():
+        alone = np.flatnonzero(np.bincount(data.train.labels) == 1)
+        names = [data.train.class_names[label] for label in alone]
+        tell_left_out(f"the batches of {data.name}", {"classes of one image": names})
     return config, data
 
 

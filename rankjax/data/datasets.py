@@ -5,7 +5,7 @@ from typing import Literal
 
 from rankjax.data.catalogue import CATALOGUE
 from rankjax.data.images import Alpha, Fit, default_fit
-from rankjax.data.own import load_folder, load_list, load_reid
+from rankjax.data.own import load_folder, load_list, load_reid, write_kind
 from rankjax.data.splits import Dataset, LoadOptions
 from rankjax.errors import UsageError, unknown_name
 
@@ -121,7 +121,5 @@ def load(
         )
     path = Path(name).expanduser()
     if path.exists():
-        kind = {".npz": "features"}.get(path.suffix, "list")
-        kind = "folder" if path.is_dir() else kind
-        raise UsageError(f"no data set {name!r}, but a path: write {kind}:{name}")
+        raise UsageError(f"no data set {name!r}, but a path{write_kind(path)}")
     raise unknown_name("data set", name, (*CATALOGUE, *_KINDS))

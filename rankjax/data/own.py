@@ -35,6 +35,7 @@ SPLIT_OF = {split: split for split in SPLITS} | {
 
 _COLUMNS = ("path", "label", "split", "camera", "super", "exclude")
 _PARTNERS = re.compile(r"positive|negative(_\d+)?")
+_PERSON = re.compile(r"(-?\d+)_c(\d+)")
 _MARKED = ("1", "1.0", "x", "yes", "true")
 _VALUES = {"split": (*SPLIT_OF,), "exclude": (*_MARKED, "0", "0.0", "no", "false")}
 _OF_RUNS = ("config.json", "metrics.jsonl")  # in folders with pictures of their own
@@ -52,6 +53,8 @@ def load_folder(path: Path, *, name: str, options: LoadOptions) -> Dataset:
         two folders of one split, too few classes, or a class in two splits.
       RunError: see `split_rows`.
     """
+    if (path / "bounding_box_train").is_dir():
+        raise UsageError(f"{path} has the layout of Market-1501{write_kind(path)}")
     rows, left_out = find_images(_folder(path))
     loose = [os.path.relpath(str(row.image), path) for row in rows if not row.label]
     tell_left_out(name, left_out | {"images that lie in no class folder": loose})
@@ -135,7 +138,7 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
       RunError: see `split_rows`.
     """
     if not file.is_file():
-        raise UsageError(f"there is no list {file}")
+        raise UsageError(f"there is no list {file}{write_kind(file)}")
     headings, table = _parquet(file) if is_parquet(file) else _csv(file)
     names = [_text(heading).lower() for heading in headings]
     partners = sorted(filter(_PARTNERS.fullmatch, names), key=_by_number)
@@ -229,20 +232,25 @@ def load_reid(path: Path, *, name: str, options: LoadOptions) -> Dataset:
       RunError: see `split_rows`.
     """
     left_out: dict[str, list[str]] = {}
-    rows, others = [], []
+    rows: list[Row] = []
+    others: list[str] = []
+    elsewhere: list[str] = []
     for file in _walk(str(_folder(path)), (), left_out):
         if found := person_of(file):
             split, person, camera = found
             rows.append(Row(Path(file), person, split, camera))
         else:
-            others.append(os.path.relpath(file, path))
+            named = _PERSON.match(os.path.basename(file))
+            (elsewhere if named else others).append(os.path.relpath(file, path))
     if not rows:
         raise UsageError(
             f"{path} must have images such as "
             "bounding_box_train/0002_c1s1_000451_03.jpg, query/0001_c1... and "
-            f"bounding_box_test/0001_c2..., got {some(others) or 'none'}"
+            f"bounding_box_test/0001_c2..., got {some(others + elsewhere) or 'none'}"
         )
-    tell_left_out(name, left_out | {"images with no person and camera": others})
+    left_out["images with no person and camera"] = others
+    left_out["images in other folders"] = elsewhere
+    tell_left_out(name, left_out)
     return _load_files(rows, name, options)
 
 
@@ -251,7 +259,7 @@ def person_of(file: str) -> tuple[str, str, int] | None:
     splits = {"train": "train", "query": "test", "test": "gallery"}
     folder, image = file.split("/")[-2:]
     split = splits.get(folder.removeprefix("bounding_box_"))
-    match = re.match(r"(-?\d+)_c(\d+)", image)
+    match = _PERSON.match(image)
     return (split, match[1], int(match[2])) if split and match else None
 
 
@@ -266,8 +274,22 @@ def tell_left_out(name: str, left_out: Mapping[str, Sequence[str]]) -> None:
 def _folder(path: Path) -> Path:
     if not path.is_dir():
         what = f"{path} is a file" if path.exists() else f"there is no folder {path}"
-        raise UsageError(what)
+        raise UsageError(f"{what}{write_kind(path)}")
     return path
+
+
+def write_kind(path: Path) -> str:
+    """What errors say of how a data set at a path is named; empty where none is."""
+    if path.is_dir():
+        kind = "reid" if (path / "bounding_box_train").is_dir() else "folder"
+    elif path.is_file():
+        kinds = {".csv": "list", ".parquet": "list", ".pq": "list", ".npz": "features"}
+        kind = kinds.get(path.suffix.lower(), "")
+        if not kind:
+            return "; a data set is a folder, or a file named .csv, .parquet or .npz"
+    else:
+        return ""
+    return f": write {kind}:{path}"
 
 
 def _walk(

@@ -1,5 +1,6 @@
 """Rows of images to splits whose classes are disjoint: tests are on unseen classes."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -243,7 +244,8 @@ def split_rows(
         instead of them, such as their features.
 
     Raises:
-      UsageError: no class to test on, or fewer than `folds`.
+      UsageError: no class to test on, fewer than `folds`, or a partner that is not for
+        training or contradicts the labels.
       RunError: the splits are not of the expected size, an image is damaged, or
         nothing is left of a split after such images are left out.
     """
@@ -252,6 +254,7 @@ def split_rows(
     parts = _parts(name, rows, numbers, names, options.seed)
     _check_counts(name, parts, numbers, counts or {}, folder)
 
+    _check_partners(name, rows, parts)
     partners = dict.fromkeys(path for row in rows for path in row.others if path)
     known = {row.image for row in rows} if partners else set()
     listed = [*rows, *(Row(path, "") for path in partners if path not in known)]
@@ -404,6 +407,40 @@ def _parts(
             f"{', '.join(parts)} only"
         )
     return {"train": np.empty(0, np.int64)} | parts
+
+
+def _check_partners(
+    name: str, rows: Sequence[Row], parts: Mapping[str, np.ndarray]
+) -> None:
+    """Raises a UsageError where a partner for training cannot be meant.
+
+    It is for another split; a positive of another class, or a negative of the same one,
+    by rows of their own; or both a positive and a negative of one image.
+    """
+    if not any(row.others for row in rows):
+        return
+    own: dict[str, tuple[str, str | int]] = {}
+    for split, part in parts.items():
+        for i in part.tolist():
+            own[os.path.normpath(str(rows[i].image))] = split, rows[i].label
+    for row in (rows[i] for i in parts["train"]):
+        for place, path in enumerate(row.others):
+            if path is None:
+                continue
+            what = "negative" if place else "positive"
+            split, label = own.get(os.path.normpath(path), ("train", None))
+            wrong = ""
+            if split != "train":
+                wrong = f"which is for {split}; give each image its split in the list"
+            elif label is not None and (label == row.label) == (what == "negative"):
+                wrong = f"whose own class is {label}"
+            elif place and path == row.others[0]:
+                wrong = "which is its positive"
+            if wrong:
+                raise UsageError(
+                    f"{name} names {path} as a {what} of {row.image}, of class "
+                    f"{row.label}, {wrong}"
+                )
 
 
 def _check_counts(

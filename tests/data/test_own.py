@@ -507,6 +507,11 @@ def test_partners_that_are_damaged_are_named_and_may_be_left_out(tmp_path, capfd
     [
         (2, {"positive": ""}, r"must give a positive to .* it is missing in row 3$"),
         (1, {"negative": "c00/1.png"}, "names the image of row 2 as its own partner"),
+        (0, {"negative": "c06/0.png"}, "/0.png, of class c00, which is for test; give"),
+        (0, {"positive": "./c06/1.png"}, "1.png as a positive of .* which is for test"),
+        (0, {"positive": "c03/0.png"}, "as a positive of .*, whose own class is c03"),
+        (0, {"negative_2": "c00/1.png"}, "as a negative of .* whose own class is c00"),
+        (0, {"positive": "far/1.png"}, "far/1.png as a negative .* is its positive"),
     ],
 )
 def test_partners_that_cannot_be_meant_are_refused(row, changed, message, tmp_path):
@@ -516,6 +521,23 @@ def test_partners_that_cannot_be_meant_are_refused(row, changed, message, tmp_pa
         load_list(tmp_path / "list.csv", rows)
     rows = [{k: v for k, v in row.items() if k != "positive"} for row in rows]
     with pytest.raises(UsageError, match="must have the column positive beside negat"):
+        load_list(tmp_path / "list.csv", rows)
+
+
+def test_partners_are_of_training_where_halves_are_drawn_too(tmp_path):
+    rows = [{k: v for k, v in r.items() if k != "split"} for r in triplets(tmp_path)]
+    near = {"positive": "", "negative": "far/1.png"}
+    near |= {"negative_2": "", "negative_10": ""}
+    for row in rows:
+        pair = row["path"].translate(str.maketrans({"0": "1", "1": "0"}))
+        row |= near | {"positive": row["path"][:-5] + pair[-5:]}
+    data = load_list(tmp_path / "list.csv", rows)
+    trained, tested = (sorted(split.class_names) for split in (data.train, data.test))
+    (row,) = [r for r in rows if r["path"] == f"{trained[0]}/0.png"]
+    row["negative"] = f"{trained[1]}/0.png"
+    load_list(tmp_path / "list.csv", rows)
+    row["negative"] = f"{tested[0]}/0.png"
+    with pytest.raises(UsageError, match="which is for test; give each image its spl"):
         load_list(tmp_path / "list.csv", rows)
 
 
@@ -642,7 +664,7 @@ def test_persons_in_folders_are_read_like_market1501(tmp_path, capfd):
     save(tmp_path, *(f"{train}/0002_c{c}s1_00{c}_01.jpg" for c in (1, 2)))
     save(tmp_path, *(f"{gallery}/{p}_c2s1_00_01.jpg" for p in ("-1", "0000", "0001")))
     save(tmp_path, "persons/query/0001_c1s1_000_00.jpg", "persons/query/me.jpg")
-    save(tmp_path, "others/query/me.jpg")
+    save(tmp_path, "persons/gt_bbox/0001_c1s1_001_00.jpg", "others/query/me.jpg")
     data = load_persons("persons")
     assert data.protocol == "reid"
     assert data.recall_at == (1, 5, 10)
@@ -651,7 +673,8 @@ def test_persons_in_folders_are_read_like_market1501(tmp_path, capfd):
     assert sorted(data.gallery.class_names) == ["-1", "0000", "0001"]
     assert data.junk.sum() == 1
     said = capfd.readouterr().err
-    assert "1 images with no person and camera: query/me.jpg" in said
+    assert "1 images with no person and camera: query/me.jpg\n" in said
+    assert "1 images in other folders: gt_bbox/0001_c1s1_001_00.jpg\n" in said
     with pytest.raises(UsageError, match="there is no folder"):
         load_persons("nobody")
     with pytest.raises(UsageError, match=r"must have images .* got query/me.jpg"):
