@@ -431,7 +431,7 @@ def _check_partners(
             split, label = own.get(os.path.normpath(path), ("train", None))
             wrong = ""
             if split != "train":
-                wrong = f"which is for {split}; give each image its split in the list"
+                wrong = f"which is of the split {split}; name splits in the list"
             elif label is not None and (label == row.label) == (what == "negative"):
                 wrong = f"whose own class is {label}"
             elif place and path == row.others[0]:

@@ -507,8 +507,16 @@ def test_partners_that_are_damaged_are_named_and_may_be_left_out(tmp_path, capfd
     [
         (2, {"positive": ""}, r"must give a positive to .* it is missing in row 3$"),
         (1, {"negative": "c00/1.png"}, "names the image of row 2 as its own partner"),
-        (0, {"negative": "c06/0.png"}, "/0.png, of class c00, which is for test; give"),
-        (0, {"positive": "./c06/1.png"}, "1.png as a positive of .* which is for test"),
+        (
+            0,
+            {"negative": "c06/0.png"},
+            "/0.png, of class c00, which is of the split test;",
+        ),
+        (
+            0,
+            {"positive": "./c06/1.png"},
+            "1.png as a positive of .* which is of the split",
+        ),
         (0, {"positive": "c03/0.png"}, "as a positive of .*, whose own class is c03"),
         (0, {"negative_2": "c00/1.png"}, "as a negative of .* whose own class is c00"),
         (0, {"positive": "far/1.png"}, "far/1.png as a negative .* is its positive"),
@@ -537,7 +545,7 @@ def test_partners_are_of_training_where_halves_are_drawn_too(tmp_path):
     row["negative"] = f"{trained[1]}/0.png"
     load_list(tmp_path / "list.csv", rows)
     row["negative"] = f"{tested[0]}/0.png"
-    with pytest.raises(UsageError, match="which is for test; give each image its spl"):
+    with pytest.raises(UsageError, match="which is of the split test; name splits"):
         load_list(tmp_path / "list.csv", rows)
 
 
