@@ -234,7 +234,7 @@ def tell_unused(path: Path, keys: Sequence[str]) -> None:
         near = difflib.get_close_matches(key, set(KEYS) - {key}, 1, cutoff=0.7)
         words.append(printable(key) + (f" (is {near[0]} meant?)" if near else ""))
     if words:
-        print(f"{path}: not used: {', '.join(words)}", file=sys.stderr)
+        print(f"{printable(str(path))}: not used: {', '.join(words)}", file=sys.stderr)
 
 
 def numeric_embeddings(path: Path, found: np.ndarray) -> np.ndarray:

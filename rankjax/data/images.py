@@ -407,7 +407,7 @@ class EncodedImages:
             except DamagedImage as error:
                 raise RunError(
                     f"cannot read the image {self.name(i)}: {error} "
-                    "(on_damage=skip leaves such images out)"
+                    "(experiments.train --on-damage skip leaves such images out)"
                 ) from error
 
 

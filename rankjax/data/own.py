@@ -268,7 +268,7 @@ def tell_left_out(name: str, left_out: Mapping[str, Sequence[str]]) -> None:
     for reason, paths in left_out.items():
         if paths:
             line = f"left out of {name}: {len(paths):,} {reason}: {some(paths)}"
-            print(line, file=sys.stderr)
+            print(printable(line), file=sys.stderr)
 
 
 def _folder(path: Path) -> Path:
@@ -432,7 +432,10 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
     faults = [*missing.values(), *twice]
     if faults and options.on_damage == "stop":
         more = f", and {len(faults) - 1:,} more are in {name}" * (len(faults) > 1)
-        raise RunError(f"{faults[0]}{more}; --on-damage skip leaves such images out")
+        raise RunError(
+            f"{faults[0]}{more}; experiments.train --on-damage skip leaves such images "
+            "out"
+        )
     if faults:
         lines = map(printable, faults)
         print(f"left out of {name}:", *lines, sep="\n", file=sys.stderr)

@@ -520,7 +520,7 @@ def _inspect(
         raise RunError(
             f"cannot read the image {image_name(rows[damaged[0].row])}: "
             f"{damaged[0].damage} ({len(damaged):,} of {len(infos):,} images are "
-            "damaged; --on-damage skip leaves them out)"
+            "damaged; experiments.train --on-damage skip leaves them out)"
         )
     blended = [image_name(rows[info.row]) for info in infos if "alpha" in info.kinds]
     if blended:

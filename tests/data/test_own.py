@@ -338,7 +338,7 @@ def test_damage_is_found_in_all_splits_before_anything_is_read(tmp_path, capfd):
     content = bytearray(changed.read_bytes())
     content[len(content) // 2] ^= 255  # which neither the header nor the end tells
     changed.write_bytes(content)
-    with pytest.raises(RunError, match=r"/c/1.png: .*\(1 of 12 images are dam.*; --on"):
+    with pytest.raises(RunError, match=r"/c/1.png: .*\(1 of 12 images are dam.*; exp"):
         load_folder(tmp_path)
     with pytest.raises(RunError, match=r"\(2 of 12 images are damaged"):
         load_folder(tmp_path, check_images="all")
@@ -495,7 +495,7 @@ def test_partners_that_are_damaged_are_named_and_may_be_left_out(tmp_path, capfd
     assert reds(data.train) == [0, 1, 1, 2, 4, 4, 5, 5]
     assert "left out, as a partner is: " in capfd.readouterr().err
     (tmp_path / "near.png").unlink()
-    with pytest.raises(RunError, match=r"near.png is missing; --on-damage"):
+    with pytest.raises(RunError, match=r"near.png is missing; exp.* --on-damage"):
         load_list(tmp_path / "list.csv", rows)
     data = load_list(tmp_path / "list.csv", rows, on_damage="skip")
     assert reds(data.train) == [0, 1, 1, 2, 4, 4, 5, 5]
@@ -643,7 +643,7 @@ def test_missing_and_repeated_files_stop_or_are_left_out_and_named(tmp_path, cap
         rows.append({"path": f"{i}.png", "label": f"c{i % 2}"})
     (tmp_path / "6.png").unlink()
     (tmp_path / "5.png").write_bytes(b"")
-    with pytest.raises(RunError, match=r"6.png is missing; --on-damage"):
+    with pytest.raises(RunError, match=r"6.png is missing; exp.* --on-damage"):
         load_list(file, rows)
     rows.append(rows[0])
     with pytest.raises(RunError, match=r"6.png is missing, and 1 more are in "):
@@ -659,7 +659,7 @@ def test_missing_and_repeated_files_stop_or_are_left_out_and_named(tmp_path, cap
 def test_path_that_cannot_exist_is_missing(path, tmp_path):
     save(tmp_path, "a.png")
     (tmp_path / "list.csv").write_text(f"path,label\na.png,x\n{path},y\n")
-    with pytest.raises(RunError, match="is missing; --on-damage"):
+    with pytest.raises(RunError, match="is missing; experiments"):
         load_list(tmp_path / "list.csv")
 
 
