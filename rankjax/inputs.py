@@ -195,7 +195,8 @@ def with_masks(
         if not labelled:
             missing = "labels" if batch.label is None else "references.labels"
             raise ValueError(
-                f"{missing} is None; give labels, or positive and negative"
+                f"{missing} is None; give labels, or positive and negative, or for a "
+                "positive of each row references=rankjax.Positives(embeddings)"
             )
         return batch
     if positive is None or negative is None:
@@ -293,7 +294,7 @@ def with_positives(batch: Rows, positives: Positives, first: Any) -> tuple[Rows,
     )
     other = jnp.full(n, -1, jnp.int32)
     rows = dataclasses.replace(rows, valid=batch.valid, index=other, label=label)
-    check_same_space(batch, rows)
+    check_same_space(batch, rows, "Positives")
     if positives.negatives is None:
         for name in ("negatives_valid", "negatives_guide"):
             if getattr(positives, name) is not None:
@@ -311,6 +312,8 @@ def with_positives(batch: Rows, positives: Positives, first: Any) -> tuple[Rows,
             return None
         array = jnp.asarray(getattr(positives, name))
         check_shape(f"references.{name}", array, (n, *shape[1:2], *array.shape[2:axes]))
+        if name == "negatives_valid":
+            check_mask(f"references.{name}", array)
         return array.reshape(-1, *array.shape[2:])
 
     mined = as_rows(
@@ -333,7 +336,7 @@ def with_positives(batch: Rows, positives: Positives, first: Any) -> tuple[Rows,
         label=jnp.zeros_like(of_owner) if label.ndim == 2 else of_owner,
         negative_of=jnp.full_like(owner, EVERY) if positives.shared else owner,
     )
-    check_same_space(batch, mined)
+    check_same_space(batch, mined, "Positives")
     rows = dataclasses.replace(rows, negative_of=jnp.full_like(numbers, BY_LABEL))
     return batch, jax.tree.map(lambda *x: jnp.concatenate(x), rows, mined)
 
@@ -538,7 +541,7 @@ def check_masks(batch: Rows, references: Rows) -> None:
         check_shape("negative", batch.negative, shape)
 
 
-def check_same_space(batch: Rows, references: Rows) -> None:
+def check_same_space(batch: Rows, references: Rows, kind: str = "References") -> None:
     """Raises where embeddings and references cannot be compared."""
     ours, theirs = batch.embeddings, references.embeddings
     if batch.label is not None and references.label is not None:
@@ -560,7 +563,7 @@ def check_same_space(batch: Rows, references: Rows) -> None:
     if (batch.guide is None) != (references.guide is None):
         raise ValueError(
             "guide and references.guide must be given together or not at all: "
-            "rankjax.References(embeddings, labels, guide=...)"
+            f"rankjax.{kind}(..., guide=...)"
         )
     if batch.guide is not None and references.guide is not None:
         wide = (len(theirs), batch.guide.shape[1])
@@ -670,7 +673,7 @@ def as_labels(name: str, labels: Any) -> jax.Array:
         return jnp.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         raise TypeError(f"{name} must have shape [rows]; write {name}[:, 0]")
-    if labels.ndim == 2:
+    if labels.ndim == 2 and jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
             f"{name} [rows, classes] must be a bool mask, got {labels.dtype}; write "
             f"{name}.astype(bool)"
@@ -678,6 +681,8 @@ def as_labels(name: str, labels: Any) -> jax.Array:
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
             f"{name} must be integers, or a bool mask [rows, classes], "
-            f"got {labels.dtype}"
+            f"got {labels.dtype} {labels.shape}"
+            + "; what another tower makes of the rows goes into "
+            "references=rankjax.Positives(embeddings)" * (labels.ndim == 2)
         )
     return jnp.asarray(labels).astype(integer)

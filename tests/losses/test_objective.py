@@ -431,7 +431,7 @@ BAD_VALUES = [
         others(copy_of=np.array([0, 6, -1, -1, -1])),
         "references.copy_of must be a row of the batch, .* or -1 for none, got 6",
     ),
-    ({"labels": None}, "labels is None; give labels, or positive and negative"),
+    ({"labels": None}, "labels is None; give .*=rankjax.Positives"),
     (others(labels=None), "references.labels is None; give labels, or positive and n"),
     (MASKS | {"negative": None}, "positive and negative must be given together"),
     (MASKS | {"labels": LABELS}, "labels and the masks positive and negative exclude"),
@@ -454,6 +454,19 @@ BAD_TYPES = [
     ),
     ({"weights": {0: 1.0, 1: 2.0}}, "weights must be an array, got "),
     ({"valid": np.ones(6, int)}, r"valid must be a bool .*int.*valid.astype\(bool\)"),
+    (
+        {"labels": EMBEDDINGS},
+        r"labels must be integers.*float32 \(6, 4\); what another tower .*Positives\(",
+    ),
+    (
+        {
+            "labels": None,
+            "references": rankjax.Positives(
+                EMBEDDINGS, EMBEDDINGS[:, None], negatives_valid=np.ones((6, 1), int)
+            ),
+        },
+        r"references.negatives_valid must be a bool .* references.negatives_valid.asty",
+    ),
     ({"labels": LABELS * 1.0}, r"labels must be integers, or a bool mask \[rows, cla"),
     (
         {"labels": np.eye(6, dtype=int)},
