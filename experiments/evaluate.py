@@ -22,7 +22,12 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from experiments.compiled import keep_compiled
-from experiments.evaluation.measures import compare, measure, without_nan
+from experiments.evaluation.measures import (
+    check_same_rows,
+    compare,
+    measure,
+    without_nan,
+)
 from experiments.evaluation.npz import read_npz
 from experiments.evaluation.options import Options
 from experiments.evaluation.runs import embed_run
@@ -56,6 +61,9 @@ def run(options: Options, command: str) -> dict[str, Any]:
     subject = read(options.source, options)
     # Before minutes of work, as it may not be there.
     other = None if options.compare is None else read(options.compare, options)
+    if other is not None:
+        with _blamed_on(options.compare):
+            check_same_rows(subject, other, options.protocol or subject.protocol)
     with _progress() as say:
         with _blamed_on(options.source):
             found, outcome = measure(subject, options, say=say)

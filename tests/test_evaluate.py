@@ -349,6 +349,14 @@ def test_rows_that_paths_show_in_another_order_are_not_compared(tmp_path, capsys
     assert said in capsys.readouterr().err
 
 
+def test_pairs_are_not_compared(tmp_path, capsys):
+    file = str(tmp_path / "rows.npz")
+    pairs = np.arange(60).reshape(30, 2)
+    np.savez(file, embeddings=clusters()[0], pairs=pairs, same=np.arange(30) % 2 > 0)
+    assert main([file, *QUICK, "--compare", file]) == 2
+    assert "compare needs another protocol than verif" in capsys.readouterr().err
+
+
 def a_class(labels):
     return np.array([f"k{label}" for label in labels])
 

@@ -356,14 +356,8 @@ def _is_at(name: str, key: str) -> bool:
 def compare(
     subject: Subject, ranked: SearchResult, other: Subject, options: Options
 ) -> tuple[Figures, SearchResult]:
-    """Each metric of two embeddings of the same rows, and the other's search.
-
-    Raises:
-      UsageError: the rows are others.
-    """
-    protocol = options.protocol or subject.protocol
-    _check_same_rows(subject, other, protocol)
-    theirs = rank(other, protocol, options)
+    """Each metric of two embeddings of the same rows, and the other's search."""
+    theirs = rank(other, options.protocol or subject.protocol, options)
     names = (subject.name, other.name)
     if names[0] == names[1]:
         names = str(options.source), str(options.compare)
@@ -391,12 +385,14 @@ def compare(
     return figures, theirs
 
 
-def _check_same_rows(subject: Subject, other: Subject, protocol: Protocol) -> None:
+def check_same_rows(subject: Subject, other: Subject, protocol: Protocol) -> None:
     """Raises a UsageError, which names the first row that differs.
 
     Classes are told by their names or, where one of the two has only numbers, by which
     rows they put together, as cameras are.
     """
+    if protocol in ("verification", "revisited"):
+        raise UsageError(f"compare needs another protocol than {protocol}")
     if subject.label_sets or other.label_sets:
         raise UsageError("compare needs one label for each row, got masks")
     here, there = (each.search(protocol)[1:] for each in (subject, other))
