@@ -76,6 +76,10 @@ def list_images(words: Sequence[str]) -> Listed:
         print(
             f"no labels: {printable(loose[0])} lies in no class folder", file=sys.stderr
         )
+    parents = {os.path.dirname(os.path.abspath(word)) for word in words}
+    if loose and len(words) > len(parents) == 1 and all(map(os.path.isdir, words)):
+        (folder,) = map(printable, parents)  # as of a shell's folder/*
+        print(f"no labels: for folders as classes, name {folder}", file=sys.stderr)
     classes = [] if loose else [label for label, _ in found.values()]
     splits = [split for _, split in found.values()]
     # What other files lie in is no split, nor what is left of some.

@@ -217,6 +217,8 @@ def refused(capfd, *arguments) -> tuple[int, str]:
     ("arguments", "words"),
     [
         (["glyfs"], "no experiment 'glyfs'; did you mean glyphs"),
+        (["list:a.csv"], "no experiment 'list:a.csv'; of images or features"),
+        (["/"], "no experiment '/'; of images or features of your own, write --dat"),
         (["digits", "--loss", "n_pear"], "no loss 'n_pear'; did you mean n_pairs"),
         (["digits", "--dataset", "digit"], "no data set 'digit'; did you mean digits"),
         (

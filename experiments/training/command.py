@@ -3,6 +3,7 @@
 import inspect
 import shlex
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -10,7 +11,7 @@ import tyro
 from experiments.config import SETTINGS, Config
 from experiments.recipes import EXPERIMENTS
 from experiments.training.fitting import fit_to_choices
-from rankjax.errors import unknown_name
+from rankjax.errors import UsageError, unknown_name
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, Config, frozenset[str]]:
@@ -29,6 +30,11 @@ def parse(arguments: Sequence[str]) -> tuple[str, Config, frozenset[str]]:
     """
     words = list(arguments)
     name = words.pop(0) if words and not words[0].startswith("-") else "glyphs"
+    if name not in EXPERIMENTS and (":" in name or Path(name).exists()):
+        raise UsageError(
+            f"no experiment {name!r}; of images or features of your own, write "
+            "--dataset folder:PATH, list:FILE, reid:PATH or features:FILE"
+        )
     if name not in EXPERIMENTS:
         raise unknown_name("experiment", name, list(EXPERIMENTS))
     listed = "\n\n".join(

@@ -189,6 +189,17 @@ def test_all_readers_take_a_test_set_alone(folders, tmp_path):
         load_data(data, 0)
 
 
+def test_folders_of_classes_that_are_named_one_by_one_have_no_labels(tmp_path, capsys):
+    save(tmp_path, "a/1.png", "b/1.png")
+    words = [str(tmp_path / label) for label in "ab"]
+    assert list_images(words).classes == []
+    said = f"no labels: for folders as classes, name {tmp_path}\n"
+    assert capsys.readouterr().err == said
+    list_images([f"{word}/1.png" for word in words])
+    assert capsys.readouterr().err == ""
+    assert list_images([str(tmp_path)]).classes == ["a", "b"]
+
+
 def test_the_list_that_is_proposed_for_ambiguous_classes_has_the_split(tmp_path):
     save(tmp_path, "train/a/x.png", "test/b/c/x.png")
     with pytest.raises(UsageError, match=r"test/CLASS/.*label,split ") as error:
