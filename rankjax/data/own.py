@@ -140,7 +140,7 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
     if not file.is_file():
         raise UsageError(f"there is no list {file}{write_kind(file)}")
     headings, table = _parquet(file) if is_parquet(file) else _csv(file)
-    names = [_text(heading).lower() for heading in headings]
+    names = [_text(each, f"a heading of {file}").lower() for each in headings]
     partners = sorted(filter(_PARTNERS.fullmatch, names), key=_by_number)
     used = [*(column for column in _COLUMNS if column in names), *partners]
     if not {"path", "label"} <= {*used}:
@@ -173,7 +173,12 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
     columns = {column: [""] * len(table) for column in (*_COLUMNS, *partners)}
     for column in used:
         place = names.index(column)
-        values = [_text(line[place]) if place < len(line) else "" for line in table]
+        values = [
+            _text(line[place], f"{column} in row {number} of {file}")
+            if place < len(line)
+            else ""
+            for number, line in enumerate(table, start=1)
+        ]
         if column in partners:
             columns[column] = values
             continue
@@ -343,14 +348,14 @@ def _ambiguous(
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, what: str) -> str:
     """A value without the spaces around it; empty if it is missing."""
     if value is None or value != value:
         return ""
     with contextlib.suppress(UnicodeDecodeError):
         value = value.decode() if isinstance(value, bytes) else value
     if isinstance(value, bytes | list | dict):
-        raise UsageError(f"a value must be a number or text in UTF-8, got {value!r}")
+        raise UsageError(f"{what} must be a number or text in UTF-8, got {value!r}")
     return str(value).strip()
 
 

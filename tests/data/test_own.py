@@ -616,6 +616,14 @@ def test_file_that_is_no_list_is_refused(tmp_path):
         load_list(tmp_path / "list.parquet")
 
 
+def test_value_that_is_no_text_is_named_with_its_column_and_row(tmp_path):
+    rows = [{"path": f"{i}.png", "label": [i]} for i in range(3)]
+    with pytest.raises(
+        UsageError, match=r"^label in row 1 of .*t must be .*got \[0\]$"
+    ):
+        load_list(tmp_path / "list.parquet", rows)
+
+
 @pytest.mark.parametrize("column", ["path", "label", "split", "camera", "super"])
 @pytest.mark.parametrize("missing", ["", "  ", None, float("nan")])
 def test_missing_value_is_refused_with_the_numbers_of_rows(column, missing, tmp_path):
