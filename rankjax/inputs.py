@@ -675,8 +675,8 @@ def as_labels(name: str, labels: Any) -> jax.Array:
         raise TypeError(f"{name} must have shape [rows]; write {name}[:, 0]")
     if labels.ndim == 2 and jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
-            f"{name} [rows, classes] must be a bool mask, got {labels.dtype}; write "
-            f"{name}.astype(bool)"
+            f"{name} [rows, classes] must be a bool mask, got {labels.dtype}; of 0 and "
+            f"1 take {name}.astype(bool)"
         )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(

@@ -9,7 +9,8 @@ A cross-batch memory (Wang, Zhang, Huang, Scott, "Cross-Batch Memory for Embeddi
 Learning", CVPR 2020) holds the newest `size` embeddings without their gradients. A
 batch is added before it is compared, as in the paper's algorithm 1, and no row is
 compared with its own copy, so that a memory as large as the batch gives the loss of the
-batch.
+batch: of every loss but the N-pairs ones, which take a second row of each class for the
+references of a batch, and all rows of a memory.
 The paper adds the loss of the memory to that of the batch, once embeddings move slowly
 enough, after some 1,000 steps.
 """

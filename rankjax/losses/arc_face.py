@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rankjax.losses.normalized_softmax import cross_entropy, per_class_row
 from rankjax.pairs import Pairs
@@ -76,12 +77,20 @@ def dynamic_margins(
       power: how fast margins fall with the size of a class.
       offset: the margin of an endless class; radians.
 
+    Raises:
+      ValueError: a class has no image.
+
     Source: Ha, Liu, Liu, Liao, "Google Landmark Recognition 2020 Competition Third
     Place Solution", 2020; the defaults are those of pytorch-metric-learning 3, which
     scales n^-power between the smallest and the largest class: sizes of 10, 100 and
     1,000 have 0.500, 0.212 and 0.050 radians there, 0.331, 0.208 and 0.139 here.
     """
     sizes = jnp.asarray(class_sizes, float)
+    if not isinstance(sizes, jax.core.Tracer) and not (np.asarray(sizes) >= 1).all():
+        raise ValueError(
+            f"class_sizes must be images of each class, at least 1, got {sizes.min()}; "
+            "np.bincount(labels) counts them"
+        )
     return jnp.rad2deg(factor * sizes**-power + offset)
 
 

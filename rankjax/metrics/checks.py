@@ -45,24 +45,22 @@ def _vector(name: str, x: np.ndarray, n: int | None) -> np.ndarray:
 
 
 def as_labels(name: str, labels: Any, n: int | None = None) -> np.ndarray:
-    """Integers [n], as they are: never cast, whatever their size.
+    """Integers or strings [n], as they are: never cast, whatever their size.
 
     Raises:
       ValueError: a wrong shape, or none.
-      TypeError: not integers.
+      TypeError: neither.
     """
     labels = _vector(name, np.asarray(labels), n)
-    if not np.issubdtype(labels.dtype, np.integer):
-        hint = f"; of strings take np.unique({name}, return_inverse=True)[1]"
-        raise TypeError(
-            f"{name} must be integers, got {labels.dtype}"
-            + hint * (labels.dtype.kind in "USO")
-        )
+    if labels.dtype == object and all(isinstance(label, str) for label in labels):
+        labels = labels.astype(str)
+    if labels.dtype.kind not in "iuUS":
+        raise TypeError(f"{name} must be integers or strings, got {labels.dtype}")
     return labels
 
 
 def as_label_sets(name: str, labels: Any, n: int) -> np.ndarray:
-    """Integers [n] as they are, or masks bool [n, classes] of rows with several.
+    """Labels [n] as they are, or masks bool [n, classes] of rows with several.
 
     Raises:
       ValueError: a wrong shape, or none.
@@ -75,7 +73,7 @@ def as_label_sets(name: str, labels: Any, n: int) -> np.ndarray:
         raise TypeError(f"{name} must have shape [n], take {name}[:, 0]")
     if sets.dtype != bool:
         raise TypeError(
-            f"{name} must be integers [n], or a bool mask [n, classes], got "
+            f"{name} must be labels [n], or a bool mask [n, classes], got "
             f"{sets.dtype} {sets.shape}; of 0 and 1 take {name}.astype(bool)"
         )
     if len(sets) != n or not sets.size:

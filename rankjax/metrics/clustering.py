@@ -137,12 +137,12 @@ def clustering_scores(labels: Any, clusters: Any) -> dict[str, float]:
     and ARI are scikit-learn's.
 
     Args:
-      labels: [n] integers of any size.
-      clusters: [n] integers, or what `kmeans` returned.
+      labels: [n] integers of any size, or strings.
+      clusters: [n] likewise, or what `kmeans` returned.
 
     Raises:
       ValueError: a wrong length, or none at all.
-      TypeError: labels or clusters are not integers.
+      TypeError: labels or clusters are neither.
       ImportError: scikit-learn is not installed.
     """
     if isinstance(clusters, Clusters):

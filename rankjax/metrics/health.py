@@ -43,7 +43,7 @@ def health(
 
     Args:
       embeddings: [n, dim], n at least 2.
-      labels: [n] integers.
+      labels: [n] integers or strings.
       seed: of the sample.
       sample: rows for uniformity, at least 2.
 
@@ -53,7 +53,7 @@ def health(
 
     Raises:
       ValueError: a wrong shape, or embeddings not finite.
-      TypeError: labels are not integers.
+      TypeError: labels are neither.
     """
     rows = checks.as_embeddings("embeddings", embeddings)
     labels = checks.as_labels("labels", labels, len(rows))

@@ -20,12 +20,12 @@ class Search:
 
     Attributes:
       queries: [q, dim] floating point.
-      query_labels: [q] integers of any size, or [q, classes] bool.
+      query_labels: [q] integers of any size, strings, or [q, classes] bool.
       gallery: [n, dim].
       gallery_labels: [n], or [n, classes].
       itself: [q] the gallery row that a query is, -1 for none; None where no query is
         a row of the gallery.
-      query_cameras: [q] integers, or None.
+      query_cameras: [q] integers or strings, or None.
       gallery_cameras: [n], or None.
     """
 
@@ -144,7 +144,7 @@ def leave_one_out(embeddings: Any, labels: Any) -> Search:
 
     Args:
       embeddings: [n, dim] floating point.
-      labels: [n] integers; or [n, classes] bool, where a row has several.
+      labels: [n] integers or strings; or [n, classes] bool, where a row has several.
 
     Raises:
       ValueError: a wrong shape, no row, or an entry that is not finite.
@@ -174,10 +174,11 @@ def query_gallery(
 
     Args:
       queries: [q, dim] floating point.
-      query_labels: [q] integers; or [q, classes] bool, where a row has several.
+      query_labels: [q] integers or strings; or [q, classes] bool, where a row has
+        several.
       gallery: [n, dim].
       gallery_labels: [n], or [n, classes].
-      query_cameras: [q] integers; both or neither.
+      query_cameras: [q] integers or strings; both or neither.
       gallery_cameras: [n].
       junk: bool [n], rows of the gallery that no query meets (label -1 of Market-1501).
       itself: [q] integers, where queries are images of the gallery, too: the row that a
@@ -204,6 +205,7 @@ def query_gallery(
             "query_labels and gallery_labels must be of equally many classes, got "
             f"{query_labels.shape} and {gallery_labels.shape}"
         )
+    _check_kinds("labels", query_labels, gallery_labels)
     if (query_cameras is None) != (gallery_cameras is None):
         raise ValueError("query_cameras and gallery_cameras must be given together")
     if query_cameras is not None:
@@ -211,6 +213,7 @@ def query_gallery(
         gallery_cameras = checks.as_labels(
             "gallery_cameras", gallery_cameras, len(gallery)
         )
+        _check_kinds("cameras", query_cameras, gallery_cameras)
     if itself is not None:
         itself = checks.as_labels("itself", itself, len(queries))
         checks.within("itself", itself[itself != -1], len(gallery))
@@ -241,6 +244,16 @@ def query_gallery(
         query_cameras=query_cameras,
         gallery_cameras=gallery_cameras,
     )
+
+
+def _check_kinds(of: str, queries: np.ndarray, gallery: np.ndarray) -> None:
+    """Raises a TypeError where numbers would be compared with strings."""
+    kinds = [side.dtype.kind.replace("u", "i") for side in (queries, gallery)]
+    if kinds[0] != kinds[1]:
+        raise TypeError(
+            f"query_{of} and gallery_{of} must both be integers or both strings, got "
+            f"{queries.dtype} and {gallery.dtype}"
+        )
 
 
 def some_queries(search: Search, rows: Any) -> Search:

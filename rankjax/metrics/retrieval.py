@@ -117,7 +117,8 @@ def retrieval(
       first_only: compute `recall_at_K` and `mrr` alone, which takes one comparison per
         pair however large classes are.
       similarity: of queries and gallery, in full float32.
-      scores: [q, n] similarities to rank by instead, such as re-ranked ones.
+      scores: [q, n] similarities to rank by instead, such as re-ranked ones, of
+        `search.queries` and `search.gallery`, which is without junk.
       block: height and width of the tiles of similarities; by default 512 on CPU and
         4,096 elsewhere.
       devices: they share the tiles; by default all of this process. Devices of several
@@ -139,7 +140,8 @@ def retrieval(
             raise ValueError(f"{name} needs all positives, got first_only=True")
     if scores is not None:
         shape = len(search.queries), len(search.gallery)
-        scores = as_scores("scores", scores, shape)
+        of_search = "scores of search.queries and search.gallery"
+        scores = as_scores(of_search, scores, shape)
     parts: Iterable[Ranks] = (
         [ranks_of_scores(scores, search.masks())]
         if scores is not None
@@ -228,7 +230,7 @@ def retrieval_metrics(
 
     Args:
       embeddings: [n, dim].
-      labels: [n] integers; or [n, classes] bool, where a row has several.
+      labels: [n] integers or strings; or [n, classes] bool, where a row has several.
       recall_at: as of `retrieval`.
       similarity: of queries and gallery.
 

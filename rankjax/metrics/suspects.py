@@ -143,7 +143,7 @@ def outliers(values: Any, labels: Any = None) -> np.ndarray:
 
     Raises:
       ValueError: labels of another shape.
-      TypeError: labels that are no integers.
+      TypeError: labels that are neither integers nor strings.
     """
     values = np.asarray(values, np.float64)
     if labels is None:
@@ -175,7 +175,7 @@ def mixed_classes(labels: Any, neighbours: Neighbours) -> tuple[np.ndarray, np.n
 
     Raises:
       ValueError: a wrong shape.
-      TypeError: labels are not integers.
+      TypeError: labels are neither integers nor strings.
     """
     labels = as_labels("labels", labels)
     _check(neighbours, len(labels))

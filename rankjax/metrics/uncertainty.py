@@ -68,7 +68,7 @@ def bootstrap(
 
     Args:
       values: [queries] of each metric by name, such as those of `Retrieval`.
-      labels: [queries] integers; needed by class.
+      labels: [queries] integers or strings; needed by class.
       by: 'query' or 'class'.
       samples: bootstrap samples; time is O(samples x queries or classes), memory
         O(queries x metrics).
@@ -197,7 +197,7 @@ def compare_models(
     Args:
       a: [queries] values of one model by metric, higher is better.
       b: those of the other for the same queries.
-      labels: [queries] integers, two classes or more.
+      labels: [queries] integers or strings, two classes or more.
       samples: of the bootstrap, and of the signs.
       level: of confidence; the test is at 1 - level.
       seed: of the samples.

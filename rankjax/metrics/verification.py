@@ -22,8 +22,8 @@ def template_embeddings(
 
     Args:
       embeddings: [n, dim].
-      templates: integers [n], which template a row is of.
-      media: integers [n], which picture or video a row is of; by default each row is
+      templates: [n] integers or strings, which template a row is of.
+      media: [n] likewise, which picture or video a row is of; by default each row is
         one of its own.
 
     Returns:
@@ -102,7 +102,8 @@ def verification(
     Args:
       scores: [pairs], higher is closer.
       same: [pairs] bool.
-      fold: [pairs] integers, the fold of each pair; identities should not be in two.
+      fold: [pairs] integers or strings, the fold of each pair; identities should not
+        be in two.
         By default same pairs are cut into `folds` runs of equal length in the order
         given, and so are different pairs. For the pairs of LFW's View 2 in their order
         these are its ten sets.
@@ -111,7 +112,7 @@ def verification(
 
     Raises:
       ValueError: NaN, a wrong shape, pairs of one kind alone, or too few for the folds.
-      TypeError: `same` is not bool, or `fold` not integers.
+      TypeError: `same` is not bool, or `fold` neither.
     """
     fars = checks.as_rates("fars", fars)
     scores = checks.as_values("scores", scores)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from rankjax.inputs import References
+from rankjax.inputs import References, check_count
 
 
 class Proxies(nnx.Module):
@@ -66,12 +66,11 @@ class Proxies(nnx.Module):
           rngs: for the draws.
 
         Raises:
-          ValueError: a number is below 1.
+          ValueError: a number is not whole or below 1.
         """
         sizes = {"num_classes": num_classes, "dim": dim, "per_class": per_class}
         for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+            check_count(name, size, 1)
         self.num_classes, self.per_class = num_classes, per_class
         shape = (-(-num_classes * per_class // multiple_of) * multiple_of, dim)
         rows = jax.random.normal(rngs.params(), shape) / np.sqrt(dim)

@@ -470,7 +470,7 @@ BAD_TYPES = [
     ({"labels": LABELS * 1.0}, r"labels must be integers, or a bool mask \[rows, cla"),
     (
         {"labels": np.eye(6, dtype=int)},
-        r"labels \[rows, classes\] must be a bool mask, got int64; write labels.astype",
+        r"labels \[rows, classes\] must be a bool mask, got int64; of 0 and 1 take la",
     ),
     (
         {"labels": LABELS[:, None]},

@@ -311,6 +311,11 @@ def test_dynamic_margins_widen_for_rare_classes():
     close(margins, np.degrees([0.55, 0.3, 0.5e-3 + 0.05]))
 
 
+def test_margins_of_labels_in_place_of_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"^class_sizes must be .*, at least 1, got 0"):
+        dynamic_margins([0, 0, 1, 1, 2])
+
+
 def test_a_margin_of_a_right_angle_is_refused():
     with pytest.raises(ValueError, match="margin must be at least 0 and below 90"):
         rankjax.objective(functools.partial(arc_face_loss, margin=90.0))

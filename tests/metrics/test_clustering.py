@@ -123,7 +123,12 @@ def test_f1_is_that_of_pairs():
     [
         ([], [], ValueError, "labels must have shape"),
         ([1, 2], [1], ValueError, r"clusters must have shape \(2,\).*got \(1,\)"),
-        ([1.0, 2.0], [1, 2], TypeError, "labels must be integers, got float64"),
+        (
+            [1.0, 2.0],
+            [1, 2],
+            TypeError,
+            "labels must be integers or strings, got float64",
+        ),
     ],
 )
 def test_bad_labels_are_named(labels, clusters, error, message):

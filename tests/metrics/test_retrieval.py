@@ -380,7 +380,7 @@ EYE = np.eye(3, dtype=np.float32)
             lambda: retrieval(
                 leave_one_out(EYE, [1, 1, 2]), recall_at=(1,), scores=EYE[:2]
             ),
-            r"scores must have shape \(3, 3\)",
+            r"scores of .*gallery must have shape \(3, 3\)",
         ),
         (
             lambda: retrieval(leave_one_out(EYE, [1, 1, 2]), recall_at=(0,)),
@@ -394,7 +394,7 @@ def test_bad_input_is_named(call, message):
 
 
 def test_wrong_types_are_named():
-    with pytest.raises(TypeError, match="labels must be integers, got float64"):
+    with pytest.raises(TypeError, match="labels must be integers or strings, got"):
         leave_one_out(EYE, [1.0, 1.0, 2.0])
     with pytest.raises(TypeError, match=r"labels .* bool mask \[n, classes\], got int"):
         leave_one_out(np.eye(3), np.eye(3, dtype=int))
@@ -406,6 +406,45 @@ def test_wrong_types_are_named():
         leave_one_out(np.eye(3, dtype=np.int64), [1, 1, 2])
     with pytest.raises(TypeError, match="junk must be a bool mask, got int64"):
         query_gallery(EYE, [1] * 3, EYE, [1] * 3, junk=np.ones(3, np.int64))
+
+
+BY_LABELS = {
+    "retrieval": lambda x, y: retrieval(leave_one_out(x, y)).means_over_classes(),
+    "cameras": lambda x, y: retrieval(
+        query_gallery(
+            x[4:6], y[4:6], x, y, query_cameras=y[[0, 0]], gallery_cameras=y[::-1]
+        )
+    ).means(),
+    "clusters": lambda x, y: metrics.clustering_scores(y, y[::-1]),
+    "health": metrics.health,
+    "nearer class": lambda x, y: metrics.nearer_class(x, y, nearest(x, k=5)).own,
+    "outliers": lambda x, y: metrics.outliers(x[:, 0], y),
+    "templates": lambda x, y: metrics.template_embeddings(x, y)[1],
+    "interval": lambda x, y: metrics.bootstrap({"a": x[:, 0]}, labels=y, samples=100),
+}
+
+
+@pytest.mark.parametrize("measure", BY_LABELS)
+@pytest.mark.parametrize("kind", [str, bytes, object])
+def test_labels_may_be_strings_wherever_they_may_be_integers(measure, kind):
+    x = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    y = np.repeat([3, 0, 2, 1], 3)
+    names = y.astype(str).astype(kind)
+    found, expected = (BY_LABELS[measure](x, labels) for labels in (names, y))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_queries_find_their_persons_by_name_among_more_persons():
+    """Numbers of the names of one side alone would be other persons' on the other."""
+    persons = np.array(["-1", "0000", "0001", "0002", "0003", "0001", "0003"])
+    gallery = np.eye(7)[np.unique(persons, return_inverse=True)[1]]
+    search = query_gallery(gallery[[2, 4]], persons[[2, 4]], gallery, persons)
+    assert retrieval(search).means()["map"] == 1
+    with pytest.raises(TypeError, match=r"^query_labels .* integers or both strings"):
+        query_gallery(gallery, persons, gallery, range(7))
+    cameras = {"query_cameras": persons, "gallery_cameras": range(7)}
+    with pytest.raises(TypeError, match=r"^query_cameras .* integers or both strings"):
+        query_gallery(gallery, persons, gallery, persons, **cameras)
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,11 @@ def test_rows_that_fill_up_a_multiple_are_of_no_class_and_change_no_loss():
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [((0, 4, 1), "num_classes"), ((3, 0, 1), "dim"), ((3, 4, 0), "per_class")],
+    [((0, 4, 1), "num_classes"), ((3, 4.0, 1), "dim"), ((3, 4, 0), "per_class")],
 )
-def test_sizes_below_one_are_refused(sizes, message):
+def test_sizes_below_one_or_not_whole_are_refused(sizes, message):
     classes, dim, per_class = sizes
-    with pytest.raises(ValueError, match=f"{message} must be at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match=f"{message} must be a whole number, at least 1"
+    ):
         Proxies(classes, dim, per_class=per_class, rngs=nnx.Rngs(0))
