@@ -21,6 +21,7 @@ and positive by their numbers, so that blocks and devices cannot change the draw
     0.0
 """
 
+import dataclasses
 import functools
 import typing
 from collections.abc import Callable
@@ -57,10 +58,12 @@ def recorded(table: dict[str, Callable[..., Any]]) -> Callable[[Function], Funct
     def put(function: Function) -> Function:
         @functools.wraps(function)
         def checked(*given: Any, **settings: Any) -> Any:
-            if not given:
+            if not given or not dataclasses.is_dataclass(given[0]):
+                name = function.__name__
                 raise TypeError(
-                    f"{function.__name__} needs a batch; its settings are bound by "
-                    f"functools.partial({function.__name__}, ...)"
+                    f"{name} takes what an objective or a loss hands to it, not "
+                    f"embeddings: give {name}, or functools.partial({name}, ...) with "
+                    "settings, as mining or selection"
                 )
             check_settings(function, settings)
             return function(*given, **settings)

@@ -151,8 +151,8 @@ def mean_active(terms: Terms) -> tuple[jax.Array, jax.Array]:
     """Averages over terms above zero, as batch-all triplets are averaged.
 
     The divisor changes with the embeddings and is a constant to the gradient. Losses
-    whose terms may be negative (`info.signed`) are refused: their terms below zero
-    would be added and not counted.
+    whose terms may be negative (`info.signed`) are refused, but for a loss of one's
+    own: terms below zero would be added and not counted.
     """
     return _weigh(terms, terms.total), _weigh(terms, terms.active)
 

@@ -52,10 +52,20 @@ def as_labels(name: str, labels: Any, n: int | None = None) -> np.ndarray:
       TypeError: neither.
     """
     labels = _vector(name, np.asarray(labels), n)
-    if labels.dtype == object and all(isinstance(label, str) for label in labels):
+    if labels.dtype == object:
+        other = [i for i, label in enumerate(labels) if not isinstance(label, str)]
+        if other:
+            raise TypeError(
+                f"{name} must be integers or strings, got {labels[other[0]]!r} in row "
+                f"{other[0]}"
+            )
         labels = labels.astype(str)
     if labels.dtype.kind not in "iuUS":
         raise TypeError(f"{name} must be integers or strings, got {labels.dtype}")
+    if labels.dtype.kind in "US":
+        empty = np.flatnonzero(labels == labels.dtype.type())
+        if len(empty):
+            raise ValueError(f"{name} must not be empty words, row {empty[0]} is")
     return labels
 
 

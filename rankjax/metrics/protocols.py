@@ -217,6 +217,11 @@ def query_gallery(
     if itself is not None:
         itself = checks.as_labels("itself", itself, len(queries))
         checks.within("itself", itself[itself != -1], len(gallery))
+        if len(itself) > 2 and set(itself) == {0, 1}:
+            raise ValueError(
+                "itself must be row numbers of the gallery and -1 for none, got only 0 "
+                "and 1; of a mask take np.where(mask, rows, -1)"
+            )
         wrong = (itself >= 0) & ~_alike(gallery_labels[itself], query_labels)
         if wrong.any():
             at = np.flatnonzero(wrong)[0]

@@ -142,10 +142,12 @@ def outliers(values: Any, labels: Any = None) -> np.ndarray:
         of all differences from it.
 
     Raises:
-      ValueError: labels of another shape.
+      ValueError: another shape.
       TypeError: labels that are neither integers nor strings.
     """
     values = np.asarray(values, np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"values must have shape (n,), got {values.shape}")
     if labels is None:
         below = np.nanmedian(values) - values
     else:

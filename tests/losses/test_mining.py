@@ -372,6 +372,15 @@ def same_pairs(a, b):
     np.testing.assert_array_equal(a.negative, b.negative)
 
 
+@pytest.mark.parametrize("rule", [mining.hardest, mining.semi_hard])
+def test_a_rule_called_with_embeddings_says_where_it_goes(rule):
+    for given in ((), (np.eye(4), np.arange(4))):
+        with pytest.raises(
+            TypeError, match=rf"^{rule.__name__} takes .* mining or sel"
+        ):
+            rule(*given)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def mine(rule, **settings):
     return mining.MINERS[rule](PAIRS, **settings)

@@ -396,6 +396,19 @@ def test_bad_input_is_named(call, message):
 def test_wrong_types_are_named():
     with pytest.raises(TypeError, match="labels must be integers or strings, got"):
         leave_one_out(EYE, [1.0, 1.0, 2.0])
+    for gap in (None, np.nan):
+        with pytest.raises(
+            TypeError, match=rf"^labels must be .*, got {gap} in row 2$"
+        ):
+            leave_one_out(EYE, np.array(["a", "a", gap], object))
+    with pytest.raises(ValueError, match=r"^labels must not be empty words, row 1 is"):
+        leave_one_out(EYE, ["a", "", "a"])
+    with pytest.raises(
+        ValueError, match=r"^itself must be row numbers .* only 0 and 1"
+    ):
+        query_gallery(EYE, [1] * 3, EYE, [1] * 3, itself=[0, 1, 1])
+    with pytest.raises(ValueError, match=r"^values must have shape \(n,\), got \(3, 3"):
+        metrics.outliers(EYE, [1, 1, 2])
     with pytest.raises(TypeError, match=r"labels .* bool mask \[n, classes\], got int"):
         leave_one_out(np.eye(3), np.eye(3, dtype=int))
     with pytest.raises(
