@@ -217,6 +217,7 @@ def refused(capfd, *arguments) -> tuple[int, str]:
     ("arguments", "words"),
     [
         (["glyfs"], "no experiment 'glyfs'; did you mean glyphs"),
+        (["--batch-size=32"], "there is no --batch-size here; see --classes and --per"),
         (["list:a.csv"], "no experiment 'list:a.csv'; of images or features"),
         (["/"], "no experiment '/'; of images or features of your own, write --dat"),
         (["digits", "--loss", "n_pear"], "no loss 'n_pear'; did you mean n_pairs"),

@@ -13,6 +13,16 @@ from experiments.recipes import EXPERIMENTS
 from experiments.training.fitting import fit_to_choices
 from rankjax.errors import UsageError, unknown_name
 
+_ELSEWHERE = {
+    "--epochs": "--steps",
+    "--batch-size": "--classes and --per-class, whose product it is",
+    "--lr": "--learning-rate",
+    "--output": "--run-dir",
+    "--output-dir": "--run-dir",
+    "--val": "--fold",
+}
+"""What other programs call some options."""
+
 
 def parse(arguments: Sequence[str]) -> tuple[str, Config, frozenset[str]]:
     """Reads the command line.
@@ -25,7 +35,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, Config, frozenset[str]]:
       names of these.
 
     Raises:
-      UsageError: there is no such experiment.
+      UsageError: there is no such experiment, or an option of other programs.
       SystemExit: after --help, or with status 2 for an option that cannot be read.
     """
     words = list(arguments)
@@ -41,6 +51,9 @@ def parse(arguments: Sequence[str]) -> tuple[str, Config, frozenset[str]]:
         f"{key}: {(inspect.getdoc(function) or '').splitlines()[0]}"
         for key, function in EXPERIMENTS.items()
     )
+    for word in words:
+        if (option := word.partition("=")[0]) in _ELSEWHERE:
+            raise UsageError(f"there is no {option} here; see {_ELSEWHERE[option]}")
     default = EXPERIMENTS[name]()
     config: Any = tyro.cli(
         Config,

@@ -52,8 +52,8 @@ def check_evaluation(data: Dataset) -> None:
     """Raises a UsageError for a data set that a run cannot be evaluated on."""
     if len(np.unique(data.train.labels)) < 2:
         raise UsageError(
-            f"{data.name} must have two classes to train on, got 1: half of all "
-            "are kept for tests, so give four or more, or folders train and test"
+            f"{data.name} must have two classes to train on, got 1; where no splits "
+            "are named half of the classes are kept for tests, so that it takes four"
         )
     sides = [data.test] if data.gallery is None else [data.test, data.gallery]
     for what, labels in (

@@ -230,10 +230,11 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
 def load_reid(path: Path, *, name: str, options: LoadOptions) -> Dataset:
     """Images in `path`/{bounding_box_train,query,bounding_box_test}/, like Market-1501.
 
-    Names begin with person and camera, `0002_c1`; person -1 is junk.
+    The folders may be called train, query, and test or gallery, too. Names begin with
+    person and camera, `0002_c1`; person -1 is junk.
 
     Raises:
-      UsageError: there is no such folder or no image in it.
+      UsageError: there is no such folder or no image in it, or queries have no gallery.
       RunError: see `split_rows`.
     """
     left_out: dict[str, list[str]] = {}
@@ -256,14 +257,25 @@ def load_reid(path: Path, *, name: str, options: LoadOptions) -> Dataset:
     left_out["images with no person and camera"] = others
     left_out["images in other folders"] = elsewhere
     tell_left_out(name, left_out)
+    splits = {row.split for row in rows}
+    if ("test" in splits) != ("gallery" in splits):
+        raise UsageError(
+            f"{path} must have query/ and bounding_box_test/ (or test/, gallery/), "
+            f"got {'queries' if 'test' in splits else 'a gallery'} alone"
+        )
     return _load_files(rows, name, options)
 
 
 def person_of(file: str) -> tuple[str, str, int] | None:
     """Split, person and camera by a file's name and folder; None if it has others."""
-    splits = {"train": "train", "query": "test", "test": "gallery"}
+    splits = {
+        "train": "train",
+        "query": "test",
+        "test": "gallery",
+        "gallery": "gallery",
+    }
     folder, image = file.split("/")[-2:]
-    split = splits.get(folder.removeprefix("bounding_box_"))
+    split = splits.get(folder.lower().removeprefix("bounding_box_"))
     match = _PERSON.match(image)
     return (split, match[1], int(match[2])) if split and match else None
 
@@ -413,7 +425,7 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
 
     Raises:
       UsageError: a file with two classes, or a class in two splits (but for test and
-        gallery).
+        gallery) or super-classes.
       RunError: a file that is missing or listed twice, unless damage is to be skipped.
     """
     kept: dict[tuple[str, Any], Row] = {}
@@ -451,6 +463,13 @@ def _load_files(rows: Sequence[Row], name: str, options: LoadOptions) -> Dataset
     first_of: dict[str | int, Row] = {}
     for row in kept.values():
         other = first_of.setdefault(row.label, row)
+        if other.super_class != row.super_class:
+            raise UsageError(
+                f"class {row.label} of {name} is in two super-classes, "
+                f"{other.super_class} with {other.image} and {row.super_class} with "
+                f"{row.image}; classes of different ones need different labels, such "
+                f"as {row.super_class}-{row.label}"
+            )
         if other.split != row.split and {other.split, row.split} != {"test", "gallery"}:
             instead = (
                 "Put all images of a class into one split, or leave out the column "

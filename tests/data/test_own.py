@@ -682,6 +682,24 @@ def test_path_that_cannot_exist_is_missing(path, tmp_path):
         load_list(tmp_path / "list.csv")
 
 
+def test_a_class_in_two_super_classes_is_refused(tmp_path):
+    """Animals numbered anew in each species would be merged."""
+    rows = []
+    for species in ("seal", "whale"):
+        for i in range(4):
+            save(tmp_path, f"{species}/{i}.png")
+            rows.append(
+                {"path": f"{species}/{i}.png", "label": i % 2, "super": species}
+            )
+    write_list(tmp_path / "a.csv", rows)
+    with pytest.raises(
+        UsageError,
+        match=r"class 0 of .* two super-classes, seal with .*/seal/0.png and whale "
+        r"with .*/whale/0.png; .*, such as whale-0$",
+    ):
+        load(f"list:{tmp_path / 'a.csv'}", data_dir=tmp_path, image_size=(8, 8))
+
+
 def test_persons_in_folders_are_read_like_market1501(tmp_path, capfd):
     def load_persons(folder):
         name = f"reid:{tmp_path / folder}"
@@ -702,6 +720,15 @@ def test_persons_in_folders_are_read_like_market1501(tmp_path, capfd):
     said = capfd.readouterr().err
     assert "1 images with no person and camera: query/me.jpg\n" in said
     assert "1 images in other folders: gt_bbox/0001_c1s1_001_00.jpg\n" in said
+    for folder, persons in (("Train", (1, 2, 3)), ("query", (4,)), ("gallery", (4, 5))):
+        save(tmp_path, *(f"mine/{folder}/{p}_c{p}_1.jpg" for p in persons))
+    mine = load_persons("mine")
+    assert mine.protocol == "reid"
+    sides = (mine.train, mine.test, mine.gallery)
+    assert [len(side.labels) for side in sides] == [3, 1, 2]
+    save(tmp_path, "halves/train/1_c1_1.jpg", "halves/query/2_c1_1.jpg")
+    with pytest.raises(UsageError, match=r"must have query/ and .*, got queries alone"):
+        load_persons("halves")
     with pytest.raises(UsageError, match="there is no folder"):
         load_persons("nobody")
     with pytest.raises(UsageError, match=r"must have images .* got query/me.jpg"):
