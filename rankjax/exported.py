@@ -64,9 +64,9 @@ class Inputs(NamedTuple):
         return inputs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
-    """A trained network.
+    """A trained network; one equals itself alone, so that `jax.jit` takes it.
 
     Attributes:
       inputs: what its images are like.
@@ -87,8 +87,10 @@ class Network:
     def _compiled(self) -> Callable[[Any, Any], jax.Array]:
         return jax.jit(self.forward)
 
-    def __call__(self, images: Any) -> np.ndarray:
+    def __call__(self, images: Any) -> Any:
         """Embeddings, float32 [n, dim]; each new n is compiled once.
+
+        Inside of another's `jit` they are traced, else on the host.
 
         Args:
           images: uint8 [n, height, width, channels].
@@ -105,7 +107,8 @@ class Network:
             )
         if images.dtype != np.uint8:
             raise ValueError(f"images must be uint8, got {images.dtype}")
-        return np.asarray(self._compiled(self.variables, images))
+        found = self._compiled(self.variables, images)
+        return found if isinstance(found, jax.core.Tracer) else np.asarray(found)
 
     def shortened(self, dim: int) -> "Network":
         """The network whose embeddings are the first `dim` numbers of this one's.

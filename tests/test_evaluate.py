@@ -833,6 +833,19 @@ def test_parquet_rows_of_other_lengths_are_refused_with_their_numbers(tmp_path, 
     assert said.rstrip().endswith("row 0 has 4 and row 3 has 2")
 
 
+@pytest.mark.parametrize("name", ["embedding", "label", "path"])
+def test_two_columns_of_parquet_of_one_meaning_are_refused(tmp_path, capsys, name):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"label": list("xxyy"), "embedding": np.eye(4).tolist()}
+    columns["path"] = list("abcd")
+    columns[f"{name}s"] = columns[name]
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    assert main([str(tmp_path / "x.parquet")]) == 2
+    assert f"must have one column of {name}s, got two" in capsys.readouterr().err
+
+
 def test_parquet_without_embeddings_is_told_which_column_holds_them(tmp_path, capsys):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet

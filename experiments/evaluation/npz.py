@@ -101,6 +101,8 @@ def read_columns(path: Path, wanted: Container[str]) -> Npz:
             )
         for column in table.column_names:
             name = names.get(column, column)
+            if name in arrays:
+                raise UsageError(f"{path} must have one column of {name}, got two")
             if name not in wanted:
                 others.append(column)
                 continue

@@ -78,6 +78,11 @@ def read_index(file: Path) -> Index:
     """
     if not file.exists():
         raise UsageError(f"there is no index {file}")
+    if file.is_dir():
+        raise UsageError(
+            f"{file} is a folder; an index is a file: experiments.embed NETWORK IMAGES "
+            "--out FILE.npz makes it"
+        )
     arrays, _, comment = read_columns(file, _KEYS)
     for name in ("embeddings", "paths"):
         if name not in arrays:
@@ -139,8 +144,16 @@ class QueryEmbedder:
         """
         job = index.job
         if network is None and "network" not in job:
-            raise UsageError(f"{index.file} does not say by what; give --network")
+            raise UsageError(
+                f"{index.file} does not say by which network it was made; give "
+                "--network RUN to search by images"
+            )
         folder = network or Path(job["network"])
+        if network is None and not job.get("pretrained") and not folder.exists():
+            raise RunError(
+                f"{index.file} was made by {folder}, which is not there; give "
+                "--network RUN"
+            )
         if job:
             if network is not None:
                 job = job | {"network": str(network), "pretrained": None}

@@ -9,6 +9,7 @@ from cases import Case
 from evaluation import close, evaluate
 from reference import mean, sides, similarity_matrix
 
+import rankjax
 from rankjax.losses.barlow_twins import barlow_twins_loss
 from rankjax.losses.generalized_end_to_end import generalized_end_to_end_loss
 from rankjax.losses.potential_field import potential_field_loss
@@ -163,6 +164,13 @@ def test_one_pair_of_views_has_no_batch_statistics(loss):
 
 
 # Barlow Twins
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e-6, 1e15])
+def test_correlations_have_no_scale(scale):
+    x = ANY.astype(np.float32)
+    found = (rankjax.barlow_twins_loss(x * np.float32(by), PAIRED) for by in (scale, 1))
+    close(*found, rtol=1e-5)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e8])

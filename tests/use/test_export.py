@@ -80,6 +80,9 @@ def test_what_an_artefact_takes_is_checked_and_told(artefact):
         network(_images(1).astype(np.float32))
     both = network(list(_images(2)))
     np.testing.assert_array_equal(both, network(_images(2)))
+    within = jax.jit(lambda images: network(images) + 1)(_images(2)) - 1
+    for found in (within, jax.jit(network)(_images(2))):
+        np.testing.assert_allclose(found, both, atol=1e-6)
     for dim in (2.5, "2"):
         with pytest.raises(
             UsageError, match=r"^dim must be from 1 to \d+, the numbers"

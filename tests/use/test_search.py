@@ -229,6 +229,7 @@ def test_recall_is_the_share_of_the_nearest_that_is_found(random_index):
     [
         (["missing.npz", "--serve"], "there is no index"),
         (["{index}"], "give a QUERY"),
+        ([os.path.dirname(__file__), "x.png"], "an index is a file: experiments.embed"),
         (["{index}", "{index}", "--k", "51"], "k must be from 1 to 50"),
         (["{index}", "{index}"], "cannot read the image"),
         (["{index}", "nothing*"], "means no image"),
@@ -241,6 +242,17 @@ def test_what_cannot_be_searched_is_one_line(index, capsys, words, message):
     assert status in (1, 2)
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_an_index_says_which_network_is_missing(index, tmp_path):
+    read = read_index(index)
+    moved = read.job | {"network": str(tmp_path / "moved")}
+    for job, said in (
+        (moved, rf"by {tmp_path / 'moved'}, which is not there; give --network RUN$"),
+        ({}, "does not say by which network it was made; give --network RUN"),
+    ):
+        with pytest.raises((RunError, UsageError), match=said):
+            QueryEmbedder(Index(read.file, read.embeddings, read.paths, None, job))
 
 
 def test_an_index_of_a_network_that_was_trained_on_is_refused(index):
