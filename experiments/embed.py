@@ -48,7 +48,7 @@ from experiments.images import (
 )
 from experiments.pretrained import Pretrained
 from experiments.runs import INPUTS, Which, load_network, read_config
-from experiments.trained_on import check_unchanged, same_data
+from experiments.trained_on import check_unchanged, same_data, seen_before, trained_on
 from experiments.training.weights import sentence
 from rankjax.data import load
 from rankjax.errors import RunError, UsageError
@@ -133,6 +133,7 @@ def embed_all(
             augmented=job["views"],
             first=done,
             skip_damaged=skip_damaged,
+            names=listed.paths[done:],
         )
 
     if not hosts.is_first():
@@ -392,6 +393,9 @@ def _list(
     )
     now = {"dataset": options.dataset, "seed": job["seed"], "on_damage": "stop"}
     check_unchanged(run, data, config.replace(**now), exactly=False)
+    seen = seen_before(trained_on(run), data, options.dataset)
+    if seen.words and hosts.is_first():
+        print(seen.words, file=sys.stderr)
     return list_dataset(data)
 
 

@@ -38,7 +38,8 @@ class Features:
     """Rows of a file of features, see `rankjax.data.ImageSource`.
 
     Attributes:
-      pictures: the images that the features are of; None where they are not there.
+      files: the images that the features are of, of which only names may be left.
+      pictures: the same; None where they are not there.
       job: how `experiments.embed` made the file; empty in files of others.
     """
 
@@ -48,12 +49,15 @@ class Features:
         self,
         values: np.ndarray,
         rows: np.ndarray,
-        pictures: ImageSource | None,
+        files: ImageSource,
         job: dict[str, Any],
+        *,
+        there: bool,
     ) -> None:
         """Those `rows` of `values`, float32 [n, views, dim], the plain view first."""
         self._values, self._rows = values, rows
-        self.pictures, self.job = pictures, job
+        self.files, self.pictures = files, files if there else None
+        self.job = job
         self.shape = (1, 1, values.shape[2])
 
     def __len__(self) -> int:
@@ -168,7 +172,7 @@ def load_features(file: Path, data: Data, seed: int) -> Dataset:
     missing = [row.image for row in rows if not Path(str(row.image)).is_file()]
 
     def instead(images: ImageSource, chosen: np.ndarray) -> Features:
-        return Features(values, chosen, None if missing else images, job)
+        return Features(values, chosen, images, job, there=not missing)
 
     entry = CATALOGUE.get(job.get("dataset", ""))
     return split_rows(

@@ -191,6 +191,7 @@ class Views:
         augmented: int = 0,
         first: int = 0,
         skip_damaged: bool = False,
+        names: Sequence[str] = (),
     ) -> None:
         """Reads nothing yet.
 
@@ -204,10 +205,11 @@ class Views:
             more; which depends on the image's number and the view's alone.
           first: the number of the first image.
           skip_damaged: instead of raising a RunError at an image that cannot be read.
+          names: of the images, for errors of `experiments.embed`.
         """
         self._images, self._inputs = images, inputs
         self._flip, self._crops, self._skip = flip, crops, skip_damaged
-        self._first, self.augmented = first, augmented
+        self._first, self.augmented, self._names = first, augmented, names
         self._augment = Augmentation("random_resized_crop", {"scale": (0.2, 1.0)})
         self.per_image = crops * (1 + flip) + augmented
         self.damaged: dict[int, str] = {}
@@ -248,7 +250,12 @@ class Views:
         except DamagedImage as error:
             if not self._skip:
                 name = f"number {index + 1}" if isinstance(given, bytes) else given
-                raise RunError(f"cannot read the image {name}: {error}") from error
+                hint = ""
+                if self._names:
+                    name = printable(self._names[index])
+                    hint = " (experiments.embed --on-damage skip leaves it out)"
+                what = f"cannot read the image {name}: {error}{hint}"
+                raise RunError(what) from error
             self.damaged[index] = str(error)
             return [np.zeros(shape, np.uint8)] * self.per_image
         views = _crops(image, inputs) if self._crops > 1 else [_centre(image, inputs)]

@@ -33,7 +33,13 @@ from experiments.config import SETTINGS, Config
 from experiments.features import Features
 from experiments.recipes import EXPERIMENTS
 from experiments.runs import INPUTS, WEIGHTS
-from experiments.trained_on import DATA, check_unchanged, record_of, tell_of_seen
+from experiments.trained_on import (
+    DATA,
+    begun_with,
+    check_unchanged,
+    record_of,
+    seen_before,
+)
 from experiments.training import loop
 from experiments.training.check import check_weights, choose_devices
 from experiments.training.choices import build_augmentation, build_batches
@@ -82,6 +88,8 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
     placed = placement(config, begun.state, devices)
     step = build_step(config, begun.definition, begun.optimizer, devices, placed=placed)
     path = config.run.run_dir or default_run_dir(name, config)
+    earlier = begun_with(config, data)
+    seen = seen_before(earlier, data, config.data.dataset)
     with ExitStack() as stack:
         records, state = None, begun.state
         if hosts.is_first():
@@ -107,14 +115,14 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
                 text = json.dumps(dataclasses.asdict(begun.loaded), indent=2)
                 folder.write(WEIGHTS, text + "\n")
                 print(f"weights: {sentence(begun.loaded)}", flush=True)
-                assert config.model.weights is not None
-                tell_of_seen(config.model.weights.expanduser(), data, config)
             if isinstance(data.train.images, Features):
                 print(data.train.images.sentence(), flush=True)
+            if seen.words:
+                print(seen.words, file=sys.stderr)
             _say_fitted(name, config, typed, data)
             inputs = inputs_of(data.train) | {"on_damage": config.data.on_damage}
             folder.write(INPUTS, json.dumps(inputs) + "\n")
-            folder.write(DATA, json.dumps(record_of(data)) + "\n")
+            folder.write(DATA, json.dumps(record_of(data, earlier)) + "\n")
         state = replicate(hosts.broadcast(state), devices, placed=placed)
         loader = Loader(
             data.train,
@@ -145,6 +153,7 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
             data,
             batches=batches,
             embed=embed,
+            seen=len(seen.classes),
             untrained=begun.state,
             trained=state,
             devices=len(devices),

@@ -1,16 +1,17 @@
-"""What a run was trained on: images that change later are noticed."""
+"""What a run was trained on: images that change later, and classes seen before."""
 
 import hashlib
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.config import Config
-from experiments.features import Features, names_of
+from experiments.features import Features
 from experiments.runs import INPUTS
 from rankjax.data import Dataset
 from rankjax.data.splits import SPLITS, some
@@ -23,25 +24,110 @@ DATA = "data.json"
 Record = dict[str, Any]
 
 
-def record_of(data: Dataset) -> Record:
-    """The number of images of each class by split, and a checksum of their names.
+class Seen(NamedTuple):
+    """Classes for testing that the network was trained on before, by earlier runs.
 
-    Names are those of files without folders, so that a data set may move. The checksum
-    is of their order too, on which batches depend.
+    Attributes:
+      classes: their names.
+      words: which runs were trained on them, in a line; empty if none were.
     """
-    splits, names = {}, hashlib.sha256()
+
+    classes: set[str]
+    words: str
+
+
+def record_of(data: Dataset, earlier: Sequence[Record] = ()) -> Record:
+    """The number of images of each class by split, and checksums of their names.
+
+    Names are those of files without folders, so that a data set may move. One checksum
+    is of their order too, on which batches depend; that of a class is not.
+
+    Args:
+      data: the data set.
+      earlier: see `begun_with`.
+    """
+    splits, names, files = {}, hashlib.sha256(), dict[str, list[str]]()
     for name in SPLITS:
         split = getattr(data, name)
         if split is None:
             continue
-        classes = np.array(split.class_names, object)[split.labels]
-        splits[name] = dict(Counter(classes.tolist()))
-        paths = names_of([split])
-        # The pictures of features may be gone later.
-        if paths is not None and not isinstance(split.images, Features):
-            for path in paths.tolist():
-                names.update(f"{os.path.basename(path)}\0".encode())
-    return {"splits": splits, "names": names.hexdigest()}
+        classes = np.array(split.class_names, object)[split.labels].tolist()
+        splits[name] = dict(Counter(classes))
+        source = getattr(split.images, "files", split.images)
+        if not hasattr(source, "name"):
+            continue
+        for row, of_class in enumerate(classes):
+            file = os.path.basename(source.name(row))
+            files.setdefault(of_class, []).append(file)
+            # The pictures of features may be gone later.
+            if not isinstance(split.images, Features):
+                names.update(f"{file}\0".encode())
+    return {
+        "splits": splits,
+        "names": names.hexdigest(),
+        "classes": {name: _checksum(each) for name, each in files.items()},
+        "earlier": [*earlier],
+    }
+
+
+def _checksum(names: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(sorted(names)).encode()).hexdigest()[:16]
+
+
+def trained_on(network: Path) -> list[Record]:
+    """What a network was trained on, by its run and by those that it goes back to.
+
+    Args:
+      network: a run's folder; of other networks nobody knows, and it is empty.
+    """
+    if not (network / DATA).is_file():
+        return []
+    record, settings = read_json(network / DATA), read_json(network / "config.json")
+    files = record.get("classes", {})
+    own = {
+        "run": str(network),
+        "dataset": settings["dataset"],
+        "seed": settings["seed"],
+        "classes": {name: files.get(name) for name in _only_trained(record)},
+    }
+    return [own, *record.get("earlier", [])]
+
+
+def begun_with(config: Config, data: Dataset) -> list[Record]:
+    """`trained_on` of the network whose weights, or features, a run begins with."""
+    job = getattr(data.train.images, "job", {})
+    network = job.get("network") or config.model.weights
+    return trained_on(Path(network).expanduser()) if network else []
+
+
+def seen_before(earlier: Sequence[Record], data: Dataset, dataset: str) -> Seen:
+    """Which classes for testing a network was trained on before.
+
+    They are those of one name in one data set, or of one name whose files have the same
+    names, in a copy or in features of them.
+
+    Args:
+      earlier: what the network was trained on.
+      data: what it is to be tested on.
+      dataset: its name, with its place.
+    """
+    seen, words = set[str](), list[str]()
+    now = record_of(data) if earlier else {"splits": {}}
+    for record in earlier:
+        same = same_data(record["dataset"], dataset)
+        more = {
+            name
+            for name in _tested(now) & record["classes"].keys() - seen
+            if same or record["classes"][name] == now["classes"].get(name, "")
+        }
+        if more:
+            seen |= more
+            words.append(
+                f"{record['run']}, whose --seed is {record['seed']}, was trained on "
+                f"{len(more):,} of the {len(_tested(now)):,} classes that are for "
+                f"testing here: {some(sorted(more))}"
+            )
+    return Seen(seen, "; ".join(words))
 
 
 def check_unchanged(
@@ -70,7 +156,7 @@ def check_unchanged(
         return
     before, now = read_json(path / DATA), record_of(data)
     changes = _changes(before, now)
-    if seen := _seen(before, now):
+    if seen := sorted(_only_trained(before) & _tested(now)):
         raise UsageError(
             f"{path} was trained on {some(seen)}, of which {data.name} has images for "
             f"testing now; since then it has {changes}: choose another folder to train "
@@ -86,20 +172,6 @@ def check_unchanged(
         print(f"since {path} was trained, {data.name} has {changes}", file=sys.stderr)
 
 
-def tell_of_seen(weights: Path, data: Dataset, config: Config) -> None:
-    """Says on stderr which classes for testing a run's weights were trained on."""
-    if not (weights / DATA).is_file():
-        return
-    dataset = read_json(weights / "config.json")["dataset"]
-    seen = _seen(read_json(weights / DATA), record_of(data))
-    if seen and same_data(dataset, config.data.dataset):
-        print(
-            f"weights: {weights} was trained on {len(seen):,} of the classes that are "
-            f"for testing here: {some(seen)}; --seed says which are",
-            file=sys.stderr,
-        )
-
-
 def same_data(one: str, other: str) -> bool:
     """Whether two names mean one data set."""
     (kind, _, place), (other_kind, _, other_place) = (
@@ -111,17 +183,13 @@ def same_data(one: str, other: str) -> bool:
     return first == second
 
 
-def _seen(before: Record, now: Record) -> list[str]:
-    """Classes that were trained on, not tested on, and are for testing now."""
-    then, tested = (
-        {
-            name
-            for side in ("test", "gallery")
-            for name in record["splits"].get(side, ())
-        }
-        for record in (before, now)
-    )
-    return sorted(({*before["splits"]["train"]} - then) & tested)
+def _tested(record: Record) -> set[str]:
+    sides = (record["splits"].get(side, ()) for side in ("test", "gallery"))
+    return {name for side in sides for name in side}
+
+
+def _only_trained(record: Record) -> set[str]:
+    return {*record["splits"]["train"]} - _tested(record)
 
 
 def _changes(before: Record, now: Record) -> str:
@@ -135,7 +203,7 @@ def _changes(before: Record, now: Record) -> str:
     ]
     if not parts and before["splits"] != now["splits"]:
         parts.append("other classes in its splits")
-    if not parts and before != now:
+    if not parts and before["names"] != now["names"]:
         parts.append("images of other names, or in another order")
     return ", ".join(parts)
 

@@ -550,7 +550,7 @@ def test_the_command_ends_with_its_result_and_two_paths(finished):
     assert "MAP@R" in printed
     for who, title in (
         ("test", "Trained"),
-        ("untrained", "Untrained network"),
+        ("untrained", "Before this training"),
         ("raw_pixels", "Raw pixels"),
     ):
         line = next(x for x in printed.splitlines() if title in x)

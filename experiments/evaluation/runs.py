@@ -1,6 +1,7 @@
 """Embeddings of a run's test images."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from experiments.evaluation.subjects import Pairs, Subject
 from experiments.features import folder_of, names_of, pictures_of
 from experiments.images import fit_of
 from experiments.runs import Which, load_run
-from experiments.trained_on import check_unchanged
+from experiments.trained_on import check_unchanged, seen_before, trained_on
 from experiments.training.images import load_data
 from rankjax.errors import UsageError
 from rankjax.train import forward_of, over_images
@@ -45,6 +46,8 @@ def embed_run(
         config = config.replace(fit=fit_of(run.inputs), alpha=run.inputs.alpha)
     data = load_data(config.data, config.run.seed)
     check_unchanged(path, data, config, exactly=False)
+    if words := seen_before(trained_on(path), data, config.data.dataset).words:
+        print(words, file=sys.stderr)
     if validation:
         if data.validation is None:
             raise UsageError(

@@ -12,6 +12,7 @@ from experiments.bench.output import Row, show
 from experiments.config import SETTINGS, Config
 from experiments.features import Features
 from experiments.recipes import EXPERIMENTS
+from experiments.trained_on import begun_with, seen_before
 from experiments.training.check import check_before_data, check_weights, choose_devices
 from experiments.training.choices import build_augmentation, build_batches
 from experiments.training.fitting import fit_batch, settings_fitted
@@ -147,7 +148,10 @@ class _Trial:
             f"{trained + frozen:,} parameters, {trained:,} of them "
             f"({trained / (trained + frozen):.1%}) trained; "
         )
-        return words + ("random" if loaded is None else sentence(loaded))
+        words += "random" if loaded is None else sentence(loaded)
+        earlier = begun_with(self._config, self._data)
+        seen = seen_before(earlier, self._data, self._config.data.dataset)
+        return f"{words}; {seen.words}" if seen.words else words
 
     def memory(self) -> str:
         begun = self._begun

@@ -39,6 +39,7 @@ def finish(
     *,
     batches: Batches,
     embed: Any,
+    seen: int,
     untrained: TrainState,
     trained: TrainState,
     devices: int,
@@ -52,6 +53,7 @@ def finish(
       data: the data set, whose test images all processes embed.
       batches: what a step sees, for the report.
       embed: maps a state and images to embeddings.
+      seen: how many test classes earlier runs have trained its network on.
       untrained: the first state.
       trained: the last one.
       devices: their number.
@@ -84,6 +86,8 @@ def finish(
         )
         for who, each in rows.items()
     }
+    if seen:
+        summary["test"]["seen_classes"] = seen
     folder.write("summary.json", json.dumps(summary, indent=2) + "\n")
     _show(data.name, {ROWS[who]: figures for who, figures in summary.items()})
     # Junk is in the gallery, which comes last; a report has no use for it.

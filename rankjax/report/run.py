@@ -15,7 +15,7 @@ from rankjax.report.thumbnails import Shown
 
 ROWS = {
     "test": "Trained",
-    "untrained": "Untrained network",
+    "untrained": "Before this training",
     "features": "Frozen features",
     "raw_pixels": "Raw pixels",
 }
@@ -56,7 +56,8 @@ def write_report(
       config: settings as JSON has them, by name.
       versions: of packages.
       summary: metrics of "test", the trained network, and of any of the baselines
-        "untrained", and "raw_pixels" or "features", on the same images.
+        "untrained", and "raw_pixels" or "features", on the same images; those of
+        "test" have "seen_classes" if earlier runs have trained the network on some.
       history: rows of metrics.jsonl, each with any of the keys.
       shown: the test images.
       embeddings: float [n, dim], of any length.
@@ -137,6 +138,11 @@ def result_sentence(summary: Mapping[str, Mapping[str, float]], classes: int) ->
     raw = summary.get(base, {}).get(key, math.nan)
     noun = "class" if classes == 1 else "classes"
     sentence = f"{name} {figure:.2f} on {classes:,} unseen {noun}"
+    if seen := summary["test"].get("seen_classes"):
+        sentence = (
+            f"{name} {figure:.2f} on {classes:,} {noun}, {seen:,} of which an earlier "
+            "run has trained the network on"
+        )
     if math.isnan(raw):
         return sentence
     sentence += f"; {ROWS[base].lower()} {raw:.2f}"
@@ -175,8 +181,8 @@ def _table(
     ).round(3)
     best = np.fmax.reduce(values, axis=0, initial=-math.inf)
     note = (
-        "All rows are measured on the same test images, whose classes the network"
-        " has never seen. Best in bold."
+        "All rows are measured on the same test images, whose classes this run has not"
+        " trained on. Best in bold."
     )
     rows = [
         [name, *("–" if math.isnan(x) else f"{x:.3f}" for x in line)]  # noqa: RUF001

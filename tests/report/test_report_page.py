@@ -174,6 +174,14 @@ def test_a_result_tells_no_share_of_errors_where_none_is_removed(figure, raw, sa
     assert result_sentence(summary, 1) == said
 
 
+def test_classes_that_an_earlier_run_was_trained_on_are_not_called_unseen():
+    summary = {"test": {"recall_at_1": 0.8, "seen_classes": 2}}
+    assert result_sentence(summary, 3) == (
+        "Recall@1 0.80 on 3 classes, 2 of which an earlier run has trained the network "
+        "on"
+    )
+
+
 def test_the_table_holds_the_summary_with_the_best_in_bold(page, inputs):
     section = page.section("metrics")
     rows = page.find("tr", page.find("tbody", section)[0])

@@ -201,10 +201,13 @@ def test_a_damaged_image_stops_and_after_that_is_left_out_on_request(
     victim.write_bytes(victim.read_bytes()[:-30])
     out = tmp_path / "x.npz"
     words = run, folder, "--out", out, "--batch-size", 8
-    status, _, said = _run(capsys, *words)
-    assert status == 1
-    assert f"cannot read the image {victim}" in said
-    assert not out.exists()
+    dataset = run, "--dataset", f"folder:{folder}", "--out", tmp_path / "y.npz"
+    for command in (dataset, words):
+        status, _, said = _run(capsys, *command)
+        assert status == 1
+        assert f"cannot read the image {victim}: " in said
+        assert "experiments.embed --on-damage skip" in said
+        assert not out.exists()
     status, _, said = _run(capsys, run, folder / victim.parent.name, "--out", out)
     assert status == 2
     assert f"{out} was begun with other images; delete {out}.parts to begin" in said
