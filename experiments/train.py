@@ -151,6 +151,7 @@ def run(name: str, config: Config, typed: Collection[str] = SETTINGS) -> Path:
             records,
             config,
             data,
+            usual=EXPERIMENTS[name](),
             batches=batches,
             embed=embed,
             seen=len(seen.classes),

@@ -325,6 +325,17 @@ def test_a_batch_shrinks_to_what_data_and_devices_can_give(
     build_batches(fitted.batch, split, 0)
 
 
+def test_images_of_one_class_are_refused_by_its_name_and_not_by_settings(tmp_path):
+    photos = make_photos(tmp_path / "photos", 3, 4, train=2)
+    for path in [*(photos / "train/class1").iterdir()][1:]:
+        path.unlink()
+    _, config, typed = parse(["--dataset", f"folder:{photos}", "--image-size", "16"])
+    with pytest.raises(
+        UsageError, match=r"two classes of two or more images .*, got class0: give more"
+    ):
+        load_fitted(config, typed, 1, 1)
+
+
 def test_a_batch_that_was_typed_does_not_shrink():
     _, config, typed = parse(["--classes", "16"])
     fitted = fit_batch(config, typed, devices=1, hosts=1, split=split_of([12] * 15))
@@ -566,6 +577,8 @@ def test_a_report_names_the_data_and_the_loss_and_how_to_train_it(finished):
     command = finished.report["command"]
     expected = f"python -m experiments.train glyphs --dataset {dataset} "
     assert command.startswith(expected)
+    assert {"dataset", "loss", "steps"} <= finished.report["changed"]
+    assert "learning_rate" not in finished.report["changed"]  # as --help has it
     again = parse(command.split()[3:])[1]
     assert again == parse([*finished.words, "--devices", "1"])[1]
     config = json.loads((finished.path / "config.json").read_text())

@@ -207,5 +207,11 @@ def test_no_command_tests_a_run_on_classes_that_it_was_trained_on(tmp_path, caps
         assert command() == 2
         error = capsys.readouterr().err.splitlines()[-1]
         assert re.search(f"trained on {seen[0]}, .*1 class and 4 images more: ", error)
+    photos.rename(tmp_path / "moved")
+    assert evaluate.main([str(run)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(
+        f"no folder {photos}, .*experiments.embed {run} --dataset KIND:PATH", error
+    )
     assert not out.exists()
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before

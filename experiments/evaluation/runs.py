@@ -37,14 +37,24 @@ def embed_run(
 
     Raises:
       RunError: see `load_run`.
-      UsageError: none were held out; or the data set has changed since, and classes
-        that were trained on are for testing now.
+      UsageError: none were held out; or the data set is not there, or has changed
+        since, and classes that were trained on are for testing now.
     """
     run = load_run(path, which=checkpoint, images=False)
     config = run.config.replace(data_dir=data_dir, manual_dir=manual_dir)
     if not config.data.features():
         config = config.replace(fit=fit_of(run.inputs), alpha=run.inputs.alpha)
-    data = load_data(config.data, config.run.seed)
+    try:
+        data = load_data(config.data, config.run.seed)
+    except UsageError as error:
+        kind, _, place = config.data.dataset.partition(":")
+        if not place or kind == "tfds" or Path(place).expanduser().exists():
+            raise
+        raise UsageError(
+            f"{error}, on which {path} was trained; run this in the folder where it "
+            f"is, or embed its images, python -m experiments.embed {path} --dataset "
+            "KIND:PATH --out X.npz, and evaluate those"
+        ) from error
     check_unchanged(path, data, config, exactly=False)
     if words := seen_before(trained_on(path), data, config.data.dataset).words:
         print(words, file=sys.stderr)

@@ -37,6 +37,7 @@ def finish(
     config: Config,
     data: Dataset,
     *,
+    usual: Config,
     batches: Batches,
     embed: Any,
     seen: int,
@@ -51,6 +52,7 @@ def finish(
       records: where to write, in the first process.
       config: the settings, for the report.
       data: the data set, whose test images all processes embed.
+      usual: the settings of the experiment, of which the report says what differs.
       batches: what a step sees, for the report.
       embed: maps a state and images to embeddings.
       seen: how many test classes earlier runs have trained its network on.
@@ -99,7 +101,7 @@ def finish(
     values, codes = np.unique(
         np.concatenate([split.labels for split in splits])[kept], return_inverse=True
     )
-    settings, usual = config.settings(), Config().settings()
+    settings, before = config.settings(), usual.settings()
     subject = Subject(
         f"{data.name}, {config.loss.name}",
         embeddings.pop("test"),
@@ -131,7 +133,7 @@ def finish(
         history=read_history(folder.path),
         shown=subject.shown(),
         embeddings=subject.embeddings,
-        changed={name for name, value in settings.items() if value != usual[name]},
+        changed={name for name, value in settings.items() if value != before[name]},
         suspects=lambda: cards(subject, folder=Path()),
         baselines=embeddings,
         seed=seed,

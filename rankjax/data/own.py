@@ -57,7 +57,10 @@ def load_folder(path: Path, *, name: str, options: LoadOptions) -> Dataset:
         raise UsageError(f"{path} has the layout of Market-1501{write_kind(path)}")
     rows, left_out = find_images(_folder(path))
     loose = [os.path.relpath(str(row.image), path) for row in rows if not row.label]
-    tell_left_out(name, left_out | {"images that lie in no class folder": loose})
+    inner = [file for file in loose if len(Path(file).parts) > 2]
+    left_out["images that lie in no class folder"] = sorted({*loose} - {*inner})
+    left_out[f"images in folders that are no split ({', '.join(SPLIT_OF)})"] = inner
+    tell_left_out(name, left_out)
     rows = [row for row in rows if row.label]
     flat = {SPLIT_OF.get(str(row.label).casefold()) for row in rows if not row.split}
     if not rows or {"train", "test"} <= flat:
@@ -200,6 +203,13 @@ def load_list(file: Path, *, name: str, options: LoadOptions) -> Dataset:
                     f"{column} in row {number} of {file} must be one of "
                     f"{', '.join(known)}, got {value}"
                 )
+    for column in ("path", *partners):
+        for number, value in enumerate(columns[column], start=1):
+            if "://" in value:
+                raise UsageError(
+                    f"{column} in row {number} of {file} must be a file, got {value}; "
+                    "fetch what it is first"
+                )
     rows, left_out = [], []
     for number, values in enumerate(zip(*columns.values(), strict=True), start=1):
         path, label, split, camera, super_class, mark, *others = values
@@ -335,6 +345,8 @@ def _walk(
         else:
             is_link = not os.path.exists(path)
             reason = "links to nothing" if is_link else "files that are not images"
+            if path.lower().endswith((".heic", ".heif")) and not is_link:
+                reason = "images of a kind that is not read (convert HEIC to JPEG)"
         if not found:
             left_out.setdefault(reason, []).append(path)
         yield from found

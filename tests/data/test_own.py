@@ -277,6 +277,18 @@ def test_whatever_is_left_out_is_counted_and_named(tmp_path, capfd):
     assert len(said) == 7  # and how images fit
 
 
+def test_classes_below_a_folder_of_no_split_are_said_to_be_so(tmp_path, capsys):
+    save(tmp_path, *(f"train/{label}/x.png" for label in "ab"), "x.png")
+    save(tmp_path, "test/c/x.png", "test/c/y.png", "holdout/Anjou/x.png")
+    (tmp_path / "train/a/x.HEIC").touch()
+    assert load_folder(tmp_path).train.class_names == ("a", "b")
+    said = capsys.readouterr().err
+    assert "1 images that lie in no class folder: x.png\n" in said
+    assert "1 images in folders that are no split (train, validation, test, " in said
+    assert "query): holdout/Anjou/x.png\n" in said
+    assert "1 images of a kind that is not read (convert HEIC to JPEG): " in said
+
+
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "VAL", "Dev"])
 @pytest.mark.parametrize("train", ["TRAIN", "training"])
 def test_names_of_a_split_mean_the_same_in_folders_and_lists(train, name, tmp_path):
@@ -572,6 +584,7 @@ def test_partners_are_of_training_where_halves_are_drawn_too(tmp_path):
         ("path\na.png\n", "must have the columns path and label"),
         ("path,label\na.png,x\nb.png,Milk, 1 l\n", "row 2 of .* 3 values, .*quotes"),
         ("path,label\na.png\n", "give a label to all images; it is missing in row 1"),
+        ("path,label\nhttps://x.org/a.png,a\n", "path in row 1 of .* must be a file"),
         (
             "path,label,split\na.png,x,left\n",
             r"split in row 1 of .* must be one of train, .*query, got left",
