@@ -60,12 +60,15 @@ def run(options: argparse.Namespace) -> None:
     if source.is_dir():
         subject = embed_run(
             source,
-            checkpoint=options.checkpoint,
+            checkpoint=options.checkpoint or "latest",
             data_dir=options.data_dir.expanduser(),
             manual_dir=options.manual_dir and options.manual_dir.expanduser(),
             validation=options.split == "validation",
         )
     elif source.exists():
+        for name in ("split", "checkpoint"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--{name} is of a run, and {source} is a file")
         pictures = options.projector is not None
         subject = read_npz(source, pictures=pictures, every_split=True)
     else:
@@ -123,9 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=0.1,
         help="copies are nearer than this part of the usual distance of nearest rows",
     )
-    parser.add_argument("--checkpoint", choices=("latest", "best"), default="latest")
     parser.add_argument(
-        "--split", choices=("test", "validation"), default="test", help="of a run"
+        "--checkpoint", choices=("latest", "best"), help="of a run; by default latest"
+    )
+    parser.add_argument(
+        "--split", choices=("test", "validation"), help="of a run; by default test"
     )
     parser.add_argument("--data-dir", type=Path, default=Path("~/.cache/rankjax"))
     parser.add_argument("--manual-dir", type=Path, help="of archives fetched by hand")

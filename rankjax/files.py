@@ -125,8 +125,8 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> np.nd
         shape, _, dtype = read(file)
         if dtype.hasobject:
             raise UsageError(
-                f"{name} must be numbers or strings, got Python objects; save "
-                f"{name}.astype(str) or .astype of a number"
+                f"{name} must be numbers or strings, got Python objects; save rows "
+                f"of numbers by np.stack({name}), strings by {name}.astype(str)"
             )
         # A header may ask for more memory than there is.
         if entry.file_size - file.tell() != math.prod(shape) * dtype.itemsize:

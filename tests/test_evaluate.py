@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import without_report
@@ -448,7 +449,11 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, monkeypatch):
         ({"embeddings": np.ones((90, 2), complex)}, "must be floating point, got comp"),
         ({"embeddings": np.array([{}] * 90)}, "embeddings must be numbers or strings"),
         ({"cameras": np.arange(9)}, r"cameras must have shape \(90,\)"),
-        ({"labels": np.array([{}] * 90)}, r"got Python objects; save labels.astype"),
+        ({"labels": np.array([{}] * 90)}, r"strings by labels.astype"),
+        (
+            {"embeddings": np.zeros((90, 2), jnp.bfloat16)},
+            r"floating point, got \|V2, as bfloat16 is saved; save embeddings.astype",
+        ),
         (
             {"labels": np.array(["a", ""] * 45)},
             "labels must be given to all rows, .* 45, .* 1$",
@@ -753,6 +758,23 @@ def test_junk_beside_splits_is_of_all_rows(kind, evaluate):
     assert figures["recall_at_1"] == hits.mean()
     assert figures["queries"]["junk"] == 2
     assert figures["queries"]["gallery"] == 10
+
+
+def test_rows_of_a_split_are_called_by_their_number_in_the_file(tmp_path, capsys):
+    arrays = {
+        "embeddings": np.random.default_rng(0).normal(size=(24, 4)),
+        "labels": np.arange(24) // 6,
+        "split": np.array(["train", "test"] * 12),
+    }
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert main([f"{tmp_path / 'x.npz'}", "--report", f"{tmp_path / 'x.html'}"]) == 0
+    page = (tmp_path / "x.html").read_text()
+    for row in range(24):
+        assert (f"row {row} of the file" in page) == (row % 2 == 1)
+    arrays["embeddings"][5] = np.nan
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert main([f"{tmp_path / 'x.npz'}"]) == 2
+    assert "embeddings of the split test must be finite" in capsys.readouterr().err
 
 
 def test_a_split_that_is_none_is_named_with_its_row(refused):

@@ -168,8 +168,10 @@ def test_what_cannot_be_meant_is_one_line(photos, capsys):
             "--csv",
             folder / "no" / "x",
         ): f"a folder that exists, got {folder}/no/x",
+        (file, "--split", "test"): f"--split is of a run, and {file} is a file",
+        (file, "--checkpoint", "best"): f"--checkpoint is of a run, and {file} is",
         (folder / "few.npz",): "rows must be at least 3 to be compared, got 2",
-        (folder / "pairs.npz",): "pairs has no labels, only pairs",
+        (folder / "pairs.npz",): "pairs has no labels, which rows are compared by",
     }.items():
         assert main([*map(str, words)]) == 2
         (said,) = capsys.readouterr().err.splitlines()

@@ -191,7 +191,7 @@ def _of_test(
     arrays = {
         k: v[kept] if len(v) == n and k != "class_names" else v
         for k, v in arrays.items()
-    }
+    } | {"row": np.flatnonzero(kept)}
     if "gallery" in split:
         gallery = split[kept] == "gallery"
         arrays |= {"query": ~gallery}
@@ -208,6 +208,7 @@ def _of_templates(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         beside = f"; without {', '.join(sorted(wrong))}" if wrong else ""
         raise UsageError(f"templates are for embeddings and pairs of them{beside}")
     media = arrays.pop("media", None)
+    arrays.pop("row", None)
     names, rows = template_embeddings(
         arrays["embeddings"], templates := arrays.pop("templates"), media
     )
@@ -259,7 +260,9 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
             "embeddings must be there, as np.savez(FILE, embeddings=..., labels=...) "
             f"writes them, found {', '.join(arrays) or 'no name that is read'}"
         )
-    embeddings = as_embeddings("embeddings", arrays["embeddings"])
+    rows = arrays.get("row")
+    of_test = "" if rows is None else " of the split test"
+    embeddings = as_embeddings(f"embeddings{of_test}", arrays["embeddings"])
     n = len(embeddings)
     labels, values, names = _label_sets(arrays, n) or classes(arrays, n)
     queries, gallery, junk = _sides(arrays, n)
@@ -314,6 +317,7 @@ def _subject(path: Path, arrays: dict[str, np.ndarray], *, pictures: bool) -> Su
         folder=path.parent if pictures and "images" not in arrays else None,
         supers=supers,
         lists=lists,
+        rows=rows,
     )
 
 
@@ -479,8 +483,8 @@ def _pictures(
 
         @functools.cache
         def tell(row: int, damage: str) -> None:
-            name = printable(paths[row])
-            print(f"no picture of row {row}, {name}: {damage}", file=sys.stderr)
+            name, place = printable(paths[row]), arrays.get("row", range(n))[row]
+            print(f"no picture of row {place}, {name}: {damage}", file=sys.stderr)
 
         def picture(row: int) -> np.ndarray:
             try:

@@ -61,6 +61,7 @@ class Subject:
       supers: str [n], the names of super-classes, or None.
       lists: [n, q] what a row is to each query, 1 easy, 2 hard, 3 junk and 0 wrong; or
         None.
+      rows: int [n], which rows of their file they are; None for all.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Subject:
     splits: np.ndarray | None = None
     supers: np.ndarray | None = None
     lists: np.ndarray | None = None
+    rows: np.ndarray | None = None
 
     @property
     def named(self) -> bool:
@@ -102,6 +104,8 @@ class Subject:
             n = len(self.embeddings)
             return Shown(np.arange(n), [f"row {i}" for i in range(n)], self.read)
         paths = None if self.paths is None else self.paths.tolist()
+        if paths is None and self.rows is not None:
+            paths = [f"row {row} of the file" for row in self.rows]
         return Shown(self.labels, self.class_names, self.read, paths, self.folder)
 
     def search(self, protocol: Protocol) -> tuple[Search, np.ndarray, np.ndarray]:

@@ -85,7 +85,7 @@ def find(
     """
     labels, n = subject.labels, len(subject.embeddings)
     if labels is None:
-        raise UsageError(f"{subject.name} has no labels, only pairs")
+        raise UsageError(f"{subject.name} has no labels, which rows are compared by")
     if n < 3:
         raise UsageError(f"rows must be at least 3 to be compared, got {n}")
     neighbours = metrics.nearest(subject.embeddings, k=min(NEIGHBOURS, n - 1))

@@ -10,6 +10,7 @@ backends than exact keep their index beside it and are compared with exact searc
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,9 +91,18 @@ def _search(options: argparse.Namespace) -> None:
             f"{share:.4f} ({queries:,} rows of the index as queries)",
             file=sys.stderr,
         )
+    if not (options.queries or options.serve):
+        return
+    embed = QueryEmbedder(index, options.network, options.weights)
+    gone = [path for path in index.paths if not os.path.exists(path)]
+    if gone:
+        print(
+            f"{printable(str(index.file))} has {len(gone):,} of {n:,} paths that are "
+            f"not there, such as {printable(gone[0])}",
+            file=sys.stderr,
+        )
     if options.queries:
         paths = list_images(options.queries).paths
-        embed = QueryEmbedder(index, options.network, options.weights)
         found = answers(index, find(embed(paths), options.k))
         for path, neighbours in zip(paths, found, strict=True):
             like = [x for x in neighbours if x["similarity"] >= options.threshold]
@@ -106,7 +116,7 @@ def _search(options: argparse.Namespace) -> None:
         server = make_server(
             index,
             find,
-            QueryEmbedder(index, options.network, options.weights),
+            embed,
             k=options.k,
             least=options.threshold,
             host=options.host,

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +30,6 @@ MOST_BYTES, MOST_PIXELS = 20_000_000, 50_000_000
 SECONDS = 30
 """Within which a request must have arrived."""
 
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _SIDES = {"image": 320, "large": 1600}  # pixels, by what a path begins with
 _FOUND, _EXAMPLES = 100, 12
 _HERE = Path(__file__).parent
@@ -105,8 +104,14 @@ def make_server(
     except OSError as error:
         raise RunError(f"cannot listen on {host}:{port}: {error}") from error
     names = {"127.0.0.1", "localhost", "[::1]", host, *allowed}
-    Handler.hosts = {f"{name}:{server.server_port}".lower() for name in names}
+    Handler.hosts = hosts_of(names, server.server_port)
     return server
+
+
+def hosts_of(names: Iterable[str], port: int) -> set[str]:
+    """What browsers call a server; they leave out the port that is the default."""
+    ends = [f":{port}", ""] if port == 80 else [f":{port}"]
+    return {f"{name}{end}".lower() for name in names for end in ends}
 
 
 class _Searched:
@@ -187,12 +192,12 @@ class _Searched:
 
 def _check_image(content: bytes) -> None:
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=images.FORMATS) as image:
             pixels, more = image.width * image.height, ""
     except Image.DecompressionBombError:
         pixels, more = images.MOST_PIXELS, "more than "
     except Exception as error:  # Pillow's readers raise errors of a dozen kinds.
-        reason = f"this is no image of the kinds {', '.join(_FORMATS)}"
+        reason = f"this is no image of the kinds {', '.join(images.FORMATS)}"
         raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason) from error
     if pixels > MOST_PIXELS:
         raise _RefusedError(

@@ -31,10 +31,11 @@ with contextlib.suppress(ImportError):
     cv2.setNumThreads(0)  # the loader's threads share the cores already
 
 Image.init()
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow calls the kinds of images that are read."""
 _FORMAT_OF = Image.registered_extensions()
 MOST_PIXELS = 2 * 2**30 // 12  # Pillow's limit; simplejpeg has none
-SUFFIXES = tuple(s for s, form in sorted(_FORMAT_OF.items()) if form in _FORMATS)
+SUFFIXES = tuple(s for s, form in sorted(_FORMAT_OF.items()) if form in FORMATS)
 """File names that end so are images, whole or damaged."""
 
 Alpha = Literal["white", "black", "drop"]
@@ -66,11 +67,11 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     """
     form = _FORMAT_OF.get(os.path.splitext(path)[1].lower())
     if not os.path.isfile(path):
-        return os.path.islink(path) and form in _FORMATS
-    if form in _FORMATS:
+        return os.path.islink(path) and form in FORMATS
+    if form in FORMATS:
         return True
     try:
-        with Image.open(path, formats=(*_FORMATS, *([form] if form else []))):
+        with Image.open(path, formats=(*FORMATS, *([form] if form else []))):
             return True
     except Exception:  # Pillow's readers raise errors of a dozen kinds.
         return False

@@ -13,6 +13,7 @@ from rankjax.terms import Terms
     kind=Kind.ROW,
     similarity=similarity.cosine,
     paper="Xuan et al., ECCV 2020",
+    signed=True,
 )
 def selectively_contrastive_triplet_loss(
     pairs: Pairs,

@@ -22,6 +22,11 @@ def as_embeddings(name: str, embeddings: Any, n: int | None = None) -> np.ndarra
             f"{name} must have shape [{'rows' if n is None else n}, dim], neither 0, "
             f"got {rows.shape}"
         )
+    if rows.dtype.type is np.void:  # as NumPy's files have it
+        raise TypeError(
+            f"{name} must be floating point, got {rows.dtype}, as bfloat16 is saved; "
+            f"save {name}.astype(np.float32)"
+        )
     if rows.dtype.kind in "iubcUSMm":
         raise TypeError(f"{name} must be floating point, got {rows.dtype}")
     if rows.dtype != np.float64:

@@ -577,7 +577,10 @@ def test_terms_are_negative_only_of_losses_that_say_so():
         with jax.disable_jit():
             given = dataclasses.replace(case, reduction=lowest)
             apart = np.eye(8)[LABELS][:, :DIM] + EMBEDDINGS / 100
-            for rows in (EMBEDDINGS, apart.astype(np.float32)):
+            opposite = EMBEDDINGS.copy()
+            for label in np.unique(LABELS):
+                opposite[np.flatnonzero(label == LABELS)[1::2]] *= -1
+            for rows in (EMBEDDINGS, opposite, apart.astype(np.float32)):
                 given.objective()(rows, case.labels(LABELS))
         if min(seen) < 0:
             signed.add((name, info.signed))

@@ -23,7 +23,7 @@ from experiments.search import server as module
 from experiments.search.__main__ import main
 from experiments.search.approximate import open_backend, recall
 from experiments.search.index import Index, QueryEmbedder, answers, read_index
-from experiments.search.server import make_server
+from experiments.search.server import hosts_of, make_server
 from rankjax.errors import RunError, UsageError
 from rankjax.metrics import Neighbours
 
@@ -244,6 +244,16 @@ def test_what_cannot_be_searched_is_one_line(index, capsys, words, message):
     assert said.count("\n") == 1
 
 
+def test_paths_that_are_not_there_are_counted(run, photos, tmp_path, capsys):
+    file, query = tmp_path / "x.npz", str(sorted(photos.rglob("*.png"))[3])
+    paths = np.array(["gone.png", query, "lost.png"])
+    np.savez(file, embeddings=np.eye(3, 64), paths=paths)
+    assert main([str(file), query, "--network", str(run)]) == 0
+    said = capsys.readouterr().err
+    gone = tmp_path / "gone.png"
+    assert said == f"{file} has 2 of 3 paths that are not there, such as {gone}\n"
+
+
 def test_an_index_says_which_network_is_missing(index, tmp_path):
     read = read_index(index)
     moved = read.job | {"network": str(tmp_path / "moved")}
@@ -260,6 +270,15 @@ def test_an_index_of_a_network_that_was_trained_on_is_refused(index):
     older = Index(read.file, read.embeddings, read.paths, None, read.job | {"step": 3})
     with pytest.raises(RunError, match="at step 3, which is at step 5 now"):
         QueryEmbedder(older)
+
+
+@pytest.mark.parametrize("form", ["AVIF", "JPEG2000", "PPM"])
+def test_an_upload_may_be_of_every_format_that_is_read(served, form):
+    _, url = served
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(buffer, form)
+    status, *_ = _ask(f"{url}/search", buffer.getvalue(), Content_Type="image/x")
+    assert status == 200
 
 
 def test_an_uploaded_image_is_answered_with_its_neighbours(served, photos, index):
@@ -323,6 +342,11 @@ def test_images_are_shown_small_and_by_their_number_alone(served, photos):
     for path in (*(f"/image/{name}" for name in paths), "/../server.py", "/server.py"):
         quoted = urllib.request.quote(path, safe="/%.")
         assert _ask(url + quoted)[0] == 404, path
+
+
+def test_port_80_goes_without_saying():
+    assert hosts_of(["localhost"], 80) == {"localhost", "localhost:80"}
+    assert hosts_of(["Host"], 8000) == {"host:8000"}
 
 
 def test_another_host_name_or_origin_is_refused(served):
