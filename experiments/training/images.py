@@ -15,7 +15,6 @@ from experiments.training.fitting import ANY_CLASSES, fit_batch, fit_to_data
 from rankjax.data import Dataset, Split, load
 from rankjax.data.images import EncodedImages
 from rankjax.data.own import tell_left_out
-from rankjax.data.splits import some
 from rankjax.errors import UsageError
 
 
@@ -44,13 +43,13 @@ def load_fitted(
         # A recipe's fold needs more classes than a person may have.
         config = config.replace(fold=None)
         data = load_data(config.data, config.run.seed)
-    several = np.flatnonzero(np.bincount(data.train.labels) > 1)
-    pairs = config.batch.batches not in ANY_CLASSES
-    if len(several) < 2 and pairs and "classes" not in typed:
-        names = [data.train.class_names[label] for label in several]
+    counts = np.bincount(data.train.labels)
+    several, batches = np.flatnonzero(counts > 1), config.batch.batches
+    alone = len(several) == 1 < (counts > 0).sum()
+    if alone and batches not in ANY_CLASSES and "classes" not in typed:
         raise UsageError(
             f"{data.name} must have two classes of two or more images to train on in "
-            f"batches {config.batch.batches}, got {some(names) or 'none'}: give more "
+            f"batches {batches}, got {data.train.class_names[several[0]]}: give more "
             "images"
         )
     if config.loss.guide is not None:
