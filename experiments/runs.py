@@ -16,7 +16,7 @@ from experiments.training.network import adapt, network
 from experiments.training.optimizer import Parts
 from rankjax import exported
 from rankjax.errors import RunError, UsageError
-from rankjax.exported import Inputs, Network
+from rankjax.exported import CONTENTS, Inputs, Network
 from rankjax.files import read_json
 from rankjax.models import SCALES, Embedder, merge_lora
 from rankjax.models.proxies import WithLoss
@@ -163,6 +163,11 @@ def load_run(
     if not (path / "config.json").is_file():
         why = "it has no config.json" if path.is_dir() else "there is no such folder"
         why = "it is a file" if path.is_file() else why
+        if (path / CONTENTS).is_file():
+            why = (
+                "it is an exported network, which experiments.embed takes; evaluate "
+                "and inspect what it writes"
+            )
         raise RunError(f"{path} holds no run: {why}")
     config = read_config(path)
     stored = dict(read_json(path / INPUTS))

@@ -538,6 +538,9 @@ def test_a_file_that_is_no_archive_is_one_line(tmp_path, capsys):
     assert "pipe.npz: not a regular file" in capsys.readouterr().err
     assert main([str(tmp_path)]) == 1
     assert "holds no run: it has no config.json" in capsys.readouterr().err
+    (tmp_path / "model.json").write_text("{}")
+    assert main([str(tmp_path)]) == 1
+    assert "it is an exported network, which experiments." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stored", ["images", "paths", "nothing"])
