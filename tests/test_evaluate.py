@@ -780,6 +780,23 @@ def test_rows_of_a_split_are_called_by_their_number_in_the_file(tmp_path, capsys
     assert "embeddings of the split test must be finite" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("spelling", ["names", "strings", "integers"])
+def test_rows_of_the_gallery_labelled_minus_one_are_junk_of_reid(spelling, evaluate):
+    rng = np.random.default_rng(4)
+    x, labels = rng.normal(size=(24, 4)), np.arange(24) % 3
+    split = np.array(["train"] * 8 + ["query"] * 4 + ["gallery"] * 12)
+    labels[[12, 14]] = -1
+    given = {"labels": labels.astype(str) if spelling == "strings" else labels}
+    if spelling == "names":
+        names = np.array(["-1", "0", "1", "2"])
+        given = {"labels": labels + 1, "class_names": names}
+    figures, _ = evaluate(embeddings=x, split=split, cameras=np.arange(24), **given)
+    kept = labels[12:] != -1
+    hits = labels[12:][kept][cosines(x[8:12], x[12:][kept]).argmax(1)] == labels[8:12]
+    assert figures["recall_at_1"] == hits.mean()
+    assert (figures["queries"]["junk"], figures["queries"]["gallery"]) == (2, 10)
+
+
 def test_a_split_that_is_none_is_named_with_its_row(refused):
     split = np.array(["test"] * 5 + ["tset"])
     said = refused(embeddings=np.eye(6), labels=np.arange(6) // 2, split=split)

@@ -195,9 +195,13 @@ def _of_test(
     if "gallery" in split:
         gallery = split[kept] == "gallery"
         arrays |= {"query": ~gallery}
-        if arrays.get("cameras") is not None and "class_names" in arrays:
-            junk = arrays["class_names"][arrays["labels"]] == JUNK
-            arrays |= {"junk": (junk & gallery) | arrays.get("junk", False)}
+        names = arrays.get("labels", np.empty((0, 0)))
+        if "cameras" in arrays and names.ndim == 1:
+            if "class_names" in arrays and names.dtype.kind in "iu":
+                # Labels without a name are refused below.
+                names = np.take(arrays["class_names"], names, mode="clip")
+            junk = (names.astype(str) == JUNK) & gallery
+            arrays |= {"junk": junk | arrays.get("junk", False)}
     return arrays
 
 
