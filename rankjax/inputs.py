@@ -25,7 +25,9 @@ class References:
 
     Attributes:
       embeddings: [m, dim], of the batch's type.
-      labels: [m] or [m, classes], as the batch has them; None where masks are given.
+      labels: [m] or [m, classes], as the batch has them; None where masks are given. A
+        row of the batch whose label none of them has is without a positive, and the
+        losses of class rows leave it out.
       valid: [m] bool, or None for all; False rows are padding.
       copy_of: [m] int, or None: which row of the batch, over all devices, a reference
         is a copy of, -1 for none; no two are copies of one row. A row and its copy are

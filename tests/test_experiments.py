@@ -482,7 +482,7 @@ def test_a_large_batch_run_resumes_with_its_memory_full_and_past_damage(
         (["--memory", "7"], "memory must be at least the batch, 24, or 0, got 7"),
         (
             ["--memory", "24", "--proxies-per-class", "1"],
-            "memory and proxies_per_class exclude each other",
+            "memory must be 0 for loss ",
         ),
         (["--profile", "31"], "profile must be at most 30 in 40 steps"),
         (["--dropout", "1"], "dropout must be at least 0 and below 1, got 1.0"),
