@@ -223,8 +223,8 @@ def _check_loss(loss: Loss, others: int) -> None:
         )
     if loss.memory and proxies:
         raise UsageError(
-            f"memory must be 0 for loss {loss.name} with proxies_per_class {proxies}: a "
-            "batch is compared with a memory or with proxies"
+            f"memory must be 0 for loss {loss.name} with proxies_per_class "
+            f"{loss.proxies_per_class}: a batch is compared with one or the other"
         )
     centers = hyper_parameters(function.func).get("centers")
     if centers is not None:
