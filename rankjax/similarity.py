@@ -47,7 +47,12 @@ def _dot_with_itself_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     half = _dot(tangents[0], primals[0])
-    return _dot_with_itself(*primals), half + half.T
+    # The gradient is (G + G^T) x. XLA computes G twice, once for either, unless it is
+    # the result of a branch; it does not see through the barrier which one is taken.
+    # What is taken is no number of the batch: `vmap` would make a selection of it.
+    taken = lax.optimization_barrier(jnp.array(True))
+    both = lax.cond(taken, lambda x: x, lambda x: x * jnp.nan, half + half.T)
+    return _dot_with_itself(*primals), both
 
 
 def cosine(anchors: jax.Array, references: jax.Array) -> jax.Array:
