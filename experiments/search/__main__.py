@@ -94,11 +94,12 @@ def _search(options: argparse.Namespace) -> None:
     if not (options.queries or options.serve):
         return
     embed = QueryEmbedder(index, options.network, options.weights)
-    gone = [path for path in index.paths if not os.path.exists(path)]
+    some = index.paths[:1000]  # of more it would take longer than the search
+    gone = [path for path in some if not os.path.exists(path)]
     if gone:
         print(
-            f"{printable(str(index.file))} has {len(gone):,} of {n:,} paths that are "
-            f"not there, such as {printable(gone[0])}",
+            f"{printable(str(index.file))}: of the first {len(some):,} paths "
+            f"{len(gone):,} are not there, such as {printable(gone[0])}",
             file=sys.stderr,
         )
     if options.queries:

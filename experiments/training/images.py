@@ -44,13 +44,15 @@ def load_fitted(
         config = config.replace(fold=None)
         data = load_data(config.data, config.run.seed)
     counts = np.bincount(data.train.labels)
-    several, batches = np.flatnonzero(counts > 1), config.batch.batches
-    alone = len(several) == 1 < (counts > 0).sum()
-    if alone and batches not in ANY_CLASSES and "classes" not in typed:
+    several, alone = (
+        [data.train.class_names[label] for label in np.flatnonzero(some)]
+        for some in (counts > 1, counts == 1)
+    )
+    by_class = config.batch.batches not in ANY_CLASSES
+    if by_class and len(several) == 1 and alone and "classes" not in typed:
         raise UsageError(
             f"{data.name} must have two classes of two or more images to train on in "
-            f"batches {batches}, got {data.train.class_names[several[0]]}: give more "
-            "images"
+            f"batches {config.batch.batches}, got {several[0]}: give more images"
         )
     if config.loss.guide is not None:
         guide = config.loss.guide.expanduser()
@@ -60,10 +62,8 @@ def load_fitted(
     )
     config = fit_to_data(config, typed, data.train)
     check(config, devices, processes, train=data.train)
-    if config.batch.batches not in ANY_CLASSES and hosts.is_first():
-        alone = np.flatnonzero(np.bincount(data.train.labels) == 1)
-        names = [data.train.class_names[label] for label in alone]
-        tell_left_out(f"the batches of {data.name}", {"classes of one image": names})
+    if by_class and hosts.is_first():
+        tell_left_out(f"the batches of {data.name}", {"classes of one image": alone})
     return config, data
 
 

@@ -251,7 +251,7 @@ def test_paths_that_are_not_there_are_counted(run, photos, tmp_path, capsys):
     assert main([str(file), query, "--network", str(run)]) == 0
     said = capsys.readouterr().err
     gone = tmp_path / "gone.png"
-    assert said == f"{file} has 2 of 3 paths that are not there, such as {gone}\n"
+    assert said == f"{file}: of the first 3 paths 2 are not there, such as {gone}\n"
 
 
 def test_an_index_says_which_network_is_missing(index, tmp_path):
